@@ -1,0 +1,337 @@
+//! Everything that a worker can ask for.
+
+use alloc::string::String;
+
+use crate::ids::{Generation, Instance, OperationId, Revision, Slot, Term, Token, WatchId};
+use crate::key::{Bucket, Interest, Key};
+use crate::partition::{Partition, PartitionId};
+use crate::record::{Record, RecordError};
+
+/// Everything that a worker can ask for, taken from [`Worker::poll_action`](crate::Worker::poll_action).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Try a conditional write, and report its outcome once, as [`KvEvent::Done`](crate::event::KvEvent::Done).
+    Kv(Request),
+    /// Watch these keys of a bucket, in place of what was watched in that bucket before: show each key's current
+    /// value or delete marker, say that the watch has caught up, then show each change of a key in order.
+    Watch {
+        /// Names the watch in what it shows.
+        watch: WatchId,
+        /// Which bucket.
+        bucket: Bucket,
+        /// Which keys.
+        interest: Interest,
+    },
+    /// Ask whether a process is there, and report [`Event::Probed`](crate::Event::Probed).
+    Probe {
+        /// The slot that the process holds.
+        slot: Slot,
+        /// The process.
+        instance: Instance,
+    },
+    /// Start to work on a partition.
+    Acquire {
+        /// Which one.
+        partition: Partition,
+        /// The fencing token for what is done on its behalf.
+        token: Token,
+    },
+    /// A partition will probably come: warm up, but do no work on it.
+    Prepare {
+        /// Which one.
+        partition: PartitionId,
+    },
+    /// Finish the work on a partition, stop, and report [`Event::Released`](crate::Event::Released) once.
+    Release {
+        /// Which one.
+        partition: PartitionId,
+        /// The token of the hold that is to end.
+        token: Token,
+        /// Why, and so how quickly.
+        reason: ReleaseReason,
+    },
+    /// A release has taken too long: drop what is left of the work now, and report
+    /// [`Event::Released`](crate::Event::Released).
+    Cancel {
+        /// Which one.
+        partition: PartitionId,
+        /// The token of the hold that is to end.
+        token: Token,
+    },
+    /// Stop all work at once, but keep every partition: the lease has run out or the store is out of reach.
+    Suspend {
+        /// Why.
+        reason: SuspendReason,
+    },
+    /// Go on with the partitions that were suspended, with the tokens that they have.
+    Resume,
+    /// Something that an operator should hear.
+    Notice(Notice),
+    /// The worker is done; nothing more will be asked for.
+    Halt,
+}
+
+/// A conditional write and the name under which its outcome is reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Names the request.
+    pub operation: OperationId,
+    /// What to write, and on which condition.
+    pub write: Write,
+}
+
+/// A conditional write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Only if the key is absent or deleted.
+    Create {
+        /// Which key.
+        key: Key,
+        /// The new value.
+        record: Record,
+    },
+    /// Only if the key's last revision is the expected one.
+    Update {
+        /// Which key.
+        key: Key,
+        /// The new value.
+        record: Record,
+        /// The key's revision on which the write depends.
+        expected: Revision,
+    },
+    /// Only if the key's last revision is the expected one; leaves a delete marker. An expected revision of 0 means
+    /// that the key was never written.
+    Delete {
+        /// Which key.
+        key: Key,
+        /// The key's revision on which the write depends.
+        expected: Revision,
+    },
+    /// Only if the last revision of the whole bucket is the expected one.
+    Append {
+        /// Which key.
+        key: Key,
+        /// The new value.
+        record: Record,
+        /// The bucket's revision on which the write depends.
+        expected_last: Revision,
+    },
+}
+
+impl Write {
+    /// The key that is written.
+    pub const fn key(&self) -> Key {
+        match self {
+            Self::Create { key, .. }
+            | Self::Update { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Append { key, .. } => *key,
+        }
+    }
+}
+
+/// Why a partition is to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseReason {
+    /// It goes to another worker: drain, then stop.
+    Moved,
+    /// This worker leaves: drain, then stop.
+    Leaving,
+    /// This worker restarts and will have it again: drain, then stop.
+    Restarting,
+    /// This worker's slot is no longer its own: stop at once.
+    Evicted,
+}
+
+/// Why all work is to stop for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuspendReason {
+    /// The lease ran out before a renewal was known to be committed.
+    LeaseRanOut,
+    /// The connection to the store is gone.
+    ConnectionLost,
+}
+
+/// Something that an operator should hear, as data.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// This worker has a slot.
+    SlotClaimed {
+        /// Which slot.
+        slot: Slot,
+        /// How it came to it.
+        how: ClaimKind,
+    },
+    /// This worker waits for a slot.
+    Standby {
+        /// Why.
+        reason: StandbyReason,
+    },
+    /// Another process has this worker's slot, or its lease was ended by a leader; it starts over.
+    SlotLost {
+        /// Which slot.
+        slot: Slot,
+    },
+    /// This worker leads.
+    LeadershipGained {
+        /// The term of its leadership.
+        term: Term,
+    },
+    /// This worker leads no longer.
+    LeadershipLost {
+        /// Why.
+        reason: StepDownReason,
+    },
+    /// This worker, as leader, has ended another worker's tenure.
+    Evicted {
+        /// Whose.
+        slot: Slot,
+        /// Why.
+        reason: EvictReason,
+    },
+    /// This worker, as leader, waits before it plans.
+    Waiting {
+        /// For what.
+        reason: WaitReason,
+    },
+    /// This worker, as leader, has published a plan.
+    Planned {
+        /// Its number.
+        generation: Generation,
+        /// What made it necessary.
+        reason: PlanReason,
+        /// How many partitions it moves away from a worker that stays.
+        moved: usize,
+        /// How many partitions it places that had no owner.
+        placed: usize,
+        /// Whether balance needs another round.
+        another_round: bool,
+    },
+    /// Some partitions have no owner, because there is no worker that may take them.
+    Unplaced {
+        /// How many.
+        partitions: usize,
+    },
+    /// A release took longer than `release_timeout` and was cancelled.
+    ReleaseTimedOut {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// A stored value cannot be read; it is left as it is.
+    Undecodable {
+        /// Under which key.
+        key: Key,
+        /// Written at which revision.
+        revision: Revision,
+        /// What is wrong with it.
+        error: RecordError,
+    },
+    /// The bucket was made anew, or has lost writes.
+    StoreRegressed {
+        /// Which bucket.
+        bucket: Bucket,
+        /// What was seen.
+        detail: String,
+    },
+}
+
+/// How a worker came to its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimKind {
+    /// The slot was free.
+    Fresh,
+    /// The predecessor had restarted and left the slot for its successor.
+    Inherited,
+    /// The predecessor's lease had run out, or it was known to be dead.
+    TakenOver,
+}
+
+/// Why a worker waits for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbyReason {
+    /// Every slot of the range is held.
+    NoFreeSlot {
+        /// The lowest slot of the range.
+        first: Slot,
+        /// The highest slot of the range.
+        last: Slot,
+    },
+    /// The slot that was asked for is held by another process.
+    PreferredSlotHeld {
+        /// Which slot.
+        slot: Slot,
+        /// By whom.
+        holder: Instance,
+    },
+    /// Some records may be those of dead predecessors, whose slots are better than fresh ones.
+    LearningWhoIsAlive {
+        /// How many records have not been renewed since this worker began to listen.
+        silent: usize,
+    },
+}
+
+/// Why a leader has stepped down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDownReason {
+    /// Another worker is named in the leader record.
+    Replaced {
+        /// Its slot.
+        by: Slot,
+    },
+    /// The plan has a write that this leader did not make.
+    PlanConflict,
+    /// This worker no longer holds its slot.
+    SlotLost,
+    /// This worker leaves or restarts.
+    Leaving,
+    /// The leader record is gone.
+    RecordGone,
+}
+
+/// Why a leader has ended a tenure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictReason {
+    /// Its lease, and the margin, ran out without a renewal.
+    LeaseRanOut,
+    /// Its process was seen to be gone, again and again, for `probe_confirm`.
+    NobodyListens,
+    /// It was to come back within `restart_hold` and did not.
+    RestartHoldRanOut,
+    /// The assignment names it, but it has no member record.
+    NoRecord,
+}
+
+/// For what a leader waits before it plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitReason {
+    /// More workers may join an empty group.
+    ColdStart,
+    /// More workers may join.
+    WorkersJoined,
+    /// Most workers are gone at once, and may come back.
+    Restart,
+    /// The next round waits for the rebalance interval.
+    RebalanceInterval,
+    /// The list of partitions has not come yet.
+    NoPartitions,
+}
+
+/// What made a plan necessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PlanReason {
+    /// Partitions without an owner are placed; nothing else moves.
+    Emergency,
+    /// The first assignment of the group.
+    ColdStart,
+    /// The list of partitions changed.
+    PartitionsChanged,
+    /// A worker leaves.
+    WorkerLeaving,
+    /// Workers joined.
+    WorkersJoined,
+    /// The move budget left something to do.
+    NextRound,
+    /// Someone asked for it.
+    Requested,
+}

@@ -1,0 +1,145 @@
+//! Everything that can happen to a worker.
+
+use crate::ids::{Incarnation, Instance, OperationId, Revision, Slot, Token, WatchId};
+use crate::key::{Bucket, Key};
+use crate::partition::{PartitionId, PartitionList};
+use crate::record::{Record, RecordError};
+
+/// Everything that can happen, given to [`Worker::handle`](crate::Worker::handle).
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The timer that was set to [`poll_timeout`](crate::Worker::poll_timeout) has fired. A spurious one is harmless.
+    Timeout,
+    /// News from the store.
+    Kv(KvEvent),
+    /// The outcome of a [`Probe`](crate::Action::Probe).
+    Probed {
+        /// The slot that was asked for.
+        slot: Slot,
+        /// The process that was asked for.
+        instance: Instance,
+        /// What came back.
+        outcome: ProbeOutcome,
+    },
+    /// The partitions to divide, at the start and whenever the list changes.
+    Partitions(PartitionList),
+    /// The application has stopped working on a partition that it was told to [`Release`](crate::Action::Release).
+    Released {
+        /// Which partition.
+        partition: PartitionId,
+        /// The token of the hold that has ended.
+        token: Token,
+    },
+    /// What the application or an operator wants.
+    Command(Command),
+}
+
+/// News from the store.
+#[derive(Clone, Debug)]
+pub enum KvEvent {
+    /// A watch shows the current value of a key: in its snapshot, or because it was written.
+    Entry {
+        /// Which watch.
+        watch: WatchId,
+        /// Which key.
+        key: Key,
+        /// The revision that wrote it.
+        revision: Revision,
+        /// The value.
+        record: Record,
+    },
+    /// A watch shows the delete marker of a key.
+    Deleted {
+        /// Which watch.
+        watch: WatchId,
+        /// Which key.
+        key: Key,
+        /// The revision of the marker.
+        revision: Revision,
+    },
+    /// A watch shows a value that cannot be read.
+    Undecodable {
+        /// Which watch.
+        watch: WatchId,
+        /// Which key.
+        key: Key,
+        /// The revision that wrote it.
+        revision: Revision,
+        /// What is wrong with it.
+        error: RecordError,
+    },
+    /// A watch has shown all current values, and goes on with changes. Comes again after each re-reading.
+    CaughtUp {
+        /// Which watch.
+        watch: WatchId,
+        /// Which life of the bucket was read.
+        incarnation: Incarnation,
+    },
+    /// A watch has broken; the adapter opens it again, and another snapshot follows.
+    WatchLost {
+        /// Which watch.
+        watch: WatchId,
+    },
+    /// The outcome of a write. Every request gets exactly one.
+    Done {
+        /// Which request.
+        operation: OperationId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The connection to the store is gone: nothing can be heard or written.
+    Lost,
+    /// The connection is back.
+    Restored,
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was applied, as this revision.
+    Committed(Revision),
+    /// Its condition did not hold; it was not applied and never will be.
+    Conflict,
+    /// No answer: it may have been applied, and may yet be.
+    Unknown,
+}
+
+/// What came back from a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The process answered.
+    Answered,
+    /// The transport says that nobody listens there.
+    NobodyListens,
+    /// Nothing came back in time.
+    TimedOut,
+}
+
+/// What the application or an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Hand everything over to others, delete the member record, and halt.
+    Leave,
+    /// Release everything, keep the slot and its partitions for the successor, and halt.
+    Restart,
+    /// Plan again now, if this worker leads, without waiting for a window or an interval.
+    RebalanceNow,
+}
+
+impl KvEvent {
+    /// What a watch shows for `key`, whose stored value is `bytes`: an entry, or the reason why it cannot be read.
+    pub fn from_stored(watch: WatchId, key: Key, revision: Revision, bytes: &[u8]) -> Self {
+        match Record::decode(key, bytes) {
+            Ok(record) => Self::Entry { watch, key, revision, record },
+            Err(error) => Self::Undecodable { watch, key, revision, error },
+        }
+    }
+
+    /// The bucket that this is news from, where it is news of a key.
+    pub fn bucket(&self) -> Option<Bucket> {
+        match self {
+            Self::Entry { key, .. } | Self::Deleted { key, .. } | Self::Undecodable { key, .. } => Some(key.bucket()),
+            Self::CaughtUp { .. } | Self::WatchLost { .. } | Self::Done { .. } | Self::Lost | Self::Restored => None,
+        }
+    }
+}

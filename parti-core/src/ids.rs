@@ -1,0 +1,128 @@
+//! Newtypes for every number that could be swapped with another.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name($inner);
+
+        impl $name {
+            /// Wraps the bare number.
+            pub const fn new(value: $inner) -> Self {
+                Self(value)
+            }
+
+            /// The bare number.
+            pub const fn value(self) -> $inner {
+                self.0
+            }
+
+            /// The number after this one; stays at the largest.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self(self.0.saturating_add(1))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// The stable numbered identity that a worker holds, shown as `worker-7`.
+    Slot(u32)
+}
+number! {
+    /// One process life, chosen at random by the process.
+    Instance(u64)
+}
+number! {
+    /// The store's sequence number of one write, counted per bucket.
+    Revision(u64)
+}
+number! {
+    /// One unbroken hold of a slot, named by the revision that created its member record.
+    Tenure(u64)
+}
+number! {
+    /// One leadership; only grows.
+    Term(u64)
+}
+number! {
+    /// One published plan; only grows.
+    Generation(u64)
+}
+number! {
+    /// One life of the store: grows when a bucket is made anew.
+    Incarnation(u64)
+}
+number! {
+    /// Names one write that the core has asked for, until its outcome is known.
+    OperationId(u64)
+}
+number! {
+    /// Names one watch that the core has asked for.
+    WatchId(u64)
+}
+
+impl Slot {
+    /// The name under which people know the worker in this slot: `worker-7`.
+    pub fn worker_name(self) -> alloc::string::String {
+        alloc::format!("worker-{}", self.0)
+    }
+}
+
+/// The fencing token of one hold of one partition.
+///
+/// For one partition the tokens of successive holders strictly increase: first by the life of the store, then by the
+/// plan generation in which the partition was granted (its epoch), then by the revision at which the holding process
+/// took its slot, so that a process that restarts in its slot, and keeps the grant, still gets a higher token than its
+/// predecessor. A store that refuses a write whose token is lower than the highest that it has seen for the partition
+/// cannot be corrupted by an owner that has lost the partition and does not know it yet (Kleppmann, 2016, "How to do
+/// distributed locking").
+///
+/// [`Display`](fmt::Display) prints 48 hexadecimal digits in three groups, whose order as text is the tokens' order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    /// Which life of the store.
+    pub incarnation: Incarnation,
+    /// The generation in which the partition was granted.
+    pub epoch: Generation,
+    /// The revision at which the holding instance took its slot.
+    pub claim: Revision,
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:016x}-{:016x}", self.incarnation.0, self.epoch.0, self.claim.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    fn token(incarnation: u64, epoch: u64, claim: u64) -> Token {
+        Token { incarnation: Incarnation::new(incarnation), epoch: Generation::new(epoch), claim: Revision::new(claim) }
+    }
+
+    #[test]
+    fn the_text_of_tokens_sorts_as_the_tokens_do() {
+        let ascending = [token(1, 2, 900), token(1, 3, 7), token(1, 3, 80), token(1, 0x100, 1), token(2, 1, 1)];
+        for pair in ascending.windows(2) {
+            assert!(pair[0] < pair[1]);
+            assert!(pair[0].to_string() < pair[1].to_string());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Partitions, the rules for their ids, and the list of them.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+/// The longest id, in bytes.
+pub const MAX_PARTITION_ID_BYTES: usize = 255;
+
+/// The largest list, in partitions.
+pub const MAX_PARTITIONS: usize = 4_000_000;
+
+/// The name of a unit of work: 1 to [`MAX_PARTITION_ID_BYTES`] bytes of UTF-8 without control characters.
+///
+/// Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PartitionId(Arc<str>);
+
+impl PartitionId {
+    /// Checks `id` against the rules.
+    ///
+    /// # Errors
+    ///
+    /// [`PartitionError`] if the id is empty, too long, or has a control character.
+    pub fn new(id: impl AsRef<str>) -> Result<Self, PartitionError> {
+        let id = id.as_ref();
+        if id.is_empty() {
+            return Err(PartitionError::EmptyId);
+        }
+        if id.len() > MAX_PARTITION_ID_BYTES {
+            let shown = id.chars().take(32).collect();
+            return Err(PartitionError::IdTooLong { start: shown, bytes: id.len() });
+        }
+        if let Some(position) = id.chars().position(char::is_control) {
+            return Err(PartitionError::ControlCharacter { id: id.escape_debug().collect(), position });
+        }
+        Ok(Self(id.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl TryFrom<String> for PartitionId {
+    type Error = PartitionError;
+
+    fn try_from(id: String) -> Result<Self, PartitionError> {
+        Self::new(id)
+    }
+}
+
+impl From<PartitionId> for String {
+    fn from(id: PartitionId) -> Self {
+        id.as_str().into()
+    }
+}
+
+/// How much work a partition is, in units of the user's choice; at least 1.
+pub type Weight = NonZeroU32;
+
+/// A unit of work and how much of it there is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// Its name, unique in the list.
+    pub id: PartitionId,
+    /// Its share of the load.
+    pub weight: Weight,
+}
+
+impl Partition {
+    /// A partition of weight 1.
+    pub fn new(id: PartitionId) -> Self {
+        Self { id, weight: Weight::MIN }
+    }
+
+    /// The same partition with another weight.
+    #[must_use]
+    pub fn with_weight(self, weight: Weight) -> Self {
+        Self { weight, ..self }
+    }
+}
+
+/// The partitions to divide: sorted by id, each id once. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionList(Arc<[Partition]>);
+
+impl PartitionList {
+    /// Sorts `partitions` and checks that no id comes twice. O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// [`PartitionError`] if an id comes twice or there are more than [`MAX_PARTITIONS`].
+    pub fn new(mut partitions: Vec<Partition>) -> Result<Self, PartitionError> {
+        if partitions.len() > MAX_PARTITIONS {
+            return Err(PartitionError::TooMany { count: partitions.len() });
+        }
+        partitions.sort_unstable();
+        if let Some(pair) = partitions.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            return Err(PartitionError::DuplicateId { id: pair[0].id.clone() });
+        }
+        Ok(Self(partitions.into()))
+    }
+
+    /// The partitions in order of their ids.
+    pub fn as_slice(&self) -> &[Partition] {
+        &self.0
+    }
+
+    /// The place of `id` in the list. O(log n).
+    pub fn position(&self, id: &PartitionId) -> Option<usize> {
+        self.0.binary_search_by(|partition| partition.id.cmp(id)).ok()
+    }
+
+    /// A hash of all ids and weights (XXH3, 64 bits): two workers with the same digest have the same list.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for partition in &*self.0 {
+            hash.update(&partition.id.as_str().len().to_le_bytes());
+            hash.update(partition.id.as_str().as_bytes());
+            hash.update(&partition.weight.get().to_le_bytes());
+        }
+        hash.digest()
+    }
+}
+
+/// Why a partition or a list of partitions was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartitionError {
+    /// An id has no characters.
+    #[error("a partition id must not be empty: give every partition a name")]
+    EmptyId,
+    /// An id is longer than [`MAX_PARTITION_ID_BYTES`].
+    #[error(
+        "a partition id must have at most {MAX_PARTITION_ID_BYTES} bytes, but the one that starts with {start:?} has \
+         {bytes}: shorten it, or use a hash of it"
+    )]
+    IdTooLong {
+        /// Its first characters.
+        start: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// An id has a control character, which logs and terminals would act on.
+    #[error("a partition id must not have control characters, but \"{id}\" has one at character {position}: remove it")]
+    ControlCharacter {
+        /// The id, escaped.
+        id: String,
+        /// Which character.
+        position: usize,
+    },
+    /// An id stands in the list twice.
+    #[error("a partition id must stand in the list once, but {id:?} comes twice: remove one")]
+    DuplicateId {
+        /// The id.
+        id: PartitionId,
+    },
+    /// A weight is zero.
+    #[error("a partition's weight must be from 1 to 4294967295, but {id:?} has {weight}: give it at least 1")]
+    Weight {
+        /// The id.
+        id: PartitionId,
+        /// The weight that was given.
+        weight: String,
+    },
+    /// The list is longer than [`MAX_PARTITIONS`].
+    #[error("a list must have at most {MAX_PARTITIONS} partitions, but has {count}: use several groups")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    use super::*;
+
+    fn partition(id: &str) -> Partition {
+        Partition::new(PartitionId::new(id).expect("a valid id"))
+    }
+
+    #[test]
+    fn an_invalid_id_is_refused_with_the_rule_and_the_fix() {
+        let errors = ["", &"x".repeat(256), "a\nb"].map(|id| PartitionId::new(id).expect_err("invalid").to_string());
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        a partition id must not be empty: give every partition a name
+        a partition id must have at most 255 bytes, but the one that starts with "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" has 256: shorten it, or use a hash of it
+        a partition id must not have control characters, but "a\nb" has one at character 1: remove it
+        "#);
+    }
+
+    #[test]
+    fn a_list_is_sorted_and_refuses_an_id_that_comes_twice() {
+        let list = PartitionList::new(vec![partition("b"), partition("a")]).expect("two ids");
+        assert_eq!(list.position(&list.as_slice()[1].id), Some(1));
+        let error = PartitionList::new(vec![partition("a"), partition("a")]).expect_err("one id twice");
+        assert!(error.to_string().contains("\"a\" comes twice"), "{error}");
+    }
+
+    #[test]
+    fn the_digest_depends_on_ids_and_weights_only() {
+        let list = |ids: &[&str]| PartitionList::new(ids.iter().map(|id| partition(id)).collect()).expect("valid");
+        assert_eq!(list(&["a", "b"]).digest(), list(&["b", "a"]).digest());
+        assert_ne!(list(&["a", "b"]).digest(), list(&["ab"]).digest());
+        let heavy = PartitionList::new(vec![partition("a").with_weight(Weight::MAX), partition("b")]).expect("valid");
+        assert_ne!(list(&["a", "b"]).digest(), heavy.digest());
+    }
+}

@@ -1,0 +1,257 @@
+//! The stored values and their versioned encoding.
+//!
+//! Records are JSON objects with a format version `v`: readable with any key-value tool. Unknown fields are ignored. A
+//! record of a newer version is kept and reported, never deleted or overwritten.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Generation, Instance, Revision, Slot, Tenure, Term};
+use crate::key::Key;
+use crate::partition::{PartitionId, Weight};
+use crate::state::PlannerPhase;
+
+/// The format version that this library writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The largest record that is decoded, in bytes.
+pub const MAX_RECORD_BYTES: usize = 64 * 1024 * 1024;
+
+/// A stored value. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Stored under [`Key::Slot`].
+    Member(Arc<MemberRecord>),
+    /// Stored under [`Key::Leader`].
+    Leader(LeaderRecord),
+    /// Stored under [`Key::Assign`].
+    Assignment(Arc<AssignmentRecord>),
+    /// Stored under [`Key::Cluster`].
+    Cluster(Arc<ClusterRecord>),
+}
+
+/// What a worker says of itself; each write of it is a heartbeat, a renewal and an acknowledgement in one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// The tenure that this record continues; none in the record that begins one, whose own revision names it.
+    pub tenure: Option<Tenure>,
+    /// The process that holds the slot.
+    pub instance: Instance,
+    /// What the worker is about to do.
+    pub phase: MemberPhase,
+    /// The revision of the assignment record that the worker has fully applied.
+    pub applied: Revision,
+    /// The partitions that it has been told to give up and still holds, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releasing: Vec<PartitionId>,
+    /// How much load it can take compared with other workers.
+    pub capacity: u32,
+    /// Free labels, for placement.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The version of the user's software.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub software: String,
+    /// Counts the writes of this process.
+    pub beat: u64,
+}
+
+/// What a worker is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberPhase {
+    /// It works and takes partitions.
+    Active,
+    /// It is leaving: it gives up its partitions as others take them.
+    Draining,
+    /// It has released everything and stopped; its successor takes over the slot and the partitions.
+    Restarting,
+}
+
+/// Who leads. The lease behind it is that of the member record that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderRecord {
+    /// The leader's slot.
+    pub slot: Slot,
+    /// The leader's tenure of it.
+    pub tenure: Tenure,
+    /// The leader's process.
+    pub instance: Instance,
+}
+
+/// What one tenure of a slot may hold: `owned`, and what is left of `releasing`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentRecord {
+    /// The leadership that wrote it.
+    pub term: Term,
+    /// The plan that it belongs to.
+    pub generation: Generation,
+    /// The tenure that it is for; nobody else may act on it.
+    pub tenure: Tenure,
+    /// The partitions that the tenure owns, in order of their ids.
+    pub owned: Vec<Grant>,
+    /// The partitions that it was told to give up and that are not yet known to be released, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub releasing: Vec<PartitionId>,
+    /// The partitions that will come to it once their holders have let go, in order; gives no right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incoming: Vec<PartitionId>,
+}
+
+/// One partition in an assignment, stored as `[id, weight, epoch]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(PartitionId, Weight, Generation)", into = "(PartitionId, Weight, Generation)")]
+pub struct Grant {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Its weight when it was granted.
+    pub weight: Weight,
+    /// The generation in which it was granted.
+    pub epoch: Generation,
+}
+
+impl From<(PartitionId, Weight, Generation)> for Grant {
+    fn from((partition, weight, epoch): (PartitionId, Weight, Generation)) -> Self {
+        Self { partition, weight, epoch }
+    }
+}
+
+impl From<Grant> for (PartitionId, Weight, Generation) {
+    fn from(grant: Grant) -> Self {
+        (grant.partition, grant.weight, grant.epoch)
+    }
+}
+
+/// The head of the plan: who writes it, and a summary for observers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// The leadership that wrote it.
+    pub term: Term,
+    /// The latest plan.
+    pub generation: Generation,
+    /// The slot of the leader.
+    pub leader: Slot,
+    /// The process of the leader.
+    pub instance: Instance,
+    /// What the leader is doing.
+    pub phase: PlannerPhase,
+    /// How many workers share the work.
+    pub workers: u32,
+    /// How many partitions there are.
+    pub partitions: u32,
+    /// The digest of the partition list, see [`PartitionList::digest`](crate::partition::PartitionList::digest).
+    pub digest: u64,
+}
+
+/// A record with its format version around it.
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    record: T,
+}
+
+/// Only the version, to find out whether the rest can be read.
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+impl Record {
+    /// The record as it is stored.
+    ///
+    /// # Panics
+    ///
+    /// Never: the types of records have no value that JSON lacks.
+    pub fn encode(&self) -> Vec<u8> {
+        fn json<T: Serialize>(record: &T) -> Vec<u8> {
+            let versioned = Versioned { v: FORMAT_VERSION, record };
+            serde_json::to_vec(&versioned).expect("records have no value that JSON lacks")
+        }
+        match self {
+            Self::Member(record) => json(record),
+            Self::Leader(record) => json(record),
+            Self::Assignment(record) => json(record),
+            Self::Cluster(record) => json(record),
+        }
+    }
+
+    /// Reads what is stored under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] if the value is too large, not a record of that key, or of a newer format version.
+    pub fn decode(key: Key, bytes: &[u8]) -> Result<Self, RecordError> {
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(RecordError::TooLarge { bytes: bytes.len() });
+        }
+        let Version { v } = parse(bytes)?;
+        if v != FORMAT_VERSION {
+            return Err(RecordError::UnknownVersion { version: v });
+        }
+        Ok(match key {
+            Key::Slot(_) => Self::Member(Arc::new(parse(bytes)?)),
+            Key::Leader => Self::Leader(parse(bytes)?),
+            Key::Assign(_) => {
+                let mut record: AssignmentRecord = parse(bytes)?;
+                record.sort()?;
+                Self::Assignment(Arc::new(record))
+            }
+            Key::Cluster => Self::Cluster(Arc::new(parse(bytes)?)),
+        })
+    }
+}
+
+impl AssignmentRecord {
+    /// Puts the lists in order, which a person who edited the record may not have kept, and refuses one that
+    /// contradicts itself.
+    fn sort(&mut self) -> Result<(), RecordError> {
+        self.owned.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
+        self.releasing.sort_unstable();
+        self.incoming.sort_unstable();
+        let twice_owned = self.owned.windows(2).find(|pair| pair[0].partition == pair[1].partition);
+        let twice_released = self.releasing.windows(2).find(|pair| pair[0] == pair[1]);
+        match (twice_owned.map(|pair| &pair[0].partition), twice_released.map(|pair| &pair[0])) {
+            (Some(id), _) | (_, Some(id)) => Err(RecordError::PartitionTwice { partition: id.clone() }),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(bytes).map_err(|error| RecordError::Malformed { reason: error.to_string() })
+}
+
+/// Why a stored value could not be read. The value is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Larger than [`MAX_RECORD_BYTES`].
+    #[error("a record must have at most {MAX_RECORD_BYTES} bytes, but has {bytes}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Not JSON, or not the fields of this record.
+    #[error("not a record: {reason}")]
+    Malformed {
+        /// What the decoder met, and where.
+        reason: String,
+    },
+    /// Written by a newer version of this library, or not by it.
+    #[error("format version {version} is not known here (known: {FORMAT_VERSION}): upgrade this worker")]
+    UnknownVersion {
+        /// The version found.
+        version: u32,
+    },
+    /// A partition stands in one list twice.
+    #[error("{partition:?} stands in the record twice")]
+    PartitionTwice {
+        /// Which one.
+        partition: PartitionId,
+    },
+}
