@@ -1,1 +1,346 @@
-//! Who gets what: the assignment calculator.
+//! Who gets what: the assignment calculator, a pure function that is useful alone.
+//!
+//! Describe what is there in a [`Problem`], choose a [`Strategy`], and [`plan`] answers with a [`Plan`]: the owner of
+//! every partition, each move with its reason, and figures. Same input, same plan, on every machine: integers only, and
+//! the order in which workers, partitions and rules are given does not matter.
+//!
+//! ```
+//! use parti_core::assign::{Balanced, Problem, WorkerInput, plan};
+//! use parti_core::{Partition, PartitionId, PartitionList, Slot};
+//!
+//! let partitions = (0..12).map(|n| Partition::new(PartitionId::new(format!("orders-{n}")).unwrap())).collect();
+//! let partitions = PartitionList::new(partitions)?;
+//! let workers = [0, 1, 2].map(|slot| WorkerInput::new(Slot::new(slot)));
+//! let holders = vec![None; 12];
+//!
+//! let first = plan(&Balanced, &Problem::new(&workers, &partitions, &holders)?)?;
+//! assert_eq!(first.moves.len(), 12);
+//!
+//! // Worker 2 has crashed: what it held goes to the others, and nothing else moves.
+//! let after = plan(&Balanced, &Problem::new(&workers[..2], &partitions, &first.owners)?)?;
+//! assert_eq!(after.moves.len(), 4);
+//! assert_eq!(after.figures.staying_moved, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod balanced;
+mod figures;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::num::NonZeroU32;
+
+use crate::ids::Slot;
+use crate::partition::PartitionList;
+
+pub use balanced::Balanced;
+pub use figures::{Figures, Spread};
+
+/// Labels of a worker, or labels that a partition asks for: name and value.
+pub type Labels = BTreeMap<String, String>;
+
+/// A worker that can be given partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInput {
+    /// Which worker.
+    pub slot: Slot,
+    /// How much load it takes compared with others.
+    pub capacity: NonZeroU32,
+    /// What partitions can ask for.
+    pub labels: Labels,
+    /// Whether it is leaving: it is given nothing, and what it holds goes to others.
+    pub draining: bool,
+}
+
+impl WorkerInput {
+    /// A worker of capacity 1 without labels, here to stay.
+    pub fn new(slot: Slot) -> Self {
+        Self { slot, capacity: NonZeroU32::MIN, labels: Labels::new(), draining: false }
+    }
+}
+
+/// Where one partition may or should be. Partitions without a rule may be anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// The place of the partition in the list.
+    pub partition: usize,
+    /// The labels that its worker must have. Where no worker has them all, the partition stays unassigned.
+    pub requires: Labels,
+    /// The worker that is to hold it, whatever the balance. Where that worker is not there, is leaving, or lacks a
+    /// required label, the partition is placed as if it had no pin.
+    pub pin: Option<Slot>,
+}
+
+/// How far a plan may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How far a worker's load may be from its share, in thousandths of the share; 50 by default.
+    ///
+    /// A smaller value balances better and moves more. Where partitions are so heavy that no worker can come so
+    /// close, the nearest possible load is within the bound.
+    pub epsilon_permille: u32,
+    /// The largest share of the partitions whose holder stays that one plan moves, in percent; 20 by default.
+    ///
+    /// At least one of them may always move, or a small group would never be balanced.
+    pub move_budget_percent: u32,
+    /// Whether partitions of workers that stay may move at all.
+    pub step: Step,
+    /// Enters every hash of a partition; 0 by default. All who plan for a group must have the same.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { epsilon_permille: 50, move_budget_percent: 20, step: Step::Planned, seed: 0 }
+    }
+}
+
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Step {
+    /// Partitions without a holder are placed, and the load is balanced.
+    #[default]
+    Planned,
+    /// Only partitions without a holder are placed: no partition of a worker that stays moves.
+    Emergency,
+}
+
+/// What is there: workers, partitions, and who holds what.
+#[derive(Clone, Debug)]
+pub struct Problem<'a> {
+    workers: Vec<&'a WorkerInput>,
+    partitions: &'a PartitionList,
+    holders: &'a [Option<Slot>],
+    rules: Vec<&'a Rule>,
+    options: Options,
+}
+
+impl<'a> Problem<'a> {
+    /// The workers to choose from, the partitions to divide, and the holder of each partition, in the order of the list.
+    ///
+    /// A holder that is not among the workers is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`ProblemError`] if a slot comes twice or the holders are not as many as the partitions.
+    pub fn new(
+        workers: &'a [WorkerInput],
+        partitions: &'a PartitionList,
+        holders: &'a [Option<Slot>],
+    ) -> Result<Self, ProblemError> {
+        if holders.len() != partitions.as_slice().len() {
+            return Err(ProblemError::Holders { holders: holders.len(), partitions: partitions.as_slice().len() });
+        }
+        let mut workers: Vec<_> = workers.iter().collect();
+        workers.sort_unstable_by_key(|worker| worker.slot);
+        if let Some(pair) = workers.windows(2).find(|pair| pair[0].slot == pair[1].slot) {
+            return Err(ProblemError::SlotTwice { slot: pair[0].slot });
+        }
+        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default() })
+    }
+
+    /// The same problem with rules for some partitions.
+    ///
+    /// # Errors
+    ///
+    /// [`ProblemError`] if a partition has two rules or is not in the list.
+    pub fn with_rules(self, rules: &'a [Rule]) -> Result<Self, ProblemError> {
+        let mut rules: Vec<_> = rules.iter().collect();
+        rules.sort_unstable_by_key(|rule| rule.partition);
+        if let Some(pair) = rules.windows(2).find(|pair| pair[0].partition == pair[1].partition) {
+            return Err(ProblemError::RuleTwice { partition: pair[0].partition });
+        }
+        match rules.last() {
+            Some(rule) if rule.partition >= self.holders.len() => {
+                Err(ProblemError::RuleWithoutPartition { partition: rule.partition, partitions: self.holders.len() })
+            }
+            Some(_) | None => Ok(Self { rules, ..self }),
+        }
+    }
+
+    /// The same problem with other options.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// The workers in order of their slots, each slot once.
+    pub fn workers(&self) -> &[&'a WorkerInput] {
+        &self.workers
+    }
+
+    /// The partitions in order of their ids, each id once.
+    pub fn partitions(&self) -> &'a PartitionList {
+        self.partitions
+    }
+
+    /// The holder of each partition, in the order of the list; it may be a worker that is gone.
+    pub fn holders(&self) -> &'a [Option<Slot>] {
+        self.holders
+    }
+
+    /// The rules in the order of the partitions, at most one for each.
+    pub fn rules(&self) -> &[&'a Rule] {
+        &self.rules
+    }
+
+    /// How far the plan may go.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// The worker in `slot`, if it is there. O(log workers).
+    pub fn worker(&self, slot: Slot) -> Option<&'a WorkerInput> {
+        self.workers.binary_search_by_key(&slot, |worker| worker.slot).ok().map(|index| self.workers[index])
+    }
+
+    /// The rule of the partition at `index`, if it has one. O(log rules).
+    pub fn rule(&self, index: usize) -> Option<&'a Rule> {
+        self.rules.binary_search_by_key(&index, |rule| rule.partition).ok().map(|at| self.rules[at])
+    }
+
+    /// The worker to which the partition of `rule` is pinned, if it can hold it.
+    pub fn pinned(&self, rule: &Rule) -> Option<&'a WorkerInput> {
+        rule.pin.and_then(|slot| self.worker(slot)).filter(|worker| worker.can_hold(Some(rule)))
+    }
+}
+
+impl WorkerInput {
+    /// Whether a partition with this rule may be given to this worker.
+    pub fn can_hold(&self, rule: Option<&Rule>) -> bool {
+        !self.draining
+            && rule.is_none_or(|rule| rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value)))
+    }
+}
+
+/// A way to divide partitions among workers. Bring your own by implementing it.
+///
+/// It must be a function of the problem alone, or two leaders would disagree.
+pub trait Strategy: fmt::Debug + Send + Sync {
+    /// Decides the owner of every partition.
+    ///
+    /// What the answer moves beyond the move budget, or in an emergency at all, [`plan`] leaves for a later round.
+    ///
+    /// # Errors
+    ///
+    /// [`StrategyError`] if it has no answer; the current assignment then stays.
+    fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError>;
+}
+
+/// What a strategy decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The owner of each partition, in the order of the list; none where no worker can hold it.
+    pub owners: Vec<Option<Slot>>,
+    /// Whether there is more to move than this answer moves.
+    pub another_round: bool,
+}
+
+/// Who is to own what, and what that takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The owner of each partition, in the order of the list; none where no worker can hold it.
+    pub owners: Vec<Option<Slot>>,
+    /// The partitions whose owner is not their holder, in the order of the list.
+    pub moves: Vec<Move>,
+    /// How good it is, and what it costs.
+    pub figures: Figures,
+    /// Whether there is more to move: plan again from the result.
+    pub another_round: bool,
+}
+
+/// One partition that changes hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Its place in the list.
+    pub partition: usize,
+    /// Its holder, which may be gone.
+    pub from: Option<Slot>,
+    /// Its owner; none where no worker can hold it.
+    pub to: Option<Slot>,
+    /// Why.
+    pub reason: MoveReason,
+}
+
+/// Why a partition moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MoveReason {
+    /// It had no holder.
+    New,
+    /// Its holder is gone.
+    Orphaned,
+    /// Its holder is leaving.
+    Drain,
+    /// It is pinned to its new owner.
+    Pinned,
+    /// Its holder lacks a label that it asks for.
+    Label,
+    /// The load is uneven.
+    Balance,
+}
+
+/// Asks `strategy` for an answer, audits it, keeps it within the step and the move budget, and explains it.
+///
+/// # Errors
+///
+/// [`PlanError`] if the strategy has no answer or its answer fails the audit; the current assignment should then stay.
+pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, PlanError> {
+    let mut answer = strategy.assign(problem)?;
+    audit(problem, &answer.owners)?;
+    limit(problem, &mut answer);
+    let moves = moves(problem, &answer.owners);
+    let figures = Figures::new(problem, &answer.owners, &moves);
+    Ok(Plan { owners: answer.owners, moves, figures, another_round: answer.another_round })
+}
+
+/// Checks an answer: an owner or none for every partition, and only owners that can hold it.
+///
+/// # Errors
+///
+/// [`AuditError`] with the first partition, in the order of the list, whose owner cannot hold it.
+pub fn audit(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), AuditError> {
+    let partitions = problem.partitions.as_slice();
+    if owners.len() != partitions.len() {
+        return Err(AuditError::Length { owners: owners.len(), partitions: partitions.len() });
+    }
+    for (index, slot) in owners.iter().enumerate().filter_map(|(index, owner)| owner.map(|slot| (index, slot))) {
+        let partition = || partitions[index].id.clone();
+        let Some(worker) = problem.worker(slot) else {
+            return Err(AuditError::UnknownWorker { partition: partition(), slot });
+        };
+        if worker.draining {
+            return Err(AuditError::Draining { partition: partition(), slot });
+        }
+        if !worker.can_hold(problem.rule(index)) {
+            return Err(AuditError::Label { partition: partition(), slot });
+        }
+    }
+    Ok(())
+}
+
+/// Puts back what moves too much.
+fn limit(problem: &Problem<'_>, answer: &mut Answer) {
+    let _ = (problem, answer);
+}
+
+fn moves(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Vec<Move> {
+    let changed = problem.holders.iter().zip(owners).enumerate().filter(|(_, (holder, owner))| holder != owner);
+    let explained = changed.map(|(partition, (&from, &to))| {
+        let rule = problem.rule(partition);
+        let reason = match from.map(|slot| problem.worker(slot)) {
+            None => MoveReason::New,
+            Some(None) => MoveReason::Orphaned,
+            Some(Some(holder)) if holder.draining => MoveReason::Drain,
+            Some(Some(holder)) if !holder.can_hold(rule) => MoveReason::Label,
+            Some(Some(_)) if rule.is_some_and(|rule| rule.pin.is_some() && rule.pin == to) => MoveReason::Pinned,
+            Some(Some(_)) => MoveReason::Balance,
+        };
+        Move { partition, from, to, reason }
+    });
+    explained.collect()
+}
+
+mod error;
+pub use error::{AuditError, PlanError, ProblemError, StrategyError};
