@@ -213,6 +213,11 @@ pub enum Notice {
         /// How many.
         partitions: usize,
     },
+    /// The calculator has no answer; the assignment stays as it is.
+    PlanRefused {
+        /// Why.
+        reason: String,
+    },
     /// A release took longer than `release_timeout` and was cancelled.
     ReleaseTimedOut {
         /// Which partition.

@@ -7,11 +7,23 @@ mod action;
 pub mod assign;
 mod config;
 mod event;
+mod eviction;
+mod handoff;
 mod ids;
 mod key;
+mod leader;
+mod leadership;
+mod lease;
+mod membership;
+mod outbox;
+mod ownership;
 mod partition;
+mod plan_log;
+mod planner;
+mod rebalance;
 mod record;
 mod rng;
+mod slot;
 mod state;
 mod time;
 mod worker;
@@ -20,14 +32,16 @@ pub use action::{
     Action, ClaimKind, EvictReason, Notice, PlanReason, ReleaseReason, Request, StandbyReason, StepDownReason,
     SuspendReason, WaitReason, Write,
 };
-pub use config::{Config, ConfigError, Mode};
+pub use config::{Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, Mode};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use ids::{Generation, Incarnation, Instance, OperationId, Revision, Slot, Tenure, Term, Token, WatchId};
-pub use key::{Bucket, GroupName, GroupNameError, Interest, Key};
-pub use partition::{Partition, PartitionError, PartitionId, PartitionList, Weight};
+pub use key::{Bucket, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
+pub use partition::{
+    MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Weight,
+};
 pub use record::{
-    AssignmentRecord, ClusterRecord, FORMAT_VERSION, Grant, LeaderRecord, MemberPhase, MemberRecord, Record,
-    RecordError,
+    AssignmentRecord, ClusterRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord,
+    Record, RecordError,
 };
 pub use state::{PlannerPhase, WorkerState};
 pub use time::{Duration, Instant};

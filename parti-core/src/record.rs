@@ -194,7 +194,11 @@ impl Record {
             return Err(RecordError::UnknownVersion { version: v });
         }
         Ok(match key {
-            Key::Slot(_) => Self::Member(Arc::new(parse(bytes)?)),
+            Key::Slot(_) => {
+                let mut record: MemberRecord = parse(bytes)?;
+                record.releasing.sort_unstable();
+                Self::Member(Arc::new(record))
+            }
             Key::Leader => Self::Leader(parse(bytes)?),
             Key::Assign(_) => {
                 let mut record: AssignmentRecord = parse(bytes)?;

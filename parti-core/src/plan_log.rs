@@ -1,0 +1,190 @@
+//! The plan: a log with one writer at a time.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+
+use crate::action::Write;
+use crate::event::Outcome;
+use crate::ids::{Generation, Incarnation, OperationId, Revision, Slot, Term};
+use crate::key::{Bucket, Key};
+use crate::outbox::Outbox;
+use crate::record::{AssignmentRecord, ClusterRecord, Record};
+
+/// This worker's view of the `plan` bucket: its own assignment record, or, where it leads, the whole of it with its own
+/// appends on top.
+///
+/// Each append depends on the last revision of the bucket, so it commits only if its writer has seen every write before
+/// it. Appends may follow each other without waiting: each depends on the one before, and if one fails all that follow
+/// fail with it.
+#[derive(Debug, Default)]
+pub(crate) struct PlanLog {
+    assignments: BTreeMap<Slot, Assignment>,
+    cluster: Option<(Revision, Arc<ClusterRecord>)>,
+    /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
+    tail: Revision,
+    incarnation: Incarnation,
+    chain: VecDeque<Append>,
+    broken: Option<ChainBreak>,
+    /// The term under which this worker appends, while it does.
+    writer: Option<Term>,
+}
+
+/// An assignment record and the revision that wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) revision: Revision,
+    pub(crate) record: Arc<AssignmentRecord>,
+}
+
+/// An append whose outcome is not known yet.
+#[derive(Debug)]
+struct Append {
+    operation: OperationId,
+    revision: Revision,
+}
+
+/// Why this worker's view of the plan, with its own appends on top, can no longer be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChainBreak {
+    /// Somebody else has written.
+    Conflict,
+    /// An append may or may not have been applied.
+    Unknown,
+}
+
+impl PlanLog {
+    pub(crate) fn assignment(&self, slot: Slot) -> Option<&Assignment> {
+        self.assignments.get(&slot)
+    }
+
+    pub(crate) fn assignments(&self) -> impl Iterator<Item = (Slot, &Assignment)> {
+        self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The highest term in any record.
+    pub(crate) fn last_term(&self) -> Term {
+        let of_assignments = self.assignments.values().map(|assignment| assignment.record.term);
+        let of_cluster = self.cluster.iter().map(|(_, cluster)| cluster.term);
+        of_assignments.chain(of_cluster).max().unwrap_or_default()
+    }
+
+    /// The highest generation in any record.
+    pub(crate) fn last_generation(&self) -> Generation {
+        let of_assignments = self.assignments.values().map(|assignment| assignment.record.generation);
+        let of_cluster = self.cluster.iter().map(|(_, cluster)| cluster.generation);
+        of_assignments.chain(of_cluster).max().unwrap_or_default()
+    }
+
+    /// Whether every append so far is known to be committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    pub(crate) fn broken(&self) -> Option<ChainBreak> {
+        self.broken
+    }
+
+    /// From now on this worker appends, on top of what it has read, under `term`.
+    pub(crate) fn open(&mut self, term: Term) {
+        self.writer = Some(term);
+        self.broken = None;
+    }
+
+    /// This worker appends no more; outcomes still to come are of no interest.
+    pub(crate) fn close(&mut self) {
+        self.writer = None;
+        self.chain.clear();
+        self.broken = None;
+    }
+
+    /// Appends `record` on top of everything that is known or on its way.
+    pub(crate) fn append(&mut self, outbox: &mut Outbox, key: Key, record: Record) -> Revision {
+        let expected_last = self.tail;
+        let revision = expected_last.next();
+        self.store(key, revision, &record);
+        self.tail = revision;
+        let operation = outbox.request(Write::Append { key, record, expected_last });
+        self.chain.push_back(Append { operation, revision });
+        revision
+    }
+
+    /// Takes in the outcome of an append; false if the operation is not one of this log's.
+    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome) -> bool {
+        let Some(at) = self.chain.iter().position(|append| append.operation == operation) else { return false };
+        let append = self.chain.remove(at).expect("the position was just found");
+        match outcome {
+            Outcome::Committed(revision) if revision == append.revision => {}
+            Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
+            Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
+        }
+        true
+    }
+
+    /// Takes in what a watch shows. Older news than what is known is ignored.
+    pub(crate) fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record) {
+        if self.writer.is_some() && revision > self.tail {
+            // All of this worker's own writes are at or below the tail: somebody else has written.
+            self.broken = Some(ChainBreak::Conflict);
+            return;
+        }
+        self.store(key, revision, record);
+        self.tail = self.tail.max(revision);
+    }
+
+    pub(crate) fn observe_deleted(&mut self, key: Key, revision: Revision) {
+        if self.writer.is_some() && revision > self.tail {
+            self.broken = Some(ChainBreak::Conflict);
+            return;
+        }
+        match key {
+            Key::Assign(slot) if self.assignments.get(&slot).is_some_and(|known| known.revision < revision) => {
+                self.assignments.remove(&slot);
+            }
+            Key::Cluster if self.cluster.as_ref().is_some_and(|(known, _)| *known < revision) => self.cluster = None,
+            Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader => {}
+        }
+        self.tail = self.tail.max(revision);
+    }
+
+    /// An unreadable record still counts for the tail: it was seen, and it is left as it is.
+    pub(crate) fn observe_unreadable(&mut self, key: Key, revision: Revision) {
+        if key.bucket() != Bucket::Plan {
+            return;
+        }
+        if self.writer.is_some() && revision > self.tail {
+            self.broken = Some(ChainBreak::Conflict);
+            return;
+        }
+        self.tail = self.tail.max(revision);
+    }
+
+    fn store(&mut self, key: Key, revision: Revision, record: &Record) {
+        match (key, record) {
+            (Key::Assign(slot), Record::Assignment(record)) => {
+                if self.assignments.get(&slot).is_none_or(|known| known.revision < revision) {
+                    self.assignments.insert(slot, Assignment { revision, record: Arc::clone(record) });
+                }
+            }
+            (Key::Cluster, Record::Cluster(record)) => {
+                if self.cluster.as_ref().is_none_or(|(known, _)| *known < revision) {
+                    self.cluster = Some((revision, Arc::clone(record)));
+                }
+            }
+            (Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader, _) => {}
+        }
+    }
+
+    /// A complete listing begins. Everything known is forgotten, this worker's own appends that may not have been
+    /// applied included: only what the store shows counts.
+    pub(crate) fn begin_listing(&mut self) {
+        *self = Self { incarnation: self.incarnation, ..Self::default() };
+    }
+
+    pub(crate) fn observe_incarnation(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
+    }
+}
