@@ -1,0 +1,221 @@
+//! A laboratory: workers around a perfect store without delay, and what happened as text.
+//!
+//! It is for stories that a person reads. Delays, losses and faults are the simulator's business.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use parti_core::{
+    Action, Bucket, Command, Config, Event, Incarnation, Instant, Interest, Key, KvEvent, Outcome, Partition,
+    PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token, WatchId, Worker, Write,
+};
+
+/// How many events one instant may take before it counts as an endless loop.
+const MAX_EVENTS_PER_INSTANT: usize = 100_000;
+
+pub(crate) struct Lab {
+    now: Instant,
+    store: Store,
+    partitions: PartitionList,
+    pub(crate) workers: Vec<Bench>,
+    pub(crate) transcript: String,
+}
+
+/// A worker and what is around it.
+pub(crate) struct Bench {
+    name: String,
+    pub(crate) worker: Worker,
+    alive: bool,
+    watches: BTreeMap<Bucket, (WatchId, Interest)>,
+    inbox: std::collections::VecDeque<Event>,
+    pub(crate) working: BTreeMap<PartitionId, Token>,
+}
+
+#[derive(Default)]
+struct Store {
+    last: BTreeMap<Bucket, u64>,
+    entries: BTreeMap<Key, (Revision, Option<Record>)>,
+}
+
+impl Store {
+    fn apply(&mut self, write: &Write) -> Outcome {
+        let (key, last) = (write.key(), *self.last.entry(write.key().bucket()).or_default());
+        let (revision, exists) = self
+            .entries
+            .get(&key)
+            .map_or((Revision::default(), false), |(revision, record)| (*revision, record.is_some()));
+        let (holds, record) = match write {
+            Write::Create { record, .. } => (!exists, Some(record)),
+            Write::Update { record, expected, .. } => (exists && revision == *expected, Some(record)),
+            Write::Delete { expected, .. } => (revision == *expected, None),
+            Write::Append { record, expected_last, .. } => (last == expected_last.value(), Some(record)),
+        };
+        if !holds {
+            return Outcome::Conflict;
+        }
+        self.last.insert(key.bucket(), last + 1);
+        self.entries.insert(key, (Revision::new(last + 1), record.cloned()));
+        Outcome::Committed(Revision::new(last + 1))
+    }
+}
+
+fn shown(watch: WatchId, key: Key, revision: Revision, record: Option<&Record>) -> Event {
+    Event::Kv(match record {
+        // What is stored is bytes: every record goes through its encoding.
+        Some(record) => KvEvent::from_stored(watch, key, revision, &record.encode()),
+        None => KvEvent::Deleted { watch, key, revision },
+    })
+}
+
+impl Lab {
+    pub(crate) fn new(partitions: usize) -> Self {
+        let id = |n| PartitionId::new(format!("p{n}")).expect("a valid id");
+        let partitions = (0..partitions).map(|n| Partition::new(id(n))).collect();
+        Self {
+            now: Instant::from_millis(0),
+            store: Store::default(),
+            partitions: PartitionList::new(partitions).expect("each id once"),
+            workers: Vec::new(),
+            transcript: String::new(),
+        }
+    }
+
+    /// Starts a worker, and lets everything happen that happens at once.
+    pub(crate) fn start(&mut self, name: &str, config: Config) -> usize {
+        let seed = self.workers.len() as u64;
+        let worker = Worker::new(config, seed, self.now).expect("a valid config");
+        self.workers.push(Bench {
+            name: name.into(),
+            worker,
+            alive: true,
+            watches: BTreeMap::new(),
+            inbox: [Event::Partitions(self.partitions.clone())].into(),
+            working: BTreeMap::new(),
+        });
+        self.note(&format!("{name} starts"));
+        self.settle();
+        self.workers.len() - 1
+    }
+
+    pub(crate) fn command(&mut self, at: usize, command: Command) {
+        self.note(&format!("{} is told to {command:?}", self.workers[at].name));
+        self.workers[at].inbox.push_back(Event::Command(command));
+        self.settle();
+    }
+
+    pub(crate) fn crash(&mut self, at: usize) {
+        self.note(&format!("{} crashes", self.workers[at].name));
+        self.workers[at].alive = false;
+        self.workers[at].working.clear();
+    }
+
+    /// Lets `millis` pass.
+    pub(crate) fn run(&mut self, millis: u64) {
+        let end = self.now + std::time::Duration::from_millis(millis);
+        loop {
+            let alive = || self.workers.iter().enumerate().filter(|(_, bench)| bench.alive);
+            let next = alive().filter_map(|(at, bench)| bench.worker.poll_timeout().map(|due| (due, at))).min();
+            let Some((due, at)) = next.filter(|(due, _)| *due <= end) else { break };
+            self.now = self.now.max(due);
+            self.workers[at].inbox.push_back(Event::Timeout);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Who works on what, by name; several names where several do.
+    pub(crate) fn owners(&self) -> BTreeMap<String, Vec<String>> {
+        let mut owners: BTreeMap<String, Vec<String>> =
+            self.partitions.as_slice().iter().map(|partition| (partition.id.to_string(), Vec::new())).collect();
+        for bench in self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended) {
+            for id in bench.working.keys() {
+                owners.entry(id.to_string()).or_default().push(bench.name.clone());
+            }
+        }
+        owners
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..MAX_EVENTS_PER_INSTANT {
+            let Some(at) = self.workers.iter().position(|bench| bench.alive && !bench.inbox.is_empty()) else { return };
+            let event = self.workers[at].inbox.pop_front().expect("the inbox is not empty");
+            self.workers[at].worker.handle(self.now, event);
+            while let Some(action) = self.workers[at].worker.poll_action() {
+                self.act(at, action);
+            }
+        }
+        panic!("no end to what happens at {:?}:\n{}", self.now, self.transcript);
+    }
+
+    fn act(&mut self, at: usize, action: Action) {
+        match action {
+            Action::Kv(request) => self.write(at, &request),
+            Action::Watch { watch, bucket, interest } => self.watch(at, watch, bucket, interest),
+            Action::Probe { slot, instance } => {
+                let there = |bench: &Bench| bench.alive && bench.worker.status().instance == instance;
+                let there = self.workers.iter().any(there);
+                let outcome = if there { ProbeOutcome::Answered } else { ProbeOutcome::NobodyListens };
+                self.workers[at].inbox.push_back(Event::Probed { slot, instance, outcome });
+            }
+            Action::Acquire { partition, token } => {
+                let mut others = self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended);
+                let other = others.find(|bench| bench.working.contains_key(&partition.id)).map(|bench| &bench.name);
+                assert_eq!(other, None, "{} has two owners:\n{}", partition.id, self.transcript);
+                let before = self.workers[at].working.insert(partition.id.clone(), token);
+                assert_eq!(before, None, "{} acquired twice", partition.id);
+                self.tell(at, &format!("acquires {} ({})", partition.id, token.epoch));
+            }
+            Action::Release { partition, token, reason } => {
+                assert_eq!(self.workers[at].working.remove(&partition), Some(token), "{partition} released twice");
+                self.tell(at, &format!("releases {partition} ({reason:?})"));
+                self.workers[at].inbox.push_back(Event::Released { partition, token });
+            }
+            Action::Cancel { partition, .. } => panic!("{partition} was released at once and yet cancelled"),
+            Action::Prepare { partition } => self.tell(at, &format!("prepares {partition}")),
+            Action::Suspend { reason } => self.tell(at, &format!("suspends ({reason:?})")),
+            Action::Resume => self.tell(at, "resumes"),
+            Action::Notice(notice) => self.tell(at, &format!("says {notice:?}")),
+            Action::Halt => {
+                self.tell(at, "halts");
+                self.workers[at].alive = false;
+            }
+        }
+    }
+
+    fn write(&mut self, at: usize, Request { operation, write }: &Request) {
+        let outcome = self.store.apply(write);
+        self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome }));
+        if let Outcome::Committed(revision) = outcome {
+            let key = write.key();
+            let record = &self.store.entries[&key].1;
+            for bench in &mut self.workers {
+                if let Some((watch, interest)) = bench.watches.get(&key.bucket())
+                    && interest.covers(key)
+                {
+                    bench.inbox.push_back(shown(*watch, key, revision, record.as_ref()));
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, at: usize, watch: WatchId, bucket: Bucket, interest: Interest) {
+        for (key, (revision, record)) in &self.store.entries {
+            if key.bucket() == bucket && interest.covers(*key) {
+                self.workers[at].inbox.push_back(shown(watch, *key, *revision, record.as_ref()));
+            }
+        }
+        let caught_up = KvEvent::CaughtUp { watch, incarnation: Incarnation::new(1) };
+        self.workers[at].inbox.push_back(Event::Kv(caught_up));
+        self.workers[at].watches.insert(bucket, (watch, interest));
+    }
+
+    fn tell(&mut self, at: usize, what: &str) {
+        let line = format!("  {} {what}", self.workers[at].name);
+        self.note(&line);
+    }
+
+    fn note(&mut self, line: &str) {
+        let millis = self.now.as_nanos() / 1_000_000;
+        writeln!(self.transcript, "{:>3}.{:03} {line}", millis / 1000, millis % 1000).expect("text can be written");
+    }
+}

@@ -1,0 +1,139 @@
+//! Stories of small fleets as text that a person reviews: events in, actions out.
+
+mod lab;
+
+use lab::Lab;
+use parti_core::{Command, Config, Slot};
+
+/// A fleet of `workers` that has divided its partitions; the transcript begins after that.
+fn fleet(workers: usize, partitions: usize) -> Lab {
+    let mut lab = Lab::new(partitions);
+    for at in 0..workers {
+        lab.start(&format!("w{at}"), Config::default());
+    }
+    lab.run(20_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+    lab.transcript.clear();
+    lab
+}
+
+#[test]
+fn a_fleet_starts_and_divides_the_partitions() {
+    let mut lab = Lab::new(4);
+    lab.start("anna", Config::default());
+    lab.start("bert", Config::default());
+    lab.run(5_000);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_cold_start_that_knows_how_many_to_expect_does_not_wait() {
+    let config = || Config { expected_workers: Some(2), ..Config::default() };
+    let mut lab = Lab::new(2);
+    lab.start("anna", config());
+    lab.run(1_500);
+    lab.start("bert", config());
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_worker_that_joins_gets_its_share_after_others_let_go() {
+    let mut lab = fleet(2, 10);
+    lab.start("new", Config::default());
+    lab.run(30_000);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_worker_that_leaves_hands_over_first() {
+    let mut lab = fleet(3, 6);
+    lab.command(2, Command::Leave);
+    lab.run(1_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_leader_that_leaves_is_followed_at_once() {
+    let mut lab = fleet(3, 6);
+    lab.command(0, Command::Leave);
+    lab.run(1_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn the_last_worker_can_leave() {
+    let mut lab = fleet(1, 2);
+    lab.command(0, Command::Leave);
+    lab.run(1_000);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_crashed_worker_is_evicted_and_only_its_partitions_move() {
+    let mut lab = fleet(3, 6);
+    lab.crash(1);
+    lab.run(25_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_crashed_leader_is_replaced_and_evicted() {
+    let mut lab = fleet(3, 6);
+    lab.crash(0);
+    lab.run(25_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_restart_moves_nothing_whoever_leads() {
+    let mut lab = fleet(3, 6);
+    let before: Vec<usize> = lab.workers.iter().map(|bench| bench.working.len()).collect();
+    for at in 0..3 {
+        lab.command(at, Command::Restart);
+        lab.run(500);
+        lab.start(&format!("w{at}-again"), Config::default());
+        lab.run(1_000);
+    }
+    lab.run(30_000);
+    let after: Vec<usize> = lab.workers[3..].iter().map(|bench| bench.working.len()).collect();
+    assert_eq!(before, after);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_fleet_that_was_killed_as_a_whole_comes_back_as_it_was() {
+    let mut lab = fleet(3, 6);
+    let slots = |lab: &Lab, from: usize| -> Vec<_> {
+        let held = lab.workers[from..]
+            .iter()
+            .map(|bench| (bench.worker.status().slot, bench.working.keys().cloned().collect()));
+        let mut held: Vec<(Option<Slot>, Vec<_>)> = held.collect();
+        held.sort();
+        held
+    };
+    let before = slots(&lab, 0);
+    (0..3).for_each(|at| lab.crash(at));
+    lab.run(1_000);
+    (0..3).for_each(|at| {
+        lab.start(&format!("w{at}-again"), Config::default());
+    });
+    lab.run(40_000);
+    assert_eq!(before, slots(&lab, 3), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_worker_without_a_free_slot_stands_by() {
+    let config = || Config { slots: (Slot::new(0), Slot::new(0)), ..Config::default() };
+    let mut lab = Lab::new(1);
+    lab.start("anna", config());
+    lab.start("bert", config());
+    lab.run(5_000);
+    lab.command(0, Command::Leave);
+    lab.run(5_000);
+    insta::assert_snapshot!(lab.transcript);
+}
