@@ -1,6 +1,7 @@
 //! Leader: ends the tenures of workers that have stopped.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::action::{EvictReason, Notice, Write};
 use crate::config::{Config, Timing};
@@ -80,6 +81,9 @@ impl Eviction {
             for slot in expired {
                 self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
             }
+            for slot in gone(view, membership) {
+                self.evict(view, membership, slot, EvictReason::NobodyListens, outbox);
+            }
         }
         for slot in stayed_away(view, membership) {
             self.evict(view, membership, slot, EvictReason::RestartHoldRanOut, outbox);
@@ -138,6 +142,20 @@ impl Eviction {
     }
 }
 
+/// The workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
+fn gone(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
+    let working = |phase: MemberPhase| phase != MemberPhase::Restarting;
+    let members =
+        membership.members().filter(|(_, member)| member.record().is_some_and(|record| working(record.phase)));
+    let (absent, there): (Vec<_>, Vec<_>) = members.partition(|(_, member)| member.absence.is_some());
+    let all = absent.len() + there.len();
+    if absent.len() * 100 > all * view.config.restart_detection_percent as usize {
+        return Vec::new();
+    }
+    let gone = absent.into_iter().map(|(slot, _)| slot).filter(|slot| *slot != view.own_slot);
+    gone.filter(|slot| membership.is_gone(*slot, view.config.probe_confirm)).collect()
+}
+
 /// The workers that have left their slot for a successor, and until when it is held for them.
 fn restarting<'a>(
     view: &'a Surroundings<'_>,
@@ -150,13 +168,13 @@ fn restarting<'a>(
         .map(|(slot, member)| (slot, membership.silent_since(slot, member) + view.config.restart_hold))
 }
 
-fn stayed_away(view: &Surroundings<'_>, membership: &Membership) -> alloc::vec::Vec<Slot> {
+fn stayed_away(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
     restarting(view, membership).filter(|(_, until)| *until <= view.now).map(|(slot, _)| slot).collect()
 }
 
 /// The tenures that the plan names and of which there is no record at all. Absence proves nothing: only a conditional
 /// delete that succeeds does.
-fn named_without_record(view: &Surroundings<'_>, membership: &Membership) -> alloc::vec::Vec<Slot> {
+fn named_without_record(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
     let holds = view.plan.assignments().filter(|(_, a)| !a.record.owned.is_empty() || !a.record.releasing.is_empty());
     let unknown = |slot, tenure| membership.tenure_state(slot, tenure) == TenureState::NoRecord;
     holds.filter(|(slot, a)| unknown(*slot, a.record.tenure)).map(|(slot, _)| slot).collect()

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::plan_log::{ChainBreak, PlanLog};
 use crate::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
 use crate::state::PlannerPhase;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// This worker's part in who leads.
 ///
@@ -48,6 +48,7 @@ enum Role {
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     pub(crate) timing: &'a Timing,
+    pub(crate) probe_confirm: Option<Duration>,
     pub(crate) own: Instance,
     pub(crate) lease: &'a Lease,
     pub(crate) membership: &'a Membership,
@@ -237,7 +238,8 @@ fn head_record(term: Term, generation: Generation, leader: Slot, instance: Insta
     }
 }
 
-/// Whether the tenure that leads has ended, its lease has run out as seen from here, or it is this worker's own.
+/// Whether the tenure that leads has ended, its lease has run out or its process is gone as seen from here, or it is
+/// this worker's own.
 fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
     if (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure) {
         return true;
@@ -250,7 +252,11 @@ fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
             let record = member.and_then(|member| member.record());
             let restarting = record.is_some_and(|record| record.phase == MemberPhase::Restarting);
             let replaced = record.is_some_and(|record| record.instance != held.instance);
-            restarting || replaced || view.membership.has_expired(view.now, held.slot, view.timing.observed_lease())
+            let gone = view.membership.is_gone(held.slot, view.probe_confirm);
+            restarting
+                || replaced
+                || gone
+                || view.membership.has_expired(view.now, held.slot, view.timing.observed_lease())
         }
     }
 }

@@ -20,6 +20,7 @@ mod ownership;
 mod partition;
 mod plan_log;
 mod planner;
+mod probing;
 mod rebalance;
 mod record;
 mod rng;

@@ -37,10 +37,17 @@ pub(crate) struct Member {
     pub(crate) observed_at: Instant,
     /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
     pub(crate) heard: bool,
-    /// Since when nobody has listened, in an unbroken row of probes.
-    pub(crate) absent_since: Option<Instant>,
+    /// The unbroken row of probes to which nobody listened.
+    pub(crate) absence: Option<Absence>,
     /// Whether it was shown since the last complete listing began.
     listed: bool,
+}
+
+/// When nobody listened for the first and for the last time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Absence {
+    first: Instant,
+    last: Instant,
 }
 
 #[derive(Debug)]
@@ -172,7 +179,7 @@ impl Membership {
             known.listed = true;
             return;
         }
-        let member = Member { revision, content, observed_at: now, heard: live, absent_since: None, listed: true };
+        let member = Member { revision, content, observed_at: now, heard: live, absence: None, listed: true };
         let before = self.slots.insert(slot, member);
         if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
             self.changes += 1;
@@ -195,10 +202,14 @@ impl Membership {
         match outcome {
             ProbeOutcome::Answered => {
                 member.heard = true;
-                member.absent_since = None;
+                member.absence = None;
             }
-            ProbeOutcome::NobodyListens => member.absent_since = member.absent_since.or(Some(now)),
-            ProbeOutcome::TimedOut => member.absent_since = None,
+            ProbeOutcome::NobodyListens => {
+                let first = member.absence.map_or(now, |absence| absence.first);
+                member.absence = Some(Absence { first, last: now });
+                self.changes += 1;
+            }
+            ProbeOutcome::TimedOut => member.absence = None,
         }
     }
 
@@ -224,8 +235,18 @@ impl Membership {
     pub(crate) fn start_anew(&mut self, now: Instant, except: Option<Slot>) {
         self.deaf_until = now;
         self.always_heard = except;
-        self.slots.values_mut().for_each(|member| member.absent_since = None);
+        for (slot, member) in &mut self.slots {
+            if Some(*slot) != except {
+                member.absence = None;
+            }
+        }
         self.next_expiry = None;
+    }
+
+    /// Whether nobody has listened in an unbroken row of probes for `confirm`.
+    pub(crate) fn is_gone(&self, slot: Slot, confirm: Option<Duration>) -> bool {
+        let absence = self.slots.get(&slot).and_then(|member| member.absence);
+        matches!((absence, confirm), (Some(absence), Some(confirm)) if absence.last >= absence.first + confirm)
     }
 
     /// Since when the holder of this record has been silent in a way that this worker could have heard broken.

@@ -313,7 +313,7 @@ impl Chooser<'_> {
         if member.record().is_none() {
             return false;
         }
-        if member.absent_since.is_some() {
+        if member.absence.is_some() {
             return true;
         }
         if member.heard {

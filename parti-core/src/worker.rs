@@ -15,11 +15,12 @@ use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
+use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord, Record};
 use crate::rng::Rng;
 use crate::slot::{self, ClaimNews, SlotSearch, Won, is_own};
 use crate::state::{PlannerPhase, WorkerState};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.
@@ -38,6 +39,7 @@ pub struct Worker {
     standing: Standing,
     leadership: Leadership,
     leader: Option<Leader>,
+    probing: Probing,
     ownership: Ownership,
     partitions: Option<PartitionList>,
     stop: Option<Stop>,
@@ -133,6 +135,7 @@ impl Worker {
             standing: Standing::Seeking(SlotSearch::default()),
             leadership: Leadership::default(),
             leader: None,
+            probing: Probing::default(),
             ownership: Ownership::default(),
             partitions: None,
             stop: None,
@@ -174,7 +177,8 @@ impl Worker {
         let leader = leader.and_then(|leader| leader.deadline(&self.membership, &self.plan));
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
-        [standing, leadership, leader, self.ownership.deadline(), stop].into_iter().flatten().min()
+        let probe = self.probe_interval().map(|_| self.probing.deadline());
+        [standing, leadership, leader, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
     }
 
     /// A cheap look at the worker.
@@ -406,6 +410,7 @@ impl Worker {
         self.give_up_lost_slot();
         self.seek_slot();
         self.suspend_if_expired();
+        self.probe();
         self.lead();
         self.work();
         self.advance_stop();
@@ -462,6 +467,26 @@ impl Worker {
         }
     }
 
+    /// A leader asks whether the members are there, the others whether the leader is.
+    fn probe(&mut self) {
+        let Some(own) = self.lease().map(|lease| lease.slot) else { return };
+        let (interval, leads) = (self.probe_interval(), self.leader.is_some());
+        let leader = self.membership.leader().record().map(|record| record.slot);
+        let matters = |slot: Slot| slot != own && (leads || Some(slot) == leader);
+        let members = self.membership.members().filter(|(slot, _)| matters(*slot));
+        let records = members.filter_map(|(slot, member)| Some((slot, member.record()?)));
+        let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
+        let targets = working.map(|(slot, record)| (slot, record.instance));
+        self.probing.decide(self.now, interval, targets, &mut self.outbox);
+    }
+
+    /// How often to probe; never without a connection or a slot.
+    fn probe_interval(&self) -> Option<Duration> {
+        let probing =
+            self.connected && self.stop.is_none() && self.config.probe_confirm.is_some() && self.lease().is_some();
+        probing.then_some(self.config.probe_interval)
+    }
+
     fn lead(&mut self) {
         let Standing::Holding(lease) = &self.standing else { return };
         let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
@@ -473,6 +498,7 @@ impl Worker {
             let view = leadership::Surroundings {
                 now: self.now,
                 timing: &self.timing,
+                probe_confirm: self.config.probe_confirm,
                 own: self.instance,
                 lease,
                 membership: &self.membership,
