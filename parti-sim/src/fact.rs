@@ -46,7 +46,7 @@ impl PartitionIndex {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fact<'a> {
     /// A process began.
-    Started { process: ProcessId },
+    Started { process: ProcessId, capacity: u32 },
     /// A process ended without a word.
     Crashed { process: ProcessId },
     /// A worker halted, and its process ended.
@@ -95,7 +95,7 @@ impl Fact<'_> {
     /// The process that this is about.
     pub(crate) fn process(&self) -> Option<ProcessId> {
         match self {
-            Self::Started { process }
+            Self::Started { process, .. }
             | Self::Crashed { process }
             | Self::Halted { process }
             | Self::Paused { process }

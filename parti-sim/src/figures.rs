@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::clock::Moment;
 use crate::options::Options;
-use crate::ownership::Ownership;
+use crate::ownership::{Load, Ownership};
 
 /// What adds up since the measuring began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,13 +60,7 @@ pub struct Figures {
 
 impl Figures {
     /// Looks at the window that is open since the measuring began.
-    pub(crate) fn take(
-        scenario: &str,
-        options: &Options,
-        ownership: &Ownership,
-        counts: &Counts,
-        now: Moment,
-    ) -> Self {
+    pub(crate) fn take(scenario: &str, options: &Options, ownership: &Ownership, counts: &Counts, now: Moment) -> Self {
         let window = ownership.figures(now);
         let stayed = window.staying - window.moved;
         Self {
@@ -77,7 +71,7 @@ impl Figures {
             held: false,
             recovery_s: seconds(window.recovery),
             moved: window.moved,
-            affinity: if window.staying == 0 { 1.0 } else { rounded(ratio(stayed, window.staying)) },
+            affinity: if window.staying == 0 { 1.0 } else { rounded(ratio(stayed as u64, window.staying as u64)) },
             rounds: counts.rounds,
             orphan_ps: seconds(window.orphan),
             max_orphan_s: seconds(window.longest_orphan),
@@ -89,18 +83,18 @@ impl Figures {
     }
 }
 
-/// The heaviest load divided by the mean; 1 where there is no load.
+/// The heaviest load per unit of capacity, divided by the mean; 1 where there is no load.
 fn peak_mean(ownership: &Ownership) -> f64 {
     let loads = ownership.loads();
-    let total: u64 = loads.values().sum();
-    let peak = loads.values().max().copied().unwrap_or(0);
-    if total == 0 { 1.0 } else { ratio(peak * loads.len() as u64, total) }
+    let total: u64 = loads.values().map(|load| load.load).sum();
+    let capacities: u64 = loads.values().map(|load| u64::from(load.capacity)).sum();
+    let relative = |load: &Load| ratio(load.load * capacities, total * u64::from(load.capacity));
+    if total == 0 { 1.0 } else { loads.values().map(relative).fold(0.0, f64::max) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for display only")]
-fn ratio(part: impl TryInto<u64>, whole: impl TryInto<u64>) -> f64 {
-    let number = |value: Option<u64>| value.unwrap_or(u64::MAX) as f64;
-    number(part.try_into().ok()) / number(whole.try_into().ok())
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
 }
 
 /// Whole milliseconds, as seconds.

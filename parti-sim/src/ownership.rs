@@ -1,6 +1,6 @@
 //! Who really works on what, and for how long nobody or more than one did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parti_core::{Slot, Token};
@@ -14,8 +14,8 @@ pub(crate) struct Ownership {
     partitions: Vec<Worked>,
     /// The slot that each process has, or had last.
     slots: Vec<Option<Slot>>,
-    /// Whether each process still runs.
-    alive: Vec<bool>,
+    /// How much load each process takes compared with others; 0 once it has ended.
+    capacities: Vec<u32>,
     unowned: usize,
     shared: usize,
     last_change: Moment,
@@ -34,6 +34,13 @@ struct Worked {
     last_slot: Option<Slot>,
     /// `last_slot` when the window was opened.
     slot_before: Option<Slot>,
+}
+
+/// How much a worker has, and how much it takes compared with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) load: u64,
+    pub(crate) capacity: u32,
 }
 
 /// What adds up while figures are taken.
@@ -78,7 +85,7 @@ impl Ownership {
             unowned: partitions.len(),
             partitions,
             slots: Vec::new(),
-            alive: Vec::new(),
+            capacities: Vec::new(),
             shared: 0,
             last_change: Moment::START,
             window: Window::opened(Moment::START),
@@ -87,12 +94,12 @@ impl Ownership {
 
     pub(crate) fn observe(&mut self, now: Moment, fact: &Fact<'_>) {
         match *fact {
-            Fact::Started { process } => {
+            Fact::Started { process, capacity } => {
                 self.slots.resize(process.index() + 1, None);
-                self.alive.resize(process.index() + 1, false);
-                self.alive[process.index()] = true;
+                self.capacities.resize(process.index() + 1, 0);
+                self.capacities[process.index()] = capacity;
             }
-            Fact::Crashed { process } | Fact::Halted { process } => self.alive[process.index()] = false,
+            Fact::Crashed { process } | Fact::Halted { process } => self.capacities[process.index()] = 0,
             Fact::Status { process, after, .. } => {
                 if after.slot.is_some() {
                     self.slots[process.index()] = after.slot;
@@ -171,12 +178,15 @@ impl Ownership {
     }
 
     /// The load of each slot that has a worker.
-    pub(crate) fn loads(&self) -> BTreeMap<Slot, u64> {
-        let mut loads: BTreeMap<Slot, u64> = self.living_slots().map(|slot| (slot, 0)).collect();
+    pub(crate) fn loads(&self) -> BTreeMap<Slot, Load> {
+        let mut loads = BTreeMap::new();
+        for (slot, capacity) in self.living_slots() {
+            loads.entry(slot).or_insert(Load { load: 0, capacity });
+        }
         for worked in &self.partitions {
             for (process, _) in &worked.by {
-                if let Some(slot) = self.slots[process.index()] {
-                    *loads.entry(slot).or_default() += u64::from(worked.weight);
+                if let Some(load) = self.slots[process.index()].and_then(|slot| loads.get_mut(&slot)) {
+                    load.load += u64::from(worked.weight);
                 }
             }
         }
@@ -200,7 +210,7 @@ impl Ownership {
         if !self.is_even() {
             window.last_uneven = now;
         }
-        let living: std::collections::BTreeSet<Slot> = self.living_slots().collect();
+        let living: BTreeSet<Slot> = self.living_slots().map(|(slot, _)| slot).collect();
         let stays = |worked: &&Worked| worked.listed && worked.slot_before.is_some_and(|slot| living.contains(&slot));
         let staying = self.partitions.iter().filter(stays);
         WindowFigures {
@@ -213,17 +223,14 @@ impl Ownership {
         }
     }
 
-    fn living_slots(&self) -> impl Iterator<Item = Slot> {
-        self.slots.iter().zip(&self.alive).filter(|(_, alive)| **alive).filter_map(|(slot, _)| *slot)
+    /// The slots that have a worker, with its capacity.
+    fn living_slots(&self) -> impl Iterator<Item = (Slot, u32)> {
+        let living = self.slots.iter().zip(&self.capacities).filter(|(_, capacity)| **capacity > 0);
+        living.filter_map(|(slot, capacity)| Some(((*slot)?, *capacity)))
     }
 
     /// Changes one partition, and keeps the sums right.
-    fn change(
-        &mut self,
-        now: Moment,
-        partition: PartitionIndex,
-        apply: impl FnOnce(&mut Worked, &[Option<Slot>]),
-    ) {
+    fn change(&mut self, now: Moment, partition: PartitionIndex, apply: impl FnOnce(&mut Worked, &[Option<Slot>])) {
         if !self.is_even() {
             self.window.last_uneven = now;
         }
@@ -280,8 +287,8 @@ mod tests {
         let mut ownership = Ownership::new([1, 1].into_iter());
         let (a, b) = (ProcessId::new(0), ProcessId::new(1));
         let mut tell = |at, fact: Fact<'_>| ownership.observe(Moment::from_millis(at), &fact);
-        tell(0, Fact::Started { process: a });
-        tell(0, Fact::Started { process: b });
+        tell(0, Fact::Started { process: a, capacity: 1 });
+        tell(0, Fact::Started { process: b, capacity: 1 });
         tell(100, works(a, 0));
         tell(200, works(a, 1));
         tell(300, works(b, 1));
@@ -297,8 +304,7 @@ mod tests {
     fn a_partition_that_leaves_the_list_is_nobodys_duty() {
         let mut ownership = Ownership::new([1].into_iter());
         assert_eq!(ownership.unowned(), 1);
-        ownership
-            .observe(Moment::from_millis(5), &Fact::Listed { partition: PartitionIndex::new(0), listed: false });
+        ownership.observe(Moment::from_millis(5), &Fact::Listed { partition: PartitionIndex::new(0), listed: false });
         assert!(ownership.is_even());
         assert_eq!(ownership.figures(Moment::from_millis(9)).orphan, Duration::from_millis(5));
     }

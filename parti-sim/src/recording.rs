@@ -64,7 +64,7 @@ impl Recording {
             Fact::Status { process, before, after } if (before.slot, before.leader) != (after.slot, after.leader) => {
                 self.slots.push(SlotChange { at, process, slot: after.slot, leader: after.leader });
             }
-            Fact::Started { process } => self.live(at, process, LifeMark::Started),
+            Fact::Started { process, .. } => self.live(at, process, LifeMark::Started),
             Fact::Crashed { process } => self.live(at, process, LifeMark::Crashed),
             Fact::Halted { process } => self.live(at, process, LifeMark::Halted),
             Fact::Paused { process } => self.live(at, process, LifeMark::Paused),

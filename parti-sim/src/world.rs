@@ -165,7 +165,8 @@ impl World {
             falsely_gone_until: Moment::START,
             drain_percent: 100,
         });
-        self.tell(&Fact::Started { process });
+        let capacity = self.process(process).birth.capacity.max(1);
+        self.tell(&Fact::Started { process, capacity });
         self.settle(process);
         self.feed(process, Event::Partitions(self.list.clone()));
         self.schedule_reread(process);

@@ -1,6 +1,7 @@
 //! G5: after the last round, load per unit of capacity is close to the mean.
 
 use super::{Breach, Invariant, Kind, Scene};
+use crate::ownership::Load;
 
 /// How far above the mean the heaviest worker may be, in percent.
 const TOLERANCE_PERCENT: u64 = 5;
@@ -29,16 +30,19 @@ impl Invariant for Balance {
 
     fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
         let loads = scene.ownership.loads();
-        let total: u64 = loads.values().sum();
-        let workers = loads.len() as u64;
+        let total: u64 = loads.values().map(|load| load.load).sum();
+        let capacities: u64 = loads.values().map(|load| u64::from(load.capacity)).sum();
         let heaviest = scene.ownership.heaviest();
-        for (slot, load) in loads {
-            // load <= mean * (100 + tolerance) / 100, or load < mean + heaviest, without fractions
-            let within = load * workers * 100 <= total * (100 + TOLERANCE_PERCENT);
-            let unavoidable = load * workers < total + heaviest * workers;
+        for (slot, Load { load, capacity }) in loads {
+            // load <= share * (100 + tolerance) / 100, or load < share + heaviest, without fractions
+            let share = total * u64::from(capacity);
+            let within = load * capacities * 100 <= share * (100 + TOLERANCE_PERCENT);
+            let unavoidable = load * capacities < share + heaviest * capacities;
             if !within && !unavoidable {
                 let slot = slot.worker_name();
-                return Err(Breach::new(format!("{slot} has a load of {load}, of {total} on {workers} workers")));
+                return Err(Breach::new(format!(
+                    "{slot} has a load of {load} and a capacity of {capacity}, of {total} and {capacities} in all"
+                )));
             }
         }
         Ok(())

@@ -59,8 +59,7 @@ impl Invariant for Bounded {
                     _ => {}
                 }
                 if counted.timeouts.1 > MAX_TIMEOUTS_AT_ONCE {
-                    return Err(Breach::new(format!("{process} wants to be woken again and again at once"))
-                        .by(process));
+                    return Err(Breach::new(format!("{process} wants to be woken again and again at once")).by(process));
                 }
             }
             Fact::Asked { process, action } => {

@@ -20,6 +20,7 @@ use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 use crate::options::Options;
 use crate::ownership::Ownership;
+use crate::trace::TraceLine;
 
 /// Something that must hold after every event.
 pub(crate) trait Invariant: std::fmt::Debug {
@@ -95,6 +96,17 @@ pub struct Violation {
     pub process: Option<ProcessId>,
     /// The partition that it is about, if it is about one.
     pub partition: Option<PartitionIndex>,
+}
+
+impl Violation {
+    /// Whether a line of the trace touches the worker or the partition that this is about, or the whole world.
+    pub fn concerns(&self, line: &TraceLine) -> bool {
+        let process = self.process.is_some() && line.process == self.process;
+        let partition = self.partition.is_some() && line.partition == self.partition;
+        let named = self.partition.is_some_and(|index| line.text.contains(&format!("p{:05}", index.index())));
+        let about_nobody = self.process.is_none() && self.partition.is_none();
+        about_nobody || process || partition || named || line.process.is_none()
+    }
 }
 
 impl std::fmt::Display for Violation {

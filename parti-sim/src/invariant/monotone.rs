@@ -67,10 +67,9 @@ impl Invariant for Monotone {
                     parti_core::Key::Slot(slot),
                     Write::Create { record, .. } | Write::Update { record, .. } | Write::Append { record, .. },
                 ) => self.observe_applied(slot, record, process),
-                (
-                    _,
-                    Write::Append { record: Record::Assignment(_) | Record::Cluster(_), .. },
-                ) => self.observe_plan(generation_of(write), process),
+                (_, Write::Append { record: Record::Assignment(_) | Record::Cluster(_), .. }) => {
+                    self.observe_plan(generation_of(write), process)
+                }
                 _ => Ok(()),
             },
             _ => Ok(()),

@@ -62,13 +62,8 @@ impl PlanView {
 fn moves(slot: Slot, before: &AssignmentRecord, after: &AssignmentRecord, scene: &Scene<'_>) -> Option<Moves> {
     let was_owned = |id: &PartitionId| before.owned.binary_search_by(|grant| grant.partition.cmp(id)).is_ok();
     let listed = |index: &PartitionIndex| scene.ownership.is_listed(*index);
-    let partitions: Vec<_> = after
-        .releasing
-        .iter()
-        .filter(|id| was_owned(id))
-        .filter_map(|id| scene.index_of(id))
-        .filter(listed)
-        .collect();
+    let partitions: Vec<_> =
+        after.releasing.iter().filter(|id| was_owned(id)).filter_map(|id| scene.index_of(id)).filter(listed).collect();
     (!partitions.is_empty()).then_some(Moves { generation: after.generation, slot, partitions })
 }
 
