@@ -269,6 +269,11 @@ pub enum StandbyReason {
         /// By whom.
         holder: Instance,
     },
+    /// Workers of another software version are there, one of which may be about to leave its slot to this worker.
+    OtherVersion {
+        /// How many there are.
+        workers: usize,
+    },
     /// Some records may be those of dead predecessors, whose slots are better than fresh ones.
     LearningWhoIsAlive {
         /// How many records have not been renewed since this worker began to listen.

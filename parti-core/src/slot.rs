@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem::discriminant;
 
 use crate::action::{Action, ClaimKind, Notice, StandbyReason, Write};
 use crate::config::{Config, Timing};
@@ -152,7 +153,7 @@ impl SlotSearch {
                 let operation = outbox.request(target.write(view.record));
                 self.claim = Some(Claim { operation, sent_at: view.now, target, known });
             }
-            Choice::Wait(reason) if self.standby != Some(reason) => {
+            Choice::Wait(reason) if self.standby.map(|told| discriminant(&told)) != Some(discriminant(&reason)) => {
                 self.standby = Some(reason);
                 outbox.notice(Notice::Standby { reason });
             }
@@ -172,13 +173,20 @@ impl SlotSearch {
     }
 
     /// When the search should be asked again if nothing is heard.
-    pub(crate) fn deadline(&self, now: Instant, timing: &Timing, membership: &Membership) -> Option<Instant> {
+    pub(crate) fn deadline(
+        &self,
+        now: Instant,
+        config: &Config,
+        timing: &Timing,
+        membership: &Membership,
+    ) -> Option<Instant> {
         let listening_since = self.listening_since?;
         let learnt = listening_since + learning_time(timing);
         let expiries = membership.members().filter(|(_, member)| member.record().is_some());
         let expiries = expiries.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
         let idle = self.claim.is_none();
-        let due = expiries.chain([learnt, self.not_before]).filter(|at| idle && *at > now);
+        let surge = listening_since + config.surge_wait;
+        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| idle && *at > now);
         due.chain(self.read_again_at).min()
     }
 }
@@ -275,7 +283,21 @@ impl Chooser<'_> {
         if silent > 0 {
             return Choice::Wait(StandbyReason::LearningWhoIsAlive { silent });
         }
+        if let Some(reason) = self.surge() {
+            return Choice::Wait(reason);
+        }
         self.choose_free(tries, rng)
+    }
+
+    /// A worker of another software version is probably the replacement of one that is about to go: its slot, and the
+    /// partitions with it, is worth some waiting.
+    fn surge(&self) -> Option<StandbyReason> {
+        let own = &self.view.config.software;
+        let differs = |record: &MemberRecord| record.phase == MemberPhase::Active && record.software != *own;
+        let others = self.view.membership.members().filter(|(_, member)| member.record().is_some_and(|r| differs(r)));
+        let others = others.count();
+        let waits = others > 0 && self.view.now < self.listening_since + self.view.config.surge_wait;
+        waits.then_some(StandbyReason::OtherVersion { workers: others })
     }
 
     fn choose_free(&self, tries: u32, rng: &mut Rng) -> Choice {

@@ -167,7 +167,9 @@ impl Worker {
             return None;
         }
         let standing = match &self.standing {
-            Standing::Seeking(search) if self.connected => search.deadline(self.now, &self.timing, &self.membership),
+            Standing::Seeking(search) if self.connected => {
+                search.deadline(self.now, &self.config, &self.timing, &self.membership)
+            }
             Standing::Seeking(_) => None,
             Standing::Holding(lease) => lease.deadline(self.now, self.connected, &self.timing),
         };
@@ -408,6 +410,9 @@ impl Worker {
 
     fn decide(&mut self) {
         self.give_up_lost_slot();
+        if self.halted {
+            return;
+        }
         self.seek_slot();
         self.suspend_if_expired();
         self.probe();
@@ -420,6 +425,11 @@ impl Worker {
 
     fn give_up_lost_slot(&mut self) {
         let Some(slot) = self.lease().filter(|lease| lease.is_lost()).map(|lease| lease.slot) else { return };
+        let left = |stop: Stop| stop.command == Command::Leave && self.ownership.is_empty();
+        if self.stop.is_some_and(left) {
+            // Its own deletion, whose outcome is still on its way, or a leader's: there is nothing left to do.
+            return self.halt();
+        }
         self.outbox.notice(Notice::SlotLost { slot });
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;

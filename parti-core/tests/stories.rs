@@ -137,3 +137,23 @@ fn a_worker_without_a_free_slot_stands_by() {
     lab.run(5_000);
     insta::assert_snapshot!(lab.transcript);
 }
+
+#[test]
+fn a_rolling_update_with_surge_moves_nothing() {
+    let version = |software: &str| Config { software: software.into(), ..Config::default() };
+    let mut lab = Lab::new(4);
+    for name in ["old-a", "old-b"] {
+        lab.start(name, version("1"));
+    }
+    lab.run(20_000);
+    lab.transcript.clear();
+    for at in 0..2 {
+        lab.start(["new-a", "new-b"][at], version("2"));
+        lab.run(3_000);
+        lab.command(at, Command::Restart);
+        lab.run(3_000);
+    }
+    lab.run(30_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
