@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::ids::{Generation, Revision, Slot, Tenure, Term};
+use crate::ids::{Generation, Incarnation, Position, Revision, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
@@ -51,6 +51,8 @@ struct Sheet {
 pub(crate) struct Surroundings<'a> {
     pub(crate) term: Term,
     pub(crate) generation: Generation,
+    /// Which life of the plan the records are in.
+    pub(crate) incarnation: Incarnation,
     pub(crate) membership: &'a Membership,
     /// The tenure of each slot that the current plan is for: only these are granted anything.
     pub(crate) planned: &'a dyn Fn(Slot) -> Option<Tenure>,
@@ -125,6 +127,12 @@ impl Handoff {
         self.sheets.iter().map(|(slot, sheet)| (*slot, sheet.tenure))
     }
 
+    /// The tenures that hold partitions, as far as the records tell.
+    pub(crate) fn tenures_with_partitions(&self) -> impl Iterator<Item = Tenure> {
+        let holds = |sheet: &&Sheet| !sheet.owned.is_empty() || !sheet.releasing.is_empty();
+        self.sheets.values().filter(holds).map(|sheet| sheet.tenure)
+    }
+
     /// Something other than a plain renewal was seen of `slot`.
     pub(crate) fn observe_member(&mut self, slot: Slot) {
         self.dirty.insert(slot);
@@ -196,7 +204,7 @@ impl Handoff {
             TenureState::Ended => sheet.take_all(&self.list),
             TenureState::Continues => {
                 let record = view.membership.member(slot).and_then(|member| member.record());
-                record.map(|record| sheet.take_acknowledged(record)).unwrap_or_default()
+                record.map(|record| sheet.take_acknowledged(record, view.incarnation)).unwrap_or_default()
             }
             // Absence proves nothing.
             TenureState::NoRecord | TenureState::Unclear => Vec::new(),
@@ -300,8 +308,9 @@ impl Sheet {
 
     /// What the worker was told to give up by this very record and no longer holds. A record that is not written yet
     /// has told it nothing.
-    fn take_acknowledged(&mut self, member: &MemberRecord) -> Vec<PartitionId> {
-        if self.changed || member.applied < self.revision {
+    fn take_acknowledged(&mut self, member: &MemberRecord, incarnation: Incarnation) -> Vec<PartitionId> {
+        let written = Position { incarnation, revision: self.revision };
+        if self.changed || member.applied < written {
             return Vec::new();
         }
         let still_held = |id: &PartitionId| member.releasing.binary_search(id).is_ok();

@@ -10,7 +10,7 @@ use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
 use crate::handoff::{self, Handoff};
-use crate::ids::{Generation, Instance, OperationId, Slot, Term};
+use crate::ids::{Generation, Instance, OperationId, Position, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::membership::Membership;
 use crate::outbox::Outbox;
@@ -28,6 +28,9 @@ use crate::time::Instant;
 pub(crate) struct Leader {
     term: Term,
     generation: Generation,
+    quarantine: Quarantine,
+    /// Whether no member has applied what the plan does not have.
+    sound: bool,
     eviction: Eviction,
     rebalance: Rebalance,
     /// None until the list of partitions has come.
@@ -40,6 +43,14 @@ pub(crate) struct Leader {
     published: PlannerPhase,
 }
 
+/// A wait in which nothing is granted, because holders from before the store was lost may not have noticed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quarantine {
+    NotNeeded,
+    Until(Instant),
+    Over,
+}
+
 /// What a leader decides from.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
@@ -47,6 +58,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
+    /// Whether this worker has noticed, in this process, that the members' bucket was made anew or has lost writes.
+    pub(crate) store_regressed: bool,
     /// Whether this worker's own writes are being committed: else it judges nobody.
     pub(crate) heard: bool,
 }
@@ -56,6 +69,8 @@ impl Leader {
         let mut leader = Self {
             term,
             generation: plan.last_generation(),
+            quarantine: Quarantine::NotNeeded,
+            sound: true,
             eviction: Eviction::default(),
             rebalance: Rebalance::new(BTreeMap::new(), now),
             handoff: None,
@@ -139,12 +154,17 @@ impl Leader {
             let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan };
             self.eviction.decide(&surroundings, membership, outbox);
         }
+        if matches!(self.quarantine, Quarantine::Until(until) if until <= now) {
+            self.quarantine = Quarantine::Over;
+            self.roster_of = None;
+        }
         let roster_changed = self.roster_of != Some(membership.changes());
         if roster_changed {
             self.roster = Roster::of(membership);
             self.roster_of = Some(membership.changes());
+            self.look_for_lost_writes(view, membership, plan, outbox);
         }
-        if !plan.is_settled() || plan.broken().is_some() {
+        if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
             return;
         }
         if roster_changed || self.deadline_of_plan().is_some_and(|at| at <= now) {
@@ -152,6 +172,42 @@ impl Leader {
         }
         self.hand_over(membership, plan, outbox);
         self.publish_phase(view, plan, outbox);
+    }
+
+    /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
+    /// until each of them has noticed and started over. Where the members' bucket is a new one, holders of the old one
+    /// cannot renew any more, and have stopped when their leases have run out.
+    fn look_for_lost_writes(
+        &mut self,
+        view: &Surroundings<'_>,
+        membership: &Membership,
+        plan: &PlanLog,
+        outbox: &mut Outbox,
+    ) {
+        let applied = membership.members().filter_map(|(_, member)| member.record()).map(|record| record.applied);
+        let lost = |applied: &Position| {
+            *applied != Position::default()
+                && (applied.incarnation != plan.tail().incarnation || *applied > plan.tail())
+        };
+        let sound = !applied.filter(|applied| lost(applied)).any(|_| true);
+        let seen = membership.members().filter_map(|(_, member)| member.record()).map(|record| record.generation);
+        self.generation = self.generation.max(seen.max().unwrap_or_default());
+        let of_other_life = |tenure: Tenure| tenure.begun().incarnation != membership.incarnation();
+        let mut tenures = self.handoff.iter().flat_map(Handoff::tenures_with_partitions);
+        let quarantine = view.store_regressed || tenures.any(of_other_life);
+        let was_recovering = self.is_recovering();
+        self.sound = sound;
+        if quarantine && self.quarantine == Quarantine::NotNeeded {
+            self.quarantine = Quarantine::Until(view.now + view.timing.observed_lease());
+        }
+        if self.is_recovering() && !was_recovering {
+            outbox.notice(Notice::Waiting { reason: WaitReason::StoreRegressed });
+        }
+    }
+
+    /// Whether this leader waits for everyone to have noticed that the store has lost writes.
+    pub(crate) fn is_recovering(&self) -> bool {
+        !self.sound || matches!(self.quarantine, Quarantine::Until(_))
     }
 
     fn plan(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
@@ -220,8 +276,9 @@ impl Leader {
         let Some(handoff) = self.handoff.as_mut().filter(|handoff| handoff.has_work()) else { return };
         let rebalance = &self.rebalance;
         let planned = |slot| rebalance.planned_tenure(slot);
-        let view =
-            handoff::Surroundings { term: self.term, generation: self.generation, membership, planned: &planned };
+        let incarnation = plan.incarnation();
+        let (term, generation) = (self.term, self.generation);
+        let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
     }
 
@@ -239,7 +296,7 @@ impl Leader {
             Verdict::Wait(WaitReason::ColdStart | WaitReason::WorkersJoined | WaitReason::Restart, _) => {
                 PlannerPhase::Scaling
             }
-            Verdict::Wait(WaitReason::RebalanceInterval | WaitReason::NoPartitions, _)
+            Verdict::Wait(WaitReason::RebalanceInterval | WaitReason::NoPartitions | WaitReason::StoreRegressed, _)
             | Verdict::Plan(..)
             | Verdict::Idle => PlannerPhase::Idle,
         }
@@ -283,7 +340,11 @@ impl Leader {
 
     /// When something is due if nothing is heard.
     pub(crate) fn deadline(&self, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
-        let planning = self.deadline_of_plan().filter(|_| plan.is_settled());
-        [planning, self.eviction.deadline(membership)].into_iter().flatten().min()
+        let planning = self.deadline_of_plan().filter(|_| plan.is_settled() && !self.is_recovering());
+        let quarantine = match self.quarantine {
+            Quarantine::Until(until) => Some(until),
+            Quarantine::NotNeeded | Quarantine::Over => None,
+        };
+        [planning, quarantine, self.eviction.deadline(membership)].into_iter().flatten().min()
     }
 }

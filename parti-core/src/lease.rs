@@ -35,6 +35,7 @@ pub(crate) struct Lease {
     /// Since when the record has been known to differ from what this worker wrote last, without knowing how.
     contested_since: Option<Instant>,
     lost: bool,
+    forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +91,7 @@ impl Lease {
             not_before: now,
             contested_since: None,
             lost: false,
+            forgotten: false,
         }
     }
 
@@ -142,11 +144,18 @@ impl Lease {
         }
     }
 
-    /// A complete listing of the bucket has no record for the slot at all.
-    pub(crate) fn observe_absence(&mut self) {
-        if self.contested_since.is_some() {
+    /// A complete listing of the bucket has shown this revision of the record, or no record at all. If a write on the
+    /// revision that is known to be committed has failed as well, then the store has lost that revision.
+    pub(crate) fn observe_listing(&mut self, shown: Option<Revision>) {
+        if self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision) {
             self.lost = true;
+            self.forgotten = true;
         }
+    }
+
+    /// Whether the record was lost because the store has lost writes.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten
     }
 
     /// Takes in the outcome of a write; none if the operation is not this lease's.

@@ -35,7 +35,7 @@ pub use action::{
 };
 pub use config::{Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, Mode};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
-pub use ids::{Generation, Incarnation, Instance, OperationId, Revision, Slot, Tenure, Term, Token, WatchId};
+pub use ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId};
 pub use key::{Bucket, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Weight,

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::event::ProbeOutcome;
-use crate::ids::{Incarnation, Instance, Revision, Slot, Tenure};
+use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::record::{LeaderRecord, MemberPhase, MemberRecord, Record};
 use crate::time::Instant;
@@ -39,8 +39,9 @@ pub(crate) struct Member {
     pub(crate) heard: bool,
     /// The unbroken row of probes to which nobody listened.
     pub(crate) absence: Option<Absence>,
-    /// Whether it was shown since the last complete listing began.
-    listed: bool,
+    /// The revision that was shown since the last complete listing began; lower than what is known if the listing is
+    /// stale or the store has lost writes.
+    shown: Option<Revision>,
 }
 
 /// When nobody listened for the first and for the last time.
@@ -98,11 +99,6 @@ impl Member {
             MemberContent::Deleted | MemberContent::Unreadable => None,
         }
     }
-
-    /// The tenure of the record: named in it, or by its own revision if it began the tenure.
-    pub(crate) fn tenure(&self) -> Option<Tenure> {
-        self.record().map(|record| record.tenure.unwrap_or(Tenure::new(self.revision.value())))
-    }
 }
 
 impl LeaderKey {
@@ -126,8 +122,19 @@ impl Membership {
         self.slots.iter().map(|(slot, member)| (*slot, member))
     }
 
+    /// The revision of the slot's record that the listing under way, or the last one, has shown.
+    pub(crate) fn shown(&self, slot: Slot) -> Option<Revision> {
+        self.slots.get(&slot).and_then(|member| member.shown)
+    }
+
     pub(crate) fn member(&self, slot: Slot) -> Option<&Member> {
         self.slots.get(&slot)
+    }
+
+    /// The tenure of a member's record: named in it, or by its own revision if it began the tenure.
+    pub(crate) fn tenure_of(&self, member: &Member) -> Option<Tenure> {
+        let begun = Tenure::new(Position { incarnation: self.incarnation, revision: member.revision });
+        member.record().map(|record| record.tenure.unwrap_or(begun))
     }
 
     pub(crate) fn leader(&self) -> LeaderKey {
@@ -176,10 +183,10 @@ impl Membership {
         if let Some(known) = self.slots.get_mut(&slot)
             && revision <= known.revision
         {
-            known.listed = true;
+            known.shown = Some(revision);
             return;
         }
-        let member = Member { revision, content, observed_at: now, heard: live, absence: None, listed: true };
+        let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
         let before = self.slots.insert(slot, member);
         if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
             self.changes += 1;
@@ -216,13 +223,13 @@ impl Membership {
     /// A complete listing begins. What is known is kept: a record that still has the revision seen long ago has not been
     /// renewed since.
     pub(crate) fn begin_listing(&mut self) {
-        self.slots.values_mut().for_each(|member| member.listed = false);
+        self.slots.values_mut().for_each(|member| member.shown = None);
     }
 
     /// A complete listing of the keys that `covers` names ends: what it has not shown is not there any more.
     pub(crate) fn end_listing(&mut self, incarnation: Incarnation, covers: impl Fn(Key) -> bool) {
         let before = self.slots.len();
-        self.slots.retain(|slot, member| member.listed || !covers(Key::Slot(*slot)));
+        self.slots.retain(|slot, member| member.shown.is_some() || !covers(Key::Slot(*slot)));
         if self.slots.len() != before {
             self.changes += 1;
         }
@@ -288,10 +295,11 @@ impl Membership {
     /// What is known of `tenure` of `slot`.
     pub(crate) fn tenure_state(&self, slot: Slot, tenure: Tenure) -> TenureState {
         let Some(member) = self.slots.get(&slot) else { return TenureState::NoRecord };
-        match (&member.content, member.tenure()) {
+        let marker = Tenure::new(Position { incarnation: self.incarnation, revision: member.revision });
+        match (&member.content, self.tenure_of(member)) {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
             (MemberContent::Record(_), Some(seen)) if seen > tenure => TenureState::Ended,
-            (MemberContent::Deleted, _) if member.revision.value() > tenure.value() => TenureState::Ended,
+            (MemberContent::Deleted, _) if marker > tenure => TenureState::Ended,
             (MemberContent::Record(_) | MemberContent::Deleted | MemberContent::Unreadable, _) => TenureState::Unclear,
         }
     }

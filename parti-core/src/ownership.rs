@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::Config;
-use crate::ids::{Generation, Incarnation, Revision, Tenure, Token};
+use crate::ids::{Generation, Incarnation, Position, Revision, Tenure, Token};
 use crate::outbox::Outbox;
 use crate::partition::{Partition, PartitionId};
 use crate::record::AssignmentRecord;
@@ -17,9 +17,15 @@ use crate::time::Instant;
 pub(crate) struct Ownership {
     holds: BTreeMap<PartitionId, Hold>,
     /// The newest assignment of the tenure that was seen.
-    assignment: Option<(Revision, Arc<AssignmentRecord>)>,
-    /// The revision of the newest assignment that the tenure has applied; never goes back within a tenure.
-    applied: Revision,
+    assignment: Option<(Position, Arc<AssignmentRecord>)>,
+    /// The assignment of this slot in a listing that is not complete.
+    listed: Option<(Revision, Arc<AssignmentRecord>)>,
+    /// How many listings in a row have shown less than was applied.
+    doubts: u32,
+    /// The newest assignment that the tenure has applied; never goes back within a tenure.
+    applied: Position,
+    /// The newest plan of which this process has seen an assignment.
+    generation: Generation,
     prepared: BTreeSet<PartitionId>,
     suspended: bool,
     /// Releases that the application has not confirmed, in order of their deadlines.
@@ -28,6 +34,19 @@ pub(crate) struct Ownership {
     news: bool,
     /// Whether something has changed since the assignment was applied.
     stale: bool,
+}
+
+/// How many listings in a row must show less than was applied before the store counts as rolled back.
+const MAX_DOUBTS: u32 = 3;
+
+/// What a listing of the plan says about the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListingNews {
+    Sound,
+    /// It shows less than this worker has applied: it is stale, or the store has lost writes.
+    Doubtful,
+    /// The store has lost writes that this worker has applied.
+    Regressed,
 }
 
 /// How much of an assignment this worker may act on.
@@ -57,8 +76,10 @@ pub(crate) struct Holder {
 
 impl Ownership {
     /// A tenure begins, or goes on in this process. `applied` is what it has applied so far.
-    pub(crate) fn begin(&mut self, applied: Revision) {
+    pub(crate) fn begin(&mut self, applied: Position) {
         self.assignment = None;
+        self.listed = None;
+        self.doubts = 0;
         self.applied = applied;
         self.suspended = false;
         self.prepared.clear();
@@ -67,12 +88,39 @@ impl Ownership {
 
     /// An assignment record of this worker's slot. One for another tenure, or older than what was applied, is not for
     /// this worker to act on.
-    pub(crate) fn observe_assignment(&mut self, revision: Revision, record: &Arc<AssignmentRecord>, tenure: Tenure) {
-        let newest = self.assignment.as_ref().map_or(Revision::default(), |(newest, _)| *newest);
-        if record.tenure == tenure && revision >= self.applied && revision > newest {
-            self.assignment = Some((revision, Arc::clone(record)));
+    pub(crate) fn observe_assignment(&mut self, position: Position, record: &Arc<AssignmentRecord>, tenure: Tenure) {
+        let newest = self.assignment.as_ref().map_or(Position::default(), |(newest, _)| *newest);
+        if record.tenure == tenure && position >= self.applied && position > newest {
+            self.assignment = Some((position, Arc::clone(record)));
+            self.generation = self.generation.max(record.generation);
             self.stale = true;
         }
+    }
+
+    /// The assignment record of this worker's slot in a listing: which life of the bucket it belongs to is known at the
+    /// end.
+    pub(crate) fn observe_listed(&mut self, revision: Revision, record: &Arc<AssignmentRecord>) {
+        self.listed = Some((revision, Arc::clone(record)));
+    }
+
+    /// A complete listing ends. What the tenure has applied is in the store, or the store has lost it.
+    pub(crate) fn observe_listing(&mut self, incarnation: Incarnation, tenure: Tenure) -> ListingNews {
+        let listed = self.listed.take();
+        let revision = listed.as_ref().map_or(Revision::default(), |(revision, _)| *revision);
+        let position = Position { incarnation, revision };
+        if self.applied != Position::default() && incarnation != self.applied.incarnation {
+            return ListingNews::Regressed;
+        }
+        if position < self.applied {
+            // One listing may come from a replica that lags.
+            self.doubts += 1;
+            return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
+        }
+        self.doubts = 0;
+        if let Some((_, record)) = listed {
+            self.observe_assignment(position, &record, tenure);
+        }
+        ListingNews::Sound
     }
 
     /// The application has stopped working on a partition.
@@ -93,6 +141,11 @@ impl Ownership {
 
     pub(crate) fn assignment(&self) -> Option<&AssignmentRecord> {
         self.assignment.as_ref().map(|(_, record)| &**record)
+    }
+
+    /// The newest plan of which this process has seen an assignment.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -132,7 +185,7 @@ impl Ownership {
 
     /// What a renewal says: the newest assignment applied, and the partitions that this worker was told to give up and
     /// still holds, in order.
-    pub(crate) fn acknowledge(&mut self) -> (Revision, Vec<PartitionId>) {
+    pub(crate) fn acknowledge(&mut self) -> (Position, Vec<PartitionId>) {
         self.news = false;
         let releasing: BTreeSet<_> = self.drains.iter().map(|(_, id)| id.clone()).collect();
         (self.applied, releasing.into_iter().collect())
@@ -186,7 +239,7 @@ impl Ownership {
         if !self.stale || applying == Applying::Nothing {
             return;
         }
-        let Some((revision, record)) = self.assignment.clone() else { return };
+        let Some((position, record)) = self.assignment.clone() else { return };
         self.stale = applying != Applying::Everything;
         let token = |epoch| Token { incarnation: holder.incarnation, epoch, claim: holder.claim };
         self.revoke(now, config, &record, token, outbox);
@@ -194,8 +247,8 @@ impl Ownership {
             self.acquire(&record, token, outbox);
             self.prepare(&record, outbox);
         }
-        if revision > self.applied {
-            self.applied = revision;
+        if position > self.applied {
+            self.applied = position;
             self.news = true;
         }
     }

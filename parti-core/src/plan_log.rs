@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use crate::action::Write;
 use crate::event::Outcome;
-use crate::ids::{Generation, Incarnation, OperationId, Revision, Slot, Term};
+use crate::ids::{Generation, Incarnation, OperationId, Position, Revision, Slot, Term};
 use crate::key::{Bucket, Key};
 use crate::outbox::Outbox;
 use crate::record::{AssignmentRecord, ClusterRecord, Record};
@@ -53,12 +53,13 @@ pub(crate) enum ChainBreak {
 }
 
 impl PlanLog {
-    pub(crate) fn assignment(&self, slot: Slot) -> Option<&Assignment> {
-        self.assignments.get(&slot)
-    }
-
     pub(crate) fn assignments(&self) -> impl Iterator<Item = (Slot, &Assignment)> {
         self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
+    }
+
+    /// The last revision of the bucket, with this worker's own appends on top.
+    pub(crate) fn tail(&self) -> Position {
+        Position { incarnation: self.incarnation, revision: self.tail }
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {

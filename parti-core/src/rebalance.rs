@@ -27,7 +27,7 @@ impl Roster {
     pub(crate) fn of(membership: &Membership) -> Self {
         let mut roster = Self::default();
         for (slot, member) in membership.members() {
-            let (Some(record), Some(tenure)) = (member.record(), member.tenure()) else { continue };
+            let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
             let entry = (tenure, record.capacity);
             match record.phase {
                 MemberPhase::Active | MemberPhase::Restarting => roster.workers.insert(slot, entry),

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Instance, Revision, Slot, Tenure, Term};
+use crate::ids::{Generation, Instance, Position, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::partition::{PartitionId, Weight};
 use crate::state::PlannerPhase;
@@ -43,8 +43,11 @@ pub struct MemberRecord {
     pub instance: Instance,
     /// What the worker is about to do.
     pub phase: MemberPhase,
-    /// The revision of the assignment record that the worker has fully applied.
-    pub applied: Revision,
+    /// The write of the assignment record that the worker has fully applied.
+    pub applied: Position,
+    /// The newest plan that the process has seen: tokens grow from there even if the plan is lost.
+    #[serde(default)]
+    pub generation: Generation,
     /// The partitions that it has been told to give up and still holds, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub releasing: Vec<PartitionId>,

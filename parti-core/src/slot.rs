@@ -8,7 +8,7 @@ use core::mem::discriminant;
 use crate::action::{Action, ClaimKind, Notice, StandbyReason, Write};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
-use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
+use crate::ids::{Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
@@ -78,8 +78,8 @@ pub(crate) enum ClaimNews {
 pub(crate) struct Won {
     pub(crate) lease: Lease,
     pub(crate) kind: ClaimKind,
-    /// The revision of the assignment record that the tenure has applied so far: nothing older may be applied.
-    pub(crate) applied: Revision,
+    /// The write of the assignment record that the tenure has applied so far: nothing older may be applied.
+    pub(crate) applied: Position,
 }
 
 impl SlotSearch {
@@ -96,12 +96,13 @@ impl SlotSearch {
         now: Instant,
         operation: OperationId,
         outcome: Outcome,
+        incarnation: Incarnation,
         timing: &Timing,
     ) -> ClaimNews {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
         let Claim { sent_at, target, known, .. } = claim;
         match outcome {
-            Outcome::Committed(revision) => return ClaimNews::Won(target.won(revision, Some(sent_at), now, timing)),
+            Outcome::Committed(revision) => return ClaimNews::Won(target.won(incarnation, revision, sent_at, now, timing)),
             Outcome::Conflict => {
                 self.conflicts.insert(target.slot, known);
                 self.read_again_at = Some(now + timing.renewal);
@@ -113,9 +114,9 @@ impl SlotSearch {
     }
 
     /// A record with this process's own instance: an earlier claim of its own, whose outcome was not known.
-    pub(crate) fn adopt(&self, now: Instant, slot: Slot, member: &Member, timing: &Timing) -> Option<Won> {
+    pub(crate) fn adopt(&self, now: Instant, slot: Slot, tenure: Tenure, member: &Member, timing: &Timing) -> Option<Won> {
         let record = member.record().filter(|_| self.claim.is_none())?;
-        let lease = Lease::won(slot, member.tenure()?, member.revision, None, now, timing);
+        let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
         Some(Won { lease, kind: ClaimKind::Fresh, applied: record.applied })
     }
 
@@ -201,10 +202,10 @@ impl Target {
         Self { slot, kind: ClaimKind::Fresh, predecessor: None }
     }
 
-    fn write(&self, record: &dyn Fn(Option<Tenure>, Revision) -> MemberRecord) -> Write {
+    fn write(&self, record: &dyn Fn(Option<Tenure>, Position) -> MemberRecord) -> Write {
         let key = Key::Slot(self.slot);
         match &self.predecessor {
-            None => Write::Create { key, record: Record::Member(Arc::new(record(None, Revision::default()))) },
+            None => Write::Create { key, record: Record::Member(Arc::new(record(None, Position::default()))) },
             Some((expected, tenure, predecessor)) => {
                 let record = Record::Member(Arc::new(record(Some(*tenure), predecessor.applied)));
                 Write::Update { key, record, expected: *expected }
@@ -212,12 +213,12 @@ impl Target {
         }
     }
 
-    fn won(self, revision: Revision, sent_at: Option<Instant>, now: Instant, timing: &Timing) -> Won {
+    fn won(self, incarnation: Incarnation, revision: Revision, sent_at: Instant, now: Instant, timing: &Timing) -> Won {
         let (tenure, applied) = match &self.predecessor {
-            None => (Tenure::new(revision.value()), Revision::default()),
+            None => (Tenure::new(Position { incarnation, revision }), Position::default()),
             Some((_, tenure, predecessor)) => (*tenure, predecessor.applied),
         };
-        let lease = Lease::won(self.slot, tenure, revision, sent_at, now, timing);
+        let lease = Lease::won(self.slot, tenure, revision, Some(sent_at), now, timing);
         Won { lease, kind: self.kind, applied }
     }
 }
@@ -229,7 +230,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) membership: &'a Membership,
     /// What this worker says of itself when it begins, given the tenure and what the tenure has applied.
-    pub(crate) record: &'a dyn Fn(Option<Tenure>, Revision) -> MemberRecord,
+    pub(crate) record: &'a dyn Fn(Option<Tenure>, Position) -> MemberRecord,
 }
 
 /// Makes one choice.
@@ -253,7 +254,7 @@ impl Chooser<'_> {
                 let dead = self.view.config.predecessor_is_dead && was_there_before;
                 match self.successor_of(slot, member) {
                     Some(target) => Choice::Take(target),
-                    None if dead => Choice::Take(taken_over(slot, member, record)),
+                    None if dead => Choice::Take(self.take_over(slot, member, record)),
                     None => Choice::Wait(StandbyReason::PreferredSlotHeld { slot, holder: record.instance }),
                 }
             }
@@ -323,11 +324,16 @@ impl Chooser<'_> {
     fn successor_of(&self, slot: Slot, member: &Member) -> Option<Target> {
         let record = member.record()?;
         if record.phase == MemberPhase::Restarting {
-            let predecessor = (member.revision, member.tenure()?, Arc::clone(record));
+            let predecessor = (member.revision, self.view.membership.tenure_of(member)?, Arc::clone(record));
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
         }
         let expired = self.view.membership.has_expired(self.view.now, slot, self.view.timing.observed_lease());
-        expired.then(|| taken_over(slot, member, record))
+        expired.then(|| self.take_over(slot, member, record))
+    }
+
+    fn take_over(&self, slot: Slot, member: &Member, record: &Arc<MemberRecord>) -> Target {
+        let tenure = self.view.membership.tenure_of(member).unwrap_or_default();
+        Target { slot, kind: ClaimKind::TakenOver, predecessor: Some((member.revision, tenure, Arc::clone(record))) }
     }
 
     /// Nothing has been heard of the holder yet, or for so long that it has missed a renewal.
@@ -356,11 +362,6 @@ impl Chooser<'_> {
     fn no_free_slot(&self) -> StandbyReason {
         StandbyReason::NoFreeSlot { first: self.view.config.slots.0, last: self.view.config.slots.1 }
     }
-}
-
-fn taken_over(slot: Slot, member: &Member, record: &Arc<MemberRecord>) -> Target {
-    let tenure = member.tenure().unwrap_or_default();
-    Target { slot, kind: ClaimKind::TakenOver, predecessor: Some((member.revision, tenure, Arc::clone(record))) }
 }
 
 /// Whether a member record was written by this process.

@@ -5,14 +5,16 @@ use alloc::collections::BTreeSet;
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::{Config, ConfigError, Mode, Timing};
 use crate::event::{Command, Event, KvEvent, Outcome};
-use crate::ids::{Generation, Incarnation, Instance, OperationId, Revision, Slot, Tenure, Term, Token, WatchId};
+use crate::ids::{
+    Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId,
+};
 use crate::key::{Bucket, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, LeaseNews, WriteKind};
 use crate::membership::Membership;
 use crate::outbox::Outbox;
-use crate::ownership::{Applying, Holder, Ownership};
+use crate::ownership::{Applying, Holder, ListingNews, Ownership};
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
 use crate::probing::Probing;
@@ -34,6 +36,8 @@ pub struct Worker {
     connected: bool,
     members_watch: Option<Watched>,
     plan_watch: Option<Watched>,
+    /// When to list the plan again, since the last listing has shown less than was applied.
+    read_plan_at: Option<Instant>,
     membership: Membership,
     plan: PlanLog,
     standing: Standing,
@@ -42,6 +46,10 @@ pub struct Worker {
     probing: Probing,
     ownership: Ownership,
     partitions: Option<PartitionList>,
+    /// Whether this process has noticed that the members' bucket was made anew or has lost writes.
+    store_regressed: bool,
+    /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
+    starting_over: bool,
     stop: Option<Stop>,
     halted: bool,
     beat: u64,
@@ -130,6 +138,7 @@ impl Worker {
             connected: true,
             members_watch: None,
             plan_watch: None,
+            read_plan_at: None,
             membership: Membership::default(),
             plan: PlanLog::default(),
             standing: Standing::Seeking(SlotSearch::default()),
@@ -138,6 +147,8 @@ impl Worker {
             probing: Probing::default(),
             ownership: Ownership::default(),
             partitions: None,
+            store_regressed: false,
+            starting_over: false,
             stop: None,
             halted: false,
             beat: 0,
@@ -179,8 +190,9 @@ impl Worker {
         let leader = leader.and_then(|leader| leader.deadline(&self.membership, &self.plan));
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
+        let reading = self.read_plan_at;
         let probe = self.probe_interval().map(|_| self.probing.deadline());
-        [standing, leadership, leader, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
+        [standing, leadership, leader, reading, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
     }
 
     /// A cheap look at the worker.
@@ -285,10 +297,15 @@ impl Worker {
             }
             (Key::Assign(slot), Record::Assignment(assignment)) => {
                 self.plan.observe_entry(key, revision, record);
-                if let Standing::Holding(lease) = &self.standing
-                    && lease.slot == slot
-                {
-                    self.ownership.observe_assignment(revision, assignment, lease.tenure);
+                match &self.standing {
+                    Standing::Holding(lease) if lease.slot == slot && live => {
+                        let position = Position { incarnation: self.plan.incarnation(), revision };
+                        self.ownership.observe_assignment(position, assignment, lease.tenure);
+                    }
+                    Standing::Holding(lease) if lease.slot == slot => {
+                        self.ownership.observe_listed(revision, assignment)
+                    }
+                    Standing::Holding(_) | Standing::Seeking(_) => {}
                 }
             }
             (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
@@ -315,19 +332,36 @@ impl Worker {
     }
 
     fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation) {
-        if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
-            if !core::mem::replace(&mut watched.listed, true) {
-                let interest = watched.interest.clone();
-                self.membership.end_listing(incarnation, |key| interest.covers(key));
-                match &mut self.standing {
-                    Standing::Seeking(search) => search.observe_listing(self.now),
-                    Standing::Holding(lease) if self.membership.member(lease.slot).is_none() => lease.observe_absence(),
-                    Standing::Holding(_) => {}
-                }
-            }
-        } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
-            watched.listed = true;
-            self.plan.observe_incarnation(incarnation);
+        let is_first = |watched: &mut Watched| watched.watch == watch && !core::mem::replace(&mut watched.listed, true);
+        if self.members_watch.as_mut().is_some_and(is_first) {
+            self.observe_members_listed(incarnation);
+        } else if self.plan_watch.as_mut().is_some_and(is_first) {
+            self.observe_plan_listed(incarnation);
+        }
+    }
+
+    fn observe_members_listed(&mut self, incarnation: Incarnation) {
+        let known = self.membership.incarnation();
+        if known != Incarnation::default() && known != incarnation {
+            self.notice_regression(Bucket::Members, "the bucket was made anew");
+            return self.seek_anew();
+        }
+        let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
+        self.membership.end_listing(incarnation, |key| interest.as_ref().is_some_and(|interest| interest.covers(key)));
+        match &mut self.standing {
+            Standing::Seeking(search) => search.observe_listing(self.now),
+            Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),
+        }
+    }
+
+    fn observe_plan_listed(&mut self, incarnation: Incarnation) {
+        self.plan.observe_incarnation(incarnation);
+        let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
+        match self.ownership.observe_listing(incarnation, tenure) {
+            ListingNews::Sound => {}
+            ListingNews::Doubtful => self.read_plan_at = Some(self.now + self.timing.retry),
+            ListingNews::Regressed if self.starting_over => {}
+            ListingNews::Regressed => self.notice_regression(Bucket::Plan, "an assignment that was applied is gone"),
         }
     }
 
@@ -344,11 +378,13 @@ impl Worker {
     fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
         let (now, timing) = (self.now, self.timing);
         match &mut self.standing {
-            Standing::Seeking(search) => match search.observe_done(now, operation, outcome, &timing) {
-                ClaimNews::Won(won) => return self.take_slot(won),
-                ClaimNews::Settled => return,
-                ClaimNews::NotOurs => {}
-            },
+            Standing::Seeking(search) => {
+                match search.observe_done(now, operation, outcome, self.membership.incarnation(), &timing) {
+                    ClaimNews::Won(won) => return self.take_slot(won),
+                    ClaimNews::Settled => return,
+                    ClaimNews::NotOurs => {}
+                }
+            }
             Standing::Holding(lease) => {
                 if let Some(news) = lease.observe_done(now, operation, outcome, &timing) {
                     return self.observe_renewal(news, outcome);
@@ -376,6 +412,7 @@ impl Worker {
                     self.ownership.resume(&mut self.outbox);
                 }
             }
+            LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
             LeaseNews::Finished => self.halt(),
         }
     }
@@ -434,15 +471,43 @@ impl Worker {
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
         self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+        if self.lease().is_some_and(Lease::is_forgotten) {
+            self.notice_regression(Bucket::Members, "a committed renewal is gone");
+        }
+        self.seek_anew();
+    }
+
+    fn seek_anew(&mut self) {
         self.standing = Standing::Seeking(SlotSearch::default());
         self.members_watch = None;
         self.plan_watch = None;
+        self.starting_over = false;
+    }
+
+    /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.
+    fn notice_regression(&mut self, bucket: Bucket, detail: &str) {
+        self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
+        match bucket {
+            Bucket::Members => {
+                self.membership = Membership::default();
+                self.store_regressed = true;
+            }
+            Bucket::Plan => self.starting_over = true,
+        }
+        self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
+        self.leader = None;
+        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
     }
 
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
-        if let Some(won) = own.and_then(|(slot, member)| search.adopt(self.now, slot, member, &self.timing)) {
+        let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
+            search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
+        });
+        if let Some(won) = adopted {
+            // After a loss of writes the record, and the assignment that names it, may be from before what was lost.
+            self.starting_over = self.store_regressed;
             return self.take_slot(won);
         }
         if self.connected && self.stop.is_none() {
@@ -514,7 +579,7 @@ impl Worker {
                 membership: &self.membership,
                 members_listed: self.members_watch.as_ref().is_some_and(shows),
                 all_listed: all(&self.members_watch) && all(&self.plan_watch),
-                stopping: self.stop.is_some(),
+                stopping: self.stop.is_some() || self.starting_over,
             };
             self.leadership.decide(&view, &mut self.plan, &mut self.outbox);
         }
@@ -535,6 +600,7 @@ impl Worker {
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
+                store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
             };
             leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
@@ -546,7 +612,8 @@ impl Worker {
             // Nothing is assigned, but releases of what was lost may still be under way.
             return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
         };
-        let applying = match (self.ownership.is_suspended() || lease.until().is_none(), self.stop) {
+        let idle = self.ownership.is_suspended() || lease.until().is_none() || self.starting_over;
+        let applying = match (idle, self.stop) {
             (true, _) => Applying::Nothing,
             (false, Some(_)) => Applying::Releases,
             (false, None) => Applying::Everything,
@@ -600,12 +667,16 @@ impl Worker {
         };
         let (applied, releasing) = self.ownership.acknowledge();
         let record = own_record(&self.config, self.instance, self.beat, phase);
-        let record = MemberRecord { tenure: Some(lease.tenure), applied, releasing, ..record };
+        let generation = self.ownership.generation();
+        let record = MemberRecord { tenure: Some(lease.tenure), applied, generation, releasing, ..record };
         lease.write(self.now, kind, record, &mut self.outbox);
     }
 
     /// What the next write of the member record is for.
     fn write_kind(&self) -> WriteKind {
+        if self.starting_over && self.ownership.is_empty() {
+            return WriteKind::Deletion;
+        }
         let Some(stop) = self.stop.filter(|_| self.ownership.is_empty()) else { return WriteKind::Renewal };
         match stop.command {
             Command::Restart => WriteKind::Restarting,
@@ -639,7 +710,9 @@ impl Worker {
             self.members_watch = Some(Watched { watch, interest: members, listed: false });
         }
         let Some(plan) = self.plan_interest() else { return };
-        if self.plan_watch.as_ref().is_none_or(|watched| watched.interest != plan) {
+        // A leader needs no second look: its next append tells.
+        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && self.leadership.term().is_none();
+        if self.plan_watch.as_ref().is_none_or(|watched| watched.interest != plan || due) {
             self.plan.begin_listing();
             let watch = self.outbox.watch(Bucket::Plan, plan.clone());
             self.plan_watch = Some(Watched { watch, interest: plan, listed: false });
@@ -677,12 +750,17 @@ impl Worker {
         self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now))
     }
 
+    /// Whether the store has lost writes, and this worker is not over it yet.
+    fn is_recovering(&self) -> bool {
+        self.starting_over || self.leader.as_ref().is_some_and(Leader::is_recovering)
+    }
+
     fn state(&self) -> WorkerState {
         let listed = self.members_watch.as_ref().is_some_and(|watched| watched.listed);
         let planner = self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase);
         match (&self.standing, planner) {
             _ if self.halted || self.stop.is_some() => WorkerState::Shutdown,
-            _ if !self.connected || self.ownership.is_suspended() => WorkerState::Degraded,
+            _ if !self.connected || self.ownership.is_suspended() || self.is_recovering() => WorkerState::Degraded,
             (Standing::Seeking(search), _) if !search.has_listened() => WorkerState::Init,
             (Standing::Seeking(_), _) => WorkerState::ClaimingId,
             (Standing::Holding(lease), _) if lease.until().is_none() => WorkerState::ClaimingId,
@@ -705,7 +783,8 @@ fn own_record(config: &Config, instance: Instance, beat: u64, phase: MemberPhase
         tenure: None,
         instance,
         phase,
-        applied: Revision::default(),
+        applied: Position::default(),
+        generation: Generation::default(),
         releasing: alloc::vec::Vec::new(),
         capacity: config.capacity,
         labels: config.labels.clone(),

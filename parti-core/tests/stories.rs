@@ -3,7 +3,7 @@
 mod lab;
 
 use lab::Lab;
-use parti_core::{Command, Config, Slot};
+use parti_core::{Bucket, Command, Config, Slot};
 
 /// A fleet of `workers` that has divided its partitions; the transcript begins after that.
 fn fleet(workers: usize, partitions: usize) -> Lab {
@@ -155,5 +155,45 @@ fn a_rolling_update_with_surge_moves_nothing() {
     }
     lab.run(30_000);
     assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn members_made_anew_are_noticed_and_everyone_claims_anew() {
+    let mut lab = fleet(2, 4);
+    lab.make_anew(Bucket::Members);
+    lab.run(30_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_plan_made_anew_is_granted_only_after_everyone_has_let_go() {
+    let mut lab = fleet(2, 4);
+    lab.make_anew(Bucket::Plan);
+    lab.run(30_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_store_that_is_emptied_is_filled_again() {
+    let mut lab = fleet(3, 6);
+    lab.make_anew(Bucket::Plan);
+    lab.make_anew(Bucket::Members);
+    lab.run(30_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+}
+
+#[test]
+fn a_store_that_loses_its_last_writes_recovers_with_higher_tokens() {
+    let mut lab = fleet(2, 10);
+    let backup = lab.backup();
+    lab.start("new", Config::default());
+    lab.run(30_000);
+    lab.transcript.clear();
+    lab.restore(backup);
+    lab.run(60_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{:?}\n{}", lab.owners(), lab.transcript);
     insta::assert_snapshot!(lab.transcript);
 }

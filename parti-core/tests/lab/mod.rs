@@ -17,6 +17,8 @@ pub(crate) struct Lab {
     now: Instant,
     store: Store,
     partitions: PartitionList,
+    /// By partition: the highest token that was ever acquired.
+    fence: BTreeMap<PartitionId, Token>,
     pub(crate) workers: Vec<Bench>,
     pub(crate) transcript: String,
 }
@@ -31,8 +33,9 @@ pub(crate) struct Bench {
     pub(crate) working: BTreeMap<PartitionId, Token>,
 }
 
-#[derive(Default)]
-struct Store {
+#[derive(Clone, Default)]
+pub(crate) struct Store {
+    incarnation: BTreeMap<Bucket, u64>,
     last: BTreeMap<Bucket, u64>,
     entries: BTreeMap<Key, (Revision, Option<Record>)>,
 }
@@ -75,6 +78,7 @@ impl Lab {
             now: Instant::from_millis(0),
             store: Store::default(),
             partitions: PartitionList::new(partitions).expect("each id once"),
+            fence: BTreeMap::new(),
             workers: Vec::new(),
             transcript: String::new(),
         }
@@ -161,6 +165,8 @@ impl Lab {
                 let mut others = self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended);
                 let other = others.find(|bench| bench.working.contains_key(&partition.id)).map(|bench| &bench.name);
                 assert_eq!(other, None, "{} has two owners:\n{}", partition.id, self.transcript);
+                let fence = self.fence.insert(partition.id.clone(), token);
+                assert!(fence < Some(token), "{}: {token} after {fence:?}\n{}", partition.id, self.transcript);
                 let before = self.workers[at].working.insert(partition.id.clone(), token);
                 assert_eq!(before, None, "{} acquired twice", partition.id);
                 self.tell(at, &format!("acquires {} ({})", partition.id, token.epoch));
@@ -204,9 +210,40 @@ impl Lab {
                 self.workers[at].inbox.push_back(shown(watch, *key, *revision, record.as_ref()));
             }
         }
-        let caught_up = KvEvent::CaughtUp { watch, incarnation: Incarnation::new(1) };
-        self.workers[at].inbox.push_back(Event::Kv(caught_up));
+        let incarnation = Incarnation::new(1 + self.store.incarnation.get(&bucket).copied().unwrap_or_default());
+        self.workers[at].inbox.push_back(Event::Kv(KvEvent::CaughtUp { watch, incarnation }));
         self.workers[at].watches.insert(bucket, (watch, interest));
+    }
+
+    /// The bucket is deleted and made anew.
+    pub(crate) fn make_anew(&mut self, bucket: Bucket) {
+        self.note(&format!("{bucket} is made anew"));
+        *self.store.incarnation.entry(bucket).or_default() += 1;
+        self.store.last.remove(&bucket);
+        self.store.entries.retain(|key, _| key.bucket() != bucket);
+        self.break_watches(bucket);
+    }
+
+    /// What the store has now, to go back to.
+    pub(crate) fn backup(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// The store loses every write since the backup.
+    pub(crate) fn restore(&mut self, backup: Store) {
+        self.note("the store loses its last writes");
+        self.store = backup;
+        Bucket::ALL.into_iter().for_each(|bucket| self.break_watches(bucket));
+    }
+
+    fn break_watches(&mut self, bucket: Bucket) {
+        for at in 0..self.workers.len() {
+            if let Some((watch, interest)) = self.workers[at].watches.get(&bucket).cloned() {
+                self.workers[at].inbox.push_back(Event::Kv(KvEvent::WatchLost { watch }));
+                self.watch(at, watch, bucket, interest);
+            }
+        }
+        self.settle();
     }
 
     fn tell(&mut self, at: usize, what: &str) {

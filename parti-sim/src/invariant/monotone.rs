@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::{Generation, Outcome, Record, Revision, Slot, Tenure, Write};
+use parti_core::{Generation, Outcome, Position, Record, Revision, Slot, Tenure, Write};
 
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, ProcessId};
@@ -13,7 +13,7 @@ use crate::fact::{Fact, ProcessId};
 pub(super) struct Monotone {
     in_plan: Generation,
     known: BTreeMap<ProcessId, Generation>,
-    applied: BTreeMap<Slot, (Option<Tenure>, Revision)>,
+    applied: BTreeMap<Slot, (Option<Tenure>, Position)>,
 }
 
 impl Monotone {
