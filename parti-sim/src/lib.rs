@@ -19,6 +19,7 @@ mod rng;
 mod scenario;
 mod schedule;
 pub mod store;
+pub mod swarm;
 mod text;
 mod trace;
 mod watch;
