@@ -281,9 +281,11 @@ impl Leader {
         }
     }
 
-    /// When something is due if nothing is heard.
-    pub(crate) fn deadline(&self, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
-        let planning = self.deadline_of_plan().filter(|_| plan.is_settled());
-        [planning, self.eviction.deadline(membership)].into_iter().flatten().min()
+    /// When something is due if nothing happens before. Nobody is judged, and so no judgement is due, by a worker that
+    /// does not hear others, see [`Surroundings::heard`].
+    pub(crate) fn deadline(&self, heard: bool, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
+        let planning = self.deadline_of_plan().filter(|_| plan.is_settled() && plan.broken().is_none());
+        let judging = self.eviction.deadline(membership).filter(|_| heard);
+        [planning, judging].into_iter().flatten().min()
     }
 }
