@@ -338,13 +338,16 @@ impl Leader {
         }
     }
 
-    /// When something is due if nothing is heard.
-    pub(crate) fn deadline(&self, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
-        let planning = self.deadline_of_plan().filter(|_| plan.is_settled() && !self.is_recovering());
+    /// When something is due if nothing happens before. Nobody is judged, and so no judgement is due, by a worker that
+    /// does not hear others, see [`Surroundings::heard`].
+    pub(crate) fn deadline(&self, heard: bool, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
+        let may_plan = plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
+        let planning = self.deadline_of_plan().filter(|_| may_plan);
+        let judging = self.eviction.deadline(membership).filter(|_| heard);
         let quarantine = match self.quarantine {
             Quarantine::Until(until) => Some(until),
             Quarantine::NotNeeded | Quarantine::Over => None,
         };
-        [planning, quarantine, self.eviction.deadline(membership)].into_iter().flatten().min()
+        [planning, judging, quarantine].into_iter().flatten().min()
     }
 }

@@ -187,7 +187,10 @@ impl Worker {
         let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
         let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
         let leader = self.leader.as_ref().filter(|_| self.may_lead());
-        let leader = leader.and_then(|leader| leader.deadline(&self.membership, &self.plan));
+        let leader = leader.and_then(|leader| {
+            let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
+            leader.deadline(heard, &self.membership, &self.plan)
+        });
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
         let reading = self.read_plan_at;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use parti_core::{Bucket, Command, Event};
+use parti_core::{Bucket, Command, Event, Key};
 
 use crate::clock::Moment;
-use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::fact::{Fact, ProcessId};
 use crate::plant::Plant;
 use crate::process::{Birth, Life};
 use crate::world::{What, World};
@@ -130,9 +130,16 @@ impl World {
         self.tell(&Fact::PlanRegressed { last });
     }
 
-    /// Puts partitions into the list, or takes them out.
-    pub(crate) fn list_only(&mut self, listed: impl Fn(PartitionIndex) -> bool) {
-        self.set_list(listed);
+    /// Somebody writes something that is not a record.
+    pub(crate) fn write_garbage(&mut self, key: Key) {
+        self.store.put_bytes(key, b"not a record");
+        self.plan_regressed();
+        self.notify(key);
+    }
+
+    /// A process is born some time from now.
+    pub(crate) fn start_later(&mut self, after: Duration, birth: Birth) {
+        self.schedule.push(self.now + after, What::Start { birth });
     }
 
     /// Ends every fault: links are mended, watches speak, the store answers, probes tell the truth, messages arrive.

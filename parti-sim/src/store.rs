@@ -261,6 +261,6 @@ mod tests {
 
     fn leader(instance: u64) -> Record {
         let instance = Instance::new(instance);
-        Record::Leader(LeaderRecord { slot: Slot::new(0), tenure: Tenure::new(1), instance })
+        Record::Leader(LeaderRecord { slot: Slot::new(0), tenure: Tenure::default(), instance })
     }
 }

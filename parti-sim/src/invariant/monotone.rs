@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::{Generation, Outcome, Position, Record, Revision, Slot, Tenure, Write};
+use parti_core::{Generation, Outcome, Position, Record, Slot, Tenure, Write};
 
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, ProcessId};
 
-/// The generations in the plan never go back, nor do those that a worker knows, nor the revision that a tenure has
-/// applied.
+/// The generations in the plan never go back, nor do those that a worker follows within one tenure, nor the revision
+/// that a tenure has applied.
 #[derive(Debug, Default)]
 pub(super) struct Monotone {
     in_plan: Generation,
-    known: BTreeMap<ProcessId, Generation>,
+    known: BTreeMap<ProcessId, (Option<Tenure>, Generation)>,
     applied: BTreeMap<Slot, (Option<Tenure>, Position)>,
 }
 
@@ -55,12 +55,14 @@ impl Invariant for Monotone {
                 Ok(())
             }
             Fact::Status { process, after, .. } => {
-                let before = self.known.insert(process, after.generation).unwrap_or_default();
-                if after.generation >= before {
-                    return Ok(());
+                let known = (after.tenure, after.generation);
+                match self.known.insert(process, known) {
+                    Some((tenure, before)) if tenure == after.tenure && after.generation < before => Err(Breach::new(
+                        format!("{process} followed generation {before}, and now {}", after.generation),
+                    )
+                    .by(process)),
+                    Some(_) | None => Ok(()),
                 }
-                let now = after.generation;
-                Err(Breach::new(format!("{process} knew generation {before}, and now {now}")).by(process))
             }
             Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => match (write.key(), write) {
                 (

@@ -52,10 +52,14 @@ impl PlanView {
         }
     }
 
-    /// How many partitions are owned by workers that stay.
+    /// How many partitions are with workers that stay, those that they are giving up included.
     pub(super) fn staying(&self) -> usize {
         let stays = |slot| self.phases.get(slot) == Some(&MemberPhase::Active);
-        self.assignments.iter().filter(|(slot, _)| stays(slot)).map(|(_, record)| record.owned.len()).sum()
+        self.assignments
+            .iter()
+            .filter(|(slot, _)| stays(slot))
+            .map(|(_, record)| record.owned.len() + record.releasing.len())
+            .sum()
     }
 }
 

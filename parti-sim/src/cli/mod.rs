@@ -1,12 +1,17 @@
 //! The command line.
 
+mod replay;
+mod swarm;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
-use parti_sim::{Keep, Outcome, Plain, Plant, Scenario};
+use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
+use replay::ReplayArgs;
+use swarm::SwarmArgs;
 
 /// How many lines of the trace are printed after a failure.
 const TRACE_LINES: usize = 40;
@@ -25,6 +30,10 @@ struct Cli {
 enum Command {
     /// Play a scenario, and print what happened and what was measured; `list` names them all.
     Scenario(ScenarioArgs),
+    /// Let many random worlds happen, one for each seed, with every invariant checked after every event.
+    Swarm(SwarmArgs),
+    /// Let what a trace file tells of happen again, and show it, all or in part.
+    Replay(ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -53,9 +62,13 @@ struct ScenarioArgs {
 
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
-    let Command::Scenario(args) = Cli::parse().command;
-    let mut out = io::stdout().lock();
-    match scenario(&args, &mut out) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let code = match Cli::parse().command {
+        Command::Scenario(args) => scenario(&args, &mut out),
+        Command::Swarm(args) => swarm::swarm(&args, &mut out),
+        Command::Replay(args) => replay::replay(&args, &mut out),
+    };
+    match code.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Nobody reads what is printed any more, or a file cannot be written.
@@ -92,11 +105,8 @@ fn play(scenario: &Scenario, args: &ScenarioArgs, out: &mut impl Write) -> io::R
     let outcome = scenario.run(&options, Keep { trace: args.trace.is_some(), recording: false });
     let took = began.elapsed().as_secs_f64();
     if let (Some(path), Some(trace)) = (&args.trace, &outcome.trace) {
-        let mut file = io::BufWriter::new(std::fs::File::create(path)?);
-        for line in trace.lines() {
-            writeln!(file, "{line}")?;
-        }
-        file.flush()?;
+        let repeatable = Repeatable::Scenario(*scenario, Box::new(options.clone()));
+        repeatable.write(trace, &mut io::BufWriter::new(std::fs::File::create(path)?))?;
     }
     if args.json {
         writeln!(out, "{}", json(&outcome.figures))?;
