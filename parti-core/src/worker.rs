@@ -427,7 +427,8 @@ impl Worker {
     }
 
     fn give_up_lost_slot(&mut self) {
-        let Some(slot) = self.lease().filter(|lease| lease.is_lost()).map(|lease| lease.slot) else { return };
+        let Some(lease) = self.lease().filter(|lease| lease.is_lost()) else { return };
+        let (slot, in_flight) = (lease.slot, lease.in_flight());
         let left = |stop: Stop| stop.command == Command::Leave && self.ownership.is_empty();
         if self.stop.is_some_and(left) {
             // Its own deletion, whose outcome is still on its way, or a leader's: there is nothing left to do.
@@ -437,7 +438,7 @@ impl Worker {
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
         self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
-        self.standing = Standing::Seeking(SlotSearch::default());
+        self.standing = Standing::Seeking(SlotSearch::after(in_flight));
         self.members_watch = None;
         self.plan_watch = None;
     }
@@ -468,7 +469,7 @@ impl Worker {
 
     fn take_slot(&mut self, won: Won) {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
-        self.ownership.begin(won.applied);
+        self.ownership.begin(won.applied, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
     }
 
