@@ -75,13 +75,14 @@ pub(crate) struct Holder {
 }
 
 impl Ownership {
-    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far.
-    pub(crate) fn begin(&mut self, applied: Position) {
+    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far. A suspension ends with
+    /// the tenure that it was of.
+    pub(crate) fn begin(&mut self, applied: Position, outbox: &mut Outbox) {
+        self.resume(outbox);
         self.assignment = None;
         self.listed = None;
         self.doubts = 0;
         self.applied = applied;
-        self.suspended = false;
         self.prepared.clear();
         self.news = true;
     }

@@ -464,7 +464,8 @@ impl Worker {
     }
 
     fn give_up_lost_slot(&mut self) {
-        let Some(slot) = self.lease().filter(|lease| lease.is_lost()).map(|lease| lease.slot) else { return };
+        let Some(lease) = self.lease().filter(|lease| lease.is_lost()) else { return };
+        let slot = lease.slot;
         let left = |stop: Stop| stop.command == Command::Leave && self.ownership.is_empty();
         if self.stop.is_some_and(left) {
             // Its own deletion, whose outcome is still on its way, or a leader's: there is nothing left to do.
@@ -480,8 +481,13 @@ impl Worker {
         self.seek_anew();
     }
 
+    /// Claims a slot anew, once the last write of the lease or the search that is given up is settled.
     fn seek_anew(&mut self) {
-        self.standing = Standing::Seeking(SlotSearch::default());
+        let in_flight = match &self.standing {
+            Standing::Seeking(search) => search.in_flight(),
+            Standing::Holding(lease) => lease.in_flight(),
+        };
+        self.standing = Standing::Seeking(SlotSearch::after(in_flight));
         self.members_watch = None;
         self.plan_watch = None;
         self.starting_over = false;
@@ -533,7 +539,7 @@ impl Worker {
 
     fn take_slot(&mut self, won: Won) {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
-        self.ownership.begin(won.applied);
+        self.ownership.begin(won.applied, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
     }
 

@@ -22,8 +22,8 @@ pub(crate) struct App {
 pub(crate) struct Hold {
     pub(crate) token: Token,
     pub(crate) draining: bool,
-    /// Never worked on, which a planted bug makes happen.
-    pub(crate) ignored: bool,
+    /// Not worked on any more, or never, which a planted bug makes happen.
+    pub(crate) idle: bool,
 }
 
 /// What the applications write to: it remembers the highest token that it has seen for each partition.
@@ -36,15 +36,13 @@ impl App {
     /// Takes a partition; false if it has it already.
     pub(crate) fn acquire(&mut self, partition: PartitionIndex, token: Token) -> bool {
         let has = self.holds.contains_key(&partition);
-        self.holds.entry(partition).or_insert(Hold { token, draining: false, ignored: false });
+        self.holds.entry(partition).or_insert(Hold { token, draining: false, idle: false });
         !has
     }
 
-    /// Never works on a partition that it has.
-    pub(crate) fn ignore(&mut self, partition: PartitionIndex) {
-        if let Some(hold) = self.holds.get_mut(&partition) {
-            hold.ignored = true;
-        }
+    /// Does not work on a partition that it has. Says whether that was so before.
+    pub(crate) fn set_idle(&mut self, partition: PartitionIndex) -> bool {
+        self.holds.get_mut(&partition).is_none_or(|hold| std::mem::replace(&mut hold.idle, true))
     }
 
     /// Begins to finish with a partition; false if it does not have it with that token.

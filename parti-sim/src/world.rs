@@ -371,6 +371,7 @@ impl World {
             Action::Cancel { partition, token } => {
                 let Some(partition) = self.observers.index_of(&partition) else { return };
                 if self.options.plant != Some(Plant::EndlessDrain) {
+                    self.stop_at_once(process, partition, token);
                     self.schedule.push(self.now + AT_ONCE, What::Drained { process, partition, token });
                 }
             }
@@ -397,7 +398,7 @@ impl World {
         }
         let deaf = self.options.plant == Some(Plant::DeafApplication) && self.app_rng.chance(20_000);
         if deaf {
-            self.process_mut(process).app.ignore(partition);
+            self.process_mut(process).app.set_idle(partition);
         } else if self.process(process).app.works() {
             self.tell(&Fact::Works { process, partition, token: self.shown(token) });
             self.write_fenced(process, partition, token);
@@ -416,6 +417,9 @@ impl World {
         if !self.process_mut(process).app.drain(partition, token) {
             return;
         }
+        if at_once {
+            self.stop_at_once(process, partition, token);
+        }
         let (least, most) = self.options.application.drain_ms;
         let drain_ms = self.app_rng.between(least, most) * u64::from(self.process(process).drain_percent) / 100;
         let works = self.process(process).app.works();
@@ -430,10 +434,19 @@ impl World {
         }
     }
 
+    /// The application drops what it does for a partition.
+    fn stop_at_once(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+        let app = &mut self.process_mut(process).app;
+        let was_idle = app.set_idle(partition);
+        if app.works() && !was_idle {
+            self.tell(&Fact::Stops { process, partition, token: self.shown(token) });
+        }
+    }
+
     fn drained(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
         let works = self.process(process).app.works();
         let Some(hold) = self.process_mut(process).app.finish(partition, token) else { return };
-        if works && !hold.ignored {
+        if works && !hold.idle {
             self.tell(&Fact::Stops { process, partition, token: self.shown(token) });
         }
         if self.options.plant != Some(Plant::ReleaseBeforeDrained) {
@@ -469,7 +482,7 @@ impl World {
             return;
         }
         let held: Vec<_> =
-            app.holds().filter(|(_, hold)| !hold.ignored).map(|(partition, hold)| (partition, hold.token)).collect();
+            app.holds().filter(|(_, hold)| !hold.idle).map(|(partition, hold)| (partition, hold.token)).collect();
         for (partition, token) in held {
             let token = self.shown(token);
             if after {

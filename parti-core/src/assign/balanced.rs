@@ -140,7 +140,12 @@ impl<'p> Table<'p> {
                 let (high, low) = (self.level(from, self.loads[from]), self.level(to, self.loads[to] + weight));
                 if needed && low < high {
                     let low_before = self.level(to, self.loads[to]);
-                    let key = (high, core::cmp::Reverse(low_before), weight.min(1 + (high - low) as u64 >> 32), self.rank(partition, to));
+                    let key = (
+                        high,
+                        core::cmp::Reverse(low_before),
+                        weight.min(1 + (high - low) as u64 >> 32),
+                        self.rank(partition, to),
+                    );
                     if best.as_ref().is_none_or(|(known, _)| key > *known) {
                         best = Some((key, (partition, to)));
                     }

@@ -289,7 +289,7 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::Crash { who },
         Deed::CrashAndReplace { who, after_ms: rng.below(10_000) },
         Deed::Leave { who },
-        Deed::Join { ordinal: rng.chance(200_000).then(|| who % 8) },
+        Deed::Join { ordinal: rng.chance(200_000).then(|| who % options.worker.slots.min(8)) },
         Deed::Join { ordinal: None },
         Deed::RebalanceNow { who },
         Deed::Pause { who, for_ms },
