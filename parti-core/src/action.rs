@@ -323,6 +323,8 @@ pub enum WaitReason {
     Restart,
     /// The next round waits for the rebalance interval.
     RebalanceInterval,
+    /// An operator has paused rebalancing.
+    Paused,
     /// The store has lost writes, and not every worker has noticed yet.
     StoreRegressed,
     /// The list of partitions has not come yet.

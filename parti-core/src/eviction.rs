@@ -23,6 +23,8 @@ pub(crate) struct Eviction {
     tried: BTreeMap<Slot, (Revision, Instant)>,
     /// The wait for workers that went silent at once, more than a crash explains.
     patience: Option<Patience>,
+    /// When the first of the workers that a maintenance holds is waited for no longer.
+    held_until: Option<Instant>,
     /// What the last look was made at, and when the next one is due if nothing changes.
     looked_at: u64,
     next_look: Option<Instant>,
@@ -71,6 +73,7 @@ impl Eviction {
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, membership: &mut Membership, outbox: &mut Outbox) {
         let mut expired = membership.expired(view.now, view.timing.observed_lease());
         expired.retain(|slot| *slot != view.own_slot);
+        self.hold_for_maintenance(view, membership, &mut expired);
         let unchanged = membership.changes() == self.looked_at && expired.is_empty() && self.patience.is_none();
         if unchanged && self.next_look.is_none_or(|at| view.now < at) {
             return;
@@ -92,6 +95,18 @@ impl Eviction {
             self.evict(view, membership, slot, EvictReason::NoRecord, outbox);
         }
         self.next_look = self.next_look(view, membership);
+    }
+
+    /// In a maintenance, workers that are gone are expected back.
+    fn hold_for_maintenance(&mut self, view: &Surroundings<'_>, membership: &Membership, expired: &mut Vec<Slot>) {
+        self.held_until = None;
+        let Some(hold) = membership.maintenance_hold() else { return };
+        expired.retain(|slot| {
+            let silent_since = membership.member(*slot).map(|member| membership.silent_since(*slot, member));
+            let until = silent_since.map(|since| since + hold).filter(|until| view.now < *until);
+            self.held_until = [self.held_until, until].into_iter().flatten().min();
+            until.is_none()
+        });
     }
 
     /// More than `restart_detection_percent` silent at once looks like a restart of the fleet: they are waited for, for
@@ -138,12 +153,15 @@ impl Eviction {
 
     /// When evictions should be asked about again.
     pub(crate) fn deadline(&self, membership: &Membership) -> Option<Instant> {
-        [self.next_look, membership.next_expiry()].into_iter().flatten().min()
+        [self.next_look, self.held_until, membership.next_expiry()].into_iter().flatten().min()
     }
 }
 
 /// The workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
 fn gone(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
+    if membership.maintenance_hold().is_some() {
+        return Vec::new();
+    }
     let working = |phase: MemberPhase| phase != MemberPhase::Restarting;
     let members =
         membership.members().filter(|(_, member)| member.record().is_some_and(|record| working(record.phase)));
@@ -165,7 +183,10 @@ fn restarting<'a>(
     membership
         .members()
         .filter(move |(_, member)| member.record().is_some_and(|record| is_restarting(record.phase)))
-        .map(|(slot, member)| (slot, membership.silent_since(slot, member) + view.config.restart_hold))
+        .map(|(slot, member)| {
+            let hold = membership.maintenance_hold().unwrap_or_default().max(view.config.restart_hold);
+            (slot, membership.silent_since(slot, member) + hold)
+        })
 }
 
 fn stayed_away(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {

@@ -10,8 +10,8 @@ use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
 use crate::handoff::{self, Handoff};
-use crate::ids::{Generation, Instance, OperationId, Position, Slot, Tenure, Term};
-use crate::key::Key;
+use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure, Term};
+use crate::key::{Control, Key};
 use crate::membership::Membership;
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
@@ -28,6 +28,8 @@ use crate::time::Instant;
 pub(crate) struct Leader {
     term: Term,
     generation: Generation,
+    /// The last write of `control.rebalance` that was acted on.
+    rebalanced: Revision,
     quarantine: Quarantine,
     /// Whether no member has applied what the plan does not have.
     sound: bool,
@@ -69,6 +71,7 @@ impl Leader {
         let mut leader = Self {
             term,
             generation: plan.last_generation(),
+            rebalanced: plan.rebalanced(),
             quarantine: Quarantine::NotNeeded,
             sound: true,
             eviction: Eviction::default(),
@@ -163,6 +166,7 @@ impl Leader {
             self.roster = Roster::of(membership);
             self.roster_of = Some(membership.changes());
             self.look_for_lost_writes(view, membership, plan, outbox);
+            self.look_for_request(membership);
         }
         if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
             return;
@@ -172,6 +176,15 @@ impl Leader {
         }
         self.hand_over(membership, plan, outbox);
         self.publish_phase(view, plan, outbox);
+    }
+
+    /// Each write of `control.rebalance` asks for one plan, whoever leads.
+    fn look_for_request(&mut self, membership: &Membership) {
+        let asked = membership.control(Control::Rebalance).map(|(revision, _)| revision);
+        if let Some(revision) = asked.filter(|revision| *revision > self.rebalanced) {
+            self.rebalanced = revision;
+            self.rebalance.observe_request();
+        }
     }
 
     /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
@@ -296,7 +309,7 @@ impl Leader {
             Verdict::Wait(WaitReason::ColdStart | WaitReason::WorkersJoined | WaitReason::Restart, _) => {
                 PlannerPhase::Scaling
             }
-            Verdict::Wait(WaitReason::RebalanceInterval | WaitReason::NoPartitions | WaitReason::StoreRegressed, _)
+            Verdict::Wait(WaitReason::RebalanceInterval | WaitReason::NoPartitions | WaitReason::StoreRegressed | WaitReason::Paused, _)
             | Verdict::Plan(..)
             | Verdict::Idle => PlannerPhase::Idle,
         }
@@ -324,6 +337,7 @@ impl Leader {
             phase,
             workers: count(self.roster.workers.len()),
             partitions: count(list.map_or(0, |list| list.as_slice().len())),
+            rebalanced: self.rebalanced,
             digest: list.map_or(0, PartitionList::digest),
         };
         plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::action::{Notice, StepDownReason, Write};
 use crate::config::Timing;
 use crate::event::Outcome;
-use crate::ids::{Generation, Instance, OperationId, Revision, Slot, Term};
+use crate::ids::{Instance, OperationId, Revision, Slot, Term};
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{LeaderKey, Membership, TenureState};
@@ -207,7 +207,7 @@ impl Leadership {
     fn take_over(&mut self, named_at: Revision, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let term = plan.last_term().next();
         plan.open(term);
-        let record = head_record(term, plan.last_generation(), view.lease.slot, view.own);
+        let record = head_record(term, plan, view.lease.slot, view.own);
         plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));
         self.role = Role::TakingOver { named_at, term };
     }
@@ -225,7 +225,8 @@ impl Leadership {
 }
 
 /// The head of the plan as a new leader writes it, before it knows more than that it leads.
-fn head_record(term: Term, generation: Generation, leader: Slot, instance: Instance) -> ClusterRecord {
+fn head_record(term: Term, plan: &PlanLog, leader: Slot, instance: Instance) -> ClusterRecord {
+    let (generation, rebalanced) = (plan.last_generation(), plan.rebalanced());
     ClusterRecord {
         term,
         generation,
@@ -234,6 +235,7 @@ fn head_record(term: Term, generation: Generation, leader: Slot, instance: Insta
         phase: PlannerPhase::Idle,
         workers: 0,
         partitions: 0,
+        rebalanced,
         digest: 0,
     }
 }

@@ -36,12 +36,12 @@ pub use action::{
 pub use config::{Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, Mode};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId};
-pub use key::{Bucket, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
+pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Weight,
 };
 pub use record::{
-    AssignmentRecord, ClusterRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord,
+    AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord,
     Record, RecordError,
 };
 pub use state::{PlannerPhase, WorkerState};

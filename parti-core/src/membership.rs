@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use crate::event::ProbeOutcome;
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
-use crate::key::Key;
-use crate::record::{LeaderRecord, MemberPhase, MemberRecord, Record};
+use crate::key::{Control, Key};
+use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
 use crate::time::Instant;
 
 /// This worker's view of the `members` bucket: as much of it as it watches.
@@ -17,6 +17,7 @@ use crate::time::Instant;
 pub(crate) struct Membership {
     slots: BTreeMap<Slot, Member>,
     leader: LeaderKey,
+    controls: BTreeMap<Control, (Revision, Option<Arc<ControlRecord>>)>,
     incarnation: Incarnation,
     /// Silence before this instant proves nothing: this worker could not have heard it broken.
     deaf_until: Instant,
@@ -159,7 +160,10 @@ impl Membership {
             (Key::Leader, Record::Leader(record)) => {
                 self.observe_leader(LeaderKey::Held { revision, record: *record });
             }
-            (Key::Slot(_) | Key::Leader | Key::Assign(_) | Key::Cluster, _) => {}
+            (Key::Control(control), Record::Control(record)) => {
+                self.observe_control(control, revision, Some(Arc::clone(record)));
+            }
+            (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
     }
 
@@ -167,6 +171,7 @@ impl Membership {
         match key {
             Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Deleted, true),
             Key::Leader => self.observe_leader(LeaderKey::Deleted { revision }),
+            Key::Control(control) => self.observe_control(control, revision, None),
             Key::Assign(_) | Key::Cluster => {}
         }
     }
@@ -175,6 +180,8 @@ impl Membership {
         match key {
             Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Unreadable, true),
             Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision }),
+            // A wish that cannot be read is not acted on; what was wanted before it no longer holds.
+            Key::Control(control) => self.observe_control(control, revision, None),
             Key::Assign(_) | Key::Cluster => {}
         }
     }
@@ -199,6 +206,35 @@ impl Membership {
             self.leader = seen;
             self.changes += 1;
         }
+    }
+
+    fn observe_control(&mut self, control: Control, revision: Revision, record: Option<Arc<ControlRecord>>) {
+        if self.controls.get(&control).is_none_or(|(known, _)| *known < revision) {
+            self.controls.insert(control, (revision, record));
+            self.changes += 1;
+        }
+    }
+
+    /// The record of an operator's wish, and the write that made it, if it holds.
+    pub(crate) fn control(&self, control: Control) -> Option<(Revision, &ControlRecord)> {
+        let (revision, record) = self.controls.get(&control)?;
+        Some((*revision, record.as_deref()?))
+    }
+
+    /// Whether an operator wants this.
+    pub(crate) fn is_wanted(&self, control: Control) -> bool {
+        self.control(control).is_some()
+    }
+
+    /// What operators want now, in order.
+    pub(crate) fn controls(&self) -> impl Iterator<Item = Control> {
+        self.controls.iter().filter(|(_, (_, record))| record.is_some()).map(|(control, _)| *control)
+    }
+
+    /// How long a worker that is gone is to be waited for, while there is a maintenance.
+    pub(crate) fn maintenance_hold(&self) -> Option<Duration> {
+        let (_, record) = self.control(Control::Maintenance)?;
+        Some(record.hold_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
     pub(crate) fn observe_probed(&mut self, now: Instant, slot: Slot, instance: Instance, outcome: ProbeOutcome) {

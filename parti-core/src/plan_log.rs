@@ -73,6 +73,11 @@ impl PlanLog {
         of_assignments.chain(of_cluster).max().unwrap_or_default()
     }
 
+    /// The last write of `control.rebalance` that a leader has acted on.
+    pub(crate) fn rebalanced(&self) -> Revision {
+        self.cluster.as_ref().map(|(_, cluster)| cluster.rebalanced).unwrap_or_default()
+    }
+
     /// The highest generation in any record.
     pub(crate) fn last_generation(&self) -> Generation {
         let of_assignments = self.assignments.values().map(|assignment| assignment.record.generation);
@@ -146,7 +151,7 @@ impl PlanLog {
                 self.assignments.remove(&slot);
             }
             Key::Cluster if self.cluster.as_ref().is_some_and(|(known, _)| *known < revision) => self.cluster = None,
-            Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader => {}
+            Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader | Key::Control(_) => {}
         }
         self.tail = self.tail.max(revision);
     }
@@ -175,7 +180,7 @@ impl PlanLog {
                     self.cluster = Some((revision, Arc::clone(record)));
                 }
             }
-            (Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader, _) => {}
+            (Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader | Key::Control(_), _) => {}
         }
     }
 

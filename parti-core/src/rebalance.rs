@@ -9,6 +9,7 @@ use crate::assign::Step;
 use crate::config::Config;
 use crate::handoff::Handoff;
 use crate::ids::{Slot, Tenure};
+use crate::key::Control;
 use crate::membership::Membership;
 use crate::record::MemberPhase;
 use crate::time::Instant;
@@ -18,18 +19,23 @@ use crate::time::Instant;
 pub(crate) struct Roster {
     /// By slot: the tenure and the capacity.
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
-    /// The workers that leave and still hold partitions.
+    /// The workers that leave, or that an operator drains.
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
+    /// Whether an operator wants nothing to move for the sake of balance.
+    pub(crate) paused: bool,
 }
 
 impl Roster {
     /// Everyone who has a record now. O(members).
     pub(crate) fn of(membership: &Membership) -> Self {
-        let mut roster = Self::default();
+        let mut roster = Self { paused: membership.is_wanted(Control::Pause), ..Self::default() };
         for (slot, member) in membership.members() {
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
             let entry = (tenure, record.capacity);
             match record.phase {
+                MemberPhase::Active | MemberPhase::Restarting if membership.is_wanted(Control::Drain(slot)) => {
+                    roster.draining.insert(slot, entry)
+                }
                 MemberPhase::Active | MemberPhase::Restarting => roster.workers.insert(slot, entry),
                 MemberPhase::Draining => roster.draining.insert(slot, entry),
             };
@@ -166,7 +172,7 @@ impl Rebalance {
         if self.list_changed {
             return Verdict::Plan(PlanReason::PartitionsChanged, Step::Emergency);
         }
-        self.planned_change(now, config)
+        if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(now, config) }
     }
 
     fn note_join(&mut self, now: Instant, workers: usize) {

@@ -1,6 +1,7 @@
 //! The worker: routes each event to one part, then asks the parts in fixed order what is due.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::{Config, ConfigError, Mode, Timing};
@@ -8,7 +9,7 @@ use crate::event::{Command, Event, KvEvent, Outcome};
 use crate::ids::{
     Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId,
 };
-use crate::key::{Bucket, Interest, Key};
+use crate::key::{Bucket, Control, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, LeaseNews, WriteKind};
@@ -84,6 +85,8 @@ pub struct Status {
     pub owned: usize,
     /// How many partitions it holds and is giving up.
     pub releasing: usize,
+    /// What operators want, if this worker leads; others do not watch it.
+    pub controls: Vec<Control>,
     /// Whether it has seen an assignment of its own, be it an empty one.
     pub assigned: bool,
     /// Whether it has halted.
@@ -215,6 +218,7 @@ impl Worker {
             planner: self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
+            controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             assigned: self.ownership.has_assignment(),
             halted: self.halted,
         }
@@ -312,7 +316,7 @@ impl Worker {
                 }
             }
             (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
-            (Key::Slot(_) | Key::Leader | Key::Assign(_) | Key::Cluster, _) => {}
+            (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
     }
 
@@ -330,7 +334,7 @@ impl Worker {
                 }
             }
             Key::Assign(_) | Key::Cluster => self.plan.observe_deleted(key, revision),
-            Key::Leader => {}
+            Key::Leader | Key::Control(_) => {}
         }
     }
 
@@ -794,7 +798,7 @@ fn own_record(config: &Config, instance: Instance, beat: u64, phase: MemberPhase
         phase,
         applied: Position::default(),
         generation: Generation::default(),
-        releasing: alloc::vec::Vec::new(),
+        releasing: Vec::new(),
         capacity: config.capacity,
         labels: config.labels.clone(),
         software: config.software.clone(),

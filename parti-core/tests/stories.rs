@@ -3,7 +3,7 @@
 mod lab;
 
 use lab::Lab;
-use parti_core::{Bucket, Command, Config, Slot};
+use parti_core::{Bucket, Command, Config, Control, ControlRecord, Slot};
 
 /// A fleet of `workers` that has divided its partitions; the transcript begins after that.
 fn fleet(workers: usize, partitions: usize) -> Lab {
@@ -195,5 +195,64 @@ fn a_store_that_loses_its_last_writes_recovers_with_higher_tokens() {
     lab.restore(backup);
     lab.run(60_000);
     assert!(lab.owners().values().all(|owners| owners.len() == 1), "{:?}\n{}", lab.owners(), lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn an_operator_drains_a_worker_and_takes_it_back() {
+    let mut lab = fleet(3, 6);
+    let drain = Control::Drain(Slot::new(1));
+    lab.want(drain, Some(ControlRecord { by: "ops".into(), ..ControlRecord::default() }));
+    lab.run(5_000);
+    assert_eq!(lab.workers[1].working.len(), 0);
+    assert_eq!(lab.workers[0].worker.status().controls, [drain]);
+    lab.command(0, Command::Restart); // Whoever leads next knows it too.
+    lab.start("w0-again", Config::default());
+    lab.run(20_000);
+    assert_eq!(lab.workers[1].working.len(), 0);
+    lab.want(drain, None);
+    lab.run(40_000);
+    assert_eq!(lab.workers[1].working.len(), 2);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn while_rebalancing_is_paused_only_orphans_move() {
+    let mut lab = fleet(2, 6);
+    lab.want(Control::Pause, Some(ControlRecord::default()));
+    lab.start("new", Config::default());
+    lab.run(30_000);
+    assert_eq!(lab.workers[2].working.len(), 0);
+    lab.crash(1);
+    lab.run(5_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+    lab.want(Control::Pause, None);
+    lab.run(30_000);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn in_a_maintenance_the_partitions_of_a_worker_that_is_gone_are_held_for_it() {
+    let mut lab = fleet(3, 6);
+    let before = lab.owners();
+    lab.want(Control::Maintenance, Some(ControlRecord { hold_ms: Some(120_000), ..ControlRecord::default() }));
+    lab.crash(1);
+    lab.run(60_000);
+    lab.start("w1", Config::default());
+    lab.run(15_000);
+    assert_eq!(lab.owners(), before, "{}", lab.transcript);
+    lab.crash(3);
+    lab.run(130_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn an_operator_does_not_wait_for_the_next_round() {
+    let mut lab = fleet(2, 10);
+    lab.start("new", Config::default());
+    lab.run(3_000);
+    lab.want(Control::Rebalance, Some(ControlRecord::default()));
+    lab.want(Control::Rebalance, Some(ControlRecord::default()));
     insta::assert_snapshot!(lab.transcript);
 }

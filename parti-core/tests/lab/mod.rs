@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use parti_core::{
-    Action, Bucket, Command, Config, Event, Incarnation, Instant, Interest, Key, KvEvent, Outcome, Partition,
-    PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token, WatchId, Worker, Write,
+    Action, Bucket, Command, Config, Control, ControlRecord, Event, Incarnation, Instant, Interest, Key, KvEvent,
+    Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token, WatchId, Worker,
+    Write,
 };
 
 /// How many events one instant may take before it counts as an endless loop.
@@ -189,8 +190,26 @@ impl Lab {
     }
 
     fn write(&mut self, at: usize, Request { operation, write }: &Request) {
-        let outcome = self.store.apply(write);
+        let outcome = self.apply(write);
         self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome }));
+    }
+
+    /// An operator makes a wish, or takes it back.
+    pub(crate) fn want(&mut self, control: Control, wanted: Option<ControlRecord>) {
+        self.note(&format!("an operator {} {control}", if wanted.is_some() { "wants" } else { "no longer wants" }));
+        let key = Key::Control(control);
+        let expected = self.store.entries.get(&key).map(|(revision, _)| *revision).unwrap_or_default();
+        let write = match wanted.map(|record| Record::Control(record.into())) {
+            None => Write::Delete { key, expected },
+            Some(record) if expected == Revision::default() => Write::Create { key, record },
+            Some(record) => Write::Update { key, record, expected },
+        };
+        assert!(matches!(self.apply(&write), Outcome::Committed(_)), "{write:?}");
+        self.settle();
+    }
+
+    fn apply(&mut self, write: &Write) -> Outcome {
+        let outcome = self.store.apply(write);
         if let Outcome::Committed(revision) = outcome {
             let key = write.key();
             let record = &self.store.entries[&key].1;
@@ -202,6 +221,7 @@ impl Lab {
                 }
             }
         }
+        outcome
     }
 
     fn watch(&mut self, at: usize, watch: WatchId, bucket: Bucket, interest: Interest) {
