@@ -14,8 +14,9 @@ use crate::record::{AssignmentRecord, ClusterRecord, Record};
 /// appends on top.
 ///
 /// Each append depends on the last revision of the bucket, so it commits only if its writer has seen every write before
-/// it. Appends may follow each other without waiting: each depends on the one before, and if one fails all that follow
-/// fail with it.
+/// it. Appends that are decided together form a chain, of which one is in flight at a time: were they sent all at once,
+/// and another writer's append took the place of the first, then the second would find just the revision that it
+/// expects and commit behind a write that its writer has never seen.
 #[derive(Debug, Default)]
 pub(crate) struct PlanLog {
     assignments: BTreeMap<Slot, Assignment>,
@@ -23,7 +24,9 @@ pub(crate) struct PlanLog {
     /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
     tail: Revision,
     incarnation: Incarnation,
-    chain: VecDeque<Append>,
+    /// The append whose outcome is to come, and those that follow on it.
+    in_flight: Option<Append>,
+    waiting: VecDeque<(Key, Record)>,
     broken: Option<ChainBreak>,
     /// The term under which this worker appends, while it does.
     writer: Option<Term>,
@@ -87,7 +90,7 @@ impl PlanLog {
 
     /// Whether every append so far is known to be committed.
     pub(crate) fn is_settled(&self) -> bool {
-        self.chain.is_empty()
+        self.in_flight.is_none()
     }
 
     pub(crate) fn broken(&self) -> Option<ChainBreak> {
@@ -103,7 +106,8 @@ impl PlanLog {
     /// This worker appends no more; outcomes still to come are of no interest.
     pub(crate) fn close(&mut self) {
         self.writer = None;
-        self.chain.clear();
+        self.in_flight = None;
+        self.waiting.clear();
         self.broken = None;
     }
 
@@ -113,17 +117,29 @@ impl PlanLog {
         let revision = expected_last.next();
         self.store(key, revision, &record);
         self.tail = revision;
-        let operation = outbox.request(Write::Append { key, record, expected_last });
-        self.chain.push_back(Append { operation, revision });
+        if self.in_flight.is_some() {
+            self.waiting.push_back((key, record));
+        } else {
+            self.send(outbox, key, record, expected_last);
+        }
         revision
     }
 
-    /// Takes in the outcome of an append; false if the operation is not one of this log's.
-    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome) -> bool {
-        let Some(at) = self.chain.iter().position(|append| append.operation == operation) else { return false };
-        let append = self.chain.remove(at).expect("the position was just found");
+    fn send(&mut self, outbox: &mut Outbox, key: Key, record: Record, expected_last: Revision) {
+        let operation = outbox.request(Write::Append { key, record, expected_last });
+        self.in_flight = Some(Append { operation, revision: expected_last.next() });
+    }
+
+    /// Takes in the outcome of an append, and sends the one that follows on it; false if the operation is not one of
+    /// this log's.
+    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
+        let Some(append) = self.in_flight.take_if(|append| append.operation == operation) else { return false };
         match outcome {
-            Outcome::Committed(revision) if revision == append.revision => {}
+            Outcome::Committed(revision) if revision == append.revision && self.broken.is_none() => {
+                if let Some((key, record)) = self.waiting.pop_front() {
+                    self.send(outbox, key, record, revision);
+                }
+            }
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
         }
@@ -192,5 +208,77 @@ impl PlanLog {
 
     pub(crate) fn observe_incarnation(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::action::Action;
+    use crate::ids::{Instance, Tenure};
+    use crate::key::Key;
+    use crate::state::PlannerPhase;
+
+    fn head(term: u64) -> Record {
+        let (leader, instance) = (Slot::new(0), Instance::new(term));
+        let (generation, rebalanced, phase) = (Generation::default(), Revision::default(), PlannerPhase::Idle);
+        let term = Term::new(term);
+        let record = ClusterRecord {
+            term,
+            generation,
+            leader,
+            instance,
+            phase,
+            workers: 0,
+            partitions: 0,
+            rebalanced,
+            digest: 0,
+        };
+        Record::Cluster(Arc::new(record))
+    }
+
+    fn assignment() -> Record {
+        let (owned, releasing, incoming) = (Vec::new(), Vec::new(), Vec::new());
+        let (term, generation, tenure) = (Term::new(1), Generation::new(1), Tenure::default());
+        Record::Assignment(Arc::new(AssignmentRecord { term, generation, tenure, owned, releasing, incoming }))
+    }
+
+    fn appends(outbox: &mut Outbox) -> Vec<(OperationId, Revision)> {
+        let mut appends = Vec::new();
+        while let Some(action) = outbox.pop() {
+            match action {
+                Action::Kv(crate::action::Request { operation, write: Write::Append { expected_last, .. } }) => {
+                    appends.push((operation, expected_last));
+                }
+                other => panic!("not an append: {other:?}"),
+            }
+        }
+        appends
+    }
+
+    #[test]
+    fn an_append_is_sent_only_when_the_one_before_is_committed() {
+        let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        plan.open(Term::new(1));
+        plan.append(&mut outbox, Key::Cluster, head(1));
+        plan.append(&mut outbox, Key::Assign(Slot::new(0)), assignment());
+        let first = appends(&mut outbox);
+        assert_eq!(first.len(), 1);
+        assert!(plan.observe_done(first[0].0, Outcome::Committed(Revision::new(1)), &mut outbox));
+        assert_eq!(appends(&mut outbox).iter().map(|(_, last)| last.value()).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn nothing_follows_on_an_append_whose_place_another_writer_took() {
+        let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        plan.open(Term::new(1));
+        plan.append(&mut outbox, Key::Cluster, head(1));
+        plan.append(&mut outbox, Key::Assign(Slot::new(0)), assignment());
+        let first = appends(&mut outbox);
+        plan.observe_done(first[0].0, Outcome::Conflict, &mut outbox);
+        assert_eq!(appends(&mut outbox), []);
+        assert_eq!(plan.broken(), Some(ChainBreak::Conflict));
     }
 }
