@@ -126,7 +126,7 @@ fn wanted(names: &Names, replicas: usize) -> Config {
     }
 }
 
-fn republish(names: &Names) -> Republish {
+pub(crate) fn republish(names: &Names) -> Republish {
     let [source, destination] = [&names.stored, &names.repeated].map(|prefix| format!("{prefix}>"));
     Republish { source, destination, headers_only: false }
 }

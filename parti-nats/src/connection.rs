@@ -36,11 +36,7 @@ pub(crate) struct Link {
 
 impl Connection {
     /// Connects to one of `servers`, with one try at each.
-    pub(crate) async fn open(
-        servers: &[ServerAddr],
-        options: ConnectOptions,
-        config: &Config,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn open(servers: &[ServerAddr], options: ConnectOptions, config: &Config) -> Result<Self, Error> {
         let request_timeout = request_timeout(config);
         let (sender, link) = watch::channel(Link::default());
         let options = options

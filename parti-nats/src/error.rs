@@ -55,7 +55,9 @@ pub enum ErrorKind {
         version: String,
     },
     /// The server or the account has no JetStream.
-    #[error("JetStream must be enabled, but is not on {server} for this account: start nats-server with -js, or enable it for the account")]
+    #[error(
+        "JetStream must be enabled, but is not on {server} for this account: start nats-server with -js, or enable it for the account"
+    )]
     JetStreamDisabled {
         /// The server.
         server: String,
@@ -71,7 +73,9 @@ pub enum ErrorKind {
         mismatches: Vec<Mismatch>,
     },
     /// A bucket could not be created or looked at.
-    #[error("the stream {stream} of bucket {bucket} could not be {attempt}: see the source of this error for what the server answered")]
+    #[error(
+        "the stream {stream} of bucket {bucket} could not be {attempt}: see the source of this error for what the server answered"
+    )]
     Store {
         /// The bucket.
         bucket: String,
@@ -84,7 +88,9 @@ pub enum ErrorKind {
     #[error("the connection to NATS was closed for good: start the worker again")]
     ConnectionClosed,
     /// What was waited for did not happen in time.
-    #[error("{what} was not reached within {waited:?}, the worker is in state {state}: look at its log, or wait longer")]
+    #[error(
+        "{what} was not reached within {waited:?}, the worker is in state {state}: look at its log, or wait longer"
+    )]
     TimedOut {
         /// What was waited for.
         what: String,

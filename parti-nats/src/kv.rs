@@ -51,18 +51,21 @@ impl Store {
     /// order. Their answers are collected apart, so that none waits for another.
     pub(crate) async fn execute_all(self, mut requests: mpsc::UnboundedReceiver<Request>, events: mpsc::Sender<Event>) {
         let mut open = FuturesUnordered::new();
-        loop {
+        let mut closed = false;
+        while !closed || !open.is_empty() {
             let done = tokio::select! {
                 biased;
                 Some(done) = open.next() => done,
-                request = requests.recv() => match request {
-                    Some(request) => {
-                        let sent = self.publish(&request.write, None).await;
-                        open.push(self.settle(request, sent));
-                        continue;
+                request = requests.recv(), if !closed => {
+                    match request {
+                        Some(request) => {
+                            let sent = self.publish(&request.write, None).await;
+                            open.push(self.settle(request, sent));
+                        }
+                        None => closed = true,
                     }
-                    None => return,
-                },
+                    continue;
+                }
             };
             if events.send(Event::Kv(done)).await.is_err() {
                 return;
@@ -72,7 +75,7 @@ impl Store {
 
     /// Executes one write; used where order does not matter.
     #[cfg(test)]
-    async fn execute(&self, write: Write) -> Outcome {
+    pub(crate) async fn execute(&self, write: Write) -> Outcome {
         let request = Request { operation: parti_core::OperationId::new(0), write };
         let sent = self.publish(&request.write, None).await;
         match self.settle(request, sent).await {

@@ -291,9 +291,8 @@ async fn snapshot(
         let (stream, watch) = (&stream, request.watch);
         async move {
             let last = last_message(stream, &subject).await?;
-            let change = |last: StreamMessage| {
-                change(watch, key, last.sequence, is_marker(&last.headers), &last.payload)
-            };
+            let change =
+                |last: StreamMessage| change(watch, key, last.sequence, is_marker(&last.headers), &last.payload);
             Ok::<_, async_nats::Error>(last.map(change))
         }
     };
