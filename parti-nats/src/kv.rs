@@ -29,6 +29,50 @@ pub(crate) struct Store {
     plan: Names,
 }
 
+/// Ties appends together that are sent without waiting for the answer to the one before.
+///
+/// The number of the expected revision is not enough: if another writer's append takes the place of the first of a
+/// chain, the second finds just the number that it expects. So each that follows on one that is not yet acknowledged
+/// also names the message that it follows on.
+#[derive(Debug)]
+struct Chain {
+    /// Different for each life of each writer.
+    writer: u64,
+    sent: u64,
+    /// The revision that the last append will have, and the id of its message, until it is known to be stored.
+    last: Option<(Revision, String)>,
+}
+
+impl Chain {
+    fn new() -> Self {
+        Self { writer: clock::random_seed(), sent: 0, last: None }
+    }
+
+    fn link(&mut self, write: &Write, message: PublishMessage) -> PublishMessage {
+        let Write::Append { expected_last, .. } = write else { return message };
+        let message = match &self.last {
+            Some((revision, id)) if revision == expected_last => message.expected_last_message_id(id),
+            Some(_) | None => message,
+        };
+        self.sent += 1;
+        let id = format!("{:016x}-{}", self.writer, self.sent);
+        let message = message.message_id(&id);
+        self.last = Some((expected_last.next(), id));
+        message
+    }
+
+    fn observe(&mut self, write: &Write, outcome: Outcome) {
+        match (write, outcome) {
+            (Write::Append { .. }, Outcome::Committed(stored)) => {
+                self.last.take_if(|(revision, _)| *revision == stored);
+            }
+            // What follows on a failed one may be on its way here, and has to fail too.
+            (Write::Append { .. }, Outcome::Conflict | Outcome::Unknown) => {}
+            (Write::Create { .. } | Write::Update { .. } | Write::Delete { .. }, _) => {}
+        }
+    }
+}
+
 /// What the server said to one publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -51,6 +95,7 @@ impl Store {
     /// order. Their answers are collected apart, so that none waits for another.
     pub(crate) async fn execute_all(self, mut requests: mpsc::UnboundedReceiver<Request>, events: mpsc::Sender<Event>) {
         let mut open = FuturesUnordered::new();
+        let mut chain = Chain::new();
         let mut closed = false;
         while !closed || !open.is_empty() {
             let done = tokio::select! {
@@ -59,7 +104,8 @@ impl Store {
                 request = requests.recv(), if !closed => {
                     match request {
                         Some(request) => {
-                            let sent = self.publish(&request.write, None).await;
+                            let message = chain.link(&request.write, message(&request.write, None));
+                            let sent = self.send(request.write.key(), message).await;
                             open.push(self.settle(request, sent));
                         }
                         None => closed = true,
@@ -67,7 +113,9 @@ impl Store {
                     continue;
                 }
             };
-            if events.send(Event::Kv(done)).await.is_err() {
+            let (Request { operation, write }, outcome) = done;
+            chain.observe(&write, outcome);
+            if events.send(Event::Kv(KvEvent::Done { operation, outcome })).await.is_err() {
                 return;
             }
         }
@@ -77,18 +125,15 @@ impl Store {
     #[cfg(test)]
     pub(crate) async fn execute(&self, write: Write) -> Outcome {
         let request = Request { operation: parti_core::OperationId::new(0), write };
-        let sent = self.publish(&request.write, None).await;
-        match self.settle(request, sent).await {
-            KvEvent::Done { outcome, .. } => outcome,
-            other => unreachable!("{other:?}"),
-        }
+        let sent = self.send(request.write.key(), message(&request.write, None)).await;
+        self.settle(request, sent).await.1
     }
 
     /// Follows a write whose first message was `sent` to its outcome.
-    async fn settle(&self, request: Request, sent: Option<PublishAckFuture>) -> KvEvent {
-        let Request { operation, write } = request;
-        let answer = match (&write, self.answer_when_ready(&write, None, sent).await) {
-            (Write::Create { key, .. }, Answer::ConditionFailed) => self.create_over_marker(*key, &write).await,
+    async fn settle(&self, request: Request, sent: Option<PublishAckFuture>) -> (Request, Outcome) {
+        let write = &request.write;
+        let answer = match (write, self.answer_when_ready(write, None, sent).await) {
+            (Write::Create { key, .. }, Answer::ConditionFailed) => self.create_over_marker(*key, write).await,
             (_, answer) => answer,
         };
         let outcome = match answer {
@@ -96,14 +141,14 @@ impl Store {
             Answer::ConditionFailed => Outcome::Conflict,
             Answer::NotReady | Answer::None => Outcome::Unknown,
         };
-        KvEvent::Done { operation, outcome }
+        (request, outcome)
     }
 
     /// A create that met a key that was there: only a delete marker, perhaps, which is as good as nothing.
     async fn create_over_marker(&self, key: Key, create: &Write) -> Answer {
         match self.marker(key).await {
             Ok(Some(marker)) => {
-                let sent = self.publish(create, Some(marker)).await;
+                let sent = self.send(key, message(create, Some(marker))).await;
                 self.answer_when_ready(create, Some(marker), sent).await
             }
             Ok(None) => Answer::ConditionFailed,
@@ -126,37 +171,20 @@ impl Store {
                 break;
             }
             tokio::time::sleep(clock::jittered(self.connection.request_timeout / 20)).await;
-            let sent = self.publish(write, marker).await;
+            let sent = self.send(write.key(), message(write, marker)).await;
             answer = self.answer(sent).await;
         }
         answer
     }
 
-    /// Sends a write, or says `None` if that is certain to be in vain now. A create expects `marker`, if there is one.
-    async fn publish(&self, write: &Write, marker: Option<Revision>) -> Option<PublishAckFuture> {
+    /// Sends a message, or says `None` if that is certain to be in vain now.
+    async fn send(&self, key: Key, message: PublishMessage) -> Option<PublishAckFuture> {
         // What is sent while disconnected waits in the client, and would arrive long after its time.
         if !self.connection.is_up() {
             return None;
         }
-        let message = PublishMessage::build();
-        let message = match write {
-            Write::Create { record, .. } => {
-                let expected = marker.map_or(0, Revision::value);
-                message.payload(record.encode().into()).expected_last_subject_sequence(expected)
-            }
-            Write::Update { record, expected, .. } => {
-                message.payload(record.encode().into()).expected_last_subject_sequence(expected.value())
-            }
-            Write::Delete { expected, .. } => {
-                message.header(KV_OPERATION, "DEL").expected_last_subject_sequence(expected.value())
-            }
-            Write::Append { record, expected_last, .. } => {
-                message.payload(record.encode().into()).expected_last_sequence(expected_last.value())
-            }
-        };
-        let subject = self.subject(write.key());
-        let sent = self.connection.jetstream.send_publish(subject, message).await;
-        sent.inspect_err(|error| tracing::warn!(key = %write.key(), %error, "a write could not be sent")).ok()
+        let sent = self.connection.jetstream.send_publish(self.subject(key), message).await;
+        sent.inspect_err(|error| tracing::warn!(%key, %error, "a write could not be sent")).ok()
     }
 
     async fn answer(&self, sent: Option<PublishAckFuture>) -> Answer {
@@ -195,6 +223,26 @@ impl Store {
     }
 }
 
+/// The message that carries out a write. A create expects `marker`, if there is one.
+fn message(write: &Write, marker: Option<Revision>) -> PublishMessage {
+    let message = PublishMessage::build();
+    match write {
+        Write::Create { record, .. } => {
+            let expected = marker.map_or(0, Revision::value);
+            message.payload(record.encode().into()).expected_last_subject_sequence(expected)
+        }
+        Write::Update { record, expected, .. } => {
+            message.payload(record.encode().into()).expected_last_subject_sequence(expected.value())
+        }
+        Write::Delete { expected, .. } => {
+            message.header(KV_OPERATION, "DEL").expected_last_subject_sequence(expected.value())
+        }
+        Write::Append { record, expected_last, .. } => {
+            message.payload(record.encode().into()).expected_last_sequence(expected_last.value())
+        }
+    }
+}
+
 /// The last message under `subject`, read from the stream's leader; `None` if there is none.
 pub(crate) async fn last_message(
     stream: &Stream<()>,
@@ -218,9 +266,11 @@ pub(crate) fn is_marker(headers: &HeaderMap) -> bool {
 fn refusal(error: &PublishError) -> Answer {
     let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
     match source.map(jetstream::Error::error_code) {
-        Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => {
-            Answer::ConditionFailed
-        }
+        Some(
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE
+            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
+            | ErrorCode::STREAM_WRONG_LAST_MESSAGE_ID,
+        ) => Answer::ConditionFailed,
         Some(ErrorCode::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY) => Answer::NotReady,
         Some(_) | None => {
             tracing::debug!(%error, "the outcome of a write is unknown");
