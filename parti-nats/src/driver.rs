@@ -14,7 +14,7 @@ use crate::application::Application;
 use crate::connection::{Connection, Link};
 use crate::error::{Error, ErrorKind};
 use crate::guard::Lease;
-use crate::kv::Store;
+use crate::kv::{Store, Writer};
 use crate::watch::{self as watching, Watch};
 use crate::{clock, notice, probe};
 
@@ -43,7 +43,7 @@ pub(crate) struct Driver {
     status: watch::Sender<Status>,
     inputs: mpsc::UnboundedReceiver<Input>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
-    requests: mpsc::UnboundedSender<parti_core::Request>,
+    writer: Writer,
     watches: BTreeMap<Bucket, AbortHandle>,
     /// Everything that runs beside the loop, and ends with it.
     tasks: JoinSet<()>,
@@ -64,10 +64,7 @@ impl Driver {
     pub(crate) fn new(start: Start, connection: Connection, inputs: mpsc::UnboundedReceiver<Input>) -> Self {
         let Start { worker, config, group, application, lease, status } = start;
         let events = mpsc::channel(EVENT_QUEUE);
-        let (requests, executed) = mpsc::unbounded_channel();
-        let mut tasks = JoinSet::new();
-        let store = Store::new(connection.clone(), &group);
-        tasks.spawn(store.execute_all(executed, events.0.clone()));
+        let writer = Writer::new(Store::new(connection.clone(), &group), events.0.clone());
         let (seen, watches) = (*connection.link.borrow(), BTreeMap::new());
         Self {
             worker,
@@ -80,9 +77,9 @@ impl Driver {
             status,
             inputs,
             events,
-            requests,
+            writer,
             watches,
-            tasks,
+            tasks: JoinSet::new(),
         }
     }
 
@@ -93,7 +90,10 @@ impl Driver {
         self.tasks.spawn(probe::answer(self.connection.client.clone(), questions));
         while !self.act() {
             match self.next_input().await? {
-                Input::Event(event) => self.worker.handle(clock::now(), event),
+                Input::Event(event) => {
+                    self.writer.observe(&event, &mut self.tasks);
+                    self.worker.handle(clock::now(), event);
+                }
                 Input::Finished { partition, token } => self.application.finished(&partition, token),
             }
             while let Some(ended) = self.tasks.try_join_next() {
@@ -137,9 +137,7 @@ impl Driver {
         let mut halted = false;
         for action in actions {
             match action {
-                Action::Kv(request) => {
-                    let _ = self.requests.send(request); // never fails: the other end runs as long as this does
-                }
+                Action::Kv(request) => self.writer.execute(request, &mut self.tasks),
                 Action::Watch { watch, bucket, interest } => {
                     self.watch(watching::Request { watch, bucket, interest });
                 }

@@ -1,16 +1,16 @@
 //! Conditional writes, each with one of three outcomes.
 
+use std::collections::VecDeque;
 use std::error::Error as _;
 
-use async_nats::jetstream::context::{PublishAckFuture, PublishError};
+use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{HeaderMap, header};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use parti_core::{Bucket, Event, GroupName, Key, KvEvent, Outcome, Request, Revision, Write};
+use parti_core::{Bucket, Event, GroupName, Key, KvEvent, OperationId, Outcome, Request, Revision, Write};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::bucket::Names;
 use crate::clock;
@@ -29,48 +29,76 @@ pub(crate) struct Store {
     plan: Names,
 }
 
-/// Ties appends together that are sent without waiting for the answer to the one before.
+/// Executes what the core asks for, and reports each outcome.
 ///
-/// The number of the expected revision is not enough: if another writer's append takes the place of the first of a
-/// chain, the second finds just the number that it expects. So each that follows on one that is not yet acknowledged
-/// also names the message that it follows on.
+/// Writes do not wait for each other, except that appends form a chain: one is sent only once the one before is known
+/// to be stored. To send them all at once would not be safe, though each names the revision that it expects: if
+/// another writer's append takes the place of the first, the second finds just the number that it expects, and is
+/// stored.
 #[derive(Debug)]
-struct Chain {
-    /// Different for each life of each writer.
-    writer: u64,
-    sent: u64,
-    /// The revision that the last append will have, and the id of its message, until it is known to be stored.
-    last: Option<(Revision, String)>,
+pub(crate) struct Writer {
+    store: Store,
+    events: mpsc::Sender<Event>,
+    appending: Option<OperationId>,
+    waiting: VecDeque<Request>,
 }
 
-impl Chain {
-    fn new() -> Self {
-        Self { writer: clock::random_seed(), sent: 0, last: None }
+impl Writer {
+    pub(crate) fn new(store: Store, events: mpsc::Sender<Event>) -> Self {
+        Self { store, events, appending: None, waiting: VecDeque::new() }
     }
 
-    fn link(&mut self, write: &Write, message: PublishMessage) -> PublishMessage {
-        let Write::Append { expected_last, .. } = write else { return message };
-        let message = match &self.last {
-            Some((revision, id)) if revision == expected_last => message.expected_last_message_id(id),
-            Some(_) | None => message,
-        };
-        self.sent += 1;
-        let id = format!("{:016x}-{}", self.writer, self.sent);
-        let message = message.message_id(&id);
-        self.last = Some((expected_last.next(), id));
-        message
-    }
-
-    fn observe(&mut self, write: &Write, outcome: Outcome) {
-        match (write, outcome) {
-            (Write::Append { .. }, Outcome::Committed(stored)) => {
-                self.last.take_if(|(revision, _)| *revision == stored);
-            }
-            // What follows on a failed one may be on its way here, and has to fail too.
-            (Write::Append { .. }, Outcome::Conflict | Outcome::Unknown) => {}
-            (Write::Create { .. } | Write::Update { .. } | Write::Delete { .. }, _) => {}
+    pub(crate) fn execute(&mut self, request: Request, tasks: &mut JoinSet<()>) {
+        match request.write {
+            Write::Append { .. } if self.appending.is_some() => self.waiting.push_back(request),
+            Write::Append { .. } => self.append(request, tasks),
+            Write::Create { .. } | Write::Update { .. } | Write::Delete { .. } => self.send(request, tasks),
         }
     }
+
+    /// Goes on with the chain. To be called with each event before the core hears it: what waits was then made by a
+    /// core that did not know the outcome.
+    pub(crate) fn observe(&mut self, event: &Event, tasks: &mut JoinSet<()>) {
+        let Event::Kv(KvEvent::Done { operation, outcome }) = event else { return };
+        if self.appending != Some(*operation) {
+            return;
+        }
+        self.appending = None;
+        match outcome {
+            Outcome::Committed(_) => {
+                if let Some(next) = self.waiting.pop_front() {
+                    self.append(next, tasks);
+                }
+            }
+            Outcome::Conflict | Outcome::Unknown => {
+                let (failed, events) = (std::mem::take(&mut self.waiting), self.events.clone());
+                tasks.spawn(async move {
+                    for Request { operation, .. } in failed {
+                        // Never sent, so certain not to be stored.
+                        report(&events, operation, Outcome::Conflict).await;
+                    }
+                });
+            }
+        }
+    }
+
+    fn append(&mut self, request: Request, tasks: &mut JoinSet<()>) {
+        self.appending = Some(request.operation);
+        self.send(request, tasks);
+    }
+
+    fn send(&self, request: Request, tasks: &mut JoinSet<()>) {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        tasks.spawn(async move {
+            let outcome = store.execute(&request.write).await;
+            report(&events, request.operation, outcome).await;
+        });
+    }
+}
+
+async fn report(events: &mpsc::Sender<Event>, operation: OperationId, outcome: Outcome) {
+    // An error means that the core is gone.
+    let _ = events.send(Event::Kv(KvEvent::Done { operation, outcome })).await;
 }
 
 /// What the server said to one publish.
@@ -89,114 +117,58 @@ impl Store {
         Self { connection, members, plan }
     }
 
-    /// Executes requests until their sender is gone, and reports the outcome of each.
-    ///
-    /// They are sent in the order in which they come, from this one task: appends that follow on each other arrive in
-    /// order. Their answers are collected apart, so that none waits for another.
-    pub(crate) async fn execute_all(self, mut requests: mpsc::UnboundedReceiver<Request>, events: mpsc::Sender<Event>) {
-        let mut open = FuturesUnordered::new();
-        let mut chain = Chain::new();
-        let mut closed = false;
-        while !closed || !open.is_empty() {
-            let done = tokio::select! {
-                biased;
-                Some(done) = open.next() => done,
-                request = requests.recv(), if !closed => {
-                    match request {
-                        Some(request) => {
-                            let message = chain.link(&request.write, message(&request.write, None));
-                            let sent = self.send(request.write.key(), message).await;
-                            open.push(self.settle(request, sent));
-                        }
-                        None => closed = true,
-                    }
-                    continue;
-                }
-            };
-            let (Request { operation, write }, outcome) = done;
-            chain.observe(&write, outcome);
-            if events.send(Event::Kv(KvEvent::Done { operation, outcome })).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Executes one write; used where order does not matter.
-    #[cfg(test)]
-    pub(crate) async fn execute(&self, write: Write) -> Outcome {
-        let request = Request { operation: parti_core::OperationId::new(0), write };
-        let sent = self.send(request.write.key(), message(&request.write, None)).await;
-        self.settle(request, sent).await.1
-    }
-
-    /// Follows a write whose first message was `sent` to its outcome.
-    async fn settle(&self, request: Request, sent: Option<PublishAckFuture>) -> (Request, Outcome) {
-        let write = &request.write;
-        let answer = match (write, self.answer_when_ready(write, None, sent).await) {
+    /// Executes one write to its outcome.
+    pub(crate) async fn execute(&self, write: &Write) -> Outcome {
+        let answer = match (write, self.answer_when_ready(write, None).await) {
             (Write::Create { key, .. }, Answer::ConditionFailed) => self.create_over_marker(*key, write).await,
             (_, answer) => answer,
         };
-        let outcome = match answer {
+        match answer {
             Answer::Stored(revision) => Outcome::Committed(revision),
             Answer::ConditionFailed => Outcome::Conflict,
             Answer::NotReady | Answer::None => Outcome::Unknown,
-        };
-        (request, outcome)
+        }
     }
 
     /// A create that met a key that was there: only a delete marker, perhaps, which is as good as nothing.
     async fn create_over_marker(&self, key: Key, create: &Write) -> Answer {
         match self.marker(key).await {
-            Ok(Some(marker)) => {
-                let sent = self.send(key, message(create, Some(marker))).await;
-                self.answer_when_ready(create, Some(marker), sent).await
-            }
+            Ok(Some(marker)) => self.answer_when_ready(create, Some(marker)).await,
             Ok(None) => Answer::ConditionFailed,
             // Not created, but it is not known either that the key is there.
             Err(_) => Answer::None,
         }
     }
 
-    /// The answer to what was `sent`, or to a later try where the server was not ready for it.
-    async fn answer_when_ready(
-        &self,
-        write: &Write,
-        marker: Option<Revision>,
-        sent: Option<PublishAckFuture>,
-    ) -> Answer {
-        let mut answer = self.answer(sent).await;
+    /// The server's answer to a write, or to a later try where the server was not ready for it.
+    async fn answer_when_ready(&self, write: &Write, marker: Option<Revision>) -> Answer {
+        let mut answer = self.answer(write, marker).await;
         for _ in 0..MAX_RETRIES {
-            // A later try of an append would come after those that were sent behind it.
-            if answer != Answer::NotReady || matches!(write, Write::Append { .. }) {
+            if answer != Answer::NotReady {
                 break;
             }
             tokio::time::sleep(clock::jittered(self.connection.request_timeout / 20)).await;
-            let sent = self.send(write.key(), message(write, marker)).await;
-            answer = self.answer(sent).await;
+            answer = self.answer(write, marker).await;
         }
         answer
     }
 
-    /// Sends a message, or says `None` if that is certain to be in vain now.
-    async fn send(&self, key: Key, message: PublishMessage) -> Option<PublishAckFuture> {
+    async fn answer(&self, write: &Write, marker: Option<Revision>) -> Answer {
+        let breaks = self.connection.breaks();
         // What is sent while disconnected waits in the client, and would arrive long after its time.
         if !self.connection.is_up() {
-            return None;
+            return Answer::None;
         }
-        let sent = self.connection.jetstream.send_publish(self.subject(key), message).await;
-        sent.inspect_err(|error| tracing::warn!(%key, %error, "a write could not be sent")).ok()
-    }
-
-    async fn answer(&self, sent: Option<PublishAckFuture>) -> Answer {
-        let Some(sent) = sent else { return Answer::None };
+        let subject = self.subject(write.key());
+        let answer = async { self.connection.jetstream.send_publish(subject, message(write, marker)).await?.await };
         let answer = tokio::select! {
-            answer = sent => answer,
+            answer = answer => answer,
             // The answer to what was sent over a connection that broke will not come.
-            () = self.connection.broken_since(self.connection.breaks()) => return Answer::None,
+            () = self.connection.broken_since(breaks) => return Answer::None,
         };
         match answer {
             Ok(stored) => Answer::Stored(Revision::new(stored.sequence)),
-            Err(error) => refusal(&error),
+            Err(error) => refusal(write.key(), &error),
         }
     }
 
@@ -263,17 +235,15 @@ pub(crate) fn is_marker(headers: &HeaderMap) -> bool {
 
 /// What the refusal of a publish means. Decided by the code alone: the client sorts the same refusal by different
 /// servers into different kinds.
-fn refusal(error: &PublishError) -> Answer {
+fn refusal(key: Key, error: &PublishError) -> Answer {
     let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
     match source.map(jetstream::Error::error_code) {
-        Some(
-            ErrorCode::STREAM_WRONG_LAST_SEQUENCE
-            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT
-            | ErrorCode::STREAM_WRONG_LAST_MESSAGE_ID,
-        ) => Answer::ConditionFailed,
+        Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => {
+            Answer::ConditionFailed
+        }
         Some(ErrorCode::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY) => Answer::NotReady,
         Some(_) | None => {
-            tracing::debug!(%error, "the outcome of a write is unknown");
+            tracing::debug!(%key, %error, "the outcome of a write is unknown");
             Answer::None
         }
     }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::bucket::{self, Names};
 use crate::connection::{Connection, parse_servers};
 use crate::error::ErrorKind;
-use crate::kv::Store;
+use crate::kv::{Store, Writer};
 use crate::probe;
 use crate::support::{Cluster, Server};
 use crate::watch::{self, Watch};
@@ -75,7 +75,7 @@ impl World {
     }
 
     async fn write(&self, write: Write) -> Outcome {
-        self.store.execute(write).await
+        self.store.execute(&write).await
     }
 
     async fn commit(&self, write: Write) -> Revision {
@@ -231,7 +231,7 @@ fn only_winner(outcomes: &[Outcome]) -> Revision {
 
 /// Lets all stores try the same write at the same time.
 async fn race(stores: &[Store], write: impl Fn(u64) -> Write) -> Revision {
-    let tries = stores.iter().zip(1..).map(|(store, writer)| store.execute(write(writer)));
+    let tries = stores.iter().zip(1..).map(async |(store, writer)| store.execute(&write(writer)).await);
     only_winner(&join_all(tries).await)
 }
 
@@ -259,30 +259,23 @@ async fn races_have_one_winner_in_a_cluster() {
     races_have_one_winner(World::new(Servers::cluster()).await).await;
 }
 
-/// Sends writes through a store's queue, and waits for all outcomes, in the order of the writes.
-async fn execute_all(store: Store, writes: Vec<Write>) -> Vec<Outcome> {
-    let (requests, queue) = mpsc::unbounded_channel();
+/// Plays a core that asks for all `writes` before it hears of any outcome. Returns the outcomes in the order of the writes.
+async fn execute_all(store: &Store, writes: Vec<Write>) -> Vec<Outcome> {
     let (sender, mut events) = mpsc::channel(16);
+    let mut writer = Writer::new(store.clone(), sender);
+    let mut tasks = JoinSet::new();
     let count = writes.len();
     for (number, write) in (0..).zip(writes) {
-        requests.send(Request { operation: OperationId::new(number), write }).expect("the queue is open");
+        writer.execute(Request { operation: OperationId::new(number), write }, &mut tasks);
     }
-    drop(requests);
-    let executing = store.execute_all(queue, sender);
-    let collecting = async {
-        let mut outcomes = BTreeMap::new();
-        while outcomes.len() < count {
-            match events.recv().await {
-                Some(Event::Kv(KvEvent::Done { operation, outcome })) => {
-                    assert_eq!(outcomes.insert(operation, outcome), None, "two outcomes of one request");
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        outcomes.into_values().collect()
-    };
-    let both = async { tokio::join!(executing, collecting) };
-    within("outcomes", both).await.1
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < count {
+        let event = within("an outcome", events.recv()).await.expect("the writer is there");
+        writer.observe(&event, &mut tasks);
+        let Event::Kv(KvEvent::Done { operation, outcome }) = event else { panic!("not an outcome: {event:?}") };
+        assert_eq!(outcomes.insert(operation, outcome), None, "two outcomes of one request");
+    }
+    outcomes.into_values().collect()
 }
 
 async fn appends_form_one_chain(world: World) {
@@ -291,8 +284,7 @@ async fn appends_form_one_chain(world: World) {
     let chain =
         |writer, from: u64| (from..from + LENGTH).map(move |last| append(last as u32 % 7, writer, last)).collect();
 
-    // A long chain, each link sent without waiting for the answer to the one before.
-    let outcomes = execute_all(stores[0].clone(), chain(1, 0)).await;
+    let outcomes = execute_all(&stores[0], chain(1, 0)).await;
     let expected: Vec<_> = (1..=LENGTH).map(|revision| Outcome::Committed(Revision::new(revision))).collect();
     assert_eq!(outcomes, expected);
 
@@ -302,7 +294,8 @@ async fn appends_form_one_chain(world: World) {
 
     // Two leaders at once. The start of one chain is accepted, and nothing of the other, though many of its links find
     // the very number of revisions that they expect.
-    let [first, second] = [1, 2].map(|writer| execute_all(stores[writer as usize - 1].clone(), chain(writer, LENGTH)));
+    let [first, second] =
+        [(&stores[0], 1), (&stores[1], 2)].map(|(store, writer)| execute_all(store, chain(writer, LENGTH)));
     let (first, second) = tokio::join!(first, second);
     let [first, second] = [first, second].map(|outcomes| {
         let accepted = outcomes.iter().take_while(|outcome| matches!(outcome, Outcome::Committed(_))).count();
