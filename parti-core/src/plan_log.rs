@@ -14,8 +14,9 @@ use crate::record::{AssignmentRecord, ClusterRecord, Record};
 /// appends on top.
 ///
 /// Each append depends on the last revision of the bucket, so it commits only if its writer has seen every write before
-/// it. Appends may follow each other without waiting: each depends on the one before, and if one fails all that follow
-/// fail with it.
+/// it. One append is in flight at a time, the others wait for it. They must: an append says which revision it follows,
+/// not which write. Were several under way when another leader's takeover takes the place of the first, the second
+/// would find the very revision that it expects, and be accepted after the end of its writer's leadership.
 #[derive(Debug, Default)]
 pub(crate) struct PlanLog {
     assignments: BTreeMap<Slot, Assignment>,
@@ -23,6 +24,7 @@ pub(crate) struct PlanLog {
     /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
     tail: Revision,
     incarnation: Incarnation,
+    /// The append in flight, and those that wait for it.
     chain: VecDeque<Append>,
     broken: Option<ChainBreak>,
     /// The term under which this worker appends, while it does.
@@ -39,8 +41,11 @@ pub(crate) struct Assignment {
 /// An append whose outcome is not known yet.
 #[derive(Debug)]
 struct Append {
-    operation: OperationId,
+    /// Its name, once it was sent.
+    operation: Option<OperationId>,
     revision: Revision,
+    key: Key,
+    record: Record,
 }
 
 /// Why this worker's view of the plan, with its own appends on top, can no longer be trusted.
@@ -109,25 +114,36 @@ impl PlanLog {
 
     /// Appends `record` on top of everything that is known or on its way.
     pub(crate) fn append(&mut self, outbox: &mut Outbox, key: Key, record: Record) -> Revision {
-        let expected_last = self.tail;
-        let revision = expected_last.next();
+        let revision = self.tail.next();
         self.store(key, revision, &record);
         self.tail = revision;
-        let operation = outbox.request(Write::Append { key, record, expected_last });
-        self.chain.push_back(Append { operation, revision });
+        self.chain.push_back(Append { operation: None, revision, key, record });
+        self.send_next(outbox);
         revision
     }
 
     /// Takes in the outcome of an append; false if the operation is not one of this log's.
-    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome) -> bool {
-        let Some(at) = self.chain.iter().position(|append| append.operation == operation) else { return false };
-        let append = self.chain.remove(at).expect("the position was just found");
+    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
+        let Some(append) = self.chain.pop_front_if(|append| append.operation == Some(operation)) else { return false };
         match outcome {
             Outcome::Committed(revision) if revision == append.revision => {}
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
         }
+        if self.broken.is_none() {
+            self.send_next(outbox);
+        } else {
+            self.chain.clear(); // it would not follow what it was made to follow
+        }
         true
+    }
+
+    /// Sends the first append, if it was not sent yet.
+    fn send_next(&mut self, outbox: &mut Outbox) {
+        if let Some(Append { operation: operation @ None, revision, key, record }) = self.chain.front_mut() {
+            let expected_last = Revision::new(revision.value() - 1);
+            *operation = Some(outbox.request(Write::Append { key: *key, record: record.clone(), expected_last }));
+        }
     }
 
     /// Takes in what a watch shows. Older news than what is known is ignored.

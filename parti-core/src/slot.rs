@@ -114,7 +114,9 @@ impl SlotSearch {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
         let Claim { sent_at, target, known, .. } = claim;
         match outcome {
-            Outcome::Committed(revision) => return ClaimNews::Won(target.won(incarnation, revision, sent_at, now, timing)),
+            Outcome::Committed(revision) => {
+                return ClaimNews::Won(target.won(incarnation, revision, sent_at, now, timing));
+            }
             Outcome::Conflict => {
                 self.conflicts.insert(target.slot, known);
                 self.read_again_at = Some(now + timing.renewal);
@@ -126,7 +128,14 @@ impl SlotSearch {
     }
 
     /// A record with this process's own instance: an earlier claim of its own, whose outcome was not known.
-    pub(crate) fn adopt(&self, now: Instant, slot: Slot, tenure: Tenure, member: &Member, timing: &Timing) -> Option<Won> {
+    pub(crate) fn adopt(
+        &self,
+        now: Instant,
+        slot: Slot,
+        tenure: Tenure,
+        member: &Member,
+        timing: &Timing,
+    ) -> Option<Won> {
         let record = member.record().filter(|_| self.claim.is_none())?;
         let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
         Some(Won { lease, kind: ClaimKind::Fresh, applied: record.applied })
