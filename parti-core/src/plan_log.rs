@@ -14,9 +14,9 @@ use crate::record::{AssignmentRecord, ClusterRecord, Record};
 /// appends on top.
 ///
 /// Each append depends on the last revision of the bucket, so it commits only if its writer has seen every write before
-/// it. Appends that are decided together form a chain, of which one is in flight at a time: were they sent all at once,
-/// and another writer's append took the place of the first, then the second would find just the revision that it
-/// expects and commit behind a write that its writer has never seen.
+/// it. One append is in flight at a time, the others wait for it. They must: an append says which revision it follows,
+/// not which write. Were several under way when another leader's takeover takes the place of the first, the second
+/// would find the very revision that it expects, and be accepted after the end of its writer's leadership.
 #[derive(Debug, Default)]
 pub(crate) struct PlanLog {
     assignments: BTreeMap<Slot, Assignment>,
@@ -24,9 +24,8 @@ pub(crate) struct PlanLog {
     /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
     tail: Revision,
     incarnation: Incarnation,
-    /// The append whose outcome is to come, and those that follow on it.
-    in_flight: Option<Append>,
-    waiting: VecDeque<(Key, Record)>,
+    /// The append in flight, and those that wait for it.
+    chain: VecDeque<Append>,
     broken: Option<ChainBreak>,
     /// The term under which this worker appends, while it does.
     writer: Option<Term>,
@@ -42,8 +41,11 @@ pub(crate) struct Assignment {
 /// An append whose outcome is not known yet.
 #[derive(Debug)]
 struct Append {
-    operation: OperationId,
+    /// Its name, once it was sent.
+    operation: Option<OperationId>,
     revision: Revision,
+    key: Key,
+    record: Record,
 }
 
 /// Why this worker's view of the plan, with its own appends on top, can no longer be trusted.
@@ -90,7 +92,7 @@ impl PlanLog {
 
     /// Whether every append so far is known to be committed.
     pub(crate) fn is_settled(&self) -> bool {
-        self.in_flight.is_none()
+        self.chain.is_empty()
     }
 
     pub(crate) fn broken(&self) -> Option<ChainBreak> {
@@ -106,44 +108,42 @@ impl PlanLog {
     /// This worker appends no more; outcomes still to come are of no interest.
     pub(crate) fn close(&mut self) {
         self.writer = None;
-        self.in_flight = None;
-        self.waiting.clear();
+        self.chain.clear();
         self.broken = None;
     }
 
     /// Appends `record` on top of everything that is known or on its way.
     pub(crate) fn append(&mut self, outbox: &mut Outbox, key: Key, record: Record) -> Revision {
-        let expected_last = self.tail;
-        let revision = expected_last.next();
+        let revision = self.tail.next();
         self.store(key, revision, &record);
         self.tail = revision;
-        if self.in_flight.is_some() {
-            self.waiting.push_back((key, record));
-        } else {
-            self.send(outbox, key, record, expected_last);
-        }
+        self.chain.push_back(Append { operation: None, revision, key, record });
+        self.send_next(outbox);
         revision
     }
 
-    fn send(&mut self, outbox: &mut Outbox, key: Key, record: Record, expected_last: Revision) {
-        let operation = outbox.request(Write::Append { key, record, expected_last });
-        self.in_flight = Some(Append { operation, revision: expected_last.next() });
-    }
-
-    /// Takes in the outcome of an append, and sends the one that follows on it; false if the operation is not one of
-    /// this log's.
+    /// Takes in the outcome of an append; false if the operation is not one of this log's.
     pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
-        let Some(append) = self.in_flight.take_if(|append| append.operation == operation) else { return false };
+        let Some(append) = self.chain.pop_front_if(|append| append.operation == Some(operation)) else { return false };
         match outcome {
-            Outcome::Committed(revision) if revision == append.revision && self.broken.is_none() => {
-                if let Some((key, record)) = self.waiting.pop_front() {
-                    self.send(outbox, key, record, revision);
-                }
-            }
+            Outcome::Committed(revision) if revision == append.revision => {}
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
         }
+        if self.broken.is_none() {
+            self.send_next(outbox);
+        } else {
+            self.chain.clear(); // it would not follow what it was made to follow
+        }
         true
+    }
+
+    /// Sends the first append, if it was not sent yet.
+    fn send_next(&mut self, outbox: &mut Outbox) {
+        if let Some(Append { operation: operation @ None, revision, key, record }) = self.chain.front_mut() {
+            let expected_last = Revision::new(revision.value() - 1);
+            *operation = Some(outbox.request(Write::Append { key: *key, record: record.clone(), expected_last }));
+        }
     }
 
     /// Takes in what a watch shows. Older news than what is known is ignored.

@@ -36,6 +36,8 @@ pub(crate) struct SlotSearch {
     probed: bool,
     /// A write of the lease that was lost, whose outcome is still to come: one key has one write in flight.
     outstanding: Option<OperationId>,
+    /// Whether this worker has had a slot before.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,7 @@ pub(crate) struct Won {
 impl SlotSearch {
     /// The search after a lease was lost, one of whose writes may be in flight.
     pub(crate) fn after(outstanding: Option<OperationId>) -> Self {
-        Self { outstanding, ..Self::default() }
+        Self { outstanding, again: true, ..Self::default() }
     }
 
     /// A complete listing of the members has been seen.
@@ -155,9 +157,9 @@ impl SlotSearch {
         self.claim.is_some()
     }
 
-    /// Whether the members have been listed.
+    /// Whether the members have ever been listed.
     pub(crate) fn has_listened(&self) -> bool {
-        self.listening_since.is_some()
+        self.again || self.listening_since.is_some()
     }
 
     /// Claims a slot if one is to be had.

@@ -187,6 +187,15 @@ impl Default for NetworkOptions {
     }
 }
 
+impl NetworkOptions {
+    /// Whether messages get lost or are slow enough for a worker to seem gone, or reads are not what is stored.
+    pub fn is_unreliable(&self) -> bool {
+        let rates =
+            [self.slow_ppm, self.request_lost_ppm, self.reply_lost_ppm, self.stale_read_ppm, self.partial_read_ppm];
+        rates.iter().any(|rate| *rate > 0)
+    }
+}
+
 impl Default for ApplicationOptions {
     fn default() -> Self {
         Self { drain_ms: (5, 100), write_every_ms: 1_000 }

@@ -187,6 +187,10 @@ fn describe_outcome(outcome: Outcome) -> String {
 pub(crate) fn describe_record(record: &Record) -> String {
     match record {
         Record::Member(record) => describe_member(record),
+        Record::Control(record) => {
+            let hold = record.hold_ms.map(|hold_ms| format!(" hold {hold_ms} ms")).unwrap_or_default();
+            format!("{{by {:?}{hold}}}", record.by)
+        }
         Record::Leader(record) => {
             format!("{{slot {} tenure {} {:04x}}}", record.slot, record.tenure, record.instance.value() >> 48)
         }
