@@ -183,7 +183,7 @@ fn slot(number: u32) -> Key {
 
 /// A record that fits `key`, and tells apart who wrote it.
 fn record(key: Key, writer: u64) -> Record {
-    let (slot, tenure, instance) = (Slot::new(0), Tenure::new(1), Instance::new(writer));
+    let (slot, tenure, instance) = (Slot::new(0), Tenure::default(), Instance::new(writer));
     match key {
         Key::Leader => Record::Leader(LeaderRecord { slot, tenure, instance }),
         Key::Slot(_) => Record::decode(key, member(writer).as_bytes()).expect("a member record"),
