@@ -199,6 +199,7 @@ pub(crate) fn describe_record(record: &Record) -> String {
             named(&record.releasing),
             named(&record.incoming),
         ),
+        Record::Control(record) => format!("{{control by {:?}}}", record.by),
         Record::Cluster(record) => format!(
             "{{term {} gen {} leader {} {:?} {} workers {} partitions}}",
             record.term, record.generation, record.leader, record.phase, record.workers, record.partitions

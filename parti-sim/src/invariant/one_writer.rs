@@ -49,6 +49,6 @@ fn term_of(write: &Write) -> Option<Term> {
     match record {
         Record::Assignment(record) => Some(record.term),
         Record::Cluster(record) => Some(record.term),
-        Record::Member(_) | Record::Leader(_) => None,
+        Record::Member(_) | Record::Leader(_) | Record::Control(_) => None,
     }
 }
