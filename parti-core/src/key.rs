@@ -198,7 +198,8 @@ mod tests {
     #[test]
     fn every_key_reads_back_from_its_name() {
         let slot = Slot::new(7);
-        let controls = [Control::Drain(slot), Control::Pause, Control::Maintenance, Control::Rebalance].map(Key::Control);
+        let controls =
+            [Control::Drain(slot), Control::Pause, Control::Maintenance, Control::Rebalance].map(Key::Control);
         let others = [Key::Slot(Slot::new(0)), Key::Slot(slot), Key::Leader, Key::Assign(slot), Key::Cluster];
         for key in controls.into_iter().chain(others) {
             assert_eq!(Key::parse(key.bucket(), &key.to_string()), Some(key));

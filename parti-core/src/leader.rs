@@ -309,7 +309,13 @@ impl Leader {
             Verdict::Wait(WaitReason::ColdStart | WaitReason::WorkersJoined | WaitReason::Restart, _) => {
                 PlannerPhase::Scaling
             }
-            Verdict::Wait(WaitReason::RebalanceInterval | WaitReason::NoPartitions | WaitReason::StoreRegressed | WaitReason::Paused, _)
+            Verdict::Wait(
+                WaitReason::RebalanceInterval
+                | WaitReason::NoPartitions
+                | WaitReason::StoreRegressed
+                | WaitReason::Paused,
+                _,
+            )
             | Verdict::Plan(..)
             | Verdict::Idle => PlannerPhase::Idle,
         }

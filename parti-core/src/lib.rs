@@ -41,8 +41,8 @@ pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Weight,
 };
 pub use record::{
-    AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord,
-    Record, RecordError,
+    AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase,
+    MemberRecord, Record, RecordError,
 };
 pub use state::{PlannerPhase, WorkerState};
 pub use time::{Duration, Instant};

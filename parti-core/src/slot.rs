@@ -157,9 +157,14 @@ impl SlotSearch {
         self.claim.is_some()
     }
 
-    /// Whether the members have ever been listed.
+    /// Whether this worker has had a slot before.
+    pub(crate) fn is_again(&self) -> bool {
+        self.again
+    }
+
+    /// Whether the members have been listed since the search began.
     pub(crate) fn has_listened(&self) -> bool {
-        self.again || self.listening_since.is_some()
+        self.listening_since.is_some()
     }
 
     /// Claims a slot if one is to be had.

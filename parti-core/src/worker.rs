@@ -774,7 +774,7 @@ impl Worker {
         match (&self.standing, planner) {
             _ if self.halted || self.stop.is_some() => WorkerState::Shutdown,
             _ if !self.connected || self.ownership.is_suspended() || self.is_recovering() => WorkerState::Degraded,
-            (Standing::Seeking(search), _) if !search.has_listened() => WorkerState::Init,
+            (Standing::Seeking(search), _) if !search.has_listened() && !search.is_again() => WorkerState::Init,
             (Standing::Seeking(_), _) => WorkerState::ClaimingId,
             (Standing::Holding(lease), _) if lease.until().is_none() => WorkerState::ClaimingId,
             (_, Some(PlannerPhase::Scaling)) => WorkerState::Scaling,

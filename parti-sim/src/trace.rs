@@ -187,10 +187,6 @@ fn describe_outcome(outcome: Outcome) -> String {
 pub(crate) fn describe_record(record: &Record) -> String {
     match record {
         Record::Member(record) => describe_member(record),
-        Record::Control(record) => {
-            let hold = record.hold_ms.map(|hold_ms| format!(" hold {hold_ms} ms")).unwrap_or_default();
-            format!("{{by {:?}{hold}}}", record.by)
-        }
         Record::Leader(record) => {
             format!("{{slot {} tenure {} {:04x}}}", record.slot, record.tenure, record.instance.value() >> 48)
         }
@@ -203,6 +199,7 @@ pub(crate) fn describe_record(record: &Record) -> String {
             named(&record.releasing),
             named(&record.incoming),
         ),
+        Record::Control(record) => format!("{{control by {:?}}}", record.by),
         Record::Cluster(record) => format!(
             "{{term {} gen {} leader {} {:?} {} workers {} partitions}}",
             record.term, record.generation, record.leader, record.phase, record.workers, record.partitions

@@ -54,6 +54,6 @@ impl Invariant for OneTenure {
 fn instance_of(record: &Record) -> Option<Instance> {
     match record {
         Record::Member(record) => Some(record.instance),
-        Record::Leader(_) | Record::Control(_) | Record::Assignment(_) | Record::Cluster(_) => None,
+        Record::Leader(_) | Record::Assignment(_) | Record::Cluster(_) | Record::Control(_) => None,
     }
 }

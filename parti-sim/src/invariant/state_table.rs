@@ -28,7 +28,8 @@ impl Invariant for StateTable {
     }
 }
 
-/// A halted worker stays so, and one that has heard from the store once is never as if it had not.
+/// A halted worker stays so, and one that has seen the store once is never as if it had not.
 fn in_table(before: WorkerState, after: WorkerState) -> bool {
-    before != WorkerState::Shutdown && after != WorkerState::Init
+    let unseen = matches!(before, WorkerState::Init | WorkerState::Degraded);
+    before != WorkerState::Shutdown && (after != WorkerState::Init || unseen)
 }

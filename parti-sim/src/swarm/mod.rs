@@ -98,7 +98,10 @@ impl Happening {
     /// Ends all faults, and gives everything time to become well.
     fn end_well(&mut self) {
         self.world.heal();
-        if self.world.living().next().is_none() {
+        let stays = |(_, process): (ProcessId, &crate::process::Process)| {
+            process.status.state != parti_core::WorkerState::Shutdown
+        };
+        if !self.world.living().any(stays) {
             self.world.tell(&Fact::Operated { what: "starts a worker, since none is left", may_move: true });
             self.world.start(Birth::default());
         }
