@@ -108,11 +108,6 @@ pub enum Write {
         expected: Revision,
     },
     /// Only if the last revision of the whole bucket is the expected one.
-    ///
-    /// Appends are asked for in chains, each expecting the revision that the one before will be given, and are to be
-    /// carried out in that order. Where one fails, those that were asked for behind it before its outcome was known
-    /// must fail too, even if another writer's append has been given the very revision that they expect. A store that
-    /// compares nothing but the number is sent one append at a time, or each names the one before in another way too.
     Append {
         /// Which key.
         key: Key,

@@ -122,8 +122,7 @@
 //! 3. Time never goes back: `now` counts as the latest instant given so far. Clocks of two workers are never compared,
 //!    but each must go on while its machine sleeps, and their rates must differ by less than an eighth.
 //! 4. Actions impose no hidden order: if B must follow A, B is asked for after A's [`Done`](KvEvent::Done). At most one
-//!    write of a key is in flight. Appends to the plan are the exception: they follow each other without waiting, and
-//!    [`Write::Append`] says what that asks of the store.
+//!    write of a key, and at most one [append](Write::Append), is in flight.
 //! 5. Every [`Request`] gets exactly one `Done`. Where there is no answer, or no certain one, the outcome is
 //!    [`Unknown`](Outcome::Unknown), never [`Conflict`](Outcome::Conflict): the write may have happened and may yet
 //!    happen. What a watch shows, or the next conditional write, settles it.
