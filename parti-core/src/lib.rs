@@ -127,8 +127,9 @@
 //!    [`Unknown`](Outcome::Unknown), never [`Conflict`](Outcome::Conflict): the write may have happened and may yet
 //!    happen. What a watch shows, or the next conditional write, settles it.
 //! 6. Whoever runs a worker decides nothing about the protocol. A watch may lag, repeat itself, miss changes, or break
-//!    and begin again with a snapshot ([`WatchLost`](KvEvent::WatchLost)). It must show only what was really written, a
-//!    deletion included, and be read again from time to time, so that what it has missed comes to light.
+//!    and begin again with a snapshot; a bucket that was made anew or has lost writes counts as a break
+//!    ([`WatchLost`](KvEvent::WatchLost)). It must show only what was really written, a deletion included, and be read
+//!    again from time to time, so that what it has missed comes to light.
 //! 7. Same config, same seed and same list of `(now, event)` give the same actions, byte for byte, on every platform.
 //! 8. Everything is bounded: the actions of one event, the requests in flight and the records by the numbers of slots
 //!    and partitions, and those by [`MAX_SLOTS`] and [`MAX_PARTITIONS`].
