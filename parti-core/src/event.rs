@@ -75,7 +75,8 @@ pub enum KvEvent {
         /// Which life of the bucket was read.
         incarnation: Incarnation,
     },
-    /// A watch has broken; the adapter opens it again, and another snapshot follows.
+    /// A watch has broken, or its bucket was made anew or has lost writes; the adapter opens it again, and another
+    /// snapshot follows.
     WatchLost {
         /// Which watch.
         watch: WatchId,

@@ -23,7 +23,7 @@ pub enum WorkerState {
     Rebalancing,
     /// It leads, and partitions of a lost worker are placed.
     Emergency,
-    /// The store is out of reach.
+    /// The store is out of reach, or has lost writes and this worker is not over it yet.
     Degraded,
     /// It is leaving or restarting, or has stopped.
     Shutdown,
