@@ -6,6 +6,7 @@ extern crate alloc;
 mod action;
 pub mod assign;
 mod config;
+mod duration;
 mod event;
 mod eviction;
 mod handoff;
@@ -33,7 +34,11 @@ pub use action::{
     Action, ClaimKind, EvictReason, Notice, PlanReason, ReleaseReason, Request, StandbyReason, StepDownReason,
     SuspendReason, WaitReason, Write,
 };
-pub use config::{Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, Mode};
+pub use config::{
+    Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, MIN_PROBE_INTERVAL,
+    MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode,
+};
+pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use ids::{Generation, Incarnation, Instance, OperationId, Revision, Slot, Tenure, Term, Token, WatchId};
 pub use key::{Bucket, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
