@@ -156,6 +156,7 @@ extern crate alloc;
 mod action;
 pub mod assign;
 mod config;
+mod duration;
 mod event;
 mod eviction;
 mod handoff;
@@ -183,7 +184,11 @@ pub use action::{
     Action, ClaimKind, EvictReason, Notice, PlanReason, ReleaseReason, Request, StandbyReason, StepDownReason,
     SuspendReason, WaitReason, Write,
 };
-pub use config::{Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, Mode};
+pub use config::{
+    Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, MIN_PROBE_INTERVAL,
+    MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode,
+};
+pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId};
 pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
