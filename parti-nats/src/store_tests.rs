@@ -195,7 +195,7 @@ fn record(key: Key, writer: u64) -> Record {
             releasing: Vec::new(),
             incoming: Vec::new(),
         })),
-        Key::Cluster => unreachable!("no test writes it"),
+        Key::Cluster | Key::Control(_) => unreachable!("no test writes it"),
     }
 }
 
