@@ -153,7 +153,8 @@ impl World {
             &mut network.probe_lost_ppm,
             &mut network.shown_twice_ppm,
             &mut network.stale_read_ppm,
-            &mut network.partial_read_ppm,
+            &mut network.partial_members_ppm,
+            &mut network.partial_plan_ppm,
         ] {
             *rate = 0;
         }
