@@ -196,7 +196,17 @@ fn stayed_away(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
 /// The tenures that the plan names and of which there is no record at all. Absence proves nothing: only a conditional
 /// delete that succeeds does.
 fn named_without_record(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
-    let holds = view.plan.assignments().filter(|(_, a)| !a.record.owned.is_empty() || !a.record.releasing.is_empty());
-    let unknown = |slot, tenure| membership.tenure_state(slot, tenure) == TenureState::NoRecord;
-    holds.filter(|(slot, a)| unknown(*slot, a.record.tenure)).map(|(slot, _)| slot).collect()
+    without_record(view.plan, membership).filter(|slot| *slot != view.own_slot).collect()
+}
+
+/// Whether there is a record of every tenure that the plan names. While there is not, nobody knows whose partitions are
+/// free.
+pub(crate) fn all_have_records(plan: &PlanLog, membership: &Membership) -> bool {
+    without_record(plan, membership).next().is_none()
+}
+
+fn without_record(plan: &PlanLog, membership: &Membership) -> impl Iterator<Item = Slot> {
+    let holds = plan.assignments().filter(|(_, a)| !a.record.owned.is_empty() || !a.record.releasing.is_empty());
+    let unknown = move |slot, tenure| membership.tenure_state(slot, tenure) == TenureState::NoRecord;
+    holds.filter(move |(slot, a)| unknown(*slot, a.record.tenure)).map(|(slot, _)| slot)
 }

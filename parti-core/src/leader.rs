@@ -39,6 +39,8 @@ pub(crate) struct Leader {
     handoff: Option<Handoff>,
     roster: Roster,
     roster_of: Option<u64>,
+    /// Whether there is a record of every tenure that the plan names; nothing is planned while there is not.
+    accounted: bool,
     verdict: Verdict,
     last_reason: PlanReason,
     /// The phase that the head of the plan says.
@@ -79,6 +81,7 @@ impl Leader {
             handoff: None,
             roster: Roster::default(),
             roster_of: None,
+            accounted: false,
             verdict: Verdict::Idle,
             last_reason: PlanReason::NextRound,
             published: PlannerPhase::Idle,
@@ -165,13 +168,14 @@ impl Leader {
         if roster_changed {
             self.roster = Roster::of(membership);
             self.roster_of = Some(membership.changes());
+            self.accounted = eviction::all_have_records(plan, membership);
             self.look_for_lost_writes(view, membership, plan, outbox);
             self.look_for_request(membership);
         }
         if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
             return;
         }
-        if roster_changed || self.deadline_of_plan().is_some_and(|at| at <= now) {
+        if self.accounted && (roster_changed || self.deadline_of_plan().is_some_and(|at| at <= now)) {
             self.plan(view, plan, outbox);
         }
         self.hand_over(membership, plan, outbox);
@@ -361,7 +365,7 @@ impl Leader {
     /// When something is due if nothing happens before. Nobody is judged, and so no judgement is due, by a worker that
     /// does not hear others, see [`Surroundings::heard`].
     pub(crate) fn deadline(&self, heard: bool, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
-        let may_plan = plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
+        let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
         let planning = self.deadline_of_plan().filter(|_| may_plan);
         let judging = self.eviction.deadline(membership).filter(|_| heard);
         let quarantine = match self.quarantine {

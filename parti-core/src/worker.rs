@@ -415,7 +415,8 @@ impl Worker {
                 if after_gap {
                     self.membership.start_anew(self.now, None);
                 }
-                if self.connected {
+                // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
+                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
                     self.ownership.resume(&mut self.outbox);
                 }
             }

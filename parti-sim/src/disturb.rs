@@ -75,6 +75,10 @@ impl World {
         }
         self.change_work(process, |app| app.set_frozen(true));
         self.tell(&Fact::Halted { process });
+        if !self.process(process).link.is_up() || self.now < self.store_down_until {
+            let what = "a worker halts that could not say so";
+            self.tell(&Fact::Operated { what, may_move: true });
+        }
         self.end(process);
         if let Some((gap, birth)) = self.process_mut(process).successor.take() {
             self.schedule.push(self.now + gap, What::Start { birth });
@@ -153,7 +157,8 @@ impl World {
             &mut network.probe_lost_ppm,
             &mut network.shown_twice_ppm,
             &mut network.stale_read_ppm,
-            &mut network.partial_read_ppm,
+            &mut network.partial_members_ppm,
+            &mut network.partial_plan_ppm,
         ] {
             *rate = 0;
         }

@@ -151,14 +151,14 @@ impl World {
     /// The client of a process notices that its connection is gone.
     pub(crate) fn notice_break(&mut self, process: ProcessId, epoch: u64) {
         let link = &mut self.process_mut(process).link;
-        if link.broken && link.epoch == epoch && !link.noticed {
+        if (link.broken || link.closed) && link.epoch == epoch && !link.noticed {
             link.noticed = true;
             self.feed(process, Event::Kv(KvEvent::Lost));
         }
     }
 
-    /// What broke a link is over. A client that had not noticed finds everything as it was, only late; another one
-    /// connects again.
+    /// What broke a link is over. A client whose connection was not closed, and that had not noticed, finds everything
+    /// as it was, only late; another one connects again.
     pub(crate) fn mend(&mut self, process: ProcessId) {
         let (least, most) = self.options.network.reconnect_ms;
         let reconnects = self.now + Duration::from_millis(self.network_rng.between(least, most));
@@ -168,14 +168,17 @@ impl World {
         }
         link.broken = false;
         link.epoch += 1;
-        let (noticed, epoch) = (link.noticed, link.epoch);
+        let (noticed, lost, epoch) = (link.noticed, link.noticed || link.closed, link.epoch);
         for held in std::mem::take(&mut link.held) {
             let request = matches!(held, What::Arrive { .. });
-            if !noticed || (request && self.network_rng.chance(SURVIVES_BREAK_PPM)) {
+            if !lost || (request && self.network_rng.chance(SURVIVES_BREAK_PPM)) {
                 self.schedule.push(self.now, held);
             }
         }
-        if noticed {
+        if lost && !noticed {
+            self.schedule.push(self.now, What::NoticeBreak { process, epoch });
+        }
+        if lost {
             self.schedule.push(reconnects, What::Reconnect { process, epoch });
         }
     }

@@ -103,8 +103,10 @@ pub struct NetworkOptions {
     pub reorder: bool,
     /// How many snapshots come from a replica that is behind.
     pub stale_read_ppm: u32,
-    /// How many snapshots lack some keys.
-    pub partial_read_ppm: u32,
+    /// How many snapshots of the members lack some keys.
+    pub partial_members_ppm: u32,
+    /// How many snapshots of the plan lack some keys.
+    pub partial_plan_ppm: u32,
     /// When a worker gives up on a request.
     pub request_timeout_ms: u64,
     /// When a worker's client notices that the path is dead.
@@ -178,7 +180,8 @@ impl Default for NetworkOptions {
             shown_twice_ppm: 0,
             reorder: false,
             stale_read_ppm: 0,
-            partial_read_ppm: 0,
+            partial_members_ppm: 0,
+            partial_plan_ppm: 0,
             request_timeout_ms: 1_000,
             notice_ms: 560,
             reconnect_ms: (20, 250),
@@ -190,8 +193,14 @@ impl Default for NetworkOptions {
 impl NetworkOptions {
     /// Whether messages get lost or are slow enough for a worker to seem gone, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {
-        let rates =
-            [self.slow_ppm, self.request_lost_ppm, self.reply_lost_ppm, self.stale_read_ppm, self.partial_read_ppm];
+        let rates = [
+            self.slow_ppm,
+            self.request_lost_ppm,
+            self.reply_lost_ppm,
+            self.stale_read_ppm,
+            self.partial_members_ppm,
+            self.partial_plan_ppm,
+        ];
         rates.iter().any(|rate| *rate > 0)
     }
 }

@@ -144,6 +144,11 @@ impl Ownership {
         self.partitions[partition.index()].listed
     }
 
+    /// How many partitions are in the list now.
+    pub(crate) fn listed(&self) -> usize {
+        self.partitions.iter().filter(|worked| worked.listed).count()
+    }
+
     /// The weight of the heaviest listed partition.
     pub(crate) fn heaviest(&self) -> u64 {
         let listed = self.partitions.iter().filter(|worked| worked.listed);

@@ -104,7 +104,7 @@ pub(crate) struct Link {
 impl Link {
     /// Whether messages get through.
     pub(crate) const fn is_up(&self) -> bool {
-        !self.broken && !self.noticed
+        !self.broken && !self.noticed && !self.closed
     }
 }
 

@@ -75,7 +75,11 @@ impl World {
         }
         let stale = self.network_rng.chance(self.options.network.stale_read_ppm);
         let behind = if stale { self.network_rng.between(1, MAX_BEHIND) } else { 0 };
-        let partial = self.network_rng.chance(self.options.network.partial_read_ppm);
+        let partial_ppm = match bucket {
+            Bucket::Members => self.options.network.partial_members_ppm,
+            Bucket::Plan => self.options.network.partial_plan_ppm,
+        };
+        let partial = self.network_rng.chance(partial_ppm);
         let interest = self.watches_of(bucket)[&process].interest.clone();
         let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
         let mut shown = Vec::with_capacity(entries.len());
@@ -146,7 +150,7 @@ impl World {
             return;
         }
         let link = &mut self.process_mut(process).link;
-        if link.noticed {
+        if link.noticed || (link.closed && !link.broken) {
             return; // the subscription is gone; another reading follows
         }
         if link.broken {

@@ -24,7 +24,7 @@ pub(super) struct MoveBudget {
 #[derive(Debug, Default)]
 struct Counted {
     moved: usize,
-    /// How many partitions had an owner that stays, when the first of them moved.
+    /// How many partitions there were, when the first of them moved: no fewer than had an owner that stays.
     staying: usize,
     emergency: bool,
 }
@@ -77,11 +77,10 @@ impl Invariant for MoveBudget {
             self.counted(*generation).emergency = true;
             return self.check(*generation);
         }
-        let staying = self.plan.staying();
         let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
         let counted = self.counted(moves.generation);
         if counted.moved == 0 {
-            counted.staying = staying;
+            counted.staying = scene.ownership.listed(); // those on their way count for who gets them
         }
         counted.moved += moves.partitions.len();
         self.check(moves.generation)

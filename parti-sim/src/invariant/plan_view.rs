@@ -51,16 +51,6 @@ impl PlanView {
             _ => None,
         }
     }
-
-    /// How many partitions are with workers that stay, those that they are giving up included.
-    pub(super) fn staying(&self) -> usize {
-        let stays = |slot| self.phases.get(slot) == Some(&MemberPhase::Active);
-        self.assignments
-            .iter()
-            .filter(|(slot, _)| stays(slot))
-            .map(|(_, record)| record.owned.len() + record.releasing.len())
-            .sum()
-    }
 }
 
 fn moves(slot: Slot, before: &AssignmentRecord, after: &AssignmentRecord, scene: &Scene<'_>) -> Option<Moves> {

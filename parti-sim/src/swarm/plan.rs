@@ -263,7 +263,7 @@ fn network_options(temper: Temper, rng: &mut Rng) -> NetworkOptions {
         probe_lost_ppm: rate(100_000),
         shown_twice_ppm: rate(100_000),
         stale_read_ppm: rate(300_000),
-        partial_read_ppm: rate(300_000),
+        partial_members_ppm: rate(300_000),
         reorder: rng.chance(500_000),
         request_timeout_ms: rng.between(200, 1_000),
         slow_us: (5_000, rng.between(10, 1_500) * 1_000),
