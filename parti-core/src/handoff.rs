@@ -31,6 +31,8 @@ pub(crate) struct Handoff {
     sheets: BTreeMap<Slot, Sheet>,
     /// Slots whose acknowledgement or tenure may have changed since the last look.
     dirty: BTreeSet<Slot>,
+    /// Slots to which something new is coming and whose records do not say so yet. That can wait: it gives no right.
+    announcements: BTreeSet<Slot>,
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
@@ -71,6 +73,7 @@ impl Handoff {
             ready: BTreeSet::new(),
             sheets: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            announcements: BTreeSet::new(),
         };
         for (slot, assignment) in plan.assignments() {
             handoff.read(slot, assignment.revision, &assignment.record);
@@ -140,7 +143,7 @@ impl Handoff {
 
     /// Whether there may be something to write.
     pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.announcements.is_empty()
     }
 
     /// Whether every partition is owned by the slot that should own it, and every record is written.
@@ -174,8 +177,10 @@ impl Handoff {
         }
         for (slot, sheet) in &mut self.sheets {
             let expected = incoming.remove(slot).unwrap_or_default();
-            sheet.changed |= sheet.incoming != expected;
-            sheet.incoming = expected;
+            if sheet.incoming != expected {
+                sheet.incoming = expected;
+                self.announcements.insert(*slot);
+            }
         }
     }
 
@@ -193,6 +198,12 @@ impl Handoff {
         self.grant(view);
         let changed = self.sheets.iter().filter(|(_, sheet)| sheet.changed).map(|(slot, _)| *slot);
         for slot in changed.collect::<Vec<_>>() {
+            self.write(slot, view, plan, outbox);
+        }
+        // One at a time, so that a release that is confirmed meanwhile does not wait behind all of them.
+        if plan.is_settled()
+            && let Some(slot) = self.announcements.pop_first()
+        {
             self.write(slot, view, plan, outbox);
         }
     }
@@ -257,6 +268,7 @@ impl Handoff {
         let record = sheet.record(&self.list, view.term, view.generation);
         sheet.revision = plan.append(outbox, Key::Assign(slot), Record::Assignment(Arc::new(record)));
         sheet.changed = false;
+        self.announcements.remove(&slot);
     }
 }
 

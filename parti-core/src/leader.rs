@@ -39,6 +39,8 @@ pub(crate) struct Leader {
     handoff: Option<Handoff>,
     roster: Roster,
     roster_of: Option<u64>,
+    /// Whether something has changed since it was last decided whether to plan.
+    plan_due: bool,
     /// Whether there is a record of every tenure that the plan names; nothing is planned while there is not.
     accounted: bool,
     verdict: Verdict,
@@ -81,6 +83,7 @@ impl Leader {
             handoff: None,
             roster: Roster::default(),
             roster_of: None,
+            plan_due: false,
             accounted: false,
             verdict: Verdict::Idle,
             last_reason: PlanReason::NextRound,
@@ -164,8 +167,8 @@ impl Leader {
             self.quarantine = Quarantine::Over;
             self.roster_of = None;
         }
-        let roster_changed = self.roster_of != Some(membership.changes());
-        if roster_changed {
+        if self.roster_of != Some(membership.changes()) {
+            self.plan_due = true;
             self.roster = Roster::of(membership);
             self.roster_of = Some(membership.changes());
             self.accounted = eviction::all_have_records(plan, membership);
@@ -175,7 +178,8 @@ impl Leader {
         if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
             return;
         }
-        if self.accounted && (roster_changed || self.deadline_of_plan().is_some_and(|at| at <= now)) {
+        self.plan_due |= self.deadline_of_plan().is_some_and(|at| at <= now);
+        if self.accounted && core::mem::take(&mut self.plan_due) {
             self.plan(view, plan, outbox);
         }
         self.hand_over(membership, plan, outbox);
