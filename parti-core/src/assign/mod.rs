@@ -24,7 +24,13 @@
 //! ```
 
 mod balanced;
+mod bounds;
+mod error;
 mod figures;
+mod groups;
+mod home;
+mod least;
+mod survey;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -35,7 +41,9 @@ use core::num::NonZeroU32;
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
+use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
+pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
 
 /// Labels of a worker, or labels that a partition asks for: name and value.
@@ -115,6 +123,7 @@ pub struct Problem<'a> {
     holders: &'a [Option<Slot>],
     rules: Vec<&'a Rule>,
     options: Options,
+    survey: Survey,
 }
 
 impl<'a> Problem<'a> {
@@ -138,7 +147,8 @@ impl<'a> Problem<'a> {
         if let Some(pair) = workers.windows(2).find(|pair| pair[0].slot == pair[1].slot) {
             return Err(ProblemError::SlotTwice { slot: pair[0].slot });
         }
-        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default() })
+        let survey = Survey::new(&workers, partitions, holders);
+        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default(), survey })
     }
 
     /// The same problem with rules for some partitions.
@@ -291,11 +301,12 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
     audit(problem, &answer.owners)?;
     limit(problem, &mut answer);
     let moves = moves(problem, &answer.owners);
-    let figures = Figures::new(problem, &answer.owners, &moves);
+    let figures = Figures::new(problem, &moves);
     Ok(Plan { owners: answer.owners, moves, figures, another_round: answer.another_round })
 }
 
-/// Checks an answer: an owner or none for every partition, and only owners that can hold it.
+/// Checks an answer: an owner or none for every partition, and only owners that can hold it. A partition that stays
+/// where it is passes even if a label that it asks for is gone: whether and when it moves is the strategy's business.
 ///
 /// # Errors
 ///
@@ -305,15 +316,19 @@ pub fn audit(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), Audit
     if owners.len() != partitions.len() {
         return Err(AuditError::Length { owners: owners.len(), partitions: partitions.len() });
     }
-    for (index, slot) in owners.iter().enumerate().filter_map(|(index, owner)| owner.map(|slot| (index, slot))) {
-        let partition = || partitions[index].id.clone();
-        let Some(worker) = problem.worker(slot) else {
-            return Err(AuditError::UnknownWorker { partition: partition(), slot });
-        };
-        if worker.draining {
-            return Err(AuditError::Draining { partition: partition(), slot });
+    for (index, (&owner, &holder)) in owners.iter().zip(problem.holders).enumerate() {
+        if owner == holder && problem.survey.seats[index] != NOBODY {
+            continue;
         }
-        if !worker.can_hold(problem.rule(index)) {
+        let Some(slot) = owner else { continue };
+        let partition = || partitions[index].id.clone();
+        if problem.survey.roster.index(slot) == NOBODY {
+            return Err(match problem.worker(slot) {
+                Some(_) => AuditError::Draining { partition: partition(), slot },
+                None => AuditError::UnknownWorker { partition: partition(), slot },
+            });
+        }
+        if problem.rule(index).is_some_and(|rule| problem.worker(slot).is_some_and(|worker| !worker.can_hold(Some(rule)))) {
             return Err(AuditError::Label { partition: partition(), slot });
         }
     }
@@ -328,19 +343,26 @@ fn limit(problem: &Problem<'_>, answer: &mut Answer) {
 fn moves(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Vec<Move> {
     let changed = problem.holders.iter().zip(owners).enumerate().filter(|(_, (holder, owner))| holder != owner);
     let explained = changed.map(|(partition, (&from, &to))| {
-        let rule = problem.rule(partition);
-        let reason = match from.map(|slot| problem.worker(slot)) {
+        let reason = match from {
             None => MoveReason::New,
-            Some(None) => MoveReason::Orphaned,
-            Some(Some(holder)) if holder.draining => MoveReason::Drain,
-            Some(Some(holder)) if !holder.can_hold(rule) => MoveReason::Label,
-            Some(Some(_)) if rule.is_some_and(|rule| rule.pin.is_some() && rule.pin == to) => MoveReason::Pinned,
-            Some(Some(_)) => MoveReason::Balance,
+            Some(_) if problem.survey.seats[partition] != NOBODY => reason_to_leave(problem, partition, to),
+            Some(slot) if problem.worker(slot).is_some() => MoveReason::Drain,
+            Some(_) => MoveReason::Orphaned,
         };
         Move { partition, from, to, reason }
     });
     explained.collect()
 }
 
-mod error;
-pub use error::{AuditError, PlanError, ProblemError, StrategyError};
+/// Why a partition leaves a worker that stays.
+fn reason_to_leave(problem: &Problem<'_>, partition: usize, to: Option<Slot>) -> MoveReason {
+    let Some(rule) = problem.rule(partition) else { return MoveReason::Balance };
+    let holder = problem.holders[partition].and_then(|slot| problem.worker(slot));
+    if holder.is_some_and(|holder| !holder.can_hold(Some(rule))) {
+        MoveReason::Label
+    } else if to.is_some() && rule.pin == to {
+        MoveReason::Pinned
+    } else {
+        MoveReason::Balance
+    }
+}

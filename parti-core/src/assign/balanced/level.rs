@@ -1,0 +1,259 @@
+//! Step 3: which partitions move from the most to the least loaded, told by kind; which ones of a kind is settled later.
+
+use alloc::collections::BinaryHeap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::Table;
+use super::ladder::{tie_break, worker_of};
+use super::settle::Flows;
+use crate::assign::survey::NOBODY;
+
+/// What makes partitions interchangeable: group, weight, and whether they had no holder (so that moving them is free).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind(u64);
+
+impl Kind {
+    pub(super) fn new(group: u32, weight: u32, fresh: bool) -> Self {
+        Self(u64::from(group) << 33 | u64::from(weight) << 1 | u64::from(fresh))
+    }
+
+    pub(super) fn group(self) -> u32 {
+        (self.0 >> 33) as u32
+    }
+
+    pub(super) fn weight(self) -> u64 {
+        (self.0 >> 1) & u64::from(u32::MAX)
+    }
+
+    pub(super) fn is_fresh(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// Partitions of one kind on one worker.
+#[derive(Clone, Copy, Debug)]
+struct Lot {
+    kind: Kind,
+    count: u32,
+}
+
+/// What one worker has to give, in order of kind.
+type Stock = Vec<Lot>;
+
+/// One partition of a kind from one worker to another.
+struct Step {
+    kind: Kind,
+    to: usize,
+}
+
+/// The stocks of all workers, made when first asked for.
+struct Stocks {
+    /// The kinds of each worker's partitions, in a row, worker after worker; empty where all partitions are alike.
+    kinds: Vec<Kind>,
+    ends: Vec<usize>,
+    made: Vec<Option<Stock>>,
+}
+
+impl Table<'_> {
+    /// Moves partitions until every worker is within its bounds, or no move helps, or the budget is spent.
+    pub(super) fn level(&mut self) {
+        if !self.is_uneven() {
+            return;
+        }
+        let mut stocks = Stocks::new(self);
+        let mut flows = Flows::new(self.loads.len());
+        let roster = &self.survey.roster;
+        let seed = self.problem.options.seed;
+        let mut donors: BinaryHeap<_> =
+            (0..roster.len()).map(|worker| (self.depth(worker), tie_break(worker as u32, roster, seed))).collect();
+        let mut under = (0..roster.len()).filter(|&worker| self.is_under(worker)).count();
+        while let Some((known, key)) = donors.pop() {
+            let donor = worker_of(key);
+            let now = self.depth(donor);
+            if now != known {
+                donors.push((now, key));
+                continue;
+            }
+            if !self.is_over(donor) && under == 0 {
+                break;
+            }
+            let Some(step) = self.best_step(donor, stocks.of(donor, self)) else { continue };
+            if !step.kind.is_fresh() {
+                if self.budget == 0 {
+                    self.another_round = true;
+                    break;
+                }
+                self.budget -= 1;
+            }
+            stocks.take(donor, step.kind);
+            flows.record(donor, step.to, step.kind);
+            let was_under = usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to));
+            self.loads[donor] -= step.kind.weight();
+            self.loads[step.to] += step.kind.weight();
+            under = under + usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to)) - was_under;
+            donors.push((self.depth(donor), key));
+            if self.is_over(step.to) {
+                donors.push((self.depth(step.to), tie_break(step.to as u32, roster, seed)));
+            }
+            if self.is_under(donor) {
+                self.has_sunk(donor);
+            }
+        }
+        self.settle(flows);
+    }
+
+    /// How loaded a donor is: whether it is above its upper bound, then its load per unit of capacity.
+    fn depth(&self, worker: usize) -> (bool, u64) {
+        (self.is_over(worker), self.survey.roster.level(worker, self.loads[worker]))
+    }
+
+    fn has_sunk(&mut self, worker: usize) {
+        let height = (false, self.survey.roster.level(worker, self.loads[worker]));
+        for (group, ladder) in (0..).zip(&mut self.ladders) {
+            if let Some(ladder) = ladder
+                && self.groups.allows(group, worker)
+            {
+                ladder.sunk(worker, &self.survey.roster, self.problem.options.seed, height);
+            }
+        }
+    }
+
+    /// The step from `donor` that evens out most, if one helps.
+    fn best_step(&mut self, donor: usize, stock: &Stock) -> Option<Step> {
+        let mut best: Option<(u128, Step)> = None;
+        for lots in stock.chunk_by(|a, b| a.kind.group() == b.kind.group()) {
+            let to = self.roomiest(lots[0].kind.group());
+            if to == donor || !(self.is_over(donor) || self.is_under(to)) {
+                continue;
+            }
+            let Some((gain, kind)) = self.best_lot(donor, to, lots) else { continue };
+            if best.as_ref().is_none_or(|(known, _)| gain > *known) {
+                best = Some((gain, Step { kind, to }));
+            }
+        }
+        best.map(|(_, step)| step)
+    }
+
+    /// Of `lots`, which are in order of weight, the kind whose move evens out most, and by how much.
+    fn best_lot(&self, donor: usize, to: usize, lots: &[Lot]) -> Option<(u128, Kind)> {
+        let roster = &self.survey.roster;
+        let (giving, taking) = (u128::from(roster.capacity(donor)), u128::from(roster.capacity(to)));
+        let (high, low) = (u128::from(self.loads[donor]), u128::from(self.loads[to]));
+        // A weight of half of `reach` makes both equally loaded; one of `reach` changes their places.
+        let reach = (2 * high * taking).saturating_sub(2 * low * giving) / (giving + taking);
+        let gain = |lot: &Lot| {
+            let weight = u128::from(lot.kind.weight());
+            weight * reach.saturating_sub(weight)
+        };
+        let room = self.bounds.upper[to].saturating_sub(self.loads[to]);
+        let middle = lots.partition_point(|lot| u128::from(lot.kind.weight()) <= reach / 2);
+        let near = lots[..middle].last().into_iter().chain(first(&lots[middle..]));
+        let best = near.max_by_key(|&lot| gain(lot)).filter(|&lot| gain(lot) > 0);
+        if let Some(lot) = best
+            && (lot.kind.weight() <= room || self.is_much_better(donor, to, lot.kind.weight()))
+        {
+            return Some((gain(lot), lot.kind));
+        }
+        let fitting = lots.partition_point(|lot| lot.kind.weight() <= room);
+        let helps = |lot: &&Lot| gain(lot) > 0 || self.strays_less(donor, to, lot.kind.weight());
+        let lot = lots[..fitting].last().filter(helps)?;
+        Some((gain(lot), lot.kind))
+    }
+
+    /// Whether the receiver, though above its bound, is then lower than the donor was by more than epsilon.
+    fn is_much_better(&self, donor: usize, to: usize, weight: u64) -> bool {
+        let level = |worker: usize, load: u64| u128::from(self.survey.roster.level(worker, load));
+        let epsilon = u128::from(self.problem.options.epsilon_permille.min(1000));
+        level(to, self.loads[to] + weight) * 1000 < level(donor, self.loads[donor]) * (1000 - epsilon)
+    }
+
+    /// Whether the two are then less far outside their bounds, taken together.
+    fn strays_less(&self, donor: usize, to: usize, weight: u64) -> bool {
+        let stray = |worker: usize, load: u64| {
+            self.bounds.lower[worker].saturating_sub(load) + load.saturating_sub(self.bounds.upper[worker])
+        };
+        let (from, into) = (self.loads[donor], self.loads[to]);
+        stray(donor, from - weight) + stray(to, into + weight) < stray(donor, from) + stray(to, into)
+    }
+}
+
+/// The first of `lots`, or the second where that weighs the same and is free to move.
+fn first(lots: &[Lot]) -> Option<&Lot> {
+    match lots {
+        [first, second, ..] if first.kind.weight() == second.kind.weight() => Some(second),
+        [first, ..] => Some(first),
+        [] => None,
+    }
+}
+
+impl Stocks {
+    fn new(table: &Table<'_>) -> Self {
+        let workers = table.loads.len();
+        let made = (0..workers).map(|_| None).collect();
+        if table.groups.is_free() && table.survey.all_equal() {
+            return Self { kinds: Vec::new(), ends: Vec::new(), made };
+        }
+        let mut next = 0;
+        let mut ends: Vec<usize> = Vec::with_capacity(workers);
+        for &count in &table.counts {
+            ends.push(next);
+            next += count as usize;
+        }
+        let mut kinds = vec![Kind(0); next];
+        for (partition, &owner) in table.owners.iter().enumerate() {
+            if owner != NOBODY {
+                let end = &mut ends[owner as usize];
+                kinds[*end] = table.kind(partition);
+                *end += 1;
+            }
+        }
+        Self { kinds, ends, made }
+    }
+
+    fn of(&mut self, worker: usize, table: &Table<'_>) -> &Stock {
+        let Self { kinds, ends, made } = self;
+        made[worker].get_or_insert_with(|| {
+            if ends.is_empty() {
+                return alike(table, worker);
+            }
+            let start = if worker == 0 { 0 } else { ends[worker - 1] };
+            let kinds = &mut kinds[start..ends[worker]];
+            kinds.sort_unstable();
+            let movable = kinds.chunk_by(|a, b| a == b).filter(|same| same[0] != Kind::PINNED);
+            movable.map(|same| Lot { kind: same[0], count: same.len() as u32 }).collect()
+        })
+    }
+
+    fn take(&mut self, worker: usize, kind: Kind) {
+        let stock = self.made[worker].as_mut().expect("only what a stock shows is taken");
+        let at = stock.binary_search_by_key(&kind, |lot| lot.kind).expect("only what a stock shows is taken");
+        stock[at].count -= 1;
+        if stock[at].count == 0 {
+            stock.remove(at);
+        }
+    }
+}
+
+/// The stock of a worker where all partitions are alike but for those that had no holder.
+fn alike(table: &Table<'_>, worker: usize) -> Stock {
+    let lot = |fresh: bool, count: u32| Lot { kind: Kind::new(0, table.survey.heaviest, fresh), count };
+    let fresh = table.fresh[worker];
+    [lot(false, table.counts[worker] - fresh), lot(true, fresh)].into_iter().filter(|lot| lot.count > 0).collect()
+}
+
+impl Kind {
+    /// Partitions that stay where they are pinned.
+    const PINNED: Self = Self(u64::MAX);
+}
+
+impl Table<'_> {
+    /// The kind of a partition.
+    pub(super) fn kind(&self, partition: usize) -> Kind {
+        if self.groups.pin(partition).is_some_and(|pin| pin == self.owners[partition]) {
+            return Kind::PINNED;
+        }
+        let fresh = self.survey.seats[partition] == NOBODY;
+        Kind::new(self.groups.of(partition), self.weight(partition), fresh)
+    }
+}

@@ -1,0 +1,215 @@
+//! The default strategy: everything stays where it is unless balance or capacity says otherwise.
+
+mod ladder;
+mod level;
+mod settle;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use self::ladder::Ladder;
+use super::bounds::Bounds;
+use super::groups::{ANYWHERE, Groups};
+use super::home::Homes;
+use super::survey::{NOBODY, Survey};
+use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
+
+/// Keeps every partition where it is unless balance or capacity says otherwise.
+///
+/// 1. A partition whose holder stays, stays.
+/// 2. Partitions without a holder are placed heaviest first, each on its *home* (its choice by hash among the workers)
+///    if that keeps the home within its bounds and leaves enough for the workers below theirs, else on the worker with
+///    the most room. So a worker that comes back tends to get its own partitions again.
+/// 3. Then partitions move, the one that evens out most first, from the most to the least loaded per unit of capacity,
+///    until every worker is within its bounds, or no move helps, or the move budget is spent. Among partitions that
+///    do equally well, those whose home is a receiver go first.
+///
+/// O(partitions + moves × log workers) where all weights are equal, and at most a factor log partitions more where they
+/// are not: there is no pass over partitions × workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balanced;
+
+impl Strategy for Balanced {
+    fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
+        if problem.survey.roster.len() == 0 {
+            return Ok(Answer { owners: vec![None; problem.holders.len()], another_round: false });
+        }
+        let mut table = Table::new(problem);
+        table.place_pinned();
+        table.place_homeless();
+        match problem.options.step {
+            Step::Planned => table.level(),
+            Step::Emergency => table.another_round |= table.is_uneven(),
+        }
+        Ok(table.answer())
+    }
+}
+
+/// Who owns what so far.
+#[derive(Debug)]
+struct Table<'p> {
+    problem: &'p Problem<'p>,
+    survey: &'p Survey,
+    groups: Groups,
+    bounds: Bounds,
+    homes: Homes,
+    /// The index of the owner of each partition, or [`NOBODY`].
+    owners: Vec<u32>,
+    loads: Vec<u64>,
+    /// How many partitions each worker owns, and how many of those had no holder.
+    counts: Vec<u32>,
+    fresh: Vec<u32>,
+    /// For each group, its workers, least loaded first; made when first asked for.
+    ladders: Vec<Option<Ladder>>,
+    /// How many more partitions with a staying holder may move.
+    budget: usize,
+    another_round: bool,
+}
+
+impl<'p> Table<'p> {
+    fn new(problem: &'p Problem<'p>) -> Self {
+        let survey = &problem.survey;
+        let groups = Groups::new(problem);
+        let ladders = (0..groups.len()).map(|_| None).collect();
+        Self {
+            problem,
+            survey,
+            bounds: Bounds::new(survey, problem.partitions, problem.options.epsilon_permille),
+            homes: Homes::new(&survey.roster, problem.options.seed),
+            owners: survey.seats.clone(),
+            loads: survey.loads.clone(),
+            counts: survey.counts.clone(),
+            fresh: vec![0; survey.counts.len()],
+            groups,
+            ladders,
+            budget: figures::budget(problem, survey.seats.len() - survey.homeless),
+            another_round: false,
+        }
+    }
+
+    fn weight(&self, partition: usize) -> u32 {
+        self.problem.partitions.as_slice()[partition].weight.get()
+    }
+
+    fn is_under(&self, worker: usize) -> bool {
+        self.loads[worker] < self.bounds.lower[worker]
+    }
+
+    fn is_over(&self, worker: usize) -> bool {
+        self.loads[worker] > self.bounds.upper[worker]
+    }
+
+    fn is_uneven(&self) -> bool {
+        (0..self.loads.len()).any(|worker| self.is_under(worker) || self.is_over(worker))
+    }
+
+    /// Brings pinned partitions to their workers, and takes partitions from workers that lack a label that they need;
+    /// in an emergency only those without a holder.
+    fn place_pinned(&mut self) {
+        for rule in &self.problem.rules {
+            let partition = rule.partition;
+            let seat = self.owners[partition];
+            let to = match self.groups.pin(partition) {
+                Some(worker) => worker,
+                None if seat != NOBODY && self.groups.allows(self.groups.of(partition), seat as usize) => seat,
+                None => NOBODY,
+            };
+            if to == seat {
+                continue;
+            }
+            if seat != NOBODY && (self.budget == 0 || self.problem.options.step == Step::Emergency) {
+                self.another_round = true;
+                continue;
+            }
+            self.budget -= usize::from(seat != NOBODY);
+            self.seat(partition, to);
+        }
+    }
+
+    /// Gives a partition to a worker, or to nobody.
+    fn seat(&mut self, partition: usize, to: u32) {
+        let weight = u64::from(self.weight(partition));
+        let from = core::mem::replace(&mut self.owners[partition], to);
+        if from != NOBODY {
+            self.loads[from as usize] -= weight;
+            self.counts[from as usize] -= 1;
+        }
+        if to != NOBODY {
+            self.loads[to as usize] += weight;
+            self.counts[to as usize] += 1;
+        }
+    }
+
+    /// Step 2: heaviest first, each on its home if it fits there, else where there is most room.
+    fn place_homeless(&mut self) {
+        let homeless = self.homeless();
+        let mut unplaced: u64 = homeless.iter().map(|&key| u64::from(self.weight(partition_of(key)))).sum();
+        let mut wanted: u64 =
+            self.loads.iter().zip(&self.bounds.lower).map(|(load, lower)| lower.saturating_sub(*load)).sum();
+        for key in homeless {
+            let partition = partition_of(key);
+            let weight = u64::from(self.weight(partition));
+            unplaced -= weight;
+            let group = self.groups.of(partition);
+            if self.groups.members(group).is_empty() {
+                continue;
+            }
+            let home = self.home(partition, group);
+            let fits = self.loads[home] + weight <= self.bounds.upper[home]
+                && (self.is_under(home) || unplaced >= wanted);
+            let worker = if fits { home } else { self.roomiest(group) };
+            let want = |table: &Self| table.bounds.lower[worker].saturating_sub(table.loads[worker]);
+            wanted -= want(self);
+            self.loads[worker] += weight;
+            wanted += want(self);
+            self.owners[partition] = worker as u32;
+            self.counts[worker] += 1;
+            self.fresh[worker] += 1;
+        }
+    }
+
+    /// The partitions that nobody owns, heaviest first, ties in the order of the list.
+    fn homeless(&self) -> Vec<u64> {
+        let mut keys = Vec::with_capacity(self.survey.homeless);
+        let equal = self.survey.all_equal();
+        for (partition, &owner) in (0_u64..).zip(&self.owners) {
+            if owner == NOBODY {
+                let weight = if equal { 0 } else { self.weight(partition as usize) };
+                keys.push(u64::from(!weight) << 32 | partition);
+            }
+        }
+        if !equal {
+            keys.sort_unstable();
+        }
+        keys
+    }
+
+    fn home(&self, partition: usize, group: u32) -> usize {
+        let id = &self.problem.partitions.as_slice()[partition].id;
+        if group == ANYWHERE {
+            return self.homes.home(id);
+        }
+        self.homes.home_of(id, |worker| self.groups.allows(group, worker), self.groups.members(group))
+    }
+
+    /// The least loaded worker that may hold partitions of `group`, those below their bound first.
+    fn roomiest(&mut self, group: u32) -> usize {
+        let Self { ladders, groups, loads, bounds, survey, problem, .. } = self;
+        let height = |worker: usize| {
+            (loads[worker] >= bounds.lower[worker], survey.roster.level(worker, loads[worker]))
+        };
+        let ladder = ladders[group as usize]
+            .get_or_insert_with(|| Ladder::new(groups.members(group), &survey.roster, problem.options.seed, height));
+        ladder.lowest(height)
+    }
+
+    fn answer(self) -> Answer {
+        let slots: Vec<_> = self.survey.roster.slots().iter().map(|&slot| Some(slot)).collect();
+        let owner = |&index: &u32| slots.get(index as usize).copied().flatten();
+        Answer { owners: self.owners.iter().map(owner).collect(), another_round: self.another_round }
+    }
+}
+
+fn partition_of(key: u64) -> usize {
+    (key & u64::from(u32::MAX)) as usize
+}
