@@ -15,15 +15,30 @@ use crate::partition::PartitionList;
 pub(super) struct Bounds {
     pub(super) lower: Vec<u64>,
     pub(super) upper: Vec<u64>,
+    /// The same for half of epsilon: partitions that need a place anyway are placed within these, so that the next
+    /// small change does not at once push many workers out of theirs.
+    pub(super) inner_lower: Vec<u64>,
+    pub(super) inner_upper: Vec<u64>,
 }
 
 impl Bounds {
     pub(super) fn new(survey: &Survey, partitions: &PartitionList, epsilon_permille: u32) -> Self {
         let roster = &survey.roster;
         let (total, capacity) = without_giants(survey, partitions, epsilon_permille);
-        let bounds = |index| bounds(survey, total * u128::from(roster.capacity(index)), capacity, epsilon_permille);
-        let (lower, upper) = (0..roster.len()).map(bounds).unzip();
-        Self { lower, upper }
+        let within = |epsilon_permille| {
+            let mut known = (0, (0, 0));
+            let bounds_of = |index| {
+                let own = roster.capacity(index);
+                if known.0 != own {
+                    known = (own, bounds(survey, total * u128::from(own), capacity, epsilon_permille));
+                }
+                known.1
+            };
+            (0..roster.len()).map(bounds_of).unzip()
+        };
+        let (lower, upper) = within(epsilon_permille);
+        let (inner_lower, inner_upper) = within(epsilon_permille / 2);
+        Self { lower, upper, inner_lower, inner_upper }
     }
 }
 

@@ -1,7 +1,5 @@
 //! How good a plan is and what it costs.
 
-use alloc::vec::Vec;
-
 use super::survey::{NOBODY, Roster};
 use super::{Move, Problem, least};
 
@@ -54,26 +52,14 @@ pub struct Spread {
 }
 
 impl Figures {
-    pub(super) fn new(problem: &Problem<'_>, moves: &[Move]) -> Self {
+    /// For moves that leave the workers that stay with `loads`.
+    pub(super) fn new(problem: &Problem<'_>, moves: &[Move], loads: &[u64]) -> Self {
         let survey = &problem.survey;
         let roster = &survey.roster;
-        let mut loads = survey.loads.clone();
-        let mut staying_moved = 0;
-        let mut unassigned = moves.iter().filter(|step| step.to.is_none()).count();
-        for step in moves {
-            let weight = u64::from(problem.partitions.as_slice()[step.partition].weight.get());
-            let seat = survey.seats[step.partition];
-            if seat != NOBODY {
-                staying_moved += 1;
-                loads[seat as usize] -= weight;
-            }
-            if let Some(to) = step.to {
-                loads[roster.index(to) as usize] += weight;
-            }
-        }
+        let staying_moved = moves.iter().filter(|step| survey.seats[step.partition] != NOBODY).count();
         let forced = moves.len() - staying_moved;
         // A partition that had no holder and gets none is not a move.
-        unassigned += survey.homeless - forced;
+        let left_out = survey.homeless - forced;
         Self {
             workers: roster.len(),
             partitions: survey.seats.len(),
@@ -81,9 +67,9 @@ impl Figures {
             staying_moved,
             budget: budget(problem, survey.seats.len() - survey.homeless),
             least_moves: forced + least::staying_moves(problem),
-            unassigned,
+            unassigned: left_out + moves.iter().filter(|step| step.to.is_none()).count(),
             before: Spread::new(roster, &survey.loads),
-            after: Spread::new(roster, &loads),
+            after: Spread::new(roster, loads),
         }
     }
 }
@@ -98,10 +84,11 @@ impl Spread {
     fn new(roster: &Roster, loads: &[u64]) -> Self {
         let total: u128 = loads.iter().map(|&load| u128::from(load)).sum();
         let capacity = u128::from(roster.total_capacity());
+        let level = |&index: &usize| roster.level(index, loads[index]);
         let mean = |index: usize| (total * u128::from(roster.capacity(index))).max(1);
-        let scaled: Vec<_> = loads.iter().map(|&load| u128::from(load) * capacity * 1000).collect();
-        let peak = scaled.iter().enumerate().map(|(index, load)| load.div_ceil(mean(index))).max();
-        let least = scaled.iter().enumerate().map(|(index, load)| load / mean(index)).min();
+        let scaled = |index: usize| u128::from(loads[index]) * capacity * 1000;
+        let peak = (0..roster.len()).max_by_key(level).map(|index| scaled(index).div_ceil(mean(index)));
+        let least = (0..roster.len()).min_by_key(level).map(|index| scaled(index) / mean(index));
         let permille = |value: Option<u128>| u64::try_from(value.unwrap_or(0)).unwrap_or(u64::MAX);
         Self { peak_permille: permille(peak), least_permille: permille(least) }
     }

@@ -208,6 +208,9 @@ impl<'a> Problem<'a> {
 
     /// The rule of the partition at `index`, if it has one. O(log rules).
     pub fn rule(&self, index: usize) -> Option<&'a Rule> {
+        if self.rules.is_empty() {
+            return None;
+        }
         self.rules.binary_search_by_key(&index, |rule| rule.partition).ok().map(|at| self.rules[at])
     }
 
@@ -298,10 +301,10 @@ pub enum MoveReason {
 /// [`PlanError`] if the strategy has no answer or its answer fails the audit; the current assignment should then stay.
 pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, PlanError> {
     let mut answer = strategy.assign(problem)?;
-    audit(problem, &answer.owners)?;
+    check_length(problem, &answer.owners)?;
     limit(problem, &mut answer);
-    let moves = moves(problem, &answer.owners);
-    let figures = Figures::new(problem, &moves);
+    let (moves, loads) = moves(problem, &answer.owners)?;
+    let figures = Figures::new(problem, &moves, &loads);
     Ok(Plan { owners: answer.owners, moves, figures, another_round: answer.another_round })
 }
 
@@ -312,27 +315,13 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
 ///
 /// [`AuditError`] with the first partition, in the order of the list, whose owner cannot hold it.
 pub fn audit(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), AuditError> {
-    let partitions = problem.partitions.as_slice();
-    if owners.len() != partitions.len() {
-        return Err(AuditError::Length { owners: owners.len(), partitions: partitions.len() });
-    }
-    for (index, (&owner, &holder)) in owners.iter().zip(problem.holders).enumerate() {
-        if owner == holder && problem.survey.seats[index] != NOBODY {
-            continue;
-        }
-        let Some(slot) = owner else { continue };
-        let partition = || partitions[index].id.clone();
-        if problem.survey.roster.index(slot) == NOBODY {
-            return Err(match problem.worker(slot) {
-                Some(_) => AuditError::Draining { partition: partition(), slot },
-                None => AuditError::UnknownWorker { partition: partition(), slot },
-            });
-        }
-        if problem.rule(index).is_some_and(|rule| problem.worker(slot).is_some_and(|worker| !worker.can_hold(Some(rule)))) {
-            return Err(AuditError::Label { partition: partition(), slot });
-        }
-    }
-    Ok(())
+    check_length(problem, owners)?;
+    moves(problem, owners).map(|_| ())
+}
+
+fn check_length(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), AuditError> {
+    let partitions = problem.partitions.as_slice().len();
+    if owners.len() == partitions { Ok(()) } else { Err(AuditError::Length { owners: owners.len(), partitions }) }
 }
 
 /// Puts back what moves too much.
@@ -340,18 +329,50 @@ fn limit(problem: &Problem<'_>, answer: &mut Answer) {
     let _ = (problem, answer);
 }
 
-fn moves(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Vec<Move> {
-    let changed = problem.holders.iter().zip(owners).enumerate().filter(|(_, (holder, owner))| holder != owner);
-    let explained = changed.map(|(partition, (&from, &to))| {
+/// What changes hands, and the loads of the workers that stay after that; checks every owner on the way.
+fn moves(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(Vec<Move>, Vec<u64>), AuditError> {
+    let survey = &problem.survey;
+    let mut loads = survey.loads.clone();
+    let mut moves = Vec::with_capacity(survey.homeless);
+    for (partition, (&from, &to)) in problem.holders.iter().zip(owners).enumerate() {
+        let seat = survey.seats[partition];
+        if from == to && (seat != NOBODY || to.is_none()) {
+            continue;
+        }
+        let weight = u64::from(problem.partitions.as_slice()[partition].weight.get());
+        if let Some(load) = loads.get_mut(seat as usize) {
+            *load -= weight;
+        }
+        if let Some(owner) = check(problem, partition, to)? {
+            loads[owner as usize] += weight;
+        }
         let reason = match from {
             None => MoveReason::New,
-            Some(_) if problem.survey.seats[partition] != NOBODY => reason_to_leave(problem, partition, to),
+            Some(_) if seat != NOBODY => reason_to_leave(problem, partition, to),
             Some(slot) if problem.worker(slot).is_some() => MoveReason::Drain,
             Some(_) => MoveReason::Orphaned,
         };
-        Move { partition, from, to, reason }
-    });
-    explained.collect()
+        moves.push(Move { partition, from, to, reason });
+    }
+    Ok((moves, loads))
+}
+
+/// Checks the owner of one partition; its index.
+fn check(problem: &Problem<'_>, index: usize, owner: Option<Slot>) -> Result<Option<u32>, AuditError> {
+    let Some(slot) = owner else { return Ok(None) };
+    let partition = || problem.partitions.as_slice()[index].id.clone();
+    let seat = problem.survey.roster.index(slot);
+    if seat == NOBODY {
+        return Err(match problem.worker(slot) {
+            Some(_) => AuditError::Draining { partition: partition(), slot },
+            None => AuditError::UnknownWorker { partition: partition(), slot },
+        });
+    }
+    let Some(rule) = problem.rule(index) else { return Ok(Some(seat)) };
+    match problem.worker(slot) {
+        Some(worker) if !worker.can_hold(Some(rule)) => Err(AuditError::Label { partition: partition(), slot }),
+        Some(_) | None => Ok(Some(seat)),
+    }
 }
 
 /// Why a partition leaves a worker that stays.

@@ -6,24 +6,21 @@ use core::cmp::Reverse;
 use crate::assign::survey::Roster;
 use crate::rng::Rng;
 
-/// How loaded a worker is: whether it has reached its lower bound, then its load per unit of capacity.
-pub(super) type Height = (bool, u64);
-
 /// Workers, least loaded first, ties in the order of a hash of their slots.
 ///
-/// Loads change without the ladder's knowledge. A worker that has risen is put right when it is next found at the foot;
+/// How loaded a worker is, its height, is for the caller to say. Loads change without the ladder's knowledge. A worker that has risen is put right when it is next found at the foot;
 /// one that has sunk must be [`sunk`](Self::sunk), or it is found too late.
 #[derive(Debug)]
-pub(super) struct Ladder(BinaryHeap<Reverse<(Height, u64)>>);
+pub(super) struct Ladder(BinaryHeap<Reverse<(u64, u64)>>);
 
 impl Ladder {
-    pub(super) fn new(workers: &[u32], roster: &Roster, seed: u64, height: impl Fn(usize) -> Height) -> Self {
+    pub(super) fn new(workers: &[u32], roster: &Roster, seed: u64, height: impl Fn(usize) -> u64) -> Self {
         let rung = |&worker: &u32| Reverse((height(worker as usize), tie_break(worker, roster, seed)));
         Self(workers.iter().map(rung).collect())
     }
 
     /// The least loaded worker. There must be one.
-    pub(super) fn lowest(&mut self, height: impl Fn(usize) -> Height) -> usize {
+    pub(super) fn lowest(&mut self, height: impl Fn(usize) -> u64) -> usize {
         loop {
             let mut foot = self.0.peek_mut().expect("a group with partitions to place has workers");
             let Reverse((known, worker)) = *foot;
@@ -36,7 +33,7 @@ impl Ladder {
     }
 
     /// Notes that `worker` has less load than before.
-    pub(super) fn sunk(&mut self, worker: usize, roster: &Roster, seed: u64, height: Height) {
+    pub(super) fn sunk(&mut self, worker: usize, roster: &Roster, seed: u64, height: u64) {
         self.0.push(Reverse((height, tie_break(worker as u32, roster, seed))));
     }
 }

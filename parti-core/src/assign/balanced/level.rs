@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::Table;
 use super::ladder::{tie_break, worker_of};
 use super::settle::Flows;
+use crate::assign::groups::ANYWHERE;
 use crate::assign::survey::NOBODY;
 
 /// What makes partitions interchangeable: group, weight, and whether they had no holder (so that moving them is free).
@@ -41,10 +42,11 @@ struct Lot {
 /// What one worker has to give, in order of kind.
 type Stock = Vec<Lot>;
 
-/// One partition of a kind from one worker to another.
-struct Step {
-    kind: Kind,
-    to: usize,
+/// So many partitions of a kind from one worker to another.
+pub(super) struct Step {
+    pub(super) kind: Kind,
+    pub(super) to: usize,
+    pub(super) count: u32,
 }
 
 /// The stocks of all workers, made when first asked for.
@@ -63,38 +65,36 @@ impl Table<'_> {
         }
         let mut stocks = Stocks::new(self);
         let mut flows = Flows::new(self.loads.len());
-        let roster = &self.survey.roster;
-        let seed = self.problem.options.seed;
-        let mut donors: BinaryHeap<_> =
-            (0..roster.len()).map(|worker| (self.depth(worker), tie_break(worker as u32, roster, seed))).collect();
+        let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
+        let rung = |table: &Self, worker: usize| (table.depth(worker), tie_break(worker as u32, roster, seed));
+        let mut donors: BinaryHeap<_> = (0..roster.len()).map(|worker| rung(self, worker)).collect();
         let mut under = (0..roster.len()).filter(|&worker| self.is_under(worker)).count();
-        while let Some((known, key)) = donors.pop() {
+        while let Some(&(known, key)) = donors.peek() {
             let donor = worker_of(key);
-            let now = self.depth(donor);
-            if now != known {
-                donors.push((now, key));
+            if self.depth(donor) != known {
+                replace_top(&mut donors, (self.depth(donor), key));
                 continue;
             }
             if !self.is_over(donor) && under == 0 {
                 break;
             }
-            let Some(step) = self.best_step(donor, stocks.of(donor, self)) else { continue };
-            if !step.kind.is_fresh() {
-                if self.budget == 0 {
-                    self.another_round = true;
-                    break;
-                }
-                self.budget -= 1;
-            }
-            stocks.take(donor, step.kind);
-            flows.record(donor, step.to, step.kind);
+            let Some(step) = self.best_step(donor, stocks.of(donor, self)) else {
+                donors.pop();
+                continue;
+            };
+            let Some(step) = self.within_budget(step) else {
+                self.another_round = true;
+                break;
+            };
+            stocks.take(donor, &step);
+            flows.record(donor, &step);
             let was_under = usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to));
-            self.loads[donor] -= step.kind.weight();
-            self.loads[step.to] += step.kind.weight();
+            self.loads[donor] -= step.weight();
+            self.loads[step.to] += step.weight();
             under = under + usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to)) - was_under;
-            donors.push((self.depth(donor), key));
+            replace_top(&mut donors, (self.depth(donor), key));
             if self.is_over(step.to) {
-                donors.push((self.depth(step.to), tie_break(step.to as u32, roster, seed)));
+                donors.push(rung(self, step.to));
             }
             if self.is_under(donor) {
                 self.has_sunk(donor);
@@ -103,13 +103,23 @@ impl Table<'_> {
         self.settle(flows);
     }
 
+    /// The step, or as much of it as the budget allows, which then has less.
+    fn within_budget(&mut self, step: Step) -> Option<Step> {
+        if step.kind.is_fresh() {
+            return Some(step);
+        }
+        let count = step.count.min(u32::try_from(self.budget).unwrap_or(u32::MAX));
+        self.budget -= count as usize;
+        Some(Step { count, ..step }).filter(|step| step.count > 0)
+    }
+
     /// How loaded a donor is: whether it is above its upper bound, then its load per unit of capacity.
-    fn depth(&self, worker: usize) -> (bool, u64) {
-        (self.is_over(worker), self.survey.roster.level(worker, self.loads[worker]))
+    fn depth(&self, worker: usize) -> u64 {
+        u64::from(self.is_over(worker)) << 63 | self.survey.roster.level(worker, self.loads[worker])
     }
 
     fn has_sunk(&mut self, worker: usize) {
-        let height = (false, self.survey.roster.level(worker, self.loads[worker]));
+        let height = self.height(worker);
         for (group, ladder) in (0..).zip(&mut self.ladders) {
             if let Some(ladder) = ladder
                 && self.groups.allows(group, worker)
@@ -127,38 +137,54 @@ impl Table<'_> {
             if to == donor || !(self.is_over(donor) || self.is_under(to)) {
                 continue;
             }
-            let Some((gain, kind)) = self.best_lot(donor, to, lots) else { continue };
+            let reach = self.reach(donor, to);
+            let Some(lot) = self.best_lot(donor, to, reach, lots) else { continue };
+            let gain = gain(lot.kind, reach);
             if best.as_ref().is_none_or(|(known, _)| gain > *known) {
-                best = Some((gain, Step { kind, to }));
+                best = Some((gain, Step { kind: lot.kind, to, count: self.how_many(donor, to, reach, lot) }));
             }
         }
         best.map(|(_, step)| step)
     }
 
-    /// Of `lots`, which are in order of weight, the kind whose move evens out most, and by how much.
-    fn best_lot(&self, donor: usize, to: usize, lots: &[Lot]) -> Option<(u128, Kind)> {
+    /// The weight that, moved from `donor` to `to`, changes their places; half of it makes both equally loaded.
+    fn reach(&self, donor: usize, to: usize) -> u64 {
         let roster = &self.survey.roster;
-        let (giving, taking) = (u128::from(roster.capacity(donor)), u128::from(roster.capacity(to)));
-        let (high, low) = (u128::from(self.loads[donor]), u128::from(self.loads[to]));
-        // A weight of half of `reach` makes both equally loaded; one of `reach` changes their places.
-        let reach = (2 * high * taking).saturating_sub(2 * low * giving) / (giving + taking);
-        let gain = |lot: &Lot| {
-            let weight = u128::from(lot.kind.weight());
-            weight * reach.saturating_sub(weight)
-        };
+        let (giving, taking) = (roster.capacity(donor), roster.capacity(to));
+        let (high, low) = (self.loads[donor], self.loads[to]);
+        if giving == taking {
+            return high.saturating_sub(low);
+        }
+        let (giving, taking) = (u128::from(giving), u128::from(taking));
+        let reach = (2 * u128::from(high) * taking).saturating_sub(2 * u128::from(low) * giving) / (giving + taking);
+        u64::try_from(reach).unwrap_or(u64::MAX)
+    }
+
+    /// Of `lots`, which are in order of weight, the one whose move evens out most.
+    fn best_lot(&self, donor: usize, to: usize, reach: u64, lots: &[Lot]) -> Option<Lot> {
         let room = self.bounds.upper[to].saturating_sub(self.loads[to]);
-        let middle = lots.partition_point(|lot| u128::from(lot.kind.weight()) <= reach / 2);
+        let middle = lots.partition_point(|lot| lot.kind.weight() <= reach / 2);
         let near = lots[..middle].last().into_iter().chain(first(&lots[middle..]));
-        let best = near.max_by_key(|&lot| gain(lot)).filter(|&lot| gain(lot) > 0);
+        let best = near.max_by_key(|lot| gain(lot.kind, reach)).filter(|lot| gain(lot.kind, reach) > 0);
         if let Some(lot) = best
             && (lot.kind.weight() <= room || self.is_much_better(donor, to, lot.kind.weight()))
         {
-            return Some((gain(lot), lot.kind));
+            return Some(*lot);
         }
         let fitting = lots.partition_point(|lot| lot.kind.weight() <= room);
-        let helps = |lot: &&Lot| gain(lot) > 0 || self.strays_less(donor, to, lot.kind.weight());
-        let lot = lots[..fitting].last().filter(helps)?;
-        Some((gain(lot), lot.kind))
+        let helps = |lot: &&Lot| gain(lot.kind, reach) > 0 || self.strays_less(donor, to, lot.kind.weight());
+        lots[..fitting].last().filter(helps).copied()
+    }
+
+    /// How many partitions of `lot` to move at once: a part of what evens out the two, so that others get their turn,
+    /// and not more than either needs.
+    fn how_many(&self, donor: usize, to: usize, reach: u64, lot: Lot) -> u32 {
+        let weight = lot.kind.weight();
+        let excess = self.loads[donor].saturating_sub(self.bounds.upper[donor]).div_ceil(weight);
+        let lack = self.bounds.lower[to].saturating_sub(self.loads[to]).div_ceil(weight);
+        let need = if excess == 0 || lack == 0 { excess.max(lack) } else { excess.min(lack) };
+        let count = need.min(reach / weight / 8).clamp(1, u64::from(lot.count));
+        u32::try_from(count).unwrap_or(lot.count)
     }
 
     /// Whether the receiver, though above its bound, is then lower than the donor was by more than epsilon.
@@ -176,6 +202,24 @@ impl Table<'_> {
         let (from, into) = (self.loads[donor], self.loads[to]);
         stray(donor, from - weight) + stray(to, into + weight) < stray(donor, from) + stray(to, into)
     }
+}
+
+impl Step {
+    fn weight(&self) -> u64 {
+        self.kind.weight() * u64::from(self.count)
+    }
+}
+
+/// Changes the top of a heap, which costs less than to take it out and put it back.
+fn replace_top<T: Ord>(heap: &mut BinaryHeap<T>, value: T) {
+    if let Some(mut top) = heap.peek_mut() {
+        *top = value;
+    }
+}
+
+/// How much a partition evens out two workers: what the sum of their squared loads loses.
+fn gain(kind: Kind, reach: u64) -> u128 {
+    u128::from(kind.weight()) * u128::from(reach.saturating_sub(kind.weight()))
 }
 
 /// The first of `lots`, or the second where that weighs the same and is free to move.
@@ -225,10 +269,10 @@ impl Stocks {
         })
     }
 
-    fn take(&mut self, worker: usize, kind: Kind) {
+    fn take(&mut self, worker: usize, step: &Step) {
         let stock = self.made[worker].as_mut().expect("only what a stock shows is taken");
-        let at = stock.binary_search_by_key(&kind, |lot| lot.kind).expect("only what a stock shows is taken");
-        stock[at].count -= 1;
+        let at = stock.binary_search_by_key(&step.kind, |lot| lot.kind).expect("only what a stock shows is taken");
+        stock[at].count -= step.count;
         if stock[at].count == 0 {
             stock.remove(at);
         }
@@ -250,10 +294,13 @@ impl Kind {
 impl Table<'_> {
     /// The kind of a partition.
     pub(super) fn kind(&self, partition: usize) -> Kind {
+        let fresh = self.survey.seats[partition] == NOBODY;
+        if self.groups.is_free() {
+            return Kind::new(ANYWHERE, self.weight(partition), fresh);
+        }
         if self.groups.pin(partition).is_some_and(|pin| pin == self.owners[partition]) {
             return Kind::PINNED;
         }
-        let fresh = self.survey.seats[partition] == NOBODY;
         Kind::new(self.groups.of(partition), self.weight(partition), fresh)
     }
 }

@@ -11,7 +11,7 @@ use self::ladder::Ladder;
 use super::bounds::Bounds;
 use super::groups::{ANYWHERE, Groups};
 use super::home::Homes;
-use super::survey::{NOBODY, Survey};
+use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
 
 /// Keeps every partition where it is unless balance or capacity says otherwise.
@@ -143,25 +143,25 @@ impl<'p> Table<'p> {
     /// Step 2: heaviest first, each on its home if it fits there, else where there is most room.
     fn place_homeless(&mut self) {
         let homeless = self.homeless();
-        let mut unplaced: u64 = homeless.iter().map(|&key| u64::from(self.weight(partition_of(key)))).sum();
+        let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
+        let lacks = |load: u64, lower: u64| lower.saturating_sub(load);
         let mut wanted: u64 =
-            self.loads.iter().zip(&self.bounds.lower).map(|(load, lower)| lower.saturating_sub(*load)).sum();
+            self.loads.iter().zip(&self.bounds.inner_lower).map(|(&load, &lower)| lacks(load, lower)).sum();
         for key in homeless {
-            let partition = partition_of(key);
-            let weight = u64::from(self.weight(partition));
+            let (partition, weight) = (partition_of(key), weight_of(key));
             unplaced -= weight;
             let group = self.groups.of(partition);
             if self.groups.members(group).is_empty() {
                 continue;
             }
             let home = self.home(partition, group);
-            let fits = self.loads[home] + weight <= self.bounds.upper[home]
-                && (self.is_under(home) || unplaced >= wanted);
+            let load = self.loads[home];
+            let fits = load + weight <= self.bounds.inner_upper[home]
+                && (load < self.bounds.inner_lower[home] || unplaced >= wanted);
             let worker = if fits { home } else { self.roomiest(group) };
-            let want = |table: &Self| table.bounds.lower[worker].saturating_sub(table.loads[worker]);
-            wanted -= want(self);
-            self.loads[worker] += weight;
-            wanted += want(self);
+            let (load, lower) = (self.loads[worker], self.bounds.inner_lower[worker]);
+            wanted = wanted + lacks(load + weight, lower) - lacks(load, lower);
+            self.loads[worker] = load + weight;
             self.owners[partition] = worker as u32;
             self.counts[worker] += 1;
             self.fresh[worker] += 1;
@@ -171,14 +171,11 @@ impl<'p> Table<'p> {
     /// The partitions that nobody owns, heaviest first, ties in the order of the list.
     fn homeless(&self) -> Vec<u64> {
         let mut keys = Vec::with_capacity(self.survey.homeless);
-        let equal = self.survey.all_equal();
-        for (partition, &owner) in (0_u64..).zip(&self.owners) {
-            if owner == NOBODY {
-                let weight = if equal { 0 } else { self.weight(partition as usize) };
-                keys.push(u64::from(!weight) << 32 | partition);
-            }
+        let nobodys = (0_u64..).zip(&self.owners).filter(|&(_, &owner)| owner == NOBODY);
+        for (partition, _) in nobodys {
+            keys.push(u64::from(!self.weight(partition as usize)) << 32 | partition);
         }
-        if !equal {
+        if !self.survey.all_equal() {
             keys.sort_unstable();
         }
         keys
@@ -194,13 +191,19 @@ impl<'p> Table<'p> {
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.
     fn roomiest(&mut self, group: u32) -> usize {
-        let Self { ladders, groups, loads, bounds, survey, problem, .. } = self;
-        let height = |worker: usize| {
-            (loads[worker] >= bounds.lower[worker], survey.roster.level(worker, loads[worker]))
-        };
-        let ladder = ladders[group as usize]
-            .get_or_insert_with(|| Ladder::new(groups.members(group), &survey.roster, problem.options.seed, height));
-        ladder.lowest(height)
+        if self.ladders[group as usize].is_none() {
+            let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
+            let ladder = Ladder::new(self.groups.members(group), roster, seed, |worker| self.height(worker));
+            self.ladders[group as usize] = Some(ladder);
+        }
+        let Self { ladders, loads, bounds, survey, .. } = self;
+        let ladder = ladders[group as usize].as_mut().expect("made above");
+        ladder.lowest(|worker| height(loads[worker], bounds.lower[worker], &survey.roster, worker))
+    }
+
+    /// How loaded a receiver is: whether it has reached its lower bound, then its load per unit of capacity.
+    fn height(&self, worker: usize) -> u64 {
+        height(self.loads[worker], self.bounds.lower[worker], &self.survey.roster, worker)
     }
 
     fn answer(self) -> Answer {
@@ -208,6 +211,14 @@ impl<'p> Table<'p> {
         let owner = |&index: &u32| slots.get(index as usize).copied().flatten();
         Answer { owners: self.owners.iter().map(owner).collect(), another_round: self.another_round }
     }
+}
+
+fn height(load: u64, lower: u64, roster: &Roster, worker: usize) -> u64 {
+    u64::from(load >= lower) << 63 | roster.level(worker, load)
+}
+
+fn weight_of(key: u64) -> u64 {
+    u64::from(!((key >> 32) as u32))
 }
 
 fn partition_of(key: u64) -> usize {

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Table;
-use super::level::Kind;
+use super::level::{Kind, Step};
 
 /// How many partitions of each kind leave and enter each worker.
 #[derive(Debug)]
@@ -26,10 +26,10 @@ impl Flows {
         Self { leaving: vec![Vec::new(); workers], entering: vec![Vec::new(); workers] }
     }
 
-    /// One partition of `kind` goes from one worker to another.
-    pub(super) fn record(&mut self, from: usize, to: usize, kind: Kind) {
-        add(&mut self.leaving[from], kind);
-        add(&mut self.entering[to], kind);
+    /// Partitions go from one worker to another.
+    pub(super) fn record(&mut self, from: usize, step: &Step) {
+        add(&mut self.leaving[from], step);
+        add(&mut self.entering[step.to], step);
     }
 
     /// Puts the quotas of each worker in order, and cancels what both leaves and enters a worker.
@@ -121,10 +121,10 @@ fn find(quotas: &mut [Quota], kind: Kind) -> Option<&mut Quota> {
     Some(&mut quotas[at]).filter(|quota| quota.count > 0)
 }
 
-fn add(quotas: &mut Vec<Quota>, kind: Kind) {
+fn add(quotas: &mut Vec<Quota>, step: &Step) {
     match quotas.last_mut() {
-        Some(last) if last.kind == kind => last.count += 1,
-        Some(_) | None => quotas.push(Quota { kind, count: 1 }),
+        Some(last) if last.kind == step.kind => last.count += step.count,
+        Some(_) | None => quotas.push(Quota { kind: step.kind, count: step.count }),
     }
 }
 
