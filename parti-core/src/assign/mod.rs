@@ -29,18 +29,21 @@ mod error;
 mod figures;
 mod groups;
 mod home;
+mod inventory;
 mod least;
 mod survey;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::fmt;
 use core::num::NonZeroU32;
 
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
+use self::inventory::Inventory;
 use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
@@ -124,6 +127,7 @@ pub struct Problem<'a> {
     rules: Vec<&'a Rule>,
     options: Options,
     survey: Survey,
+    inventory: OnceCell<Inventory>,
 }
 
 impl<'a> Problem<'a> {
@@ -148,7 +152,7 @@ impl<'a> Problem<'a> {
             return Err(ProblemError::SlotTwice { slot: pair[0].slot });
         }
         let survey = Survey::new(&workers, partitions, holders);
-        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default(), survey })
+        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default(), survey, inventory: OnceCell::new() })
     }
 
     /// The same problem with rules for some partitions.
@@ -212,6 +216,11 @@ impl<'a> Problem<'a> {
             return None;
         }
         self.rules.binary_search_by_key(&index, |rule| rule.partition).ok().map(|at| self.rules[at])
+    }
+
+    /// What each worker holds, by weight; counted when first asked for.
+    fn inventory(&self) -> &Inventory {
+        self.inventory.get_or_init(|| Inventory::new(&self.survey, self.partitions.as_slice()))
     }
 
     /// The worker to which the partition of `rule` is pinned, if it can hold it.

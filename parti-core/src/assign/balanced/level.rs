@@ -1,10 +1,9 @@
 //! Step 3: which partitions move from the most to the least loaded, told by kind; which ones of a kind is settled later.
 
 use alloc::collections::BinaryHeap;
-use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Table;
+use super::{Table, partition_of};
 use super::ladder::{tie_break, worker_of};
 use super::settle::Flows;
 use crate::assign::groups::ANYWHERE;
@@ -51,10 +50,11 @@ pub(super) struct Step {
 
 /// The stocks of all workers, made when first asked for.
 struct Stocks {
-    /// The kinds of each worker's partitions, in a row, worker after worker; empty where all partitions are alike.
-    kinds: Vec<Kind>,
-    ends: Vec<usize>,
     made: Vec<Option<Stock>>,
+    /// Partitions that the inventory does not tell of, or all of them where it is not enough: worker and kind, in order.
+    more: Vec<(u32, Kind)>,
+    /// Whether the inventory is part of the stocks.
+    with_inventory: bool,
 }
 
 impl Table<'_> {
@@ -232,40 +232,34 @@ fn first(lots: &[Lot]) -> Option<&Lot> {
 }
 
 impl Stocks {
+    /// Where there are no rules, the inventory and the partitions that had no holder are all there is.
     fn new(table: &Table<'_>) -> Self {
-        let workers = table.loads.len();
-        let made = (0..workers).map(|_| None).collect();
-        if table.groups.is_free() && table.survey.all_equal() {
-            return Self { kinds: Vec::new(), ends: Vec::new(), made };
-        }
-        let mut next = 0;
-        let mut ends: Vec<usize> = Vec::with_capacity(workers);
-        for &count in &table.counts {
-            ends.push(next);
-            next += count as usize;
-        }
-        let mut kinds = vec![Kind(0); next];
-        for (partition, &owner) in table.owners.iter().enumerate() {
-            if owner != NOBODY {
-                let end = &mut ends[owner as usize];
-                kinds[*end] = table.kind(partition);
-                *end += 1;
-            }
-        }
-        Self { kinds, ends, made }
+        let made = (0..table.loads.len()).map(|_| None).collect();
+        let with_inventory = table.groups.is_free();
+        let entry = |partition: usize| (table.owners[partition], table.kind(partition));
+        let mut more: Vec<_> = if with_inventory {
+            table.homeless.iter().map(|&key| entry(partition_of(key))).collect()
+        } else {
+            let owned = (0..table.owners.len()).filter(|&partition| table.owners[partition] != NOBODY);
+            owned.map(entry).filter(|(_, kind)| *kind != Kind::PINNED).collect()
+        };
+        more.sort_unstable();
+        Self { made, more, with_inventory }
     }
 
     fn of(&mut self, worker: usize, table: &Table<'_>) -> &Stock {
-        let Self { kinds, ends, made } = self;
+        let Self { made, more, with_inventory } = self;
         made[worker].get_or_insert_with(|| {
-            if ends.is_empty() {
-                return alike(table, worker);
+            let from = more.partition_point(|&(owner, _)| (owner as usize) < worker);
+            let to = more.partition_point(|&(owner, _)| owner as usize <= worker);
+            let same = more[from..to].chunk_by(|a, b| a == b);
+            let mut stock: Stock = same.map(|same| Lot { kind: same[0].1, count: same.len() as u32 }).collect();
+            if *with_inventory {
+                let lots = table.problem.inventory().of(worker);
+                stock.extend(lots.iter().map(|lot| Lot { kind: Kind::new(ANYWHERE, lot.weight, false), count: lot.count }));
+                stock.sort_unstable_by_key(|lot| lot.kind);
             }
-            let start = if worker == 0 { 0 } else { ends[worker - 1] };
-            let kinds = &mut kinds[start..ends[worker]];
-            kinds.sort_unstable();
-            let movable = kinds.chunk_by(|a, b| a == b).filter(|same| same[0] != Kind::PINNED);
-            movable.map(|same| Lot { kind: same[0], count: same.len() as u32 }).collect()
+            stock
         })
     }
 
@@ -277,13 +271,6 @@ impl Stocks {
             stock.remove(at);
         }
     }
-}
-
-/// The stock of a worker where all partitions are alike but for those that had no holder.
-fn alike(table: &Table<'_>, worker: usize) -> Stock {
-    let lot = |fresh: bool, count: u32| Lot { kind: Kind::new(0, table.survey.heaviest, fresh), count };
-    let fresh = table.fresh[worker];
-    [lot(false, table.counts[worker] - fresh), lot(true, fresh)].into_iter().filter(|lot| lot.count > 0).collect()
 }
 
 impl Kind {

@@ -56,9 +56,8 @@ struct Table<'p> {
     /// The index of the owner of each partition, or [`NOBODY`].
     owners: Vec<u32>,
     loads: Vec<u64>,
-    /// How many partitions each worker owns, and how many of those had no holder.
-    counts: Vec<u32>,
-    fresh: Vec<u32>,
+    /// The partitions that had no holder, heaviest first, ties in the order of the list; see [`partition_of`].
+    homeless: Vec<u64>,
     /// For each group, its workers, least loaded first; made when first asked for.
     ladders: Vec<Option<Ladder>>,
     /// How many more partitions with a staying holder may move.
@@ -78,8 +77,7 @@ impl<'p> Table<'p> {
             homes: Homes::new(&survey.roster, problem.options.seed),
             owners: survey.seats.clone(),
             loads: survey.loads.clone(),
-            counts: survey.counts.clone(),
-            fresh: vec![0; survey.counts.len()],
+            homeless: Vec::new(),
             groups,
             ladders,
             budget: figures::budget(problem, survey.seats.len() - survey.homeless),
@@ -132,22 +130,20 @@ impl<'p> Table<'p> {
         let from = core::mem::replace(&mut self.owners[partition], to);
         if from != NOBODY {
             self.loads[from as usize] -= weight;
-            self.counts[from as usize] -= 1;
         }
         if to != NOBODY {
             self.loads[to as usize] += weight;
-            self.counts[to as usize] += 1;
         }
     }
 
     /// Step 2: heaviest first, each on its home if it fits there, else where there is most room.
     fn place_homeless(&mut self) {
-        let homeless = self.homeless();
+        let homeless = self.find_homeless();
         let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
         let lacks = |load: u64, lower: u64| lower.saturating_sub(load);
         let mut wanted: u64 =
             self.loads.iter().zip(&self.bounds.inner_lower).map(|(&load, &lower)| lacks(load, lower)).sum();
-        for key in homeless {
+        for &key in &homeless {
             let (partition, weight) = (partition_of(key), weight_of(key));
             unplaced -= weight;
             let group = self.groups.of(partition);
@@ -163,13 +159,12 @@ impl<'p> Table<'p> {
             wanted = wanted + lacks(load + weight, lower) - lacks(load, lower);
             self.loads[worker] = load + weight;
             self.owners[partition] = worker as u32;
-            self.counts[worker] += 1;
-            self.fresh[worker] += 1;
         }
+        self.homeless = homeless;
     }
 
     /// The partitions that nobody owns, heaviest first, ties in the order of the list.
-    fn homeless(&self) -> Vec<u64> {
+    fn find_homeless(&self) -> Vec<u64> {
         let mut keys = Vec::with_capacity(self.survey.homeless);
         let nobodys = (0_u64..).zip(&self.owners).filter(|&(_, &owner)| owner == NOBODY);
         for (partition, _) in nobodys {

@@ -52,15 +52,20 @@ impl Table<'_> {
     /// Chooses the partitions: first those whose home takes one of their kind, then others, in the order of the list.
     pub(super) fn settle(&mut self, mut flows: Flows) {
         flows.tidy();
-        self.settle_pass(&mut flows, |table, flows, partition, kind| {
+        let mut open = counts(&flows.entering);
+        let entering = &mut flows.entering;
+        self.settle_pass(&mut flows.leaving, |table, partition, kind| {
             let home = table.home(partition, kind.group());
-            find(&mut flows.entering[home], kind).map(|entering| {
-                entering.count -= 1;
-                home
-            })
+            if open[home] == 0 {
+                return None;
+            }
+            let quota = find(&mut entering[home], kind)?;
+            quota.count -= 1;
+            open[home] -= 1;
+            Some(home)
         });
-        let mut takers = takers(&flows);
-        self.settle_pass(&mut flows, |_, _, _, kind| {
+        let mut takers = takers(&flows.entering);
+        self.settle_pass(&mut flows.leaving, |_, _, kind| {
             let workers = takers.get_mut(&kind)?;
             let (worker, count) = workers.last_mut()?;
             let worker = *worker;
@@ -73,41 +78,37 @@ impl Table<'_> {
     }
 
     /// Offers every partition of a kind that still leaves its worker to `taker`, which answers where it goes.
-    fn settle_pass(
-        &mut self,
-        flows: &mut Flows,
-        mut taker: impl FnMut(&Self, &mut Flows, usize, Kind) -> Option<usize>,
-    ) {
-        let count = |quotas: &Vec<Quota>| quotas.iter().map(|quota| quota.count).sum::<u32>();
-        let mut left: Vec<_> = flows.leaving.iter().map(count).collect();
-        let mut all_left = left.iter().map(|&count| u64::from(count)).sum::<u64>();
+    fn settle_pass(&mut self, leaving: &mut [Vec<Quota>], mut taker: impl FnMut(&Self, usize, Kind) -> Option<usize>) {
+        let mut open = counts(leaving);
+        let mut all_open = open.iter().map(|&count| u64::from(count)).sum::<u64>();
         for partition in 0..self.owners.len() {
-            if all_left == 0 {
+            if all_open == 0 {
                 break;
             }
             let from = self.owners[partition] as usize;
-            if left.get(from).is_none_or(|&left| left == 0) {
+            if open.get(from).is_none_or(|&open| open == 0) {
                 continue;
             }
             let kind = self.kind(partition);
-            if find(&mut flows.leaving[from], kind).is_none() {
-                continue;
-            }
-            let Some(to) = taker(self, flows, partition, kind) else { continue };
-            if let Some(leaving) = find(&mut flows.leaving[from], kind) {
-                leaving.count -= 1;
-            }
-            left[from] -= 1;
-            all_left -= 1;
+            let Some(quota) = find(&mut leaving[from], kind) else { continue };
+            let Some(to) = taker(self, partition, kind) else { continue };
+            quota.count -= 1;
+            open[from] -= 1;
+            all_open -= 1;
             self.owners[partition] = to as u32;
         }
     }
 }
 
+/// How many partitions each worker's quotas are in sum.
+fn counts(quotas: &[Vec<Quota>]) -> Vec<u32> {
+    quotas.iter().map(|quotas| quotas.iter().map(|quota| quota.count).sum()).collect()
+}
+
 /// Who takes how many of each kind.
-fn takers(flows: &Flows) -> BTreeMap<Kind, Vec<(usize, u32)>> {
+fn takers(entering: &[Vec<Quota>]) -> BTreeMap<Kind, Vec<(usize, u32)>> {
     let mut takers: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (worker, entering) in flows.entering.iter().enumerate() {
+    for (worker, entering) in entering.iter().enumerate() {
         for quota in entering.iter().filter(|quota| quota.count > 0) {
             takers.entry(quota.kind).or_default().push((worker, quota.count));
         }
@@ -117,7 +118,10 @@ fn takers(flows: &Flows) -> BTreeMap<Kind, Vec<(usize, u32)>> {
 
 /// The quota of `kind`, if it is not used up. The quotas must be in order.
 fn find(quotas: &mut [Quota], kind: Kind) -> Option<&mut Quota> {
-    let at = quotas.binary_search_by_key(&kind, |quota| quota.kind).ok()?;
+    let at = match quotas {
+        [only] if only.kind == kind => 0,
+        _ => quotas.binary_search_by_key(&kind, |quota| quota.kind).ok()?,
+    };
     Some(&mut quotas[at]).filter(|quota| quota.count > 0)
 }
 
