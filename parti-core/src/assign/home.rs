@@ -11,6 +11,12 @@ use crate::partition::PartitionId;
 /// How often a partition tries for a home by hash before it takes any.
 const TRIES: u32 = 64;
 
+/// How many tries one hash is good for.
+const TRIES_PER_HASH: u32 = 4;
+
+/// How many bits of a hash one try takes.
+const TRY_BITS: u32 = u64::BITS / TRIES_PER_HASH;
+
 /// Slots up to this many times the number of workers have a cell each; beyond, the order of the workers counts.
 const CELLS_PER_WORKER: usize = 8;
 
@@ -24,12 +30,12 @@ const CELLS_PER_WORKER: usize = 8;
 pub(super) struct Homes {
     /// The index of the worker in each cell, or [`NOBODY`].
     cells: Vec<u32>,
-    /// How far a hash is shifted to name a cell.
+    /// How far the bits of a try are shifted to name a cell.
     shift: u32,
     /// The capacity of each worker; empty where all are equal.
     capacities: Vec<u32>,
     largest: u32,
-    workers: usize,
+    workers: u64,
     seed: u64,
 }
 
@@ -39,7 +45,7 @@ impl Homes {
         let workers = roster.len();
         let dense = roster.slots().last().is_some_and(|last| last.value() as usize / CELLS_PER_WORKER < workers);
         let cell = |index: usize| if dense { roster.slot(index).value() as usize } else { index };
-        let len = (cell(workers - 1) + 1).next_power_of_two().max(2);
+        let len = (cell(workers - 1) + 1).next_power_of_two();
         let mut cells = vec![NOBODY; len];
         for (index, worker) in (0..workers).zip(0..) {
             cells[cell(index)] = worker;
@@ -48,35 +54,67 @@ impl Homes {
         let largest = capacities.iter().copied().max().unwrap_or(1);
         let equal = capacities.iter().all(|&capacity| capacity == largest);
         let capacities = if equal { Vec::new() } else { capacities };
-        Self { cells, shift: 64 - len.trailing_zeros(), capacities, largest, workers, seed }
+        Self { cells, shift: TRY_BITS.saturating_sub(len.trailing_zeros()), capacities, largest, workers: workers as u64, seed }
     }
 
     /// The index of the worker that is the home of `id`.
-    pub(super) fn home(&self, id: &PartitionId) -> usize {
-        self.home_among(id, |_| true).unwrap_or_else(|hash| (hash % self.workers as u64) as usize)
+    #[inline]
+    pub(super) fn home(&self, id: &PartitionId) -> u32 {
+        let hash = self.hash(id);
+        if self.capacities.is_empty() {
+            // Four tries at once, without a branch that could not be foreseen.
+            let (early, late) = (self.first_of(hash, 0, 1), self.first_of(hash, 2, 3));
+            let worker = if early == NOBODY { late } else { early };
+            if worker != NOBODY {
+                return worker;
+            }
+        }
+        self.home_among(hash, |_| true).unwrap_or_else(|hash| (hash % self.workers) as u32)
     }
 
-    /// The index of the worker that is the home of `id` among the workers that `can` hold it, which must be `some`.
-    pub(super) fn home_of(&self, id: &PartitionId, can: impl Fn(usize) -> bool, some: &[u32]) -> usize {
-        self.home_among(id, can).unwrap_or_else(|hash| some[(hash % some.len() as u64) as usize] as usize)
+    /// The index of the worker that is the home of `id` among the workers that `can` hold it, which are `all`, or
+    /// [`NOBODY`] if there are none.
+    pub(super) fn home_of(&self, id: &PartitionId, can: impl Fn(u32) -> bool, all: &[u32]) -> u32 {
+        let nth = |hash: u64| hash.checked_rem(all.len() as u64).map_or(NOBODY, |nth| all[nth as usize]);
+        self.home_among(self.hash(id), can).unwrap_or_else(nth)
+    }
+
+    #[inline]
+    fn hash(&self, id: &PartitionId) -> u64 {
+        xxh3_64_with_seed(id.as_str().as_bytes(), self.seed)
     }
 
     /// The home, or the last hash that was tried.
-    fn home_among(&self, id: &PartitionId, can: impl Fn(usize) -> bool) -> Result<usize, u64> {
-        let mut hash = xxh3_64_with_seed(id.as_str().as_bytes(), self.seed);
-        for _ in 0..TRIES {
-            let worker = self.cells[(hash >> self.shift) as usize];
-            if worker != NOBODY && self.wins_draw(worker as usize, hash) && can(worker as usize) {
-                return Ok(worker as usize);
+    fn home_among(&self, mut hash: u64, can: impl Fn(u32) -> bool) -> Result<u32, u64> {
+        for _ in 0..TRIES / TRIES_PER_HASH {
+            let draws = next(hash);
+            let tries = (0..TRIES_PER_HASH).map(|nth| (draws >> (nth * TRY_BITS), self.try_cell(hash, nth)));
+            let mut present = tries.filter(|&(_, worker)| worker != NOBODY);
+            let home = present.find(|&(draw, worker)| self.wins(worker as usize, draw) && can(worker));
+            if let Some((_, worker)) = home {
+                return Ok(worker);
             }
-            hash = next(hash);
+            hash = draws;
         }
         Err(hash)
     }
 
+    /// Who is in the cell that the `nth` try of a hash names.
+    #[inline]
+    fn try_cell(&self, hash: u64, nth: u32) -> u32 {
+        let bits = (hash >> (nth * TRY_BITS)) & ((1 << TRY_BITS) - 1);
+        self.cells[(bits >> self.shift) as usize]
+    }
+
+    #[inline]
+    fn first_of(&self, hash: u64, nth: u32, other: u32) -> u32 {
+        let (first, second) = (self.try_cell(hash, nth), self.try_cell(hash, other));
+        if first == NOBODY { second } else { first }
+    }
+
     /// True with the probability of the worker's capacity ÷ the largest capacity.
-    fn wins_draw(&self, worker: usize, hash: u64) -> bool {
-        let draw = (u64::from(hash as u32) * u64::from(self.largest)) >> 32;
+    fn wins(&self, worker: usize, draw: u64) -> bool {
+        let draw = ((draw & ((1 << TRY_BITS) - 1)) * u64::from(self.largest)) >> TRY_BITS;
         self.capacities.get(worker).is_none_or(|&capacity| draw < u64::from(capacity))
     }
 }

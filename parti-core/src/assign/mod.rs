@@ -252,12 +252,35 @@ pub trait Strategy: fmt::Debug + Send + Sync {
 }
 
 /// What a strategy decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    owners: Owners,
+    another_round: bool,
+}
+
+/// Owners by slot, as a user's strategy names them, or by index among the workers that stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owners {
+    Slots(Vec<Option<Slot>>),
+    Seats(Vec<u32>),
+}
+
+impl Answer {
     /// The owner of each partition, in the order of the list; none where no worker can hold it.
-    pub owners: Vec<Option<Slot>>,
-    /// Whether there is more to move than this answer moves.
-    pub another_round: bool,
+    pub fn new(owners: Vec<Option<Slot>>) -> Self {
+        Self { owners: Owners::Slots(owners), another_round: false }
+    }
+
+    /// The same answer, when there is more to move than it moves.
+    #[must_use]
+    pub fn with_another_round(self) -> Self {
+        Self { another_round: true, ..self }
+    }
+
+    /// An answer that names owners by their index, and is trusted.
+    fn of_seats(owners: Vec<u32>, another_round: bool) -> Self {
+        Self { owners: Owners::Seats(owners), another_round }
+    }
 }
 
 /// Who is to own what, and what that takes.
@@ -309,12 +332,17 @@ pub enum MoveReason {
 ///
 /// [`PlanError`] if the strategy has no answer or its answer fails the audit; the current assignment should then stay.
 pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, PlanError> {
-    let mut answer = strategy.assign(problem)?;
-    check_length(problem, &answer.owners)?;
-    limit(problem, &mut answer);
-    let (moves, loads) = moves(problem, &answer.owners)?;
+    let Answer { owners, mut another_round } = strategy.assign(problem)?;
+    let mut owners = match owners {
+        Owners::Slots(slots) => seats(problem, &slots)?,
+        Owners::Seats(owners) => owners,
+    };
+    another_round |= limit(problem, &mut owners);
+    let (moves, loads) = explain(problem, &owners);
     let figures = Figures::new(problem, &moves, &loads);
-    Ok(Plan { owners: answer.owners, moves, figures, another_round: answer.another_round })
+    let slots: Vec<_> = problem.survey.roster.slots().iter().map(|&slot| Some(slot)).collect();
+    let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied().flatten()).collect();
+    Ok(Plan { owners, moves, figures, another_round })
 }
 
 /// Checks an answer: an owner or none for every partition, and only owners that can hold it. A partition that stays
@@ -324,51 +352,25 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
 ///
 /// [`AuditError`] with the first partition, in the order of the list, whose owner cannot hold it.
 pub fn audit(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), AuditError> {
-    check_length(problem, owners)?;
-    moves(problem, owners).map(|_| ())
+    seats(problem, owners).map(|_| ())
 }
 
-fn check_length(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), AuditError> {
-    let partitions = problem.partitions.as_slice().len();
-    if owners.len() == partitions { Ok(()) } else { Err(AuditError::Length { owners: owners.len(), partitions }) }
-}
-
-/// Puts back what moves too much.
-fn limit(problem: &Problem<'_>, answer: &mut Answer) {
-    let _ = (problem, answer);
-}
-
-/// What changes hands, and the loads of the workers that stay after that; checks every owner on the way.
-fn moves(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(Vec<Move>, Vec<u64>), AuditError> {
+/// The index of each owner, once the audit has passed.
+fn seats(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<Vec<u32>, AuditError> {
     let survey = &problem.survey;
-    let mut loads = survey.loads.clone();
-    let mut moves = Vec::with_capacity(survey.homeless);
-    for (partition, (&from, &to)) in problem.holders.iter().zip(owners).enumerate() {
-        let seat = survey.seats[partition];
-        if from == to && (seat != NOBODY || to.is_none()) {
-            continue;
-        }
-        let weight = u64::from(problem.partitions.as_slice()[partition].weight.get());
-        if let Some(load) = loads.get_mut(seat as usize) {
-            *load -= weight;
-        }
-        if let Some(owner) = check(problem, partition, to)? {
-            loads[owner as usize] += weight;
-        }
-        let reason = match from {
-            None => MoveReason::New,
-            Some(_) if seat != NOBODY => reason_to_leave(problem, partition, to),
-            Some(slot) if problem.worker(slot).is_some() => MoveReason::Drain,
-            Some(_) => MoveReason::Orphaned,
-        };
-        moves.push(Move { partition, from, to, reason });
+    if owners.len() != survey.seats.len() {
+        return Err(AuditError::Length { owners: owners.len(), partitions: survey.seats.len() });
     }
-    Ok((moves, loads))
+    let checked = |(partition, (&owner, &holder)): (usize, (&Option<Slot>, &Option<Slot>))| match owner {
+        None => Ok(NOBODY),
+        Some(_) if owner == holder && survey.seats[partition] != NOBODY => Ok(survey.seats[partition]),
+        Some(slot) => seat(problem, partition, slot),
+    };
+    owners.iter().zip(problem.holders).enumerate().map(checked).collect()
 }
 
-/// Checks the owner of one partition; its index.
-fn check(problem: &Problem<'_>, index: usize, owner: Option<Slot>) -> Result<Option<u32>, AuditError> {
-    let Some(slot) = owner else { return Ok(None) };
+/// The index of the new owner of one partition.
+fn seat(problem: &Problem<'_>, index: usize, slot: Slot) -> Result<u32, AuditError> {
     let partition = || problem.partitions.as_slice()[index].id.clone();
     let seat = problem.survey.roster.index(slot);
     if seat == NOBODY {
@@ -377,11 +379,48 @@ fn check(problem: &Problem<'_>, index: usize, owner: Option<Slot>) -> Result<Opt
             None => AuditError::UnknownWorker { partition: partition(), slot },
         });
     }
-    let Some(rule) = problem.rule(index) else { return Ok(Some(seat)) };
+    let Some(rule) = problem.rule(index) else { return Ok(seat) };
     match problem.worker(slot) {
         Some(worker) if !worker.can_hold(Some(rule)) => Err(AuditError::Label { partition: partition(), slot }),
-        Some(_) | None => Ok(Some(seat)),
+        Some(_) | None => Ok(seat),
     }
+}
+
+/// Puts back what moves too much; whether there was anything.
+fn limit(problem: &Problem<'_>, owners: &mut [u32]) -> bool {
+    let _ = (problem, owners);
+    false
+}
+
+/// What changes hands, and the loads of the workers that stay after that.
+fn explain(problem: &Problem<'_>, owners: &[u32]) -> (Vec<Move>, Vec<u64>) {
+    let survey = &problem.survey;
+    let mut loads = survey.loads.clone();
+    let mut moves = Vec::with_capacity(survey.homeless);
+    for (partition, (&seat, &owner)) in survey.seats.iter().zip(owners).enumerate() {
+        if seat == owner && seat != NOBODY {
+            continue;
+        }
+        let from = problem.holders[partition];
+        let weight = u64::from(problem.partitions.as_slice()[partition].weight.get());
+        if let Some(load) = loads.get_mut(seat as usize) {
+            *load -= weight;
+        }
+        if let Some(load) = loads.get_mut(owner as usize) {
+            *load += weight;
+        } else if from.is_none() {
+            continue;
+        }
+        let to = Some(owner).filter(|&owner| owner != NOBODY).map(|owner| survey.roster.slot(owner as usize));
+        let reason = match from {
+            None => MoveReason::New,
+            Some(_) if seat != NOBODY => reason_to_leave(problem, partition, to),
+            Some(slot) if problem.worker(slot).is_some() => MoveReason::Drain,
+            Some(_) => MoveReason::Orphaned,
+        };
+        moves.push(Move { partition, from, to, reason });
+    }
+    (moves, loads)
 }
 
 /// Why a partition leaves a worker that stays.

@@ -183,7 +183,7 @@ impl Table<'_> {
         let excess = self.loads[donor].saturating_sub(self.bounds.upper[donor]).div_ceil(weight);
         let lack = self.bounds.lower[to].saturating_sub(self.loads[to]).div_ceil(weight);
         let need = if excess == 0 || lack == 0 { excess.max(lack) } else { excess.min(lack) };
-        let count = need.min(reach / weight / 8).clamp(1, u64::from(lot.count));
+        let count = need.min(reach / weight / 4).clamp(1, u64::from(lot.count));
         u32::try_from(count).unwrap_or(lot.count)
     }
 

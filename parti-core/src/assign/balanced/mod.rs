@@ -14,6 +14,9 @@ use super::home::Homes;
 use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
 
+/// Partitions are hashed so many at a time.
+const CHUNK: usize = 1024;
+
 /// Keeps every partition where it is unless balance or capacity says otherwise.
 ///
 /// 1. A partition whose holder stays, stays.
@@ -32,7 +35,7 @@ pub struct Balanced;
 impl Strategy for Balanced {
     fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
         if problem.survey.roster.len() == 0 {
-            return Ok(Answer { owners: vec![None; problem.holders.len()], another_round: false });
+            return Ok(Answer::new(vec![None; problem.holders.len()]));
         }
         let mut table = Table::new(problem);
         table.place_pinned();
@@ -41,7 +44,7 @@ impl Strategy for Balanced {
             Step::Planned => table.level(),
             Step::Emergency => table.another_round |= table.is_uneven(),
         }
-        Ok(table.answer())
+        Ok(Answer::of_seats(table.owners, table.another_round))
     }
 }
 
@@ -140,27 +143,35 @@ impl<'p> Table<'p> {
     fn place_homeless(&mut self) {
         let homeless = self.find_homeless();
         let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
-        let lacks = |load: u64, lower: u64| lower.saturating_sub(load);
-        let mut wanted: u64 =
-            self.loads.iter().zip(&self.bounds.inner_lower).map(|(&load, &lower)| lacks(load, lower)).sum();
-        for &key in &homeless {
-            let (partition, weight) = (partition_of(key), weight_of(key));
-            unplaced -= weight;
-            let group = self.groups.of(partition);
-            if self.groups.members(group).is_empty() {
-                continue;
+        let lacks = |(load, lower): (&u64, &u64)| lower.saturating_sub(*load);
+        let mut wanted = self.loads.iter().zip(&self.bounds.inner_lower).map(lacks).sum();
+        let mut homes = Vec::with_capacity(CHUNK);
+        for keys in homeless.chunks(CHUNK) {
+            // Homes first, then loads: the processor hashes far ahead where nothing depends on the outcome.
+            homes.clear();
+            homes.extend(keys.iter().map(|&key| self.home(partition_of(key))));
+            for (&key, &home) in keys.iter().zip(&homes) {
+                unplaced -= weight_of(key);
+                if home != NOBODY {
+                    self.place(key, home as usize, unplaced, &mut wanted);
+                }
             }
-            let home = self.home(partition, group);
-            let load = self.loads[home];
-            let fits = load + weight <= self.bounds.inner_upper[home]
-                && (load < self.bounds.inner_lower[home] || unplaced >= wanted);
-            let worker = if fits { home } else { self.roomiest(group) };
-            let (load, lower) = (self.loads[worker], self.bounds.inner_lower[worker]);
-            wanted = wanted + lacks(load + weight, lower) - lacks(load, lower);
-            self.loads[worker] = load + weight;
-            self.owners[partition] = worker as u32;
         }
         self.homeless = homeless;
+    }
+
+    /// Places one partition, on its home if that keeps it within its inner bounds and leaves enough of what is still
+    /// `unplaced` for what the workers below theirs have `wanted`, else where there is most room.
+    fn place(&mut self, key: u64, home: usize, unplaced: u64, wanted: &mut u64) {
+        let (partition, weight) = (partition_of(key), weight_of(key));
+        let Bounds { inner_lower, inner_upper, .. } = &self.bounds;
+        let load = self.loads[home];
+        let fits = load + weight <= inner_upper[home] && (load < inner_lower[home] || unplaced >= *wanted);
+        let worker = if fits { home } else { self.roomiest(self.groups.of(partition)) };
+        let (load, lower) = (self.loads[worker], self.bounds.inner_lower[worker]);
+        *wanted = *wanted + lower.saturating_sub(load + weight) - lower.saturating_sub(load);
+        self.loads[worker] = load + weight;
+        self.owners[partition] = worker as u32;
     }
 
     /// The partitions that nobody owns, heaviest first, ties in the order of the list.
@@ -176,12 +187,16 @@ impl<'p> Table<'p> {
         keys
     }
 
-    fn home(&self, partition: usize, group: u32) -> usize {
+    /// The index of the home of a partition, or [`NOBODY`] where no worker can hold it.
+    #[inline]
+    fn home(&self, partition: usize) -> u32 {
         let id = &self.problem.partitions.as_slice()[partition].id;
-        if group == ANYWHERE {
-            return self.homes.home(id);
+        match self.groups.of(partition) {
+            ANYWHERE => self.homes.home(id),
+            group => {
+                self.homes.home_of(id, |worker| self.groups.allows(group, worker as usize), self.groups.members(group))
+            }
         }
-        self.homes.home_of(id, |worker| self.groups.allows(group, worker), self.groups.members(group))
     }
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.
@@ -199,12 +214,6 @@ impl<'p> Table<'p> {
     /// How loaded a receiver is: whether it has reached its lower bound, then its load per unit of capacity.
     fn height(&self, worker: usize) -> u64 {
         height(self.loads[worker], self.bounds.lower[worker], &self.survey.roster, worker)
-    }
-
-    fn answer(self) -> Answer {
-        let slots: Vec<_> = self.survey.roster.slots().iter().map(|&slot| Some(slot)).collect();
-        let owner = |&index: &u32| slots.get(index as usize).copied().flatten();
-        Answer { owners: self.owners.iter().map(owner).collect(), another_round: self.another_round }
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::Table;
+use super::{CHUNK, Table};
 use super::level::{Kind, Step};
 
 /// How many partitions of each kind leave and enter each worker.
@@ -52,50 +52,70 @@ impl Table<'_> {
     /// Chooses the partitions: first those whose home takes one of their kind, then others, in the order of the list.
     pub(super) fn settle(&mut self, mut flows: Flows) {
         flows.tidy();
-        let mut open = counts(&flows.entering);
-        let entering = &mut flows.entering;
-        self.settle_pass(&mut flows.leaving, |table, partition, kind| {
-            let home = table.home(partition, kind.group());
-            if open[home] == 0 {
-                return None;
-            }
-            let quota = find(&mut entering[home], kind)?;
-            quota.count -= 1;
-            open[home] -= 1;
-            Some(home)
-        });
-        let mut takers = takers(&flows.entering);
-        self.settle_pass(&mut flows.leaving, |_, _, kind| {
-            let workers = takers.get_mut(&kind)?;
-            let (worker, count) = workers.last_mut()?;
-            let worker = *worker;
-            *count -= 1;
-            if *count == 0 {
-                workers.pop();
-            }
-            Some(worker)
-        });
+        self.settle_home(&mut flows);
+        self.settle_others(&mut flows);
     }
 
-    /// Offers every partition of a kind that still leaves its worker to `taker`, which answers where it goes.
-    fn settle_pass(&mut self, leaving: &mut [Vec<Quota>], mut taker: impl FnMut(&Self, usize, Kind) -> Option<usize>) {
-        let mut open = counts(leaving);
-        let mut all_open = open.iter().map(|&count| u64::from(count)).sum::<u64>();
+    fn settle_home(&mut self, flows: &mut Flows) {
+        let mut leaving = counts(&flows.leaving);
+        let mut entering = counts(&flows.entering);
+        let mut left: u64 = leaving.iter().map(|&count| u64::from(count)).sum();
+        let mut chunk = [0; CHUNK];
+        let mut homes = Vec::with_capacity(CHUNK);
+        for start in (0..self.owners.len()).step_by(CHUNK) {
+            if left == 0 {
+                break;
+            }
+            // What may leave first, then homes, then quotas: each loop is free of the others' branches.
+            let mut len = 0;
+            for (partition, &owner) in (start..).zip(&self.owners[start..]).take(CHUNK) {
+                chunk[len] = partition;
+                len += usize::from(leaving.get(owner as usize).is_some_and(|&count| count > 0));
+            }
+            homes.clear();
+            homes.extend(chunk[..len].iter().map(|&partition| self.home(partition)));
+            for (&partition, &home) in chunk[..len].iter().zip(&homes) {
+                let (from, to) = (self.owners[partition] as usize, home as usize);
+                if leaving[from] == 0 || entering[to] == 0 {
+                    continue;
+                }
+                let kind = self.kind(partition);
+                let Some(give) = find(&mut flows.leaving[from], kind) else { continue };
+                let Some(take) = find(&mut flows.entering[to], kind) else { continue };
+                give.count -= 1;
+                take.count -= 1;
+                leaving[from] -= 1;
+                entering[to] -= 1;
+                left -= 1;
+                self.owners[partition] = home;
+            }
+        }
+    }
+
+    fn settle_others(&mut self, flows: &mut Flows) {
+        let mut leaving = counts(&flows.leaving);
+        let mut left: u64 = leaving.iter().map(|&count| u64::from(count)).sum();
+        let mut takers = takers(&flows.entering);
         for partition in 0..self.owners.len() {
-            if all_open == 0 {
+            if left == 0 {
                 break;
             }
             let from = self.owners[partition] as usize;
-            if open.get(from).is_none_or(|&open| open == 0) {
+            if leaving.get(from).is_none_or(|&count| count == 0) {
                 continue;
             }
             let kind = self.kind(partition);
-            let Some(quota) = find(&mut leaving[from], kind) else { continue };
-            let Some(to) = taker(self, partition, kind) else { continue };
-            quota.count -= 1;
-            open[from] -= 1;
-            all_open -= 1;
-            self.owners[partition] = to as u32;
+            let Some(give) = find(&mut flows.leaving[from], kind) else { continue };
+            let Some(workers) = takers.get_mut(&kind) else { continue };
+            let Some((to, count)) = workers.last_mut() else { continue };
+            give.count -= 1;
+            *count -= 1;
+            leaving[from] -= 1;
+            left -= 1;
+            self.owners[partition] = *to;
+            if *count == 0 {
+                workers.pop();
+            }
         }
     }
 }
@@ -106,9 +126,9 @@ fn counts(quotas: &[Vec<Quota>]) -> Vec<u32> {
 }
 
 /// Who takes how many of each kind.
-fn takers(entering: &[Vec<Quota>]) -> BTreeMap<Kind, Vec<(usize, u32)>> {
+fn takers(entering: &[Vec<Quota>]) -> BTreeMap<Kind, Vec<(u32, u32)>> {
     let mut takers: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (worker, entering) in entering.iter().enumerate() {
+    for (worker, entering) in (0..).zip(entering) {
         for quota in entering.iter().filter(|quota| quota.count > 0) {
             takers.entry(quota.kind).or_default().push((worker, quota.count));
         }
