@@ -68,6 +68,8 @@ impl Table<'_> {
         let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
         let rung = |table: &Self, worker: usize| (table.depth(worker), tie_break(worker as u32, roster, seed));
         let mut donors: BinaryHeap<_> = (0..roster.len()).map(|worker| rung(self, worker)).collect();
+        // Where the budget will not do, everybody gets a part of it.
+        self.turn = (self.budget / roster.len()) as u64;
         let mut under = (0..roster.len()).filter(|&worker| self.is_under(worker)).count();
         while let Some(&(known, key)) = donors.peek() {
             let donor = worker_of(key);
@@ -176,14 +178,14 @@ impl Table<'_> {
         lots[..fitting].last().filter(helps).copied()
     }
 
-    /// How many partitions of `lot` to move at once: a part of what evens out the two, so that others get their turn,
-    /// and not more than either needs.
+    /// How many partitions of `lot` to move at once: not more than evens out the two, nor than either needs, nor than
+    /// is its turn.
     fn how_many(&self, donor: usize, to: usize, reach: u64, lot: Lot) -> u32 {
         let weight = lot.kind.weight();
         let excess = self.loads[donor].saturating_sub(self.bounds.upper[donor]).div_ceil(weight);
         let lack = self.bounds.lower[to].saturating_sub(self.loads[to]).div_ceil(weight);
         let need = if excess == 0 || lack == 0 { excess.max(lack) } else { excess.min(lack) };
-        let count = need.min(reach / weight / 4).clamp(1, u64::from(lot.count));
+        let count = need.min(reach / weight / 2).min(self.turn).clamp(1, u64::from(lot.count));
         u32::try_from(count).unwrap_or(lot.count)
     }
 

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use self::ladder::Ladder;
 use super::bounds::Bounds;
-use super::groups::{ANYWHERE, Groups};
+use super::groups::Groups;
 use super::home::Homes;
 use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
@@ -65,6 +65,8 @@ struct Table<'p> {
     ladders: Vec<Option<Ladder>>,
     /// How many more partitions with a staying holder may move.
     budget: usize,
+    /// How many partitions one step may move.
+    turn: u64,
     another_round: bool,
 }
 
@@ -84,6 +86,7 @@ impl<'p> Table<'p> {
             groups,
             ladders,
             budget: figures::budget(problem, survey.seats.len() - survey.homeless),
+            turn: 1,
             another_round: false,
         }
     }
@@ -147,12 +150,10 @@ impl<'p> Table<'p> {
         let mut wanted = self.loads.iter().zip(&self.bounds.inner_lower).map(lacks).sum();
         let mut homes = Vec::with_capacity(CHUNK);
         for keys in homeless.chunks(CHUNK) {
-            // Homes first, then loads: the processor hashes far ahead where nothing depends on the outcome.
-            homes.clear();
-            homes.extend(keys.iter().map(|&key| self.home(partition_of(key))));
+            self.homes_of(keys.iter().map(|&key| partition_of(key)), &mut homes);
             for (&key, &home) in keys.iter().zip(&homes) {
                 unplaced -= weight_of(key);
-                if home != NOBODY {
+                if home < self.loads.len() as u64 {
                     self.place(key, home as usize, unplaced, &mut wanted);
                 }
             }
@@ -187,16 +188,18 @@ impl<'p> Table<'p> {
         keys
     }
 
-    /// The index of the home of a partition, or [`NOBODY`] where no worker can hold it.
-    #[inline]
-    fn home(&self, partition: usize) -> u32 {
-        let id = &self.problem.partitions.as_slice()[partition].id;
-        match self.groups.of(partition) {
-            ANYWHERE => self.homes.home(id),
-            group => {
-                self.homes.home_of(id, |worker| self.groups.allows(group, worker as usize), self.groups.members(group))
-            }
+    /// The index of the home of each of `partitions`, or [`NOBODY`] where no worker can hold it, put into `homes`.
+    fn homes_of(&self, partitions: impl Iterator<Item = usize>, homes: &mut Vec<u64>) {
+        let all = self.problem.partitions.as_slice();
+        if self.groups.is_free() {
+            return self.homes.homes(partitions.map(|partition| &all[partition].id), homes);
         }
+        homes.clear();
+        homes.extend(partitions.map(|partition| {
+            let group = self.groups.of(partition);
+            let allows = |worker: u32| self.groups.allows(group, worker as usize);
+            u64::from(self.homes.home_of(&all[partition].id, allows, self.groups.members(group)))
+        }));
     }
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.

@@ -57,8 +57,9 @@ impl Table<'_> {
     }
 
     fn settle_home(&mut self, flows: &mut Flows) {
-        let mut leaving = counts(&flows.leaving);
+        let leaving = counts(&flows.leaving);
         let mut entering = counts(&flows.entering);
+        let mut lightest: Vec<_> = flows.leaving.iter().map(|quotas| lightest_of(quotas)).collect();
         let mut left: u64 = leaving.iter().map(|&count| u64::from(count)).sum();
         let mut chunk = [0; CHUNK];
         let mut homes = Vec::with_capacity(CHUNK);
@@ -70,13 +71,13 @@ impl Table<'_> {
             let mut len = 0;
             for (partition, &owner) in (start..).zip(&self.owners[start..]).take(CHUNK) {
                 chunk[len] = partition;
-                len += usize::from(leaving.get(owner as usize).is_some_and(|&count| count > 0));
+                let lightest = lightest.get(owner as usize).copied().unwrap_or(u64::MAX);
+                len += usize::from(u64::from(self.weight(partition)) >= lightest);
             }
-            homes.clear();
-            homes.extend(chunk[..len].iter().map(|&partition| self.home(partition)));
+            self.homes_of(chunk[..len].iter().copied(), &mut homes);
             for (&partition, &home) in chunk[..len].iter().zip(&homes) {
                 let (from, to) = (self.owners[partition] as usize, home as usize);
-                if leaving[from] == 0 || entering[to] == 0 {
+                if entering.get(to).is_none_or(|&count| count == 0) {
                     continue;
                 }
                 let kind = self.kind(partition);
@@ -84,10 +85,12 @@ impl Table<'_> {
                 let Some(take) = find(&mut flows.entering[to], kind) else { continue };
                 give.count -= 1;
                 take.count -= 1;
-                leaving[from] -= 1;
+                if give.count == 0 {
+                    lightest[from] = lightest_of(&flows.leaving[from]);
+                }
                 entering[to] -= 1;
                 left -= 1;
-                self.owners[partition] = home;
+                self.owners[partition] = to as u32;
             }
         }
     }
@@ -118,6 +121,11 @@ impl Table<'_> {
             }
         }
     }
+}
+
+/// The least weight of which a worker still gives, or `u64::MAX`.
+fn lightest_of(quotas: &[Quota]) -> u64 {
+    quotas.iter().filter(|quota| quota.count > 0).map(|quota| quota.kind.weight()).min().unwrap_or(u64::MAX)
 }
 
 /// How many partitions each worker's quotas are in sum.
