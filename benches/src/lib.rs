@@ -183,7 +183,7 @@ fn worker(slot: u32) -> WorkerInput {
 
 fn list(partitions: impl Iterator<Item = (usize, NonZeroU32)>) -> PartitionList {
     let partition = |(n, weight)| {
-        let id = PartitionId::new(format!("partition-{n}")).expect("a valid id");
+        let id = PartitionId::new(format!("orders.eu-west.{n:07}")).expect("a valid id");
         Partition::new(id).with_weight(weight)
     };
     PartitionList::new(partitions.map(partition).collect()).expect("distinct ids")

@@ -25,13 +25,20 @@
 
 mod balanced;
 mod bounds;
+mod display;
 mod error;
 mod figures;
 mod groups;
 mod home;
 mod inventory;
+#[cfg(test)]
+mod laws;
 mod least;
+mod ring;
+mod round_robin;
 mod survey;
+#[cfg(test)]
+mod testing;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -48,6 +55,8 @@ use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
+pub use ring::ConsistentHash;
+pub use round_robin::RoundRobin;
 
 /// Labels of a worker, or labels that a partition asks for: name and value.
 pub type Labels = BTreeMap<String, String>;
@@ -218,6 +227,10 @@ impl<'a> Problem<'a> {
         self.rules.binary_search_by_key(&index, |rule| rule.partition).ok().map(|at| self.rules[at])
     }
 
+    fn weight(&self, partition: usize) -> u64 {
+        u64::from(self.partitions.as_slice()[partition].weight.get())
+    }
+
     /// What each worker holds, by weight; counted when first asked for.
     fn inventory(&self) -> &Inventory {
         self.inventory.get_or_init(|| Inventory::new(&self.survey, self.partitions.as_slice()))
@@ -277,7 +290,7 @@ impl Answer {
         Self { another_round: true, ..self }
     }
 
-    /// An answer that names owners by their index, and is trusted.
+    /// An answer that names owners by their index, and is trusted to be valid and within the step and the budget.
     fn of_seats(owners: Vec<u32>, another_round: bool) -> Self {
         Self { owners: Owners::Seats(owners), another_round }
     }
@@ -294,6 +307,8 @@ pub struct Plan {
     pub figures: Figures,
     /// Whether there is more to move: plan again from the result.
     pub another_round: bool,
+    /// For the names of the partitions.
+    partitions: PartitionList,
 }
 
 /// One partition that changes hands.
@@ -332,17 +347,20 @@ pub enum MoveReason {
 ///
 /// [`PlanError`] if the strategy has no answer or its answer fails the audit; the current assignment should then stay.
 pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, PlanError> {
-    let Answer { owners, mut another_round } = strategy.assign(problem)?;
-    let mut owners = match owners {
-        Owners::Slots(slots) => seats(problem, &slots)?,
-        Owners::Seats(owners) => owners,
+    let Answer { owners, another_round } = strategy.assign(problem)?;
+    let (owners, another_round) = match owners {
+        Owners::Slots(slots) => {
+            let mut owners = seats(problem, &slots)?;
+            let limited = limit(problem, &mut owners);
+            (owners, another_round || limited)
+        }
+        Owners::Seats(owners) => (owners, another_round),
     };
-    another_round |= limit(problem, &mut owners);
     let (moves, loads) = explain(problem, &owners);
     let figures = Figures::new(problem, &moves, &loads);
     let slots: Vec<_> = problem.survey.roster.slots().iter().map(|&slot| Some(slot)).collect();
     let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied().flatten()).collect();
-    Ok(Plan { owners, moves, figures, another_round })
+    Ok(Plan { owners, moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
 /// Checks an answer: an owner or none for every partition, and only owners that can hold it. A partition that stays
@@ -388,8 +406,24 @@ fn seat(problem: &Problem<'_>, index: usize, slot: Slot) -> Result<u32, AuditErr
 
 /// Puts back what moves too much; whether there was anything.
 fn limit(problem: &Problem<'_>, owners: &mut [u32]) -> bool {
-    let _ = (problem, owners);
-    false
+    let survey = &problem.survey;
+    let mut left = match problem.options.step {
+        Step::Planned => figures::budget(problem, survey.seats.len() - survey.homeless),
+        Step::Emergency => 0,
+    };
+    let mut limited = false;
+    for (&seat, owner) in survey.seats.iter().zip(owners) {
+        if seat == NOBODY || seat == *owner {
+            continue;
+        }
+        if left == 0 {
+            *owner = seat;
+            limited = true;
+        } else {
+            left -= 1;
+        }
+    }
+    limited
 }
 
 /// What changes hands, and the loads of the workers that stay after that.

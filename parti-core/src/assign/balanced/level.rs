@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::{Table, partition_of};
 use super::ladder::{tie_break, worker_of};
 use super::settle::Flows;
+use crate::assign::bounds::Bounds;
 use crate::assign::groups::ANYWHERE;
 use crate::assign::survey::NOBODY;
 
@@ -135,7 +136,11 @@ impl Table<'_> {
     fn best_step(&mut self, donor: usize, stock: &Stock) -> Option<Step> {
         let mut best: Option<(u128, Step)> = None;
         for lots in stock.chunk_by(|a, b| a.kind.group() == b.kind.group()) {
-            let to = self.roomiest(lots[0].kind.group());
+            let group = lots[0].kind.group();
+            if self.groups.members(group).is_empty() {
+                continue;
+            }
+            let to = self.roomiest(group);
             if to == donor || !(self.is_over(donor) || self.is_under(to)) {
                 continue;
             }
@@ -143,7 +148,7 @@ impl Table<'_> {
             let Some(lot) = self.best_lot(donor, to, reach, lots) else { continue };
             let gain = gain(lot.kind, reach);
             if best.as_ref().is_none_or(|(known, _)| gain > *known) {
-                best = Some((gain, Step { kind: lot.kind, to, count: self.how_many(donor, to, reach, lot) }));
+                best = Some((gain, Step { kind: lot.kind, to, count: self.how_many(donor, to, lot) }));
             }
         }
         best.map(|(_, step)| step)
@@ -178,14 +183,16 @@ impl Table<'_> {
         lots[..fitting].last().filter(helps).copied()
     }
 
-    /// How many partitions of `lot` to move at once: not more than evens out the two, nor than either needs, nor than
-    /// is its turn.
-    fn how_many(&self, donor: usize, to: usize, reach: u64, lot: Lot) -> u32 {
-        let weight = lot.kind.weight();
-        let excess = self.loads[donor].saturating_sub(self.bounds.upper[donor]).div_ceil(weight);
-        let lack = self.bounds.lower[to].saturating_sub(self.loads[to]).div_ceil(weight);
-        let need = if excess == 0 || lack == 0 { excess.max(lack) } else { excess.min(lack) };
-        let count = need.min(reach / weight / 2).min(self.turn).clamp(1, u64::from(lot.count));
+    /// How many partitions of `lot` to move at once: what both need, or what one needs as far as it brings the other no
+    /// further than the middle of its bounds, and not more than is its turn; at least one.
+    fn how_many(&self, donor: usize, to: usize, lot: Lot) -> u32 {
+        let Bounds { lower, upper, .. } = &self.bounds;
+        let (high, low) = (self.loads[donor], self.loads[to]);
+        let middle = |worker: usize| u64::midpoint(lower[worker], upper[worker]);
+        let (excess, lack) = (high.saturating_sub(upper[donor]), lower[to].saturating_sub(low));
+        let spare = if excess > 0 { excess } else { high.saturating_sub(middle(donor)) };
+        let room = if lack > 0 { lack } else { middle(to).saturating_sub(low) };
+        let count = (spare.min(room) / lot.kind.weight()).min(self.turn).clamp(1, u64::from(lot.count));
         u32::try_from(count).unwrap_or(lot.count)
     }
 
