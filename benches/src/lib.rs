@@ -1,1 +1,198 @@
-//! placeholder
+//! The cases in which the assignment calculator is measured, for the benches and for the command `calculator`.
+
+use std::num::NonZeroU32;
+
+use parti_core::assign::{Balanced, Options, Plan, Problem, Step, Strategy, WorkerInput, plan};
+use parti_core::{Partition, PartitionId, PartitionList, Slot};
+use serde::Serialize;
+
+/// How many partitions and workers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// How many partitions.
+    pub partitions: usize,
+    /// How many workers.
+    pub workers: u32,
+}
+
+/// The sizes that have bounds.
+pub const SIZES: [Size; 3] = [
+    Size { partitions: 10_000, workers: 200 },
+    Size { partitions: 100_000, workers: 1_000 },
+    Size { partitions: 1_000_000, workers: 1_000 },
+];
+
+/// How heavy partitions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weights {
+    /// All weigh 1.
+    Equal,
+    /// One in ten weighs 5, the others 1.
+    TenthFivefold,
+    /// One in a hundred weighs 40, the others 1.
+    HundredthFortyfold,
+}
+
+impl Weights {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Equal, Self::TenthFivefold, Self::HundredthFortyfold];
+
+    fn of(self, seed: u64) -> NonZeroU32 {
+        let draw = mix(seed) % 100;
+        let weight = match self {
+            Self::Equal => 1,
+            Self::TenthFivefold => 1 + 4 * u32::from(draw < 10),
+            Self::HundredthFortyfold => 1 + 39 * u32::from(draw < 1),
+        };
+        NonZeroU32::new(weight).unwrap_or(NonZeroU32::MIN)
+    }
+}
+
+/// What happens to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// Nobody holds anything yet.
+    FromNothing,
+    /// A worker joins.
+    JoinOne,
+    /// A worker leaves and says so.
+    LeaveOne,
+    /// A worker is gone: the emergency step.
+    CrashOne,
+    /// A worker that was gone, and whose partitions others took, is back.
+    ReturnOne,
+    /// Half as many workers join.
+    JoinHalf,
+    /// A third of the workers leaves.
+    LeaveThird,
+    /// One in ten partitions gets the weight of another.
+    WeightsChanged,
+    /// One in a hundred partitions is new.
+    PartitionsAdded,
+}
+
+impl Event {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::FromNothing,
+        Self::JoinOne,
+        Self::LeaveOne,
+        Self::CrashOne,
+        Self::ReturnOne,
+        Self::JoinHalf,
+        Self::LeaveThird,
+        Self::WeightsChanged,
+        Self::PartitionsAdded,
+    ];
+}
+
+/// One case: what there is when the calculator is asked.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The workers.
+    pub workers: Vec<WorkerInput>,
+    /// The partitions.
+    pub partitions: PartitionList,
+    /// Who holds what.
+    pub holders: Vec<Option<Slot>>,
+    /// How far the plan may go.
+    pub options: Options,
+}
+
+impl Case {
+    /// The case in which `event` has just happened to a balanced group.
+    ///
+    /// # Panics
+    ///
+    /// If the calculator has no plan.
+    pub fn new(size: Size, weights: Weights, event: Event) -> Self {
+        let mut case = Self {
+            workers: (0..size.workers).map(worker).collect(),
+            partitions: list((0..size.partitions).map(|n| (n, weights.of(n as u64)))),
+            holders: vec![None; size.partitions],
+            options: Options::default(),
+        };
+        if event == Event::FromNothing {
+            return case;
+        }
+        case.settle();
+        match event {
+            Event::FromNothing => {}
+            Event::JoinOne => case.workers.push(worker(size.workers)),
+            Event::LeaveOne => case.workers[size.workers as usize / 2].draining = true,
+            Event::CrashOne => {
+                case.workers.remove(size.workers as usize / 2);
+                case.options.step = Step::Emergency;
+            }
+            Event::ReturnOne => {
+                let gone = case.workers.remove(size.workers as usize / 2);
+                case.settle();
+                case.workers.push(gone);
+            }
+            Event::JoinHalf => case.workers.extend((size.workers..size.workers + size.workers / 2).map(worker)),
+            Event::LeaveThird => case.workers.iter_mut().step_by(3).for_each(|worker| worker.draining = true),
+            Event::WeightsChanged => {
+                let changed = |n: usize| if mix(n as u64 ^ 77) % 10 == 0 { n + size.partitions } else { n };
+                case.partitions = list((0..size.partitions).map(|n| (n, weights.of(changed(n) as u64))));
+            }
+            Event::PartitionsAdded => {
+                let all = size.partitions + size.partitions / 100;
+                let known = case.partitions;
+                case.partitions = list((0..all).map(|n| (n, weights.of(n as u64))));
+                let holder = |partition: &Partition| known.position(&partition.id).and_then(|at| case.holders[at]);
+                case.holders = case.partitions.as_slice().iter().map(holder).collect();
+            }
+        }
+        case
+    }
+
+    /// The plan for this case.
+    ///
+    /// # Panics
+    ///
+    /// If the calculator has no plan.
+    pub fn plan(&self, strategy: &dyn Strategy) -> Plan {
+        let problem = Problem::new(&self.workers, &self.partitions, &self.holders).expect("a valid case");
+        plan(strategy, &problem.with_options(self.options)).expect("a plan")
+    }
+
+    /// Every round of the change.
+    pub fn rounds(&mut self, strategy: &dyn Strategy) -> Vec<Plan> {
+        let mut rounds = Vec::new();
+        loop {
+            let plan = self.plan(strategy);
+            let again = plan.another_round && self.options.step == Step::Planned;
+            self.holders.clone_from(&plan.owners);
+            rounds.push(plan);
+            if !again || rounds.len() >= 100 {
+                return rounds;
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        self.rounds(&Balanced);
+    }
+}
+
+fn worker(slot: u32) -> WorkerInput {
+    WorkerInput::new(Slot::new(slot))
+}
+
+fn list(partitions: impl Iterator<Item = (usize, NonZeroU32)>) -> PartitionList {
+    let partition = |(n, weight)| {
+        let id = PartitionId::new(format!("orders.eu-west.{n:07}")).expect("a valid id");
+        Partition::new(id).with_weight(weight)
+    };
+    PartitionList::new(partitions.map(partition).collect()).expect("distinct ids")
+}
+
+/// The finalizer of `SplitMix64`: spreads consecutive numbers.
+fn mix(value: u64) -> u64 {
+    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

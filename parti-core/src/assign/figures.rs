@@ -1,19 +1,38 @@
 //! How good a plan is and what it costs.
 
-use alloc::vec::Vec;
-
-use super::{Move, Problem};
-use crate::ids::Slot;
+use super::survey::{NOBODY, Roster};
+use super::{Move, Problem, least};
 
 /// What a plan reaches and what it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
+    /// How many workers stay.
+    pub workers: usize,
+    /// How many partitions there are.
+    pub partitions: usize,
     /// How many partitions change hands.
     pub moved: usize,
     /// How many of those have a holder that stays.
     pub staying_moved: usize,
     /// How many partitions with a holder that stays this plan may move.
     pub budget: usize,
+    /// A number of moves, over all rounds, below which no plan brings every worker within its bounds.
+    ///
+    /// It is the number of partitions without a staying holder, each of which has to move, and the greater of two:
+    ///
+    /// - *Shedding.* A worker above its upper bound has to give so many of its partitions that the rest is within it.
+    ///   No choice takes fewer than giving the heaviest first, and what it receives only adds to it. Different workers
+    ///   give different partitions, so the numbers add up.
+    /// - *Filling.* The workers below their lower bounds lack a weight in sum. The partitions without a holder may all
+    ///   go there; what is then still lacking, other partitions have to bring, and no choice takes fewer than the
+    ///   heaviest first.
+    ///
+    /// With equal weights it is exact: moving partitions from workers above to workers below their bounds, and from or
+    /// to the others where either side runs out, takes exactly so many. With unequal weights the two sides can be at
+    /// odds (a heavy partition may fit nowhere until lighter ones have made way), so that more may be needed. Rules
+    /// are ignored: they can only make more moves necessary. Where no assignment keeps the bounds, a plan stops short
+    /// of them, and may move less.
+    pub least_moves: usize,
     /// How many partitions no worker can hold.
     pub unassigned: usize,
     /// The loads before.
@@ -22,7 +41,8 @@ pub struct Figures {
     pub after: Spread,
 }
 
-/// How even the loads of the workers that stay are, per unit of capacity, in thousandths of the mean.
+/// How even the loads of the workers that stay are, per unit of capacity, in thousandths of the mean (rounded up for
+/// the peak, down for the least).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     /// The highest load.
@@ -32,16 +52,24 @@ pub struct Spread {
 }
 
 impl Figures {
-    pub(super) fn new(problem: &Problem<'_>, owners: &[Option<Slot>], moves: &[Move]) -> Self {
-        let stays = |slot: Slot| problem.worker(slot).is_some_and(|worker| !worker.draining);
-        let staying = problem.holders.iter().flatten().filter(|&&slot| stays(slot)).count();
+    /// For moves that leave the workers that stay with `loads`.
+    pub(super) fn new(problem: &Problem<'_>, moves: &[Move], loads: &[u64]) -> Self {
+        let survey = &problem.survey;
+        let roster = &survey.roster;
+        let staying_moved = moves.iter().filter(|step| survey.seats[step.partition] != NOBODY).count();
+        let forced = moves.len() - staying_moved;
+        // A partition that had no holder and gets none is not a move.
+        let left_out = survey.homeless - forced;
         Self {
+            workers: roster.len(),
+            partitions: survey.seats.len(),
             moved: moves.len(),
-            staying_moved: moves.iter().filter(|step| step.from.is_some_and(stays)).count(),
-            budget: budget(problem, staying),
-            unassigned: owners.iter().filter(|owner| owner.is_none()).count(),
-            before: Spread::new(problem, problem.holders),
-            after: Spread::new(problem, owners),
+            staying_moved,
+            budget: budget(problem, survey.seats.len() - survey.homeless),
+            least_moves: forced + least::staying_moves(problem),
+            unassigned: left_out + moves.iter().filter(|step| step.to.is_none()).count(),
+            before: Spread::new(roster, &survey.loads),
+            after: Spread::new(roster, loads),
         }
     }
 }
@@ -53,22 +81,15 @@ pub(super) fn budget(problem: &Problem<'_>, staying: usize) -> usize {
 }
 
 impl Spread {
-    fn new(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Self {
-        let staying: Vec<_> = problem.workers.iter().filter(|worker| !worker.draining).collect();
-        let mut loads = alloc::vec![0_u64; staying.len()];
-        for (partition, owner) in problem.partitions.as_slice().iter().zip(owners) {
-            let at = owner.and_then(|slot| staying.binary_search_by_key(&slot, |worker| worker.slot).ok());
-            if let Some(index) = at {
-                loads[index] += u64::from(partition.weight.get());
-            }
-        }
+    fn new(roster: &Roster, loads: &[u64]) -> Self {
         let total: u128 = loads.iter().map(|&load| u128::from(load)).sum();
-        let capacity: u128 = staying.iter().map(|worker| u128::from(worker.capacity.get())).sum();
-        let permille = |(load, capacity_here): (u64, u32)| {
-            let mean = (total * u128::from(capacity_here)).max(1);
-            u64::try_from(u128::from(load) * capacity * 1000 / mean).unwrap_or(u64::MAX)
-        };
-        let all = || loads.iter().copied().zip(staying.iter().map(|worker| worker.capacity.get())).map(permille);
-        Self { peak_permille: all().max().unwrap_or(0), least_permille: all().min().unwrap_or(0) }
+        let capacity = u128::from(roster.total_capacity());
+        let level = |&index: &usize| roster.level(index, loads[index]);
+        let mean = |index: usize| (total * u128::from(roster.capacity(index))).max(1);
+        let scaled = |index: usize| u128::from(loads[index]) * capacity * 1000;
+        let peak = (0..roster.len()).max_by_key(level).map(|index| scaled(index).div_ceil(mean(index)));
+        let least = (0..roster.len()).min_by_key(level).map(|index| scaled(index) / mean(index));
+        let permille = |value: Option<u128>| u64::try_from(value.unwrap_or(0)).unwrap_or(u64::MAX);
+        Self { peak_permille: permille(peak), least_permille: permille(least) }
     }
 }

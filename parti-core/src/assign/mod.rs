@@ -24,19 +24,39 @@
 //! ```
 
 mod balanced;
+mod bounds;
+mod display;
+mod error;
 mod figures;
+mod groups;
+mod home;
+mod inventory;
+#[cfg(test)]
+mod laws;
+mod least;
+mod ring;
+mod round_robin;
+mod survey;
+#[cfg(test)]
+mod testing;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::fmt;
 use core::num::NonZeroU32;
 
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
+use self::inventory::Inventory;
+use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
+pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
+pub use ring::ConsistentHash;
+pub use round_robin::RoundRobin;
 
 /// Labels of a worker, or labels that a partition asks for: name and value.
 pub type Labels = BTreeMap<String, String>;
@@ -115,6 +135,8 @@ pub struct Problem<'a> {
     holders: &'a [Option<Slot>],
     rules: Vec<&'a Rule>,
     options: Options,
+    survey: Survey,
+    inventory: OnceCell<Inventory>,
 }
 
 impl<'a> Problem<'a> {
@@ -138,7 +160,8 @@ impl<'a> Problem<'a> {
         if let Some(pair) = workers.windows(2).find(|pair| pair[0].slot == pair[1].slot) {
             return Err(ProblemError::SlotTwice { slot: pair[0].slot });
         }
-        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default() })
+        let survey = Survey::new(&workers, partitions, holders);
+        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default(), survey, inventory: OnceCell::new() })
     }
 
     /// The same problem with rules for some partitions.
@@ -198,7 +221,19 @@ impl<'a> Problem<'a> {
 
     /// The rule of the partition at `index`, if it has one. O(log rules).
     pub fn rule(&self, index: usize) -> Option<&'a Rule> {
+        if self.rules.is_empty() {
+            return None;
+        }
         self.rules.binary_search_by_key(&index, |rule| rule.partition).ok().map(|at| self.rules[at])
+    }
+
+    fn weight(&self, partition: usize) -> u64 {
+        u64::from(self.partitions.as_slice()[partition].weight.get())
+    }
+
+    /// What each worker holds, by weight; counted when first asked for.
+    fn inventory(&self) -> &Inventory {
+        self.inventory.get_or_init(|| Inventory::new(&self.survey, self.partitions.as_slice()))
     }
 
     /// The worker to which the partition of `rule` is pinned, if it can hold it.
@@ -230,12 +265,35 @@ pub trait Strategy: fmt::Debug + Send + Sync {
 }
 
 /// What a strategy decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    owners: Owners,
+    another_round: bool,
+}
+
+/// Owners by slot, as a user's strategy names them, or by index among the workers that stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owners {
+    Slots(Vec<Option<Slot>>),
+    Seats(Vec<u32>),
+}
+
+impl Answer {
     /// The owner of each partition, in the order of the list; none where no worker can hold it.
-    pub owners: Vec<Option<Slot>>,
-    /// Whether there is more to move than this answer moves.
-    pub another_round: bool,
+    pub fn new(owners: Vec<Option<Slot>>) -> Self {
+        Self { owners: Owners::Slots(owners), another_round: false }
+    }
+
+    /// The same answer, when there is more to move than it moves.
+    #[must_use]
+    pub fn with_another_round(self) -> Self {
+        Self { another_round: true, ..self }
+    }
+
+    /// An answer that names owners by their index, and is trusted to be valid and within the step and the budget.
+    fn of_seats(owners: Vec<u32>, another_round: bool) -> Self {
+        Self { owners: Owners::Seats(owners), another_round }
+    }
 }
 
 /// Who is to own what, and what that takes.
@@ -249,6 +307,8 @@ pub struct Plan {
     pub figures: Figures,
     /// Whether there is more to move: plan again from the result.
     pub another_round: bool,
+    /// For the names of the partitions.
+    partitions: PartitionList,
 }
 
 /// One partition that changes hands.
@@ -287,60 +347,125 @@ pub enum MoveReason {
 ///
 /// [`PlanError`] if the strategy has no answer or its answer fails the audit; the current assignment should then stay.
 pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, PlanError> {
-    let mut answer = strategy.assign(problem)?;
-    audit(problem, &answer.owners)?;
-    limit(problem, &mut answer);
-    let moves = moves(problem, &answer.owners);
-    let figures = Figures::new(problem, &answer.owners, &moves);
-    Ok(Plan { owners: answer.owners, moves, figures, another_round: answer.another_round })
+    let Answer { owners, another_round } = strategy.assign(problem)?;
+    let (owners, another_round) = match owners {
+        Owners::Slots(slots) => {
+            let mut owners = seats(problem, &slots)?;
+            let limited = limit(problem, &mut owners);
+            (owners, another_round || limited)
+        }
+        Owners::Seats(owners) => (owners, another_round),
+    };
+    let (moves, loads) = explain(problem, &owners);
+    let figures = Figures::new(problem, &moves, &loads);
+    let slots: Vec<_> = problem.survey.roster.slots().iter().map(|&slot| Some(slot)).collect();
+    let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied().flatten()).collect();
+    Ok(Plan { owners, moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
-/// Checks an answer: an owner or none for every partition, and only owners that can hold it.
+/// Checks an answer: an owner or none for every partition, and only owners that can hold it. A partition that stays
+/// where it is passes even if a label that it asks for is gone: whether and when it moves is the strategy's business.
 ///
 /// # Errors
 ///
 /// [`AuditError`] with the first partition, in the order of the list, whose owner cannot hold it.
 pub fn audit(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<(), AuditError> {
-    let partitions = problem.partitions.as_slice();
-    if owners.len() != partitions.len() {
-        return Err(AuditError::Length { owners: owners.len(), partitions: partitions.len() });
-    }
-    for (index, slot) in owners.iter().enumerate().filter_map(|(index, owner)| owner.map(|slot| (index, slot))) {
-        let partition = || partitions[index].id.clone();
-        let Some(worker) = problem.worker(slot) else {
-            return Err(AuditError::UnknownWorker { partition: partition(), slot });
-        };
-        if worker.draining {
-            return Err(AuditError::Draining { partition: partition(), slot });
-        }
-        if !worker.can_hold(problem.rule(index)) {
-            return Err(AuditError::Label { partition: partition(), slot });
-        }
-    }
-    Ok(())
+    seats(problem, owners).map(|_| ())
 }
 
-/// Puts back what moves too much.
-fn limit(problem: &Problem<'_>, answer: &mut Answer) {
-    let _ = (problem, answer);
+/// The index of each owner, once the audit has passed.
+fn seats(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<Vec<u32>, AuditError> {
+    let survey = &problem.survey;
+    if owners.len() != survey.seats.len() {
+        return Err(AuditError::Length { owners: owners.len(), partitions: survey.seats.len() });
+    }
+    let checked = |(partition, (&owner, &holder)): (usize, (&Option<Slot>, &Option<Slot>))| match owner {
+        None => Ok(NOBODY),
+        Some(_) if owner == holder && survey.seats[partition] != NOBODY => Ok(survey.seats[partition]),
+        Some(slot) => seat(problem, partition, slot),
+    };
+    owners.iter().zip(problem.holders).enumerate().map(checked).collect()
 }
 
-fn moves(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Vec<Move> {
-    let changed = problem.holders.iter().zip(owners).enumerate().filter(|(_, (holder, owner))| holder != owner);
-    let explained = changed.map(|(partition, (&from, &to))| {
-        let rule = problem.rule(partition);
-        let reason = match from.map(|slot| problem.worker(slot)) {
+/// The index of the new owner of one partition.
+fn seat(problem: &Problem<'_>, index: usize, slot: Slot) -> Result<u32, AuditError> {
+    let partition = || problem.partitions.as_slice()[index].id.clone();
+    let seat = problem.survey.roster.index(slot);
+    if seat == NOBODY {
+        return Err(match problem.worker(slot) {
+            Some(_) => AuditError::Draining { partition: partition(), slot },
+            None => AuditError::UnknownWorker { partition: partition(), slot },
+        });
+    }
+    let Some(rule) = problem.rule(index) else { return Ok(seat) };
+    match problem.worker(slot) {
+        Some(worker) if !worker.can_hold(Some(rule)) => Err(AuditError::Label { partition: partition(), slot }),
+        Some(_) | None => Ok(seat),
+    }
+}
+
+/// Puts back what moves too much; whether there was anything.
+fn limit(problem: &Problem<'_>, owners: &mut [u32]) -> bool {
+    let survey = &problem.survey;
+    let mut left = match problem.options.step {
+        Step::Planned => figures::budget(problem, survey.seats.len() - survey.homeless),
+        Step::Emergency => 0,
+    };
+    let mut limited = false;
+    for (&seat, owner) in survey.seats.iter().zip(owners) {
+        if seat == NOBODY || seat == *owner {
+            continue;
+        }
+        if left == 0 {
+            *owner = seat;
+            limited = true;
+        } else {
+            left -= 1;
+        }
+    }
+    limited
+}
+
+/// What changes hands, and the loads of the workers that stay after that.
+fn explain(problem: &Problem<'_>, owners: &[u32]) -> (Vec<Move>, Vec<u64>) {
+    let survey = &problem.survey;
+    let mut loads = survey.loads.clone();
+    let mut moves = Vec::with_capacity(survey.homeless);
+    for (partition, (&seat, &owner)) in survey.seats.iter().zip(owners).enumerate() {
+        if seat == owner && seat != NOBODY {
+            continue;
+        }
+        let from = problem.holders[partition];
+        let weight = u64::from(problem.partitions.as_slice()[partition].weight.get());
+        if let Some(load) = loads.get_mut(seat as usize) {
+            *load -= weight;
+        }
+        if let Some(load) = loads.get_mut(owner as usize) {
+            *load += weight;
+        } else if from.is_none() {
+            continue;
+        }
+        let to = Some(owner).filter(|&owner| owner != NOBODY).map(|owner| survey.roster.slot(owner as usize));
+        let reason = match from {
             None => MoveReason::New,
-            Some(None) => MoveReason::Orphaned,
-            Some(Some(holder)) if holder.draining => MoveReason::Drain,
-            Some(Some(holder)) if !holder.can_hold(rule) => MoveReason::Label,
-            Some(Some(_)) if rule.is_some_and(|rule| rule.pin.is_some() && rule.pin == to) => MoveReason::Pinned,
-            Some(Some(_)) => MoveReason::Balance,
+            Some(_) if seat != NOBODY => reason_to_leave(problem, partition, to),
+            Some(slot) if problem.worker(slot).is_some() => MoveReason::Drain,
+            Some(_) => MoveReason::Orphaned,
         };
-        Move { partition, from, to, reason }
-    });
-    explained.collect()
+        moves.push(Move { partition, from, to, reason });
+    }
+    (moves, loads)
 }
 
-mod error;
-pub use error::{AuditError, PlanError, ProblemError, StrategyError};
+/// Why a partition leaves a worker that stays.
+fn reason_to_leave(problem: &Problem<'_>, partition: usize, to: Option<Slot>) -> MoveReason {
+    let Some(rule) = problem.rule(partition) else { return MoveReason::Balance };
+    let holder = problem.holders[partition].and_then(|slot| problem.worker(slot));
+    if holder.is_some_and(|holder| !holder.can_hold(Some(rule))) {
+        MoveReason::Label
+    } else if to.is_some() && rule.pin == to {
+        MoveReason::Pinned
+    } else {
+        MoveReason::Balance
+    }
+}

@@ -1,0 +1,233 @@
+//! The default strategy: everything stays where it is unless balance or capacity says otherwise.
+
+mod ladder;
+mod level;
+mod settle;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use self::ladder::Ladder;
+use super::bounds::Bounds;
+use super::groups::Groups;
+use super::home::Homes;
+use super::survey::{NOBODY, Roster, Survey};
+use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
+
+/// Partitions are hashed so many at a time.
+const CHUNK: usize = 1024;
+
+/// Keeps every partition where it is unless balance or capacity says otherwise.
+///
+/// 1. A partition whose holder stays, stays.
+/// 2. Partitions without a holder are placed heaviest first, each on its *home* (its choice by hash among the workers)
+///    if that keeps the home within its bounds and leaves enough for the workers below theirs, else on the worker with
+///    the most room. So a worker that comes back tends to get its own partitions again.
+/// 3. Then partitions move, the one that evens out most first, from the most to the least loaded per unit of capacity,
+///    until every worker is within its bounds, or no move helps, or the move budget is spent. Among partitions that
+///    do equally well, those whose home is a receiver go first.
+///
+/// O(partitions + moves × log workers) where all weights are equal, and at most a factor log partitions more where they
+/// are not: there is no pass over partitions × workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balanced;
+
+impl Strategy for Balanced {
+    fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
+        if problem.survey.roster.len() == 0 {
+            return Ok(Answer::new(vec![None; problem.holders.len()]));
+        }
+        let mut table = Table::new(problem);
+        table.place_pinned();
+        table.place_homeless();
+        match problem.options.step {
+            Step::Planned => table.level(),
+            Step::Emergency => table.another_round |= table.is_uneven(),
+        }
+        Ok(Answer::of_seats(table.owners, table.another_round))
+    }
+}
+
+/// Who owns what so far.
+#[derive(Debug)]
+struct Table<'p> {
+    problem: &'p Problem<'p>,
+    survey: &'p Survey,
+    groups: Groups,
+    bounds: Bounds,
+    homes: Homes,
+    /// The index of the owner of each partition, or [`NOBODY`].
+    owners: Vec<u32>,
+    loads: Vec<u64>,
+    /// The partitions that had no holder, heaviest first, ties in the order of the list; see [`partition_of`].
+    homeless: Vec<u64>,
+    /// For each group, its workers, least loaded first; made when first asked for.
+    ladders: Vec<Option<Ladder>>,
+    /// How many more partitions with a staying holder may move.
+    budget: usize,
+    /// How many partitions one step may move.
+    turn: u64,
+    another_round: bool,
+}
+
+impl<'p> Table<'p> {
+    fn new(problem: &'p Problem<'p>) -> Self {
+        let survey = &problem.survey;
+        let groups = Groups::new(problem);
+        let ladders = (0..groups.len()).map(|_| None).collect();
+        Self {
+            problem,
+            survey,
+            bounds: Bounds::new(survey, problem.partitions, problem.options.epsilon_permille),
+            homes: Homes::new(&survey.roster, problem.options.seed),
+            owners: survey.seats.clone(),
+            loads: survey.loads.clone(),
+            homeless: Vec::new(),
+            groups,
+            ladders,
+            budget: figures::budget(problem, survey.seats.len() - survey.homeless),
+            turn: 1,
+            another_round: false,
+        }
+    }
+
+    fn weight(&self, partition: usize) -> u32 {
+        self.problem.partitions.as_slice()[partition].weight.get()
+    }
+
+    fn is_under(&self, worker: usize) -> bool {
+        self.loads[worker] < self.bounds.lower[worker]
+    }
+
+    fn is_over(&self, worker: usize) -> bool {
+        self.loads[worker] > self.bounds.upper[worker]
+    }
+
+    fn is_uneven(&self) -> bool {
+        (0..self.loads.len()).any(|worker| self.is_under(worker) || self.is_over(worker))
+    }
+
+    /// Brings pinned partitions to their workers, and takes partitions from workers that lack a label that they need;
+    /// in an emergency only those without a holder.
+    fn place_pinned(&mut self) {
+        for rule in &self.problem.rules {
+            let partition = rule.partition;
+            let seat = self.owners[partition];
+            let to = match self.groups.pin(partition) {
+                Some(worker) => worker,
+                None if seat != NOBODY && self.groups.allows(self.groups.of(partition), seat as usize) => seat,
+                None => NOBODY,
+            };
+            if to == seat {
+                continue;
+            }
+            if seat != NOBODY && (self.budget == 0 || self.problem.options.step == Step::Emergency) {
+                self.another_round = true;
+                continue;
+            }
+            self.budget -= usize::from(seat != NOBODY);
+            self.seat(partition, to);
+        }
+    }
+
+    /// Gives a partition to a worker, or to nobody.
+    fn seat(&mut self, partition: usize, to: u32) {
+        let weight = u64::from(self.weight(partition));
+        let from = core::mem::replace(&mut self.owners[partition], to);
+        if from != NOBODY {
+            self.loads[from as usize] -= weight;
+        }
+        if to != NOBODY {
+            self.loads[to as usize] += weight;
+        }
+    }
+
+    /// Step 2: heaviest first, each on its home if it fits there, else where there is most room.
+    fn place_homeless(&mut self) {
+        let homeless = self.find_homeless();
+        let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
+        let lacks = |(load, lower): (&u64, &u64)| lower.saturating_sub(*load);
+        let mut wanted = self.loads.iter().zip(&self.bounds.inner_lower).map(lacks).sum();
+        let mut homes = Vec::with_capacity(CHUNK);
+        for keys in homeless.chunks(CHUNK) {
+            self.homes_of(keys.iter().map(|&key| partition_of(key)), &mut homes);
+            for (&key, &home) in keys.iter().zip(&homes) {
+                unplaced -= weight_of(key);
+                if home < self.loads.len() as u64 {
+                    self.place(key, home as usize, unplaced, &mut wanted);
+                }
+            }
+        }
+        self.homeless = homeless;
+    }
+
+    /// Places one partition, on its home if that keeps it within its inner bounds and leaves enough of what is still
+    /// `unplaced` for what the workers below theirs have `wanted`, else where there is most room.
+    fn place(&mut self, key: u64, home: usize, unplaced: u64, wanted: &mut u64) {
+        let (partition, weight) = (partition_of(key), weight_of(key));
+        let Bounds { inner_lower, inner_upper, .. } = &self.bounds;
+        let load = self.loads[home];
+        let fits = load + weight <= inner_upper[home] && (load < inner_lower[home] || unplaced >= *wanted);
+        let worker = if fits { home } else { self.roomiest(self.groups.of(partition)) };
+        let (load, lower) = (self.loads[worker], self.bounds.inner_lower[worker]);
+        *wanted = *wanted + lower.saturating_sub(load + weight) - lower.saturating_sub(load);
+        self.loads[worker] = load + weight;
+        self.owners[partition] = worker as u32;
+    }
+
+    /// The partitions that nobody owns, heaviest first, ties in the order of the list.
+    fn find_homeless(&self) -> Vec<u64> {
+        let mut keys = Vec::with_capacity(self.survey.homeless);
+        let nobodys = (0_u64..).zip(&self.owners).filter(|&(_, &owner)| owner == NOBODY);
+        for (partition, _) in nobodys {
+            keys.push(u64::from(!self.weight(partition as usize)) << 32 | partition);
+        }
+        if !self.survey.all_equal() {
+            keys.sort_unstable();
+        }
+        keys
+    }
+
+    /// The index of the home of each of `partitions`, or [`NOBODY`] where no worker can hold it, put into `homes`.
+    fn homes_of(&self, partitions: impl Iterator<Item = usize>, homes: &mut Vec<u64>) {
+        let all = self.problem.partitions.as_slice();
+        if self.groups.is_free() {
+            return self.homes.homes(partitions.map(|partition| &all[partition].id), homes);
+        }
+        homes.clear();
+        homes.extend(partitions.map(|partition| {
+            let group = self.groups.of(partition);
+            let allows = |worker: u32| self.groups.allows(group, worker as usize);
+            u64::from(self.homes.home_of(&all[partition].id, allows, self.groups.members(group)))
+        }));
+    }
+
+    /// The least loaded worker that may hold partitions of `group`, those below their bound first.
+    fn roomiest(&mut self, group: u32) -> usize {
+        if self.ladders[group as usize].is_none() {
+            let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
+            let ladder = Ladder::new(self.groups.members(group), roster, seed, |worker| self.height(worker));
+            self.ladders[group as usize] = Some(ladder);
+        }
+        let Self { ladders, loads, bounds, survey, .. } = self;
+        let ladder = ladders[group as usize].as_mut().expect("made above");
+        ladder.lowest(|worker| height(loads[worker], bounds.lower[worker], &survey.roster, worker))
+    }
+
+    /// How loaded a receiver is: whether it has reached its lower bound, then its load per unit of capacity.
+    fn height(&self, worker: usize) -> u64 {
+        height(self.loads[worker], self.bounds.lower[worker], &self.survey.roster, worker)
+    }
+}
+
+fn height(load: u64, lower: u64, roster: &Roster, worker: usize) -> u64 {
+    u64::from(load >= lower) << 63 | roster.level(worker, load)
+}
+
+fn weight_of(key: u64) -> u64 {
+    u64::from(!((key >> 32) as u32))
+}
+
+fn partition_of(key: u64) -> usize {
+    (key & u64::from(u32::MAX)) as usize
+}

@@ -1,0 +1,93 @@
+//! How much load each worker should have.
+
+use alloc::vec::Vec;
+
+use super::survey::{Roster, Survey};
+use crate::partition::PartitionList;
+
+/// The least and the greatest load of each worker that counts as balanced.
+///
+/// A worker's *share* is the total weight × its capacity ÷ the capacity of all. It is balanced within epsilon of its
+/// share; where no multiple of the granule (the greatest common divisor of the weights) lies so close, the two
+/// multiples next to the share are. A partition heavier than a worker's upper bound has to sit somewhere: for each one,
+/// heaviest first, a largest worker is set aside with it, and the shares of the others are of what is left.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    pub(super) lower: Vec<u64>,
+    pub(super) upper: Vec<u64>,
+    /// The same for half of epsilon: partitions that need a place anyway are placed within these, so that the next
+    /// small change does not at once push many workers out of theirs.
+    pub(super) inner_lower: Vec<u64>,
+    pub(super) inner_upper: Vec<u64>,
+}
+
+impl Bounds {
+    pub(super) fn new(survey: &Survey, partitions: &PartitionList, epsilon_permille: u32) -> Self {
+        let roster = &survey.roster;
+        let (total, capacity) = without_giants(survey, partitions, epsilon_permille);
+        let within = |epsilon_permille| {
+            let mut known = (0, (0, 0));
+            let bounds_of = |index| {
+                let own = roster.capacity(index);
+                if known.0 != own {
+                    known = (own, bounds(survey, total * u128::from(own), capacity, epsilon_permille));
+                }
+                known.1
+            };
+            (0..roster.len()).map(bounds_of).unzip()
+        };
+        let (lower, upper) = within(epsilon_permille);
+        let (inner_lower, inner_upper) = within(epsilon_permille / 2);
+        Self { lower, upper, inner_lower, inner_upper }
+    }
+}
+
+/// The bounds of a worker whose share is `share / capacity`.
+fn bounds(survey: &Survey, share: u128, capacity: u128, epsilon_permille: u32) -> (u64, u64) {
+    let (capacity, epsilon) = (capacity.max(1), u128::from(epsilon_permille));
+    let granule = u128::from(survey.granule.max(1));
+    let lower = (share * 1000_u128.saturating_sub(epsilon)).div_ceil(capacity * 1000 * granule);
+    let upper = share * (1000 + epsilon) / (capacity * 1000 * granule);
+    let below = share / (capacity * granule);
+    let above = share.div_ceil(capacity * granule);
+    let load = |granules: u128| u64::try_from(granules * granule).unwrap_or(u64::MAX);
+    (load(lower.min(below)), load(upper.max(above)))
+}
+
+/// The total weight and capacity without the partitions that no worker can hold within its bound, and their workers.
+fn without_giants(survey: &Survey, partitions: &PartitionList, epsilon_permille: u32) -> (u128, u128) {
+    let roster = &survey.roster;
+    let (mut total, mut capacity) = (u128::from(survey.total), u128::from(roster.total_capacity()));
+    let mut capacities: Vec<_> = (0..roster.len()).map(|index| roster.capacity(index)).collect();
+    capacities.sort_unstable();
+    let largest = |capacities: &[u32]| u128::from(capacities.last().copied().unwrap_or(0));
+    let upper = |share, capacity| u128::from(bounds(survey, share, capacity, epsilon_permille).1);
+    let first_upper = upper(total * largest(&capacities), capacity);
+    if u128::from(survey.heaviest) <= first_upper {
+        return (total, capacity);
+    }
+    // Setting a giant aside lowers the shares, so that lighter ones may be giants too.
+    let mut heavy = heaviest_first(partitions, roster);
+    heavy.reverse();
+    while let Some(weight) = heavy.pop().map(u128::from) {
+        if capacities.len() <= 1 || weight <= upper(total * largest(&capacities), capacity) {
+            break;
+        }
+        total -= weight;
+        capacity -= largest(&capacities);
+        capacities.pop();
+    }
+    (total, capacity)
+}
+
+/// The weights of the heaviest partitions, as many as there are workers.
+fn heaviest_first(partitions: &PartitionList, roster: &Roster) -> Vec<u32> {
+    let mut weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
+    let count = roster.len().min(weights.len());
+    if count < weights.len() {
+        weights.select_nth_unstable_by(count, |a, b| b.cmp(a));
+        weights.truncate(count);
+    }
+    weights.sort_unstable_by(|a, b| b.cmp(a));
+    weights
+}

@@ -1,0 +1,122 @@
+//! Homes: each partition's own choice among the workers, by hash.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::survey::{NOBODY, Roster};
+use crate::partition::PartitionId;
+
+/// How often a partition tries for a home by hash before it takes any.
+const TRIES: u32 = 64;
+
+/// How many tries one hash is good for.
+const TRIES_PER_HASH: u32 = 4;
+
+/// How many bits of a hash one try takes.
+const TRY_BITS: u32 = u64::BITS / TRIES_PER_HASH;
+
+/// Slots up to this many times the number of workers have a cell each; beyond, the order of the workers counts.
+const CELLS_PER_WORKER: usize = 8;
+
+/// The home of every partition: found in constant time, in proportion to capacity, and as lasting as the workers.
+///
+/// Slots are cells of a table whose length is a power of two. A partition's hash names a cell; where nobody is, or the
+/// worker's capacity loses against the largest in a draw, it goes on to the next of a fixed sequence of cells. So a
+/// worker that goes away changes only the homes that it was, and when it comes back they are its own again. (The idea
+/// is that of rendezvous hashing, Thaler and Ravishankar, 1996, without its pass over all workers.)
+#[derive(Debug)]
+pub(super) struct Homes {
+    /// The index of the worker in each cell, or [`NOBODY`].
+    cells: Vec<u32>,
+    /// How far the bits of a try are shifted to name a cell.
+    shift: u32,
+    /// The capacity of each worker; empty where all are equal.
+    capacities: Vec<u32>,
+    largest: u32,
+    workers: u64,
+    seed: u64,
+}
+
+impl Homes {
+    /// For at least one worker.
+    pub(super) fn new(roster: &Roster, seed: u64) -> Self {
+        let workers = roster.len();
+        let dense = roster.slots().last().is_some_and(|last| last.value() as usize / CELLS_PER_WORKER < workers);
+        let cell = |index: usize| if dense { roster.slot(index).value() as usize } else { index };
+        let len = (cell(workers - 1) + 1).next_power_of_two();
+        let mut cells = vec![NOBODY; len];
+        for (index, worker) in (0..workers).zip(0..) {
+            cells[cell(index)] = worker;
+        }
+        let capacities: Vec<_> = (0..workers).map(|index| roster.capacity(index)).collect();
+        let largest = capacities.iter().copied().max().unwrap_or(1);
+        let equal = capacities.iter().all(|&capacity| capacity == largest);
+        let capacities = if equal { Vec::new() } else { capacities };
+        Self { cells, shift: TRY_BITS.saturating_sub(len.trailing_zeros()), capacities, largest, workers: workers as u64, seed }
+    }
+
+    /// The index of the worker that is the home of each of `ids`, put into `homes`.
+    ///
+    /// In two loops, so that the processor works far ahead in each.
+    pub(super) fn homes<'i>(&self, ids: impl Iterator<Item = &'i PartitionId>, homes: &mut Vec<u64>) {
+        homes.clear();
+        homes.extend(ids.map(|id| self.hash(id)));
+        for home in homes {
+            let hash = *home;
+            let (first, second) = (self.try_cell(hash, 0), self.try_cell(hash, 1));
+            let worker = if first == NOBODY { second } else { first };
+            *home = u64::from(worker);
+            if worker == NOBODY || !self.capacities.is_empty() {
+                let found = self.home_among(hash, |_| true);
+                *home = found.map_or_else(|hash| hash % self.workers, u64::from);
+            }
+        }
+    }
+
+    /// The index of the worker that is the home of `id` among the workers that `can` hold it, which are `all`, or
+    /// [`NOBODY`] if there are none.
+    pub(super) fn home_of(&self, id: &PartitionId, can: impl Fn(u32) -> bool, all: &[u32]) -> u32 {
+        let nth = |hash: u64| hash.checked_rem(all.len() as u64).map_or(NOBODY, |nth| all[nth as usize]);
+        self.home_among(self.hash(id), can).unwrap_or_else(nth)
+    }
+
+    #[inline]
+    fn hash(&self, id: &PartitionId) -> u64 {
+        xxh3_64_with_seed(id.as_str().as_bytes(), self.seed)
+    }
+
+    /// The home, or the last hash that was tried.
+    fn home_among(&self, mut hash: u64, can: impl Fn(u32) -> bool) -> Result<u32, u64> {
+        for _ in 0..TRIES / TRIES_PER_HASH {
+            let draws = next(hash);
+            let tries = (0..TRIES_PER_HASH).map(|nth| (draws >> (nth * TRY_BITS), self.try_cell(hash, nth)));
+            let mut present = tries.filter(|&(_, worker)| worker != NOBODY);
+            let home = present.find(|&(draw, worker)| self.wins(worker as usize, draw) && can(worker));
+            if let Some((_, worker)) = home {
+                return Ok(worker);
+            }
+            hash = draws;
+        }
+        Err(hash)
+    }
+
+    /// Who is in the cell that the `nth` try of a hash names.
+    #[inline]
+    fn try_cell(&self, hash: u64, nth: u32) -> u32 {
+        let bits = (hash >> (nth * TRY_BITS)) & ((1 << TRY_BITS) - 1);
+        self.cells[(bits >> self.shift) as usize]
+    }
+
+    /// True with the probability of the worker's capacity ÷ the largest capacity.
+    fn wins(&self, worker: usize, draw: u64) -> bool {
+        let draw = ((draw & ((1 << TRY_BITS) - 1)) * u64::from(self.largest)) >> TRY_BITS;
+        self.capacities.get(worker).is_none_or(|&capacity| draw < u64::from(capacity))
+    }
+}
+
+/// The next of a sequence of hashes: one step of `SplitMix64`.
+fn next(hash: u64) -> u64 {
+    crate::rng::Rng::new(hash).next_u64()
+}

@@ -1,0 +1,149 @@
+//! The classic strategy: a ring of hashes, with bounded loads.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::bounds::Bounds;
+use super::groups::Groups;
+use super::survey::{NOBODY, Roster};
+use super::{Answer, Problem, Strategy, StrategyError};
+
+/// Puts workers and partitions on a ring by hash; a partition goes to the next worker on the ring that has room.
+///
+/// Karger et al., 1997, "Consistent Hashing and Random Trees", with the bounded loads of Mirrokni, Thorup and
+/// Zadimoghaddam, 2018: no worker is above its upper bound (`1 + epsilon` of its share, or the next possible load where
+/// partitions are few), as long as the partitions, heaviest first, find room; one that finds none goes to the worker
+/// with the least load. Holders do not count: the answer depends on workers and partitions alone. Compared with
+/// [`Balanced`](super::Balanced) a change of the workers moves more, and nobody has to know who held what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsistentHash {
+    /// How many points on the ring a worker of average capacity has; 150 by default, at least 1.
+    ///
+    /// With fewer points the arcs between them differ more, so that more partitions find their first worker full.
+    pub virtual_nodes: u32,
+}
+
+impl Default for ConsistentHash {
+    fn default() -> Self {
+        Self { virtual_nodes: 150 }
+    }
+}
+
+impl Strategy for ConsistentHash {
+    fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
+        let survey = &problem.survey;
+        let roster = &survey.roster;
+        if roster.len() == 0 {
+            return Ok(Answer::new(vec![None; problem.holders.len()]));
+        }
+        let groups = Groups::new(problem);
+        let bounds = Bounds::new(survey, problem.partitions, problem.options.epsilon_permille);
+        let mut ring = Ring::new(roster, self.virtual_nodes, problem.options.seed);
+        let mut loads = vec![0_u64; roster.len()];
+        let mut owners = vec![NOBODY; problem.holders.len()];
+        for (partition, worker) in groups.pins() {
+            loads[worker as usize] += problem.weight(partition);
+            owners[partition] = worker;
+        }
+        for (hash, partition) in in_order(problem) {
+            let group = groups.of(partition);
+            if owners[partition] != NOBODY || groups.members(group).is_empty() {
+                continue;
+            }
+            let weight = problem.weight(partition);
+            let fits = |worker: usize| {
+                groups.allows(group, worker) && loads[worker] + weight <= bounds.upper[worker]
+            };
+            let is_full = |worker: usize| loads[worker] + u64::from(survey.lightest) > bounds.upper[worker];
+            let least = || {
+                let level = |&&worker: &&u32| roster.level(worker as usize, loads[worker as usize] + weight);
+                groups.members(group).iter().min_by_key(level).map_or(0, |&worker| worker as usize)
+            };
+            let worker = ring.next(hash, fits, is_full).unwrap_or_else(least);
+            loads[worker] += weight;
+            owners[partition] = u32::try_from(worker).unwrap_or(NOBODY);
+        }
+        let slot = |&owner: &u32| Some(owner).filter(|&owner| owner != NOBODY).map(|owner| roster.slot(owner as usize));
+        Ok(Answer::new(owners.iter().map(slot).collect()))
+    }
+}
+
+/// The partitions with their hashes, heaviest first, then in order of hash.
+fn in_order(problem: &Problem<'_>) -> impl Iterator<Item = (u64, usize)> {
+    let partitions = problem.partitions.as_slice();
+    let hashed = partitions.iter().enumerate().map(|(index, partition)| {
+        let hash = xxh3_64_with_seed(partition.id.as_str().as_bytes(), problem.options.seed);
+        (!partition.weight.get(), hash, index)
+    });
+    let mut order: Vec<_> = hashed.collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, hash, index)| (hash, index))
+}
+
+/// Points of workers, in order of hash.
+struct Ring {
+    hashes: Vec<u64>,
+    workers: Vec<u32>,
+    /// For each point, one at or after it whose worker may have room; the paths are shortened as they are walked.
+    onward: Vec<u32>,
+}
+
+impl Ring {
+    fn new(roster: &Roster, virtual_nodes: u32, seed: u64) -> Self {
+        let mut points = Vec::new();
+        for (index, worker) in (0..roster.len()).zip(0_u32..) {
+            let share = u64::from(virtual_nodes) * u64::from(roster.capacity(index)) * roster.len() as u64;
+            for nth in 0..(share / roster.total_capacity()).max(1) {
+                let mut name = [0; 12];
+                name[..4].copy_from_slice(&roster.slot(index).value().to_le_bytes());
+                name[4..].copy_from_slice(&nth.to_le_bytes());
+                points.push((xxh3_64_with_seed(&name, seed), worker));
+            }
+        }
+        points.sort_unstable();
+        let onward = (0..).take(points.len()).collect();
+        let (hashes, workers) = points.into_iter().unzip();
+        Self { hashes, workers, onward }
+    }
+
+    /// The worker of the first point after `hash` where the partition fits. Points of full workers are passed over from
+    /// then on.
+    fn next(&mut self, hash: u64, fits: impl Fn(usize) -> bool, is_full: impl Fn(usize) -> bool) -> Option<usize> {
+        let len = self.hashes.len();
+        let start = self.hashes.partition_point(|&point| point < hash) % len;
+        let (mut at, mut walked) = (start, 0);
+        while walked < len {
+            let next = self.skip(at, &is_full);
+            walked += (next + len - at) % len;
+            if walked >= len {
+                break;
+            }
+            let worker = self.workers[next] as usize;
+            if fits(worker) {
+                return Some(worker);
+            }
+            at = (next + 1) % len;
+            walked += 1;
+        }
+        None
+    }
+
+    /// The first point from `at` on whose worker is not full, or `at` where all are.
+    fn skip(&mut self, at: usize, is_full: &impl Fn(usize) -> bool) -> usize {
+        let len = self.hashes.len();
+        let mut next = at;
+        for _ in 0..len {
+            if self.onward[next] as usize != next {
+                next = self.onward[next] as usize;
+            } else if is_full(self.workers[next] as usize) {
+                next = (next + 1) % len;
+            } else {
+                break;
+            }
+        }
+        self.onward[at] = u32::try_from(next).unwrap_or(0);
+        next
+    }
+}
