@@ -495,6 +495,7 @@ impl Worker {
         self.standing = Standing::Seeking(SlotSearch::after(in_flight));
         self.members_watch = None;
         self.plan_watch = None;
+        self.read_plan_at = None;
         self.starting_over = false;
     }
 
