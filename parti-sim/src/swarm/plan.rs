@@ -305,7 +305,7 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
     let lossy = [
         Deed::RollBack { plan, writes: u32::try_from(rng.between(1, 20)).unwrap_or(1), for_ms: 500 },
         Deed::Recreate { plan },
-        Deed::Garbage { slot: who % 8, plan },
+        Deed::Garbage { slot: who % 8, plan: false },
     ];
     match temper {
         Temper::Gentle => gentle[rng.index(gentle.len())].clone(),
