@@ -201,9 +201,10 @@ impl PlanLog {
     }
 
     /// A complete listing begins. Everything known is forgotten, this worker's own appends that may not have been
-    /// applied included: only what the store shows counts.
+    /// applied included: only what the store shows counts. Who was appending must begin anew, on top of what is listed.
     pub(crate) fn begin_listing(&mut self) {
-        *self = Self { incarnation: self.incarnation, ..Self::default() };
+        let broken = self.writer.map(|_| ChainBreak::Unknown);
+        *self = Self { incarnation: self.incarnation, writer: self.writer, broken, ..Self::default() };
     }
 
     pub(crate) fn observe_incarnation(&mut self, incarnation: Incarnation) {

@@ -495,6 +495,7 @@ impl Worker {
         self.standing = Standing::Seeking(SlotSearch::after(in_flight));
         self.members_watch = None;
         self.plan_watch = None;
+        self.read_plan_at = None;
         self.starting_over = false;
     }
 
@@ -724,8 +725,8 @@ impl Worker {
             self.members_watch = Some(Watched { watch, interest: members, listed: false });
         }
         let Some(plan) = self.plan_interest() else { return };
-        // A leader needs no second look: its next append tells.
-        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && self.leadership.term().is_none();
+        // A leader, or who is about to be one, needs no second look: its next append tells.
+        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && !self.leadership.needs_everything();
         if self.plan_watch.as_ref().is_none_or(|watched| watched.interest != plan || due) {
             self.plan.begin_listing();
             let watch = self.outbox.watch(Bucket::Plan, plan.clone());

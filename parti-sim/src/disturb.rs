@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use parti_core::{Bucket, Command, Event, Key};
+use parti_core::{Bucket, Command, Event, Key, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
 use crate::plant::Plant;
 use crate::process::{Birth, Life};
+use crate::store::{Entry, Stored};
 use crate::world::{What, World};
 
 impl World {
@@ -137,8 +138,19 @@ impl World {
     /// Somebody writes something that is not a record.
     pub(crate) fn write_garbage(&mut self, key: Key) {
         self.store.put_bytes(key, b"not a record");
+        self.garbage.push(key);
         self.plan_regressed();
         self.notify(key);
+    }
+
+    /// An operator deletes what is not a record.
+    fn clear_garbage(&mut self) {
+        for key in std::mem::take(&mut self.garbage) {
+            if let Some(Entry { revision, value: Stored::Bytes(_) }) = self.store.entry(key) {
+                self.store.write(&Write::Delete { key, expected: *revision });
+                self.notify(key);
+            }
+        }
     }
 
     /// A process is born some time from now.
@@ -174,6 +186,7 @@ impl World {
                 self.schedule.push(self.now, What::Wake { process });
             }
         }
+        self.clear_garbage();
         self.tell(&Fact::Healed);
     }
 }

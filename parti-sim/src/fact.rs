@@ -70,9 +70,9 @@ pub(crate) enum Fact<'a> {
     /// The application now works on a partition: newly, or again.
     Works { process: ProcessId, partition: PartitionIndex, token: Token },
     /// The application does not work on a partition any more, or for now.
-    Stops { process: ProcessId, partition: PartitionIndex, token: Token },
+    Stops { process: ProcessId, partition: PartitionIndex },
     /// The application is done with a partition.
-    Released { process: ProcessId, partition: PartitionIndex, token: Token },
+    Released { process: ProcessId, partition: PartitionIndex },
     /// A worker made its application stop all work, and keep the partitions.
     Suspended { process: ProcessId, reason: SuspendReason },
     /// A worker let its application go on.

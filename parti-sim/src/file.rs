@@ -67,10 +67,10 @@ impl Repeatable {
             let (name, options) = rest.split_once(' ').unwrap_or((rest, ""));
             let scenario =
                 Scenario::named(name).ok_or_else(|| not_a_trace(format!("there is no scenario {name:?}")))?;
-            let options = serde_json::from_str(options).map_err(|error| not_a_trace(error.to_string()))?;
+            let options = serde_json::from_str(options).map_err(not_a_trace)?;
             Self::Scenario(scenario, Box::new(options))
         } else if let Some(plan) = setting.strip_prefix(SWARM) {
-            Self::Swarm(Box::new(serde_json::from_str(plan).map_err(|error| not_a_trace(error.to_string()))?))
+            Self::Swarm(Box::new(serde_json::from_str(plan).map_err(not_a_trace)?))
         } else {
             return Err(not_a_trace(format!("its second line must be a setting, but is {setting:?}")));
         };
@@ -82,7 +82,7 @@ fn json(data: &impl serde::Serialize) -> String {
     serde_json::to_string(data).expect("plain data has no value that JSON lacks")
 }
 
-fn not_a_trace(reason: String) -> io::Error {
+fn not_a_trace(reason: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a trace of parti-sim: {reason}"))
 }
 

@@ -16,6 +16,7 @@ mod ownership;
 mod plant;
 mod process;
 mod recording;
+mod report;
 mod rng;
 mod scenario;
 mod schedule;

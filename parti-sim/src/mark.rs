@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::{Action, ClaimKind, Event, EvictReason, KvEvent, Notice, Outcome, PlanReason, Write};
+use parti_core::{Action, ClaimKind, Event, EvictReason, KvEvent, Notice, Outcome, PlanReason, ReleaseReason, Write};
 
 use crate::fact::Fact;
 
@@ -114,7 +114,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Crashed { .. } => Mark::Crashed,
         Fact::Halted { .. } => Mark::Halted,
         Fact::Paused { .. } => Mark::Paused,
-        Fact::Draining { .. } => Mark::Drained,
+        Fact::Draining { reason: ReleaseReason::Moved | ReleaseReason::Leaving, .. } => Mark::Drained,
         Fact::Suspended { .. } => Mark::Suspended,
         Fact::Resumed { .. } => Mark::Resumed,
         Fact::Wrote { accepted: false, .. } => Mark::StaleTokenRefused,
@@ -129,6 +129,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Status { .. }
         | Fact::Stored { .. }
         | Fact::Acquired { .. }
+        | Fact::Draining { .. }
         | Fact::Works { .. }
         | Fact::Stops { .. }
         | Fact::Released { .. }

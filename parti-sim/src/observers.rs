@@ -63,7 +63,7 @@ impl Observers {
             self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
         }
         if let Some(recording) = &mut self.recording {
-            recording.observe(now, fact, &self.ownership);
+            recording.observe(now, fact);
         }
         self.each(now, |invariant, scene| invariant.observe(fact, scene));
     }

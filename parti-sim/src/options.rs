@@ -244,9 +244,8 @@ impl Options {
         let partition = |number: u32| {
             let id = PartitionId::new(format!("p{number:05}")).expect("a valid id");
             let weight = match self.weights {
-                Weights::Equal => 1,
                 Weights::Skewed if number.is_multiple_of(10) => 5,
-                Weights::Skewed => 1,
+                Weights::Equal | Weights::Skewed => 1,
             };
             Partition::new(id).with_weight(Weight::new(weight).expect("not zero"))
         };

@@ -177,11 +177,6 @@ impl Ownership {
         Some((PartitionIndex::new(index), self.partitions[index].since))
     }
 
-    /// The slot that a process has, or had last.
-    pub(crate) fn slot_of(&self, process: ProcessId) -> Option<Slot> {
-        self.slots.get(process.index()).copied().flatten()
-    }
-
     /// The load of each slot that has a worker.
     pub(crate) fn loads(&self) -> BTreeMap<Slot, Load> {
         let mut loads = BTreeMap::new();
@@ -319,6 +314,6 @@ mod tests {
     }
 
     fn stops(process: ProcessId, partition: usize) -> Fact<'static> {
-        Fact::Stops { process, partition: PartitionIndex::new(partition), token: Token::default() }
+        Fact::Stops { process, partition: PartitionIndex::new(partition) }
     }
 }

@@ -4,7 +4,6 @@ use parti_core::Slot;
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
-use crate::ownership::Ownership;
 
 /// Every beginning and end of work, in order.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +52,7 @@ pub(crate) enum LifeMark {
 }
 
 impl Recording {
-    pub(crate) fn observe(&mut self, at: Moment, fact: &Fact<'_>, _: &Ownership) {
+    pub(crate) fn observe(&mut self, at: Moment, fact: &Fact<'_>) {
         match *fact {
             Fact::Works { process, partition, .. } => {
                 self.changes.push(WorkChange { at, process, partition, works: true });

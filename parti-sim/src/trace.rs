@@ -83,7 +83,7 @@ pub(crate) fn describe(fact: &Fact<'_>) -> Option<String> {
         Fact::Handed { event, .. } => format!("<- {}", describe_event(event)),
         Fact::Asked { action, .. } => format!("-> {}", describe_action(action)),
         Fact::Status { before, after, .. } => {
-            let slot = after.slot.map_or("no slot".into(), |slot| slot.worker_name());
+            let slot = after.slot.map_or("no slot".into(), parti_core::Slot::worker_name);
             let leads = if after.leader { ", leads" } else { "" };
             format!("{} => {} ({slot}, generation {}{leads})", before.state, after.state, after.generation)
         }

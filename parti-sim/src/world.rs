@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parti_core::{
-    Action, Bucket, Config, Event, Instance, OperationId, Outcome, Partition, PartitionId, PartitionList, ProbeOutcome,
-    Request, Slot, Token, WatchId, Worker,
+    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionId, PartitionList,
+    ProbeOutcome, Request, Slot, Token, WatchId, Worker,
 };
 
 use crate::app::{App, FencedStore};
@@ -44,6 +44,8 @@ pub(crate) struct World {
     config: Config,
     list: PartitionList,
     fenced: FencedStore,
+    /// What somebody has written that is not a record.
+    pub(crate) garbage: Vec<Key>,
     pub(crate) observers: Observers,
 }
 
@@ -136,6 +138,7 @@ impl World {
             config,
             list: PartitionList::new(listed).expect("part of a list"),
             fenced: FencedStore::new(all.as_slice().len()),
+            garbage: Vec::new(),
             observers: Observers::new(options, &all),
             options: options.clone(),
         };
@@ -371,7 +374,7 @@ impl World {
             Action::Cancel { partition, token } => {
                 let Some(partition) = self.observers.index_of(&partition) else { return };
                 if self.options.plant != Some(Plant::EndlessDrain) {
-                    self.stop_at_once(process, partition, token);
+                    self.stop_at_once(process, partition);
                     self.schedule.push(self.now + AT_ONCE, What::Drained { process, partition, token });
                 }
             }
@@ -418,7 +421,7 @@ impl World {
             return;
         }
         if at_once {
-            self.stop_at_once(process, partition, token);
+            self.stop_at_once(process, partition);
         }
         let (least, most) = self.options.application.drain_ms;
         let drain_ms = self.app_rng.between(least, most) * u64::from(self.process(process).drain_percent) / 100;
@@ -435,11 +438,11 @@ impl World {
     }
 
     /// The application drops what it does for a partition.
-    fn stop_at_once(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+    fn stop_at_once(&mut self, process: ProcessId, partition: PartitionIndex) {
         let app = &mut self.process_mut(process).app;
         let was_idle = app.set_idle(partition);
         if app.works() && !was_idle {
-            self.tell(&Fact::Stops { process, partition, token: self.shown(token) });
+            self.tell(&Fact::Stops { process, partition });
         }
     }
 
@@ -447,7 +450,7 @@ impl World {
         let works = self.process(process).app.works();
         let Some(hold) = self.process_mut(process).app.finish(partition, token) else { return };
         if works && !hold.idle {
-            self.tell(&Fact::Stops { process, partition, token: self.shown(token) });
+            self.tell(&Fact::Stops { process, partition });
         }
         if self.options.plant != Some(Plant::ReleaseBeforeDrained) {
             self.report_released(process, partition, token);
@@ -455,7 +458,7 @@ impl World {
     }
 
     fn report_released(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
-        self.tell(&Fact::Released { process, partition, token });
+        self.tell(&Fact::Released { process, partition });
         let partition = self.observers.partition(partition).id.clone();
         self.feed(process, Event::Released { partition, token });
     }
@@ -488,7 +491,7 @@ impl World {
             if after {
                 self.tell(&Fact::Works { process, partition, token });
             } else {
-                self.tell(&Fact::Stops { process, partition, token });
+                self.tell(&Fact::Stops { process, partition });
             }
         }
     }

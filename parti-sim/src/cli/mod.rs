@@ -55,6 +55,9 @@ struct ScenarioArgs {
     /// Write every line of the trace to this file.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write a page that draws what happened to this file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Play it with a deliberate bug, to see it caught.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
@@ -102,11 +105,14 @@ fn play(scenario: &Scenario, args: &ScenarioArgs, out: &mut impl Write) -> io::R
     let mut options = scenario.options(args.seed, args.workers, args.partitions);
     options.plant = args.plant;
     let began = Instant::now();
-    let outcome = scenario.run(&options, Keep { trace: args.trace.is_some(), recording: false });
+    let outcome = scenario.run(&options, Keep { trace: args.trace.is_some(), recording: args.report.is_some() });
     let took = began.elapsed().as_secs_f64();
     if let (Some(path), Some(trace)) = (&args.trace, &outcome.trace) {
         let repeatable = Repeatable::Scenario(*scenario, Box::new(options.clone()));
         repeatable.write(trace, &mut io::BufWriter::new(std::fs::File::create(path)?))?;
+    }
+    if let Some(path) = &args.report {
+        std::fs::write(path, outcome.report(scenario.shows))?;
     }
     if args.json {
         writeln!(out, "{}", json(&outcome.figures))?;

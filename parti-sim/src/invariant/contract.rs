@@ -90,15 +90,15 @@ impl Invariant for Contract {
                     .on(partition));
                 }
             }
-            Fact::Draining { process, partition, .. } => {
-                if !self.held.entry(process).or_default().contains_key(&partition) {
-                    return Err(Breach::new(format!(
-                        "{process} was told to release p{:05}, which it does not have",
-                        partition.index()
-                    ))
-                    .by(process)
-                    .on(partition));
-                }
+            Fact::Draining { process, partition, .. }
+                if !self.held.entry(process).or_default().contains_key(&partition) =>
+            {
+                return Err(Breach::new(format!(
+                    "{process} was told to release p{:05}, which it does not have",
+                    partition.index()
+                ))
+                .by(process)
+                .on(partition));
             }
             Fact::Released { process, partition, .. } => {
                 self.held.entry(process).or_default().remove(&partition);

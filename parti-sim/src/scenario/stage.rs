@@ -147,8 +147,8 @@ impl Stage {
         &mut self,
         kind: Kind,
         what: &'static str,
-        measured: impl ToString,
-        expected: impl ToString,
+        measured: impl std::fmt::Display,
+        expected: impl std::fmt::Display,
         held: bool,
     ) {
         let (measured, expected) = (measured.to_string(), expected.to_string());

@@ -211,14 +211,15 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
     let large = rng.chance(50_000);
     let partitions = if large { rng.between(100, 400) } else { rng.between(1, 40) };
     let number = |value: u64| u32::try_from(value).expect("a small number");
+    let worker = worker_options(number(workers), temper, rng);
     Options {
         seed,
         workers: number(workers),
         partitions: number(partitions),
         spare_partitions: number(rng.below(8)),
         weights: if rng.chance(200_000) { Weights::Skewed } else { Weights::Equal },
-        worker: worker_options(number(workers), temper, rng),
-        network: network_options(temper, rng),
+        network: network_options(worker.lease_ms, temper, rng),
+        worker,
         application: ApplicationOptions {
             drain_ms: if rng.chance(300_000) { (0, 4_000) } else { (0, 100) },
             write_every_ms: 500,
@@ -251,7 +252,7 @@ fn worker_options(workers: u32, temper: Temper, rng: &mut Rng) -> WorkerOptions 
     }
 }
 
-fn network_options(temper: Temper, rng: &mut Rng) -> NetworkOptions {
+fn network_options(lease_ms: u64, temper: Temper, rng: &mut Rng) -> NetworkOptions {
     let mut rate = |most: u64| {
         let on = temper != Temper::Gentle && rng.chance(400_000);
         if on { u32::try_from(rng.below(most)).unwrap_or(0) } else { 0 }
@@ -265,7 +266,7 @@ fn network_options(temper: Temper, rng: &mut Rng) -> NetworkOptions {
         stale_read_ppm: rate(300_000),
         partial_members_ppm: rate(300_000),
         reorder: rng.chance(500_000),
-        request_timeout_ms: rng.between(200, 1_000),
+        request_timeout_ms: rng.between(100, (lease_ms / 4).min(1_000)),
         slow_us: (5_000, rng.between(10, 1_500) * 1_000),
         reread_ms: (3_000, 6_000),
         ..NetworkOptions::default()
@@ -304,7 +305,7 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
     let lossy = [
         Deed::RollBack { plan, writes: u32::try_from(rng.between(1, 20)).unwrap_or(1), for_ms: 500 },
         Deed::Recreate { plan },
-        Deed::Garbage { slot: who % 8, plan },
+        Deed::Garbage { slot: who % 8, plan: false },
     ];
     match temper {
         Temper::Gentle => gentle[rng.index(gentle.len())].clone(),
