@@ -130,11 +130,6 @@ impl SlotSearch {
         self.claim.is_some()
     }
 
-    /// Whether the members have been listed.
-    pub(crate) fn has_listened(&self) -> bool {
-        self.listening_since.is_some()
-    }
-
     /// Claims a slot if one is to be had.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, rng: &mut Rng, outbox: &mut Outbox) {
         let Some(listening_since) = self.listening_since else { return };

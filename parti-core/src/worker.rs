@@ -10,7 +10,7 @@ use crate::key::{Bucket, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, LeaseNews, WriteKind};
-use crate::membership::Membership;
+use crate::membership::{LeaderKey, Membership};
 use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
@@ -34,6 +34,8 @@ pub struct Worker {
     connected: bool,
     members_watch: Option<Watched>,
     plan_watch: Option<Watched>,
+    /// Whether it has ever seen a complete listing of the members.
+    has_listed: bool,
     membership: Membership,
     plan: PlanLog,
     standing: Standing,
@@ -54,6 +56,8 @@ pub struct Worker {
 pub struct Status {
     /// What it is doing.
     pub state: WorkerState,
+    /// Why its state is [`Degraded`](WorkerState::Degraded), if it is.
+    pub degraded: Option<SuspendReason>,
     /// This process.
     pub instance: Instance,
     /// Its slot, if it has one.
@@ -130,6 +134,7 @@ impl Worker {
             connected: true,
             members_watch: None,
             plan_watch: None,
+            has_listed: false,
             membership: Membership::default(),
             plan: PlanLog::default(),
             standing: Standing::Seeking(SlotSearch::default()),
@@ -187,8 +192,10 @@ impl Worker {
     pub fn status(&self) -> Status {
         let lease = self.lease();
         let term = self.leadership.term().filter(|_| self.may_lead());
+        let state = self.state();
         Status {
-            state: self.state(),
+            state,
+            degraded: self.degraded().filter(|_| state == WorkerState::Degraded),
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
@@ -197,7 +204,7 @@ impl Worker {
             leader: term.is_some(),
             term,
             generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
-            planner: self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase),
+            planner: self.planner(),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
             assigned: self.ownership.has_assignment(),
@@ -317,6 +324,7 @@ impl Worker {
     fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation) {
         if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
             if !core::mem::replace(&mut watched.listed, true) {
+                self.has_listed = true;
                 let interest = watched.interest.clone();
                 self.membership.end_listing(incarnation, |key| interest.covers(key));
                 match &mut self.standing {
@@ -678,24 +686,46 @@ impl Worker {
     }
 
     fn state(&self) -> WorkerState {
-        let listed = self.members_watch.as_ref().is_some_and(|watched| watched.listed);
-        let planner = self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase);
-        match (&self.standing, planner) {
-            _ if self.halted || self.stop.is_some() => WorkerState::Shutdown,
-            _ if !self.connected || self.ownership.is_suspended() => WorkerState::Degraded,
-            (Standing::Seeking(search), _) if !search.has_listened() => WorkerState::Init,
-            (Standing::Seeking(_), _) => WorkerState::ClaimingId,
-            (Standing::Holding(lease), _) if lease.until().is_none() => WorkerState::ClaimingId,
-            (_, Some(PlannerPhase::Scaling)) => WorkerState::Scaling,
-            (_, Some(PlannerPhase::Emergency)) => WorkerState::Emergency,
-            (_, Some(PlannerPhase::Rebalancing)) => WorkerState::Rebalancing,
-            (_, None | Some(PlannerPhase::Idle)) if listed && self.membership.leader().record().is_none() => {
-                WorkerState::Election
-            }
-            (_, None | Some(PlannerPhase::Idle)) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
-            (_, None | Some(PlannerPhase::Idle)) if self.ownership.is_changing() => WorkerState::Rebalancing,
-            (_, None | Some(PlannerPhase::Idle)) => WorkerState::Stable,
+        if self.halted || self.stop.is_some() {
+            return WorkerState::Shutdown;
         }
+        if !self.has_listed {
+            return WorkerState::Init;
+        }
+        if self.degraded().is_some() {
+            return WorkerState::Degraded;
+        }
+        if self.lease().is_none_or(|lease| lease.until().is_none()) {
+            return WorkerState::ClaimingId;
+        }
+        let nobody_leads = matches!(self.membership.leader(), LeaderKey::Absent | LeaderKey::Deleted { .. });
+        match self.planner() {
+            Some(PlannerPhase::Scaling) => WorkerState::Scaling,
+            Some(PlannerPhase::Emergency) => WorkerState::Emergency,
+            Some(PlannerPhase::Rebalancing) => WorkerState::Rebalancing,
+            None if nobody_leads => WorkerState::Election,
+            None | Some(PlannerPhase::Idle) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
+            None | Some(PlannerPhase::Idle) if self.ownership.is_changing() => WorkerState::Rebalancing,
+            None | Some(PlannerPhase::Idle) => WorkerState::Stable,
+        }
+    }
+
+    /// What the planner is doing, if this worker leads and may decide.
+    fn planner(&self) -> Option<PlannerPhase> {
+        self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase)
+    }
+
+    /// Why the store is out of reach, if it is: the connection is gone, or no renewal has been committed for a lease,
+    /// or none since the connection came back.
+    fn degraded(&self) -> Option<SuspendReason> {
+        if !self.connected {
+            return Some(SuspendReason::ConnectionLost);
+        }
+        let lease = self.lease()?;
+        if lease.until().is_some() && !lease.is_valid(self.now) {
+            return Some(SuspendReason::LeaseRanOut);
+        }
+        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
     }
 }
 
