@@ -150,6 +150,8 @@ pub enum SuspendReason {
     LeaseRanOut,
     /// The connection to the store is gone.
     ConnectionLost,
+    /// The store has lost writes, and not everyone is over it yet.
+    StoreRegressed,
 }
 
 /// Something that an operator should hear, as data.

@@ -219,6 +219,7 @@ mod slots {
         last: Slot,
     }
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // The signature that serde asks for.
     pub(super) fn serialize<S: Serializer>((first, last): &(Slot, Slot), serializer: S) -> Result<S::Ok, S::Error> {
         Range { first: *first, last: *last }.serialize(serializer)
     }

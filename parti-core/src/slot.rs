@@ -36,8 +36,6 @@ pub(crate) struct SlotSearch {
     probed: bool,
     /// A write of the lease that was lost, whose outcome is still to come: one key has one write in flight.
     outstanding: Option<OperationId>,
-    /// Whether this worker has had a slot before.
-    again: bool,
 }
 
 #[derive(Debug)]
@@ -89,7 +87,7 @@ pub(crate) struct Won {
 impl SlotSearch {
     /// The search after a lease was lost, one of whose writes may be in flight.
     pub(crate) fn after(outstanding: Option<OperationId>) -> Self {
-        Self { outstanding, again: true, ..Self::default() }
+        Self { outstanding, ..Self::default() }
     }
 
     /// A complete listing of the members has been seen.
@@ -155,11 +153,6 @@ impl SlotSearch {
     /// Whether a claim is on its way.
     pub(crate) fn is_claiming(&self) -> bool {
         self.claim.is_some()
-    }
-
-    /// Whether this worker has had a slot before.
-    pub(crate) fn is_again(&self) -> bool {
-        self.again
     }
 
     /// Whether the members have been listed since the search began.

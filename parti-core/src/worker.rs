@@ -13,7 +13,7 @@ use crate::key::{Bucket, Control, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, LeaseNews, WriteKind};
-use crate::membership::Membership;
+use crate::membership::{LeaderKey, Membership};
 use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, ListingNews, Ownership};
 use crate::partition::{PartitionId, PartitionList};
@@ -39,6 +39,8 @@ pub struct Worker {
     plan_watch: Option<Watched>,
     /// When to list the plan again, since the last listing has shown less than was applied.
     read_plan_at: Option<Instant>,
+    /// Whether it has ever seen a complete listing of the members.
+    has_listed: bool,
     membership: Membership,
     plan: PlanLog,
     standing: Standing,
@@ -63,6 +65,8 @@ pub struct Worker {
 pub struct Status {
     /// What it is doing.
     pub state: WorkerState,
+    /// Why its state is [`Degraded`](WorkerState::Degraded), if it is.
+    pub degraded: Option<SuspendReason>,
     /// This process.
     pub instance: Instance,
     /// Its slot, if it has one.
@@ -142,6 +146,7 @@ impl Worker {
             members_watch: None,
             plan_watch: None,
             read_plan_at: None,
+            has_listed: false,
             membership: Membership::default(),
             plan: PlanLog::default(),
             standing: Standing::Seeking(SlotSearch::default()),
@@ -205,8 +210,10 @@ impl Worker {
     pub fn status(&self) -> Status {
         let lease = self.lease();
         let term = self.leadership.term().filter(|_| self.may_lead());
+        let state = self.state();
         Status {
-            state: self.state(),
+            state,
+            degraded: self.degraded().filter(|_| state == WorkerState::Degraded),
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
@@ -215,7 +222,7 @@ impl Worker {
             leader: term.is_some(),
             term,
             generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
-            planner: self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase),
+            planner: self.planner(),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
@@ -354,6 +361,7 @@ impl Worker {
             return self.seek_anew();
         }
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
+        self.has_listed = true;
         self.membership.end_listing(incarnation, |key| interest.as_ref().is_some_and(|interest| interest.covers(key)));
         match &mut self.standing {
             Standing::Seeking(search) => search.observe_listing(self.now),
@@ -771,24 +779,49 @@ impl Worker {
     }
 
     fn state(&self) -> WorkerState {
-        let listed = self.members_watch.as_ref().is_some_and(|watched| watched.listed);
-        let planner = self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase);
-        match (&self.standing, planner) {
-            _ if self.halted || self.stop.is_some() => WorkerState::Shutdown,
-            _ if !self.connected || self.ownership.is_suspended() || self.is_recovering() => WorkerState::Degraded,
-            (Standing::Seeking(search), _) if !search.has_listened() && !search.is_again() => WorkerState::Init,
-            (Standing::Seeking(_), _) => WorkerState::ClaimingId,
-            (Standing::Holding(lease), _) if lease.until().is_none() => WorkerState::ClaimingId,
-            (_, Some(PlannerPhase::Scaling)) => WorkerState::Scaling,
-            (_, Some(PlannerPhase::Emergency)) => WorkerState::Emergency,
-            (_, Some(PlannerPhase::Rebalancing)) => WorkerState::Rebalancing,
-            (_, None | Some(PlannerPhase::Idle)) if listed && self.membership.leader().record().is_none() => {
-                WorkerState::Election
-            }
-            (_, None | Some(PlannerPhase::Idle)) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
-            (_, None | Some(PlannerPhase::Idle)) if self.ownership.is_changing() => WorkerState::Rebalancing,
-            (_, None | Some(PlannerPhase::Idle)) => WorkerState::Stable,
+        if self.halted || self.stop.is_some() {
+            return WorkerState::Shutdown;
         }
+        if !self.has_listed {
+            return WorkerState::Init;
+        }
+        if self.degraded().is_some() {
+            return WorkerState::Degraded;
+        }
+        if self.lease().is_none_or(|lease| lease.until().is_none()) {
+            return WorkerState::ClaimingId;
+        }
+        let nobody_leads = matches!(self.membership.leader(), LeaderKey::Absent | LeaderKey::Deleted { .. });
+        match self.planner() {
+            Some(PlannerPhase::Scaling) => WorkerState::Scaling,
+            Some(PlannerPhase::Emergency) => WorkerState::Emergency,
+            Some(PlannerPhase::Rebalancing) => WorkerState::Rebalancing,
+            None if nobody_leads => WorkerState::Election,
+            None | Some(PlannerPhase::Idle) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
+            None | Some(PlannerPhase::Idle) if self.ownership.is_changing() => WorkerState::Rebalancing,
+            None | Some(PlannerPhase::Idle) => WorkerState::Stable,
+        }
+    }
+
+    /// What the planner is doing, if this worker leads and may decide.
+    fn planner(&self) -> Option<PlannerPhase> {
+        self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase)
+    }
+
+    /// Why the store is out of reach, if it is: the connection is gone, or no renewal has been committed for a lease,
+    /// or none since the connection came back.
+    fn degraded(&self) -> Option<SuspendReason> {
+        if !self.connected {
+            return Some(SuspendReason::ConnectionLost);
+        }
+        if self.is_recovering() {
+            return Some(SuspendReason::StoreRegressed);
+        }
+        let lease = self.lease()?;
+        if lease.until().is_some() && !lease.is_valid(self.now) {
+            return Some(SuspendReason::LeaseRanOut);
+        }
+        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
     }
 }
 

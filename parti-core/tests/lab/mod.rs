@@ -2,13 +2,15 @@
 //!
 //! It is for stories that a person reads. Delays, losses and faults are the simulator's business.
 
+#![allow(dead_code)] // Each test file uses a part of it.
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use parti_core::{
     Action, Bucket, Command, Config, Control, ControlRecord, Event, Incarnation, Instant, Interest, Key, KvEvent,
     Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token, WatchId, Worker,
-    Write,
+    WorkerState, Write,
 };
 
 /// How many events one instant may take before it counts as an endless loop.
@@ -29,17 +31,34 @@ pub(crate) struct Bench {
     name: String,
     pub(crate) worker: Worker,
     alive: bool,
+    reach: Reach,
+    /// Every state that it has been in, in order.
+    pub(crate) states: Vec<WorkerState>,
     watches: BTreeMap<Bucket, (WatchId, Interest)>,
     inbox: std::collections::VecDeque<Event>,
     pub(crate) working: BTreeMap<PartitionId, Token>,
+}
+
+/// How far a worker reaches the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// As it should be.
+    Full,
+    /// Its writes go nowhere, and it hears nothing, but its connection looks alive.
+    Mute,
+    /// Its connection is gone, and it knows.
+    Cut,
 }
 
 #[derive(Clone, Default)]
 pub(crate) struct Store {
     incarnation: BTreeMap<Bucket, u64>,
     last: BTreeMap<Bucket, u64>,
-    entries: BTreeMap<Key, (Revision, Option<Record>)>,
+    entries: BTreeMap<Key, Entry>,
 }
+
+/// A revision and what it wrote: what is stored is bytes, or a delete marker.
+type Entry = (Revision, Option<Vec<u8>>);
 
 impl Store {
     fn apply(&mut self, write: &Write) -> Outcome {
@@ -57,17 +76,21 @@ impl Store {
         if !holds {
             return Outcome::Conflict;
         }
-        self.last.insert(key.bucket(), last + 1);
-        self.entries.insert(key, (Revision::new(last + 1), record.cloned()));
-        Outcome::Committed(Revision::new(last + 1))
+        Outcome::Committed(self.put(key, record.map(Record::encode)))
+    }
+
+    fn put(&mut self, key: Key, bytes: Option<Vec<u8>>) -> Revision {
+        let last = self.last.entry(key.bucket()).or_default();
+        *last += 1;
+        self.entries.insert(key, (Revision::new(*last), bytes));
+        Revision::new(*last)
     }
 }
 
-fn shown(watch: WatchId, key: Key, revision: Revision, record: Option<&Record>) -> Event {
-    Event::Kv(match record {
-        // What is stored is bytes: every record goes through its encoding.
-        Some(record) => KvEvent::from_stored(watch, key, revision, &record.encode()),
-        None => KvEvent::Deleted { watch, key, revision },
+fn shown(watch: WatchId, key: Key, (revision, bytes): &Entry) -> Event {
+    Event::Kv(match bytes {
+        Some(bytes) => KvEvent::from_stored(watch, key, *revision, bytes),
+        None => KvEvent::Deleted { watch, key, revision: *revision },
     })
 }
 
@@ -93,6 +116,8 @@ impl Lab {
             name: name.into(),
             worker,
             alive: true,
+            reach: Reach::Full,
+            states: vec![WorkerState::Init],
             watches: BTreeMap::new(),
             inbox: [Event::Partitions(self.partitions.clone())].into(),
             working: BTreeMap::new(),
@@ -112,6 +137,37 @@ impl Lab {
         self.note(&format!("{} crashes", self.workers[at].name));
         self.workers[at].alive = false;
         self.workers[at].working.clear();
+    }
+
+    /// Changes how far a worker reaches the store; where it can hear again, its watches are read anew.
+    pub(crate) fn set_reach(&mut self, at: usize, reach: Reach) {
+        let bench = &mut self.workers[at];
+        let before = std::mem::replace(&mut bench.reach, reach);
+        match (before, reach) {
+            (Reach::Full | Reach::Mute, Reach::Cut) => bench.inbox.push_back(Event::Kv(KvEvent::Lost)),
+            (Reach::Cut, Reach::Full | Reach::Mute) => bench.inbox.push_back(Event::Kv(KvEvent::Restored)),
+            (Reach::Full | Reach::Mute, Reach::Full | Reach::Mute) | (Reach::Cut, Reach::Cut) => {}
+        }
+        if reach == Reach::Full {
+            for (bucket, (watch, interest)) in self.workers[at].watches.clone() {
+                self.workers[at].inbox.push_back(Event::Kv(KvEvent::WatchLost { watch }));
+                self.watch(at, watch, bucket, interest);
+            }
+        }
+        self.settle();
+    }
+
+    /// Writes whatever bytes under a key, as somebody else could.
+    pub(crate) fn put(&mut self, key: Key, bytes: &[u8]) {
+        self.note(&format!("somebody writes {key}: {}", String::from_utf8_lossy(bytes)));
+        self.store.put(key, Some(bytes.to_vec()));
+        self.show(key);
+        self.settle();
+    }
+
+    /// What is stored under a key, if anything is.
+    pub(crate) fn stored(&self, key: Key) -> Option<&[u8]> {
+        self.store.entries.get(&key).and_then(|(_, bytes)| bytes.as_deref())
     }
 
     /// Lets `millis` pass.
@@ -148,8 +204,22 @@ impl Lab {
             while let Some(action) = self.workers[at].worker.poll_action() {
                 self.act(at, action);
             }
+            self.check_state(at);
         }
         panic!("no end to what happens at {:?}:\n{}", self.now, self.transcript);
+    }
+
+    /// A worker's state changes only as the table says, and agrees with whatever else it says.
+    fn check_state(&mut self, at: usize) {
+        let status = self.workers[at].worker.status();
+        let before = *self.workers[at].states.last().expect("there is a first state");
+        let name = &self.workers[at].name;
+        assert!(before.may_become(status.state), "{name}: {before} became {}:\n{}", status.state, self.transcript);
+        assert!(status.state.may_have(status.planner), "{name} contradicts itself: {status:?}\n{}", self.transcript);
+        assert_eq!(status.degraded.is_some(), status.state == WorkerState::Degraded, "{name}: {status:?}");
+        if status.state != before {
+            self.workers[at].states.push(status.state);
+        }
     }
 
     fn act(&mut self, at: usize, action: Action) {
@@ -190,48 +260,45 @@ impl Lab {
     }
 
     fn write(&mut self, at: usize, Request { operation, write }: &Request) {
-        let outcome = self.apply(write);
+        let reached = self.workers[at].reach == Reach::Full;
+        let outcome = if reached { self.store.apply(write) } else { Outcome::Unknown };
         self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome }));
+        if let Outcome::Committed(_) = outcome {
+            self.show(write.key());
+        }
     }
 
     /// An operator makes a wish, or takes it back.
     pub(crate) fn want(&mut self, control: Control, wanted: Option<ControlRecord>) {
         self.note(&format!("an operator {} {control}", if wanted.is_some() { "wants" } else { "no longer wants" }));
         let key = Key::Control(control);
-        let expected = self.store.entries.get(&key).map(|(revision, _)| *revision).unwrap_or_default();
-        let write = match wanted.map(|record| Record::Control(record.into())) {
-            None => Write::Delete { key, expected },
-            Some(record) if expected == Revision::default() => Write::Create { key, record },
-            Some(record) => Write::Update { key, record, expected },
-        };
-        assert!(matches!(self.apply(&write), Outcome::Committed(_)), "{write:?}");
+        self.store.put(key, wanted.map(|record| Record::Control(record.into()).encode()));
+        self.show(key);
         self.settle();
     }
 
-    fn apply(&mut self, write: &Write) -> Outcome {
-        let outcome = self.store.apply(write);
-        if let Outcome::Committed(revision) = outcome {
-            let key = write.key();
-            let record = &self.store.entries[&key].1;
-            for bench in &mut self.workers {
-                if let Some((watch, interest)) = bench.watches.get(&key.bucket())
-                    && interest.covers(key)
-                {
-                    bench.inbox.push_back(shown(*watch, key, revision, record.as_ref()));
-                }
+    fn show(&mut self, key: Key) {
+        let entry = &self.store.entries[&key];
+        for bench in self.workers.iter_mut().filter(|bench| bench.reach == Reach::Full) {
+            if let Some((watch, interest)) = bench.watches.get(&key.bucket())
+                && interest.covers(key)
+            {
+                bench.inbox.push_back(shown(*watch, key, entry));
             }
         }
-        outcome
     }
 
     fn watch(&mut self, at: usize, watch: WatchId, bucket: Bucket, interest: Interest) {
-        for (key, (revision, record)) in &self.store.entries {
-            if key.bucket() == bucket && interest.covers(*key) {
-                self.workers[at].inbox.push_back(shown(watch, *key, *revision, record.as_ref()));
+        if self.workers[at].reach == Reach::Full {
+            for (key, entry) in &self.store.entries {
+                if key.bucket() == bucket && interest.covers(*key) {
+                    self.workers[at].inbox.push_back(shown(watch, *key, entry));
+                }
             }
+            let incarnation = Incarnation::new(1 + self.store.incarnation.get(&bucket).copied().unwrap_or_default());
+            let caught_up = KvEvent::CaughtUp { watch, incarnation };
+            self.workers[at].inbox.push_back(Event::Kv(caught_up));
         }
-        let incarnation = Incarnation::new(1 + self.store.incarnation.get(&bucket).copied().unwrap_or_default());
-        self.workers[at].inbox.push_back(Event::Kv(KvEvent::CaughtUp { watch, incarnation }));
         self.workers[at].watches.insert(bucket, (watch, interest));
     }
 
