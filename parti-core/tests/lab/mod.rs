@@ -231,7 +231,8 @@ impl Lab {
             }
         }
         let incarnation = Incarnation::new(1 + self.store.incarnation.get(&bucket).copied().unwrap_or_default());
-        self.workers[at].inbox.push_back(Event::Kv(KvEvent::CaughtUp { watch, incarnation }));
+        let last = Revision::new(self.store.last.get(&bucket).copied().unwrap_or_default());
+        self.workers[at].inbox.push_back(Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
         self.workers[at].watches.insert(bucket, (watch, interest));
     }
 
