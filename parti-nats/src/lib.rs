@@ -12,6 +12,7 @@ mod handle;
 mod kv;
 mod notice;
 mod probe;
+mod publisher;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl Server {
         Self::launch(free_port(), arguments.iter().map(|argument| (*argument).to_owned()).collect())
     }
 
+    /// A server with JetStream on this port.
+    pub fn start_at(port: u16) -> Self {
+        Self::launch(port, vec!["-js".to_owned()])
+    }
+
     fn launch(port: u16, arguments: Vec<String>) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let name = format!("parti-test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
