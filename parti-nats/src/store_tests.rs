@@ -1,4 +1,5 @@
 //! What the protocol relies on, pinned on a real server, alone and in a cluster of three.
+#![allow(clippy::large_futures)] // a test's world is made once
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ struct Watched {
 }
 
 /// What a watch shows, without what is the same in all tests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Entry(Key, Revision),
     Deleted(Key, Revision),
@@ -221,8 +222,8 @@ fn update(key: Key, writer: u64, expected: Revision) -> Write {
     Write::Update { key, record: record(key, writer), expected }
 }
 
-fn append(number: u32, writer: u64, expected_last: u64) -> Write {
-    let key = Key::Assign(Slot::new(number));
+fn append(number: u64, writer: u64, expected_last: u64) -> Write {
+    let key = Key::Assign(Slot::new(u32::try_from(number).expect("few slots")));
     Write::Append { key, record: record(key, writer), expected_last: Revision::new(expected_last) }
 }
 
@@ -272,7 +273,7 @@ async fn races_have_one_winner_in_a_cluster() {
 async fn appends_form_one_chain(world: World) {
     let stores = world.stores(8).await;
     for last in 0..40 {
-        let appended = race(&stores, |writer| append(writer as u32, writer, last)).await;
+        let appended = race(&stores, |writer| append(writer, writer, last)).await;
         assert_eq!(appended, Revision::new(last + 1));
     }
     // One that has not seen the last write fails, also one that believes the bucket to be empty.
@@ -362,7 +363,7 @@ async fn a_watch_of_all_keys_shows_a_writers_log_in_order_and_without_gaps() {
     let world = World::new(Servers::single()).await;
     let writing = async {
         for last in 0..WRITES {
-            world.commit(append((last % KEYS) as u32, 1, last)).await;
+            world.commit(append(last % KEYS, 1, last)).await;
         }
     };
     // Each begins at another place in the log, while it grows.
