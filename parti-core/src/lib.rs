@@ -63,7 +63,8 @@
 //! #         self.watches.insert(bucket, (watch, interest));
 //! #         let keys = self.entries.keys().filter(|key| key.bucket() == bucket);
 //! #         let shown = keys.filter_map(|key| self.show(*key));
-//! #         let caught_up = KvEvent::CaughtUp { watch, incarnation: Incarnation::new(1) };
+//! #         let last = Revision::new(self.last.get(&bucket).copied().unwrap_or_default());
+//! #         let caught_up = KvEvent::CaughtUp { watch, incarnation: Incarnation::new(1), last };
 //! #         shown.chain([Event::Kv(caught_up)]).collect()
 //! #     }
 //! # }

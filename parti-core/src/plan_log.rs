@@ -207,8 +207,14 @@ impl PlanLog {
         *self = Self { incarnation: self.incarnation, writer: self.writer, broken, ..Self::default() };
     }
 
-    pub(crate) fn observe_incarnation(&mut self, incarnation: Incarnation) {
+    /// A complete listing ends. The last writes may be to keys that are not ours, which no watch shows.
+    pub(crate) fn end_listing(&mut self, incarnation: Incarnation, last: Revision) {
         self.incarnation = incarnation;
+        if self.writer.is_some() && last > self.tail {
+            self.broken = Some(ChainBreak::Conflict);
+        } else {
+            self.tail = self.tail.max(last);
+        }
     }
 }
 

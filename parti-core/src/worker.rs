@@ -275,7 +275,7 @@ impl Worker {
                     self.outbox.notice(Notice::Undecodable { key, revision, error });
                 }
             }
-            KvEvent::CaughtUp { watch, incarnation } => self.observe_caught_up(watch, incarnation),
+            KvEvent::CaughtUp { watch, incarnation, last } => self.observe_caught_up(watch, incarnation, last),
             KvEvent::WatchLost { watch } => self.observe_watch_lost(watch),
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
@@ -345,12 +345,12 @@ impl Worker {
         }
     }
 
-    fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation) {
+    fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
         let is_first = |watched: &mut Watched| watched.watch == watch && !core::mem::replace(&mut watched.listed, true);
         if self.members_watch.as_mut().is_some_and(is_first) {
             self.observe_members_listed(incarnation);
         } else if self.plan_watch.as_mut().is_some_and(is_first) {
-            self.observe_plan_listed(incarnation);
+            self.observe_plan_listed(incarnation, last);
         }
     }
 
@@ -369,8 +369,8 @@ impl Worker {
         }
     }
 
-    fn observe_plan_listed(&mut self, incarnation: Incarnation) {
-        self.plan.observe_incarnation(incarnation);
+    fn observe_plan_listed(&mut self, incarnation: Incarnation, last: Revision) {
+        self.plan.end_listing(incarnation, last);
         let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
         match self.ownership.observe_listing(incarnation, tenure) {
             ListingNews::Sound => {}

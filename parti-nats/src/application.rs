@@ -55,8 +55,8 @@ impl Application {
         self.batch.push(Change::Prepare { partition });
     }
 
-    pub(crate) fn release(&mut self, partition: PartitionId, token: Token, reason: ReleaseReason) {
-        let held = self.held.get(&partition).filter(|held| held.token == token);
+    pub(crate) fn release(&mut self, partition: &PartitionId, token: Token, reason: ReleaseReason) {
+        let held = self.held.get(partition).filter(|held| held.token == token);
         let at_once = match (held, reason) {
             (None, _) | (_, ReleaseReason::Evicted) => true,
             (Some(held), ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting) => held.dropped,
@@ -66,7 +66,7 @@ impl Application {
             self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
         }
         if at_once {
-            self.end(&partition, token);
+            self.end(partition, token);
         }
     }
 
@@ -207,7 +207,7 @@ mod tests {
         let mut world = world();
         let guard = world.acquire("a", 1);
         let token = guard.token();
-        world.application.release(partition("a"), token, ReleaseReason::Moved);
+        world.application.release(&partition("a"), token, ReleaseReason::Moved);
         assert_eq!(world.released(), []);
         assert!(guard.is_valid());
         drop(guard);
@@ -221,7 +221,7 @@ mod tests {
         let token = guard.token();
         drop(guard);
         assert_eq!(world.released(), []);
-        world.application.release(partition("a"), token, ReleaseReason::Moved);
+        world.application.release(&partition("a"), token, ReleaseReason::Moved);
         assert_eq!(world.released(), [(partition("a"), token)]);
     }
 
@@ -230,8 +230,8 @@ mod tests {
         let mut world = world();
         let [evicted, cancelled] = ["a", "b"].map(|id| world.acquire(id, 1));
         let token = evicted.token();
-        world.application.release(partition("a"), token, ReleaseReason::Evicted);
-        world.application.release(partition("b"), token, ReleaseReason::Moved);
+        world.application.release(&partition("a"), token, ReleaseReason::Evicted);
+        world.application.release(&partition("b"), token, ReleaseReason::Moved);
         world.application.cancel(partition("b"), token);
         assert_eq!(world.released(), [(partition("a"), token), (partition("b"), token)]);
         assert!(!evicted.is_valid() && !cancelled.is_valid());
@@ -246,7 +246,7 @@ mod tests {
         let mut world = world();
         let [kept, released] = ["a", "b"].map(|id| world.acquire(id, 1));
         let token = kept.token();
-        world.application.release(partition("b"), token, ReleaseReason::Moved);
+        world.application.release(&partition("b"), token, ReleaseReason::Moved);
         world.application.suspend(SuspendReason::ConnectionLost);
         assert_eq!(world.released(), [(partition("b"), token)]);
         assert!(!kept.is_valid() && !released.is_valid());
@@ -258,10 +258,10 @@ mod tests {
     fn the_end_of_an_older_guard_says_nothing_about_a_newer_one() {
         let mut world = world();
         let old = world.acquire("a", 1);
-        world.application.release(partition("a"), old.token(), ReleaseReason::Evicted);
+        world.application.release(&partition("a"), old.token(), ReleaseReason::Evicted);
         assert_eq!(world.released().len(), 1);
         let new = world.acquire("a", 2);
-        world.application.release(partition("a"), new.token(), ReleaseReason::Moved);
+        world.application.release(&partition("a"), new.token(), ReleaseReason::Moved);
         drop(old);
         assert_eq!(world.released(), []);
         assert!(new.is_valid());

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::application::Application;
 use crate::connection::{self, Connection};
-use crate::driver::{Driver, Input, Start};
+use crate::driver::{Driver, Input, Parts};
 use crate::error::Error;
 use crate::guard::Lease;
 use crate::handle::{Assignment, Handle};
+use crate::publisher::Publisher;
 use crate::{bucket, clock};
 
 /// The mean wait between two tries of a first connection.
@@ -140,10 +141,10 @@ impl Builder {
         let (change_sender, changes) = mpsc::unbounded_channel();
         let (end_sender, end) = watch::channel(None);
         let application = Application::new(Arc::clone(&lease), input_sender.clone(), change_sender, assignment_sender);
-        let start =
-            Start { worker, config: self.config, group, application, lease: Arc::clone(&lease), status: status_sender };
+        let publisher = Publisher { mode: self.config.mode, lease: Arc::clone(&lease), status: status_sender };
+        let parts = Parts { worker, config: self.config, group, application, publisher };
         tokio::spawn(async move {
-            let ended = run(start, plan, inputs).await;
+            let ended = run(parts, plan, inputs).await;
             if let Err(error) = &ended {
                 tracing::error!(%error, "the worker has ended");
             }
@@ -155,19 +156,19 @@ impl Builder {
 }
 
 /// Connects, then runs the worker to its end.
-async fn run(mut start: Start, plan: Plan, mut inputs: mpsc::UnboundedReceiver<Input>) -> Result<(), Error> {
+async fn run(mut parts: Parts, plan: Plan, mut inputs: mpsc::UnboundedReceiver<Input>) -> Result<(), Error> {
     let connection = tokio::select! {
-        connected = connect(&start, &plan) => connected?,
+        connected = connect(&parts, &plan) => connected?,
         // Nothing is held yet that would have to be given up.
         () = asked_to_stop(&mut inputs) => return Ok(()),
     };
-    start.worker.handle(clock::now(), Event::Partitions(plan.partitions));
-    Driver::new(start, connection, inputs).run().await
+    parts.worker.handle(clock::now(), Event::Partitions(plan.partitions));
+    Driver::new(parts, connection, inputs).run().await
 }
 
-async fn connect(start: &Start, plan: &Plan) -> Result<Connection, Error> {
+async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
     loop {
-        match connect_once(start, plan).await {
+        match connect_once(parts, plan).await {
             Err(error) if plan.retry && error.is_transient() => {
                 tracing::warn!(%error, "cannot begin yet, trying again");
                 tokio::time::sleep(clock::jittered(BETWEEN_FIRST_CONNECTIONS)).await;
@@ -177,11 +178,11 @@ async fn connect(start: &Start, plan: &Plan) -> Result<Connection, Error> {
     }
 }
 
-async fn connect_once(start: &Start, plan: &Plan) -> Result<Connection, Error> {
-    let connection = Connection::open(&plan.servers, plan.options.clone(), &start.config).await?;
+async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
+    let connection = Connection::open(&plan.servers, plan.options.clone(), &parts.config).await?;
     let server = connection.client.server_info();
     bucket::check_server(&format!("{}:{}", server.host, server.port), &server.version)?;
-    bucket::ensure(&connection.jetstream, &start.group, plan.replicas).await?;
+    bucket::ensure(&connection.jetstream, &parts.group, plan.replicas).await?;
     Ok(connection)
 }
 

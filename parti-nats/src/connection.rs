@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectOptions, ServerAddr};
-use parti_core::Config;
+use parti_core::{Config, KvEvent};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -69,6 +69,11 @@ impl Connection {
         self.link.wait_for(|link| link.up).await.is_ok()
     }
 
+    /// Tells of what becomes of the connection from now on.
+    pub(crate) fn news(&self) -> News {
+        News { link: self.link.clone(), told: Link { up: true, breaks: self.breaks() } }
+    }
+
     /// How often the connection has broken so far.
     pub(crate) fn breaks(&self) -> u64 {
         self.link.borrow().breaks
@@ -79,6 +84,26 @@ impl Connection {
         let mut link = self.link.clone();
         // An error means that the client is gone, which is a break as well.
         let _ = link.wait_for(|link| link.breaks > breaks).await;
+    }
+}
+
+/// Tells of each break of a connection, and of each return.
+#[derive(Debug)]
+pub(crate) struct News {
+    link: watch::Receiver<Link>,
+    told: Link,
+}
+
+impl News {
+    /// Waits for the next break or return. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<KvEvent, Error> {
+        let told = self.told;
+        let link = self.link.wait_for(|link| *link != told).await;
+        let link = *link.map_err(|error| Error::with_source(ErrorKind::ConnectionClosed, error))?;
+        // A break comes before the return that ended it, however quick that was.
+        let broken = link.breaks > told.breaks;
+        self.told = Link { up: link.up && !broken, breaks: link.breaks };
+        Ok(if self.told.up { KvEvent::Restored } else { KvEvent::Lost })
     }
 }
 
@@ -153,6 +178,19 @@ mod tests {
         assert_eq!(observe(Event::Connected), (true, 1));
         assert_eq!(observe(Event::Connected), (true, 2));
         assert_eq!(observe(Event::Closed), (false, 3));
+    }
+
+    #[tokio::test]
+    async fn a_break_is_told_even_if_it_was_over_at_once() {
+        let (sender, link) = watch::channel(Link { up: true, breaks: 3 });
+        let mut news = News { link, told: Link { up: true, breaks: 3 } };
+        sender.send_replace(Link { up: true, breaks: 5 });
+        assert!(matches!(news.next().await, Ok(KvEvent::Lost)));
+        assert!(matches!(news.next().await, Ok(KvEvent::Restored)));
+        sender.send_replace(Link { up: false, breaks: 6 });
+        assert!(matches!(news.next().await, Ok(KvEvent::Lost)));
+        drop(sender);
+        assert!(news.next().await.is_err());
     }
 
     #[test]

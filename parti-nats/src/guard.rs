@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parti_core::{Instant, Partition, PartitionId, ReleaseReason, Token, Weight};
 use tokio::sync::{mpsc, watch};
@@ -9,13 +10,16 @@ use tokio::sync::{mpsc, watch};
 use crate::clock;
 use crate::driver::Input;
 
+/// How often a guard whose lease has run out looks whether it was renewed.
+const RENEWAL_CHECK: Duration = Duration::from_millis(20);
+
 /// The right to work on one partition, from its acquisition until it is dropped.
 ///
 /// The simplest handler asks before each unit of work, and drops the guard when the answer is no:
 ///
 /// ```
 /// # async fn one_unit_of_work(_: &str, _: parti_nats::Token) {}
-/// async fn handle(mut guard: parti_nats::Guard) {
+/// async fn handle(guard: parti_nats::Guard) {
 ///     while guard.may_work().await {
 ///         one_unit_of_work(guard.partition().as_str(), guard.token()).await;
 ///     }
@@ -91,18 +95,19 @@ impl Guard {
 
     /// Waits until another unit of work may begin, and returns true; or returns false when it is time to drop the
     /// guard. Waits out suspensions. Cancel-safe.
-    pub async fn may_work(&mut self) -> bool {
+    pub async fn may_work(&self) -> bool {
+        let mut phase = self.phase.clone();
         loop {
-            let phase = *self.phase.borrow_and_update();
-            match phase {
+            let seen = *phase.borrow_and_update();
+            match seen {
                 Phase::Active if self.lease.is_valid() => return true,
-                // A suspension, or the news of one, is about to come.
-                Phase::Active | Phase::Suspended => {
-                    if self.phase.changed().await.is_err() {
-                        return false;
-                    }
-                }
+                Phase::Active | Phase::Suspended => {}
                 Phase::Releasing(_) | Phase::Ended => return false,
+            }
+            tokio::select! {
+                changed = phase.changed() => if changed.is_err() { return false },
+                // A lease that ran out can be renewed before anybody has noticed that it had.
+                () = tokio::time::sleep(RENEWAL_CHECK), if seen == Phase::Active => {}
             }
         }
     }
@@ -110,10 +115,12 @@ impl Guard {
     /// Returns as soon as the work must stop at once, finished or not: see [`is_valid`](Self::is_valid). Cancel-safe.
     ///
     /// Afterwards [`may_work`](Self::may_work) tells whether the guard is to be dropped or the work goes on later.
-    pub async fn interrupted(&mut self) {
-        while self.is_valid() {
+    pub async fn interrupted(&self) {
+        let mut phase = self.phase.clone();
+        while self.lease.is_valid() {
             tokio::select! {
-                changed = self.phase.changed() => if changed.is_err() { return },
+                // An error means that the worker is gone.
+                _ = phase.wait_for(|phase| matches!(phase, Phase::Suspended | Phase::Ended)) => return,
                 () = clock::sleep_until(Some(self.lease.until())) => {}
             }
         }
@@ -121,18 +128,12 @@ impl Guard {
 
     /// Returns as soon as the partition is to be given up: finish what was begun, then drop the guard. Says why, or
     /// `None` if there is no time to finish anything. Cancel-safe.
-    pub async fn released(&mut self) -> Option<ReleaseReason> {
-        loop {
-            let phase = *self.phase.borrow_and_update();
-            match phase {
-                Phase::Releasing(reason) => return Some(reason),
-                Phase::Ended => return None,
-                Phase::Active | Phase::Suspended => {
-                    if self.phase.changed().await.is_err() {
-                        return None;
-                    }
-                }
-            }
+    pub async fn released(&self) -> Option<ReleaseReason> {
+        let mut phase = self.phase.clone();
+        let over = phase.wait_for(|phase| matches!(phase, Phase::Releasing(_) | Phase::Ended)).await;
+        match over.as_deref() {
+            Ok(Phase::Releasing(reason)) => Some(*reason),
+            Ok(Phase::Active | Phase::Suspended | Phase::Ended) | Err(_) => None,
         }
     }
 
@@ -165,8 +166,6 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn guard(lease: &Arc<Lease>) -> (Guard, watch::Sender<Phase>, mpsc::UnboundedReceiver<Input>) {
@@ -186,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_lease_ends_the_right_though_nobody_says_so() {
-        let (mut guard, _phase, _inputs) = guard(&lease(Duration::from_millis(100)));
+        let (guard, _phase, _inputs) = guard(&lease(Duration::from_millis(100)));
         assert!(guard.is_valid());
         guard.interrupted().await;
         assert!(!guard.is_valid());
@@ -194,9 +193,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_suspended_guard_waits_and_goes_on_with_the_same_token() {
-        let (mut guard, phase, _inputs) = guard(&lease(LONG));
+        let (guard, phase, _inputs) = guard(&lease(LONG));
         assert!(guard.may_work().await);
         phase.send_replace(Phase::Suspended);
+        // The lease is long, and yet the right is gone.
+        assert!(!guard.is_valid());
         guard.interrupted().await;
         let waiting = tokio::spawn(async move { guard.may_work().await });
         tokio::task::yield_now().await;
@@ -207,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_to_be_released_is_valid_until_it_ends_and_dropping_it_says_so() {
-        let (mut guard, phase, mut inputs) = guard(&lease(LONG));
+        let (guard, phase, mut inputs) = guard(&lease(LONG));
         phase.send_replace(Phase::Releasing(ReleaseReason::Moved));
         assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
         assert!(guard.is_valid());
@@ -222,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_of_a_worker_that_is_gone_ends() {
-        let (mut guard, phase, inputs) = guard(&lease(LONG));
+        let (guard, phase, inputs) = guard(&lease(LONG));
         drop((phase, inputs));
         assert_eq!(guard.released().await, None);
     }

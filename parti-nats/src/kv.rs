@@ -1,6 +1,5 @@
 //! Conditional writes, each with one of three outcomes.
 
-use std::collections::VecDeque;
 use std::error::Error as _;
 
 use async_nats::jetstream::context::PublishError;
@@ -8,9 +7,7 @@ use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{HeaderMap, header};
-use parti_core::{Bucket, Event, GroupName, Key, KvEvent, OperationId, Outcome, Request, Revision, Write};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use parti_core::{Bucket, GroupName, Key, Outcome, Revision, Write};
 
 use crate::bucket::Names;
 use crate::clock;
@@ -29,78 +26,6 @@ pub(crate) struct Store {
     plan: Names,
 }
 
-/// Executes what the core asks for, and reports each outcome.
-///
-/// Writes do not wait for each other, except that appends form a chain: one is sent only once the one before is known
-/// to be stored. To send them all at once would not be safe, though each names the revision that it expects: if
-/// another writer's append takes the place of the first, the second finds just the number that it expects, and is
-/// stored.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    store: Store,
-    events: mpsc::Sender<Event>,
-    appending: Option<OperationId>,
-    waiting: VecDeque<Request>,
-}
-
-impl Writer {
-    pub(crate) fn new(store: Store, events: mpsc::Sender<Event>) -> Self {
-        Self { store, events, appending: None, waiting: VecDeque::new() }
-    }
-
-    pub(crate) fn execute(&mut self, request: Request, tasks: &mut JoinSet<()>) {
-        match request.write {
-            Write::Append { .. } if self.appending.is_some() => self.waiting.push_back(request),
-            Write::Append { .. } => self.append(request, tasks),
-            Write::Create { .. } | Write::Update { .. } | Write::Delete { .. } => self.send(request, tasks),
-        }
-    }
-
-    /// Goes on with the chain. To be called with each event before the core hears it: what waits was then made by a
-    /// core that did not know the outcome.
-    pub(crate) fn observe(&mut self, event: &Event, tasks: &mut JoinSet<()>) {
-        let Event::Kv(KvEvent::Done { operation, outcome }) = event else { return };
-        if self.appending != Some(*operation) {
-            return;
-        }
-        self.appending = None;
-        match outcome {
-            Outcome::Committed(_) => {
-                if let Some(next) = self.waiting.pop_front() {
-                    self.append(next, tasks);
-                }
-            }
-            Outcome::Conflict | Outcome::Unknown => {
-                let (failed, events) = (std::mem::take(&mut self.waiting), self.events.clone());
-                tasks.spawn(async move {
-                    for Request { operation, .. } in failed {
-                        // Never sent, so certain not to be stored.
-                        report(&events, operation, Outcome::Conflict).await;
-                    }
-                });
-            }
-        }
-    }
-
-    fn append(&mut self, request: Request, tasks: &mut JoinSet<()>) {
-        self.appending = Some(request.operation);
-        self.send(request, tasks);
-    }
-
-    fn send(&self, request: Request, tasks: &mut JoinSet<()>) {
-        let (store, events) = (self.store.clone(), self.events.clone());
-        tasks.spawn(async move {
-            let outcome = store.execute(&request.write).await;
-            report(&events, request.operation, outcome).await;
-        });
-    }
-}
-
-async fn report(events: &mpsc::Sender<Event>, operation: OperationId, outcome: Outcome) {
-    // An error means that the core is gone.
-    let _ = events.send(Event::Kv(KvEvent::Done { operation, outcome })).await;
-}
-
 /// What the server said to one publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
@@ -117,7 +42,7 @@ impl Store {
         Self { connection, members, plan }
     }
 
-    /// Executes one write to its outcome.
+    /// Executes one write to its outcome. Writes do not wait for each other.
     pub(crate) async fn execute(&self, write: &Write) -> Outcome {
         let answer = match (write, self.answer_when_ready(write, None).await) {
             (Write::Create { key, .. }, Answer::ConditionFailed) => self.create_over_marker(*key, write).await,

@@ -34,8 +34,8 @@ pub(crate) async fn answer(client: Client, mut questions: Subscriber) {
 
 /// Asks whether the process `instance` is there.
 pub(crate) async fn ask(
-    connection: &Connection,
-    group: &GroupName,
+    connection: Connection,
+    group: GroupName,
     instance: Instance,
     timeout: Duration,
 ) -> ProbeOutcome {
@@ -44,7 +44,7 @@ pub(crate) async fn ask(
         return ProbeOutcome::TimedOut;
     }
     let request = Request::new().timeout(Some(timeout));
-    match connection.client.send_request(subject(group, instance), request).await {
+    match connection.client.send_request(subject(&group, instance), request).await {
         Ok(_) => ProbeOutcome::Answered,
         Err(error) => match error.kind() {
             RequestErrorKind::NoResponders => ProbeOutcome::NobodyListens,

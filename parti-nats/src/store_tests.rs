@@ -1,4 +1,5 @@
 //! What the protocol relies on, pinned on a real server, alone and in a cluster of three.
+#![allow(clippy::large_futures)] // a test's world is made once
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use async_nats::ConnectOptions;
 use futures_util::future::join_all;
 use parti_core::{
     AssignmentRecord, Bucket, Config, Event, Generation, GroupName, Incarnation, Instance, Interest, Key, KvEvent,
-    LeaderRecord, OperationId, Outcome, ProbeOutcome, Record, Request, Revision, Slot, Tenure, Term, WatchId, Write,
+    LeaderRecord, MemberPhase, MemberRecord, Outcome, Position, ProbeOutcome, Record, Revision, Slot, Tenure, Term,
+    WatchId, Write,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::bucket::{self, Names};
 use crate::connection::{Connection, parse_servers};
 use crate::error::ErrorKind;
-use crate::kv::{Store, Writer};
+use crate::kv::Store;
 use crate::probe;
 use crate::support::{Cluster, Server};
 use crate::watch::{self, Watch};
@@ -102,7 +104,7 @@ impl World {
         let request = watch::Request { watch: WatchId::new(7), bucket, interest };
         let mut tasks = JoinSet::new();
         tasks.spawn(Watch::new(self.connection.clone(), &self.group, request, sender, interval).run());
-        Watched { events, incarnation: None, _tasks: tasks }
+        Watched { events, incarnation: None, last: Revision::default(), _tasks: tasks }
     }
 }
 
@@ -110,11 +112,13 @@ impl World {
 struct Watched {
     events: mpsc::Receiver<Event>,
     incarnation: Option<Incarnation>,
+    /// Up to which revision it was complete when it last said so.
+    last: Revision,
     _tasks: JoinSet<()>,
 }
 
 /// What a watch shows, without what is the same in all tests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Entry(Key, Revision),
     Deleted(Key, Revision),
@@ -130,8 +134,8 @@ impl Watched {
                 KvEvent::Entry { watch, key, revision, .. } if watch == WatchId::new(7) => Shown::Entry(key, revision),
                 KvEvent::Deleted { key, revision, .. } => Shown::Deleted(key, revision),
                 KvEvent::Undecodable { key, revision, .. } => Shown::Undecodable(key, revision),
-                KvEvent::CaughtUp { incarnation, .. } => {
-                    self.incarnation = Some(incarnation);
+                KvEvent::CaughtUp { incarnation, last, .. } => {
+                    (self.incarnation, self.last) = (Some(incarnation), last);
                     Shown::CaughtUp
                 }
                 KvEvent::WatchLost { .. } => Shown::Lost,
@@ -186,7 +190,18 @@ fn record(key: Key, writer: u64) -> Record {
     let (slot, tenure, instance) = (Slot::new(0), Tenure::default(), Instance::new(writer));
     match key {
         Key::Leader => Record::Leader(LeaderRecord { slot, tenure, instance }),
-        Key::Slot(_) => Record::decode(key, member(writer).as_bytes()).expect("a member record"),
+        Key::Slot(_) => Record::Member(Arc::new(MemberRecord {
+            tenure: None,
+            instance,
+            phase: MemberPhase::Active,
+            applied: Position::default(),
+            generation: Generation::default(),
+            releasing: Vec::new(),
+            capacity: 1,
+            labels: BTreeMap::new(),
+            software: String::new(),
+            beat: 1,
+        })),
         Key::Assign(_) => Record::Assignment(Arc::new(AssignmentRecord {
             term: Term::new(1),
             generation: Generation::new(writer),
@@ -199,10 +214,6 @@ fn record(key: Key, writer: u64) -> Record {
     }
 }
 
-fn member(writer: u64) -> String {
-    format!(r#"{{"v":1,"tenure":1,"instance":{writer},"phase":"active","applied":0,"capacity":1,"beat":1}}"#)
-}
-
 fn create(key: Key, writer: u64) -> Write {
     Write::Create { key, record: record(key, writer) }
 }
@@ -211,8 +222,8 @@ fn update(key: Key, writer: u64, expected: Revision) -> Write {
     Write::Update { key, record: record(key, writer), expected }
 }
 
-fn append(number: u32, writer: u64, expected_last: u64) -> Write {
-    let key = Key::Assign(Slot::new(number));
+fn append(number: u64, writer: u64, expected_last: u64) -> Write {
+    let key = Key::Assign(Slot::new(u32::try_from(number).expect("few slots")));
     Write::Append { key, record: record(key, writer), expected_last: Revision::new(expected_last) }
 }
 
@@ -259,50 +270,16 @@ async fn races_have_one_winner_in_a_cluster() {
     races_have_one_winner(World::new(Servers::cluster()).await).await;
 }
 
-/// Plays a core that asks for all `writes` before it hears of any outcome. Returns the outcomes in the order of the writes.
-async fn execute_all(store: &Store, writes: Vec<Write>) -> Vec<Outcome> {
-    let (sender, mut events) = mpsc::channel(16);
-    let mut writer = Writer::new(store.clone(), sender);
-    let mut tasks = JoinSet::new();
-    let count = writes.len();
-    for (number, write) in (0..).zip(writes) {
-        writer.execute(Request { operation: OperationId::new(number), write }, &mut tasks);
-    }
-    let mut outcomes = BTreeMap::new();
-    while outcomes.len() < count {
-        let event = within("an outcome", events.recv()).await.expect("the writer is there");
-        writer.observe(&event, &mut tasks);
-        let Event::Kv(KvEvent::Done { operation, outcome }) = event else { panic!("not an outcome: {event:?}") };
-        assert_eq!(outcomes.insert(operation, outcome), None, "two outcomes of one request");
-    }
-    outcomes.into_values().collect()
-}
-
 async fn appends_form_one_chain(world: World) {
-    const LENGTH: u64 = 400;
-    let stores = world.stores(2).await;
-    let chain =
-        |writer, from: u64| (from..from + LENGTH).map(move |last| append(last as u32 % 7, writer, last)).collect();
-
-    let outcomes = execute_all(&stores[0], chain(1, 0)).await;
-    let expected: Vec<_> = (1..=LENGTH).map(|revision| Outcome::Committed(Revision::new(revision))).collect();
-    assert_eq!(outcomes, expected);
-
-    // An append that does not know the last write fails, also one that believes the bucket to be empty.
-    assert_eq!(world.write(append(0, 2, 0)).await, Outcome::Conflict);
-    assert_eq!(world.write(append(0, 2, LENGTH - 1)).await, Outcome::Conflict);
-
-    // Two leaders at once. The start of one chain is accepted, and nothing of the other, though many of its links find
-    // the very number of revisions that they expect.
-    let [first, second] =
-        [(&stores[0], 1), (&stores[1], 2)].map(|(store, writer)| execute_all(store, chain(writer, LENGTH)));
-    let (first, second) = tokio::join!(first, second);
-    let [first, second] = [first, second].map(|outcomes| {
-        let accepted = outcomes.iter().take_while(|outcome| matches!(outcome, Outcome::Committed(_))).count();
-        assert!(outcomes[accepted..].iter().all(|outcome| *outcome == Outcome::Conflict), "{outcomes:?}");
-        accepted
-    });
-    assert!((first == 0) != (second == 0), "{first} and {second} of {LENGTH} accepted");
+    let stores = world.stores(8).await;
+    for last in 0..40 {
+        let appended = race(&stores, |writer| append(writer, writer, last)).await;
+        assert_eq!(appended, Revision::new(last + 1));
+    }
+    // One that has not seen the last write fails, also one that believes the bucket to be empty.
+    for stale in [0, 1, 39] {
+        assert_eq!(world.write(append(0, 1, stale)).await, Outcome::Conflict, "{stale}");
+    }
 }
 
 #[tokio::test]
@@ -379,6 +356,48 @@ async fn a_watch_shows_everything_then_says_so_then_follows() {
     assert_eq!(all.incarnation, some.incarnation);
 }
 
+#[tokio::test]
+async fn a_watch_of_all_keys_shows_a_writers_log_in_order_and_without_gaps() {
+    const KEYS: u64 = 40;
+    const WRITES: u64 = 600;
+    let world = World::new(Servers::single()).await;
+    let writing = async {
+        for last in 0..WRITES {
+            world.commit(append(last % KEYS, 1, last)).await;
+        }
+    };
+    // Each begins at another place in the log, while it grows.
+    let watching = async {
+        let mut begun = 0;
+        let mut last = 0;
+        while last < WRITES {
+            let mut watched = world.watch(Bucket::Plan, Interest::All);
+            let mut shown: Vec<u64> = watched.until_caught_up().await.into_iter().map(revision).collect();
+            last = watched.last.value();
+            assert!(shown.is_sorted_by(|one, next| one < next), "{shown:?}");
+            // Of each key the last write so far; what was written since follows.
+            let expected: Vec<u64> = (last.saturating_sub(KEYS) + 1..=last).collect();
+            assert_eq!(shown.split_off(shown.len() - expected.len()), expected);
+            if last + 20 < WRITES {
+                for next in last + 1..=last + 20 {
+                    assert_eq!(revision(watched.next_change().await), next);
+                }
+            }
+            begun += 1;
+        }
+        begun
+    };
+    let ((), begun) = within("the log", async { tokio::join!(writing, watching) }).await;
+    assert!(begun > 2, "the writer was done before {begun} watches had begun");
+}
+
+fn revision(shown: Shown) -> u64 {
+    match shown {
+        Shown::Entry(_, revision) | Shown::Deleted(_, revision) | Shown::Undecodable(_, revision) => revision.value(),
+        Shown::CaughtUp | Shown::Lost => panic!("no change: {shown:?}"),
+    }
+}
+
 /// Makes the server silent about accepted writes, or has it tell of them again.
 async fn repeat_writes(world: &World, bucket: Bucket, repeat: bool) {
     let names = Names::new(&world.group, bucket);
@@ -403,10 +422,12 @@ async fn a_watch_that_has_missed_something_finds_out_with_the_next_news() {
         repeat_writes(&world, Bucket::Members, true).await;
         let heard = world.commit(update(slot(1), 1, one)).await;
 
-        assert_eq!(watched.next_change().await, Shown::Entry(slot(1), heard));
-        match interest {
-            Interest::All => assert_eq!(watched.next_change().await, Shown::Entry(slot(2), missed)),
-            Interest::Keys(_) => assert_eq!(watched.next().await, Shown::CaughtUp),
+        if interest == Interest::All {
+            assert_eq!(watched.next_change().await, Shown::Entry(slot(2), missed));
+            assert_eq!(watched.next_change().await, Shown::Entry(slot(1), heard));
+        } else {
+            assert_eq!(watched.next().await, Shown::Entry(slot(1), heard));
+            assert_eq!(watched.next().await, Shown::CaughtUp);
         }
     }
 }
@@ -518,7 +539,8 @@ async fn a_probe_tells_who_is_there() {
     answering.spawn(probe::answer(client.clone(), questions));
     let _unanswered = probe::listen(client, &world.group, silent).await.expect("a subscription");
 
-    let ask = |instance| probe::ask(&world.connection, &world.group, instance, Duration::from_millis(200));
+    let ask =
+        |instance| probe::ask(world.connection.clone(), world.group.clone(), instance, Duration::from_millis(200));
     assert_eq!(ask(there).await, ProbeOutcome::Answered);
     assert_eq!(ask(silent).await, ProbeOutcome::TimedOut);
     assert_eq!(ask(absent).await, ProbeOutcome::NobodyListens);

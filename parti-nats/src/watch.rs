@@ -4,7 +4,7 @@
 //! stands behind it that could be lost with a server. What it may miss is found and read again from the store: after
 //! each break of the connection, on a gap in the sequence numbers, and from time to time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -57,8 +57,10 @@ pub(crate) struct Watch {
     shown: BTreeMap<Key, u64>,
     /// Every change up to this revision of the bucket is accounted for, by a reading or by the doorbell.
     heard: u64,
-    /// Changes beyond it that the doorbell has told of. Some change is missing as long as there are any.
-    ahead: BTreeSet<u64>,
+    /// Changes beyond it that the doorbell has told of, where all keys are of interest; nothing for a key that is not
+    /// one of ours. They wait until the one that is missing before them has come: who has seen a change has seen all
+    /// before it, and a leader appends on the strength of that.
+    ahead: BTreeMap<u64, Option<Change>>,
     /// Whether the doorbell shows that something was missed since the last reading began.
     missed: bool,
 }
@@ -103,7 +105,7 @@ impl Watch {
             incarnation: None,
             shown: BTreeMap::new(),
             heard: 0,
-            ahead: BTreeSet::new(),
+            ahead: BTreeMap::new(),
             missed: false,
         }
     }
@@ -158,7 +160,11 @@ impl Watch {
             };
             match snapshot {
                 Ok(snapshot) if self.is_another_life(&snapshot, heard_before) => self.lose().await?,
-                Ok(snapshot) => return self.show_all(snapshot).await,
+                Ok(snapshot) => {
+                    if self.show_all(snapshot, doorbell).await? {
+                        return Some(());
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(bucket = self.names.bucket, error, "a bucket could not be read, trying again");
                     tokio::time::sleep(jittered(AFTER_FAILURE)).await;
@@ -196,17 +202,44 @@ impl Watch {
         self.send(KvEvent::WatchLost { watch: self.request.watch }).await
     }
 
-    async fn show_all(&mut self, snapshot: Snapshot) -> Option<()> {
-        for change in snapshot.values {
-            self.show(change).await?;
+    /// Shows what was read, and says so. False if what was written meanwhile does not come by the doorbell, so that
+    /// it has to be read again.
+    async fn show_all(&mut self, snapshot: Snapshot, doorbell: &mut Doorbell) -> Option<bool> {
+        let Snapshot { incarnation, revision, values } = snapshot;
+        self.heard = self.heard.max(revision);
+        let mut newest = self.heard;
+        for change in values {
+            match self.request.interest {
+                // It was written while others were read, and so were others perhaps that this reading does not show:
+                // it comes by the doorbell, in its order.
+                Interest::All if change.revision > self.heard => newest = newest.max(change.revision),
+                Interest::All | Interest::Keys(_) => self.show(change).await?,
+            }
         }
-        self.incarnation = Some(snapshot.incarnation);
-        self.heard = self.heard.max(snapshot.revision);
+        self.incarnation = Some(incarnation);
         self.ahead = self.ahead.split_off(&(self.heard + 1));
-        self.close_gap();
+        self.show_ahead().await?;
+        let patience = Instant::now() + AFTER_LOSS;
+        while self.heard < newest {
+            tokio::select! {
+                message = ring(doorbell) => self.hear(message).await?,
+                () = tokio::time::sleep_until(patience) => return Some(false),
+            }
+        }
+        let (watch, last) = (self.request.watch, Revision::new(self.heard));
+        self.send(KvEvent::CaughtUp { watch, incarnation, last }).await.map(|()| true)
+    }
+
+    /// Shows what follows without a gap on what is accounted for.
+    async fn show_ahead(&mut self) -> Option<()> {
+        while let Some(change) = self.ahead.remove(&(self.heard + 1)) {
+            self.heard += 1;
+            if let Some(change) = change {
+                self.show(change).await?;
+            }
+        }
         self.missed |= !self.ahead.is_empty();
-        let (watch, incarnation) = (self.request.watch, snapshot.incarnation);
-        self.send(KvEvent::CaughtUp { watch, incarnation }).await
+        Some(())
     }
 
     async fn show(&mut self, change: Change) -> Option<()> {
@@ -229,27 +262,22 @@ impl Watch {
         let shown = key.and_then(|key| self.shown.get(&key).copied());
         // A revision below what was shown is either late news or that of another life of the bucket.
         self.missed |= shown.is_some_and(|shown| revision < shown);
-        match self.request.interest {
-            Interest::All if revision <= self.heard => return Some(()),
-            Interest::All => {
-                self.ahead.insert(revision);
-                self.close_gap();
-                self.missed |= !self.ahead.is_empty();
+        let deleted = message.headers.as_ref().is_some_and(is_marker);
+        let change = key.map(|key| change(self.request.watch, key, revision, deleted, &message.payload));
+        match (&self.request.interest, change) {
+            (Interest::All, change) => {
+                if revision > self.heard {
+                    self.ahead.insert(revision, change);
+                }
+                self.show_ahead().await
             }
-            Interest::Keys(_) => {
+            (Interest::Keys(_), Some(change)) => {
                 let previous = number(&message, "Nats-Last-Sequence").unwrap_or(0);
                 self.missed |= previous > shown.unwrap_or(0);
                 self.heard = self.heard.max(revision);
+                self.show(change).await
             }
-        }
-        let Some(key) = key else { return Some(()) };
-        let deleted = message.headers.as_ref().is_some_and(is_marker);
-        self.show(change(self.request.watch, key, revision, deleted, &message.payload)).await
-    }
-
-    fn close_gap(&mut self) {
-        while self.ahead.remove(&(self.heard + 1)) {
-            self.heard += 1;
+            (Interest::Keys(_), None) => Some(()),
         }
     }
 

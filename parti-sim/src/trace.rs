@@ -131,7 +131,9 @@ fn describe_news(news: &KvEvent) -> String {
         KvEvent::Undecodable { watch, key, revision, error } => {
             format!("watch {watch}: {key}@{revision} undecodable: {error}")
         }
-        KvEvent::CaughtUp { watch, incarnation } => format!("watch {watch}: caught up in life {incarnation}"),
+        KvEvent::CaughtUp { watch, incarnation, last } => {
+            format!("watch {watch}: caught up with {last} in life {incarnation}")
+        }
         KvEvent::WatchLost { watch } => format!("watch {watch}: lost"),
         KvEvent::Done { operation, outcome } => format!("done {operation}: {}", describe_outcome(*outcome)),
         KvEvent::Lost => "connection lost".into(),

@@ -161,10 +161,12 @@ impl World {
             Shown::Change(change) => self.feed(process, Event::Kv(change)),
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
             Shown::Snapshot(entries, incarnation) => {
+                // The model has no keys but those of the protocol.
+                let last = entries.iter().filter_map(revision).max().unwrap_or_default();
                 for entry in entries {
                     self.feed(process, Event::Kv(entry));
                 }
-                self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation }));
+                self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
             }
         }
     }
@@ -207,4 +209,17 @@ fn old_news(change: &KvEvent) -> Option<KvEvent> {
     let old = AssignmentRecord { generation, owned: Vec::new(), ..(**record).clone() };
     let revision = Revision::new(revision.value() + 1);
     Some(KvEvent::Entry { watch: *watch, key: *key, revision, record: Record::Assignment(old.into()) })
+}
+
+fn revision(event: &KvEvent) -> Option<Revision> {
+    match event {
+        KvEvent::Entry { revision, .. } | KvEvent::Deleted { revision, .. } | KvEvent::Undecodable { revision, .. } => {
+            Some(*revision)
+        }
+        KvEvent::CaughtUp { .. }
+        | KvEvent::WatchLost { .. }
+        | KvEvent::Done { .. }
+        | KvEvent::Lost
+        | KvEvent::Restored => None,
+    }
 }

@@ -296,7 +296,8 @@ impl Lab {
                 }
             }
             let incarnation = Incarnation::new(1 + self.store.incarnation.get(&bucket).copied().unwrap_or_default());
-            let caught_up = KvEvent::CaughtUp { watch, incarnation };
+            let last = Revision::new(self.store.last.get(&bucket).copied().unwrap_or_default());
+            let caught_up = KvEvent::CaughtUp { watch, incarnation, last };
             self.workers[at].inbox.push_back(Event::Kv(caught_up));
         }
         self.workers[at].watches.insert(bucket, (watch, interest));

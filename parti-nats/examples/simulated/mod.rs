@@ -17,54 +17,54 @@ use tokio::time::Instant;
 
 /// The settings of a simulated worker.
 #[derive(Clone, Debug, Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// The NATS server, or several separated by commas.
     #[arg(long, default_value = "nats://127.0.0.1:4222")]
-    pub url: String,
+    pub(crate) url: String,
     /// The group of workers that share the partitions.
     #[arg(long, default_value = "demo")]
-    pub group: String,
+    pub(crate) group: String,
     /// How many partitions there are, named p00000 and so on.
     #[arg(long, default_value_t = 12)]
-    pub partitions: u32,
+    pub(crate) partitions: u32,
     /// A file with one partition a line, an id and perhaps a weight, instead of --partitions.
     #[arg(long)]
-    pub partition_file: Option<PathBuf>,
+    pub(crate) partition_file: Option<PathBuf>,
     /// How many seconds the work on a partition takes to finish when it is released.
     #[arg(long, default_value_t = 0.0)]
-    pub drain: f64,
+    pub(crate) drain: f64,
     /// The slot to hold; any if not given.
     #[arg(long)]
-    pub slot: Option<u32>,
+    pub(crate) slot: Option<u32>,
     /// How many workers a cold start waits for.
     #[arg(long)]
-    pub expected_workers: Option<u32>,
+    pub(crate) expected_workers: Option<u32>,
     /// How many copies of each bucket to keep.
     #[arg(long, default_value_t = 1)]
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// The version of the simulated software.
     #[arg(long, default_value = "")]
-    pub software: String,
+    pub(crate) software: String,
     /// How long this worker may act after its last renewal, such as 4s or 750ms.
     #[arg(long, value_parser = duration)]
-    pub lease: Option<Duration>,
+    pub(crate) lease: Option<Duration>,
     #[arg(long, value_parser = duration)]
-    pub settle_window: Option<Duration>,
+    pub(crate) settle_window: Option<Duration>,
     #[arg(long, value_parser = duration)]
-    pub cold_start_window: Option<Duration>,
+    pub(crate) cold_start_window: Option<Duration>,
     #[arg(long, value_parser = duration)]
-    pub planned_scale_window: Option<Duration>,
+    pub(crate) planned_scale_window: Option<Duration>,
     #[arg(long, value_parser = duration)]
-    pub rebalance_interval: Option<Duration>,
+    pub(crate) rebalance_interval: Option<Duration>,
     #[arg(long, value_parser = duration)]
-    pub restart_hold: Option<Duration>,
+    pub(crate) restart_hold: Option<Duration>,
     #[arg(long, value_parser = duration)]
-    pub release_timeout: Option<Duration>,
+    pub(crate) release_timeout: Option<Duration>,
 }
 
 /// The two ways to stop.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// Hand everything over to others.
     Leave,
     /// Keep everything for the successor.
@@ -72,7 +72,7 @@ pub enum Stop {
 }
 
 /// Runs a worker until it has stopped, which it begins to do when `asked_to_stop` is ready.
-pub async fn run(options: Options, asked_to_stop: impl Future<Output = Stop>) -> ExitCode {
+pub(crate) async fn run(options: Options, asked_to_stop: impl Future<Output = Stop>) -> ExitCode {
     match try_run(options, asked_to_stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One server with JetStream, unless it was started without.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     port: u16,
     arguments: Vec<String>,
     directory: PathBuf,
@@ -24,19 +24,24 @@ pub struct Server {
 
 /// Three servers in one cluster.
 #[derive(Debug)]
-pub struct Cluster {
-    pub servers: Vec<Server>,
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
 }
 
 impl Server {
     /// A server with JetStream.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["-js"])
     }
 
     /// A server with these arguments besides its address and its store.
-    pub fn start_with(arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         Self::launch(free_port(), arguments.iter().map(|argument| (*argument).to_owned()).collect())
+    }
+
+    /// A server with JetStream on this port.
+    pub(crate) fn start_at(port: u16) -> Self {
+        Self::launch(port, vec!["-js".to_owned()])
     }
 
     fn launch(port: u16, arguments: Vec<String>) -> Self {
@@ -50,12 +55,12 @@ impl Server {
     }
 
     /// Where clients connect to.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Ends the process at once; the store stays.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a child can be killed");
             process.wait().expect("a child can be waited for");
@@ -63,7 +68,7 @@ impl Server {
     }
 
     /// Starts the process again, on the same port and with the same store.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         let process = Command::new(&*BINARY)
             .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
             .arg(&self.directory)
@@ -98,7 +103,7 @@ impl Drop for Server {
 
 impl Cluster {
     /// Three servers with JetStream that know each other. Buckets can be created a moment later.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let urls: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let launch = |(index, url): (usize, &String)| {
@@ -111,7 +116,7 @@ impl Cluster {
     }
 
     /// All servers, separated by commas.
-    pub fn urls(&self) -> String {
+    pub(crate) fn urls(&self) -> String {
         self.servers.iter().map(Server::url).collect::<Vec<_>>().join(",")
     }
 }
@@ -132,7 +137,7 @@ fn binary() -> io::Result<PathBuf> {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback has free ports");
     listener.local_addr().expect("a bound socket has an address").port()
 }
