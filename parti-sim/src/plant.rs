@@ -86,7 +86,7 @@ impl Plant {
             Self::OldNewsAsNew => &["monotone"],
             Self::Resurrection => &["state-table"],
             Self::EndlessTimer => &["bounded"],
-            Self::AcquireTwice => &["contract"],
+            Self::AcquireTwice => &["contract", "tokens-increase"],
         }
     }
 }

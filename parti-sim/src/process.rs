@@ -77,6 +77,10 @@ impl ProcessClock {
         self.stopped.get_or_insert(now);
     }
 
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     pub(crate) fn go_on(&mut self, now: Moment) {
         if let Some(stopped) = self.stopped.take() {
             self.behind += now.since(stopped);

@@ -338,7 +338,8 @@ impl World {
             return;
         }
         let deadline = one.worker.poll_timeout().map_or(Moment::NEVER, |instant| one.clock.when(instant));
-        let at = if endless { now } else { deadline.max(now) };
+        let soonest = if one.clock.is_stopped() { now + AT_ONCE } else { now };
+        let at = if endless { now } else { deadline.max(soonest) };
         if at != one.armed || at == now {
             one.armed = at;
             if at != Moment::NEVER {

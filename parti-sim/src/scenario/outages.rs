@@ -9,15 +9,33 @@ use crate::fact::ProcessId;
 use crate::mark::Mark;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    outage("failover", "the store answers nobody for 8 s, as in a failover: nobody suspends, nothing moves", |stage| {
-        store_outage(stage, Duration::from_secs(8), false);
-    }),
-    outage("outage-10s", "the server is gone for 10 s: same slots, same partitions, nothing moves", |stage| {
-        store_outage(stage, Duration::from_secs(10), true);
-    }),
-    outage("outage-10min", "the server is gone for 10 minutes: same slots, same partitions, nothing moves", |stage| {
-        store_outage(stage, Duration::from_secs(600), true);
-    }),
+    Scenario {
+        name: "failover",
+        shows: "the store answers nobody for 8 s, as in a failover: nobody suspends, nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| store_outage(stage, Duration::from_secs(8), false),
+        marks: &[Mark::OutcomeUnknown],
+    },
+    Scenario {
+        name: "outage-10s",
+        shows: "the server is gone for 10 s: same slots, same partitions, nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| store_outage(stage, Duration::from_secs(10), true),
+        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::Resumed],
+    },
+    Scenario {
+        name: "outage-10min",
+        shows: "the server is gone for 10 minutes: same slots, same partitions, nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| store_outage(stage, Duration::from_secs(600), true),
+        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::Resumed],
+    },
     Scenario {
         name: "isolate-leader",
         shows: "the leader is cut off for half a minute: never two owners, another leads",
@@ -57,10 +75,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         marks: &[Mark::ConnectionLost],
     },
 ];
-
-const fn outage(name: &'static str, shows: &'static str, act: fn(&mut Stage)) -> Scenario {
-    Scenario { name, shows, workers: 30, partitions: 2400, adjust: |_| {}, act, marks: &[Mark::OutcomeUnknown] }
-}
 
 /// How soon after the store is back everything works again.
 const BACK: Duration = Duration::from_secs(2);
