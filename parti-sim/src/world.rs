@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     /// Until when the store answers nobody.
     pub(crate) store_down_until: Moment,
+    /// Until when nothing gets through to or from anybody.
+    pub(crate) all_cut_off_until: Moment,
     pub(crate) processes: Vec<Process>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
@@ -129,6 +131,7 @@ impl World {
             schedule: Schedule::new(),
             store: Store::default(),
             store_down_until: Moment::START,
+            all_cut_off_until: Moment::START,
             processes: Vec::new(),
             by_instance: BTreeMap::new(),
             watches: [BTreeMap::new(), BTreeMap::new()],
@@ -170,6 +173,9 @@ impl World {
         });
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
+        if self.now < self.all_cut_off_until {
+            self.isolate(process, Some(self.all_cut_off_until.since(self.now)), true);
+        }
         self.settle(process);
         self.feed(process, Event::Partitions(self.list.clone()));
         self.schedule_reread(process);

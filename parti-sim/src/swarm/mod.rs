@@ -217,12 +217,7 @@ impl Happening {
                 let preferred_slot = ordinal.map(Slot::new);
                 self.world.start(Birth { preferred_slot, ..Birth::default() });
             }
-            Deed::IsolateAll { for_ms, closed } => {
-                let living: Vec<_> = self.world.living().map(|(process, _)| process).collect();
-                for process in living {
-                    self.world.isolate(process, Some(ms(for_ms)), closed);
-                }
-            }
+            Deed::IsolateAll { for_ms, closed } => self.world.isolate_all(ms(for_ms), closed),
             Deed::StoreDown { for_ms } => self.world.store_down(ms(for_ms)),
             Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
             Deed::RollBack { plan, writes, for_ms } => self.world.roll_back(bucket(plan), writes as usize, ms(for_ms)),
