@@ -149,8 +149,8 @@ impl World {
         self.notify(key);
     }
 
-    /// An operator deletes what is not a record.
-    fn clear_garbage(&mut self) {
+    /// An operator deletes what is not a record, when whoever held the slot has certainly stopped.
+    pub(crate) fn clear_garbage(&mut self) {
         for key in std::mem::take(&mut self.garbage) {
             if let Some(Entry { revision, value: Stored::Bytes(_) }) = self.store.entry(key) {
                 self.store.write(&Write::Delete { key, expected: *revision });
@@ -193,7 +193,7 @@ impl World {
                 self.schedule.push(self.now, What::Wake { process });
             }
         }
-        self.clear_garbage();
+        self.schedule.push(self.now + self.options.observed_lease() * 2, What::ClearGarbage);
         self.tell(&Fact::Healed);
     }
 }

@@ -84,6 +84,8 @@ pub(crate) enum What {
     Wake { process: ProcessId },
     /// A process is born.
     Start { birth: Birth },
+    /// An operator deletes what is not a record.
+    ClearGarbage,
     /// A link that was broken for a while is mended.
     Mend { process: ProcessId, epoch: u64 },
 }
@@ -107,6 +109,7 @@ impl What {
             | Self::ReadSnapshot { .. }
             | Self::Wake { .. }
             | Self::Start { .. }
+            | Self::ClearGarbage
             | Self::Mend { .. } => None,
         }
     }
@@ -252,6 +255,7 @@ impl World {
             What::Start { birth } => {
                 self.start(birth);
             }
+            What::ClearGarbage => self.clear_garbage(),
             What::Mend { process, epoch } => {
                 if self.process(process).link.epoch == epoch {
                     self.mend(process);
