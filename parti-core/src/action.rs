@@ -150,6 +150,8 @@ pub enum SuspendReason {
     LeaseRanOut,
     /// The connection to the store is gone.
     ConnectionLost,
+    /// The store has lost writes, and not everyone is over it yet.
+    StoreRegressed,
 }
 
 /// Something that an operator should hear, as data.
@@ -213,6 +215,11 @@ pub enum Notice {
         /// How many.
         partitions: usize,
     },
+    /// The calculator has no answer; the assignment stays as it is.
+    PlanRefused {
+        /// Why.
+        reason: String,
+    },
     /// A release took longer than `release_timeout` and was cancelled.
     ReleaseTimedOut {
         /// Which partition.
@@ -264,6 +271,11 @@ pub enum StandbyReason {
         /// By whom.
         holder: Instance,
     },
+    /// Workers of another software version are there, one of which may be about to leave its slot to this worker.
+    OtherVersion {
+        /// How many there are.
+        workers: usize,
+    },
     /// Some records may be those of dead predecessors, whose slots are better than fresh ones.
     LearningWhoIsAlive {
         /// How many records have not been renewed since this worker began to listen.
@@ -313,6 +325,10 @@ pub enum WaitReason {
     Restart,
     /// The next round waits for the rebalance interval.
     RebalanceInterval,
+    /// An operator has paused rebalancing.
+    Paused,
+    /// The store has lost writes, and not every worker has noticed yet.
+    StoreRegressed,
     /// The list of partitions has not come yet.
     NoPartitions,
 }

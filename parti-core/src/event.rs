@@ -74,8 +74,12 @@ pub enum KvEvent {
         watch: WatchId,
         /// Which life of the bucket was read.
         incarnation: Incarnation,
+        /// The bucket's last revision at that time. Where every key is of interest, every write up to it has been
+        /// shown, or one that came after it and replaced it; only those to keys that are not ours have not.
+        last: Revision,
     },
-    /// A watch has broken; the adapter opens it again, and another snapshot follows.
+    /// A watch has broken, or its bucket was made anew or has lost writes; the adapter opens it again, and another
+    /// snapshot follows.
     WatchLost {
         /// Which watch.
         watch: WatchId,

@@ -50,10 +50,6 @@ number! {
     Revision(u64)
 }
 number! {
-    /// One unbroken hold of a slot, named by the revision that created its member record.
-    Tenure(u64)
-}
-number! {
     /// One leadership; only grows.
     Term(u64)
 }
@@ -72,6 +68,59 @@ number! {
 number! {
     /// Names one watch that the core has asked for.
     WatchId(u64)
+}
+
+/// A write in one life of a bucket: of two writes in one bucket the later one is the greater, also when the bucket was
+/// made anew in between. Stored as `[incarnation, revision]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(Incarnation, Revision)", into = "(Incarnation, Revision)")]
+pub struct Position {
+    /// Which life of the bucket.
+    pub incarnation: Incarnation,
+    /// The revision of the write.
+    pub revision: Revision,
+}
+
+impl From<(Incarnation, Revision)> for Position {
+    fn from((incarnation, revision): (Incarnation, Revision)) -> Self {
+        Self { incarnation, revision }
+    }
+}
+
+impl From<Position> for (Incarnation, Revision) {
+    fn from(position: Position) -> Self {
+        (position.incarnation, position.revision)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.incarnation, self.revision)
+    }
+}
+
+/// One unbroken hold of a slot, named by the write in `members` that began it. Of two tenures of one slot the later one
+/// is the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tenure(Position);
+
+impl Tenure {
+    /// The tenure that this write began.
+    pub const fn new(begun: Position) -> Self {
+        Self(begun)
+    }
+
+    /// The write that began it.
+    pub const fn begun(self) -> Position {
+        self.0
+    }
+}
+
+impl fmt::Display for Tenure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Slot {

@@ -86,6 +86,8 @@ pub enum Key {
     Slot(Slot),
     /// `leader` in `members`: who leads.
     Leader,
+    /// `control.*` in `members`: what operators want.
+    Control(Control),
     /// `assign.<n>` in `plan`: the assignment record of slot n.
     Assign(Slot),
     /// `cluster` in `plan`: the term, and a summary for observers.
@@ -96,7 +98,7 @@ impl Key {
     /// The bucket that holds this key.
     pub const fn bucket(self) -> Bucket {
         match self {
-            Self::Slot(_) | Self::Leader => Bucket::Members,
+            Self::Slot(_) | Self::Leader | Self::Control(_) => Bucket::Members,
             Self::Assign(_) | Self::Cluster => Bucket::Plan,
         }
     }
@@ -105,7 +107,10 @@ impl Key {
     pub fn parse(bucket: Bucket, name: &str) -> Option<Self> {
         match (bucket, name) {
             (Bucket::Members, "leader") => Some(Self::Leader),
-            (Bucket::Members, _) => parse_slot(name.strip_prefix("slot.")?).map(Self::Slot),
+            (Bucket::Members, _) => match name.strip_prefix("control.") {
+                Some(control) => Control::parse(control).map(Self::Control),
+                None => parse_slot(name.strip_prefix("slot.")?).map(Self::Slot),
+            },
             (Bucket::Plan, "cluster") => Some(Self::Cluster),
             (Bucket::Plan, _) => parse_slot(name.strip_prefix("assign.")?).map(Self::Assign),
         }
@@ -123,8 +128,44 @@ impl fmt::Display for Key {
         match self {
             Self::Slot(slot) => write!(f, "slot.{slot}"),
             Self::Leader => f.write_str("leader"),
+            Self::Control(control) => write!(f, "control.{control}"),
             Self::Assign(slot) => write!(f, "assign.{slot}"),
             Self::Cluster => f.write_str("cluster"),
+        }
+    }
+}
+
+/// A wish of an operator: it holds while its record is there, and survives changes of the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Control {
+    /// `control.drain.<n>`: the worker in slot n is to own nothing.
+    Drain(Slot),
+    /// `control.pause`: nothing moves for the sake of balance.
+    Pause,
+    /// `control.maintenance`: workers that are gone are expected back, and their partitions are held for them.
+    Maintenance,
+    /// `control.rebalance`: each write of it asks for a plan now.
+    Rebalance,
+}
+
+impl Control {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "pause" => Some(Self::Pause),
+            "maintenance" => Some(Self::Maintenance),
+            "rebalance" => Some(Self::Rebalance),
+            _ => parse_slot(name.strip_prefix("drain.")?).map(Self::Drain),
+        }
+    }
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drain(slot) => write!(f, "drain.{slot}"),
+            Self::Pause => f.write_str("pause"),
+            Self::Maintenance => f.write_str("maintenance"),
+            Self::Rebalance => f.write_str("rebalance"),
         }
     }
 }
@@ -156,9 +197,11 @@ mod tests {
 
     #[test]
     fn every_key_reads_back_from_its_name() {
-        for key in
-            [Key::Slot(Slot::new(0)), Key::Slot(Slot::new(4711)), Key::Leader, Key::Assign(Slot::new(7)), Key::Cluster]
-        {
+        let slot = Slot::new(7);
+        let controls =
+            [Control::Drain(slot), Control::Pause, Control::Maintenance, Control::Rebalance].map(Key::Control);
+        let others = [Key::Slot(Slot::new(0)), Key::Slot(slot), Key::Leader, Key::Assign(slot), Key::Cluster];
+        for key in controls.into_iter().chain(others) {
             assert_eq!(Key::parse(key.bucket(), &key.to_string()), Some(key));
         }
     }

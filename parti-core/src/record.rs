@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Instance, Revision, Slot, Tenure, Term};
+use crate::ids::{Generation, Instance, Position, Revision, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::partition::{PartitionId, Weight};
 use crate::state::PlannerPhase;
@@ -28,6 +28,8 @@ pub enum Record {
     Member(Arc<MemberRecord>),
     /// Stored under [`Key::Leader`].
     Leader(LeaderRecord),
+    /// Stored under [`Key::Control`].
+    Control(Arc<ControlRecord>),
     /// Stored under [`Key::Assign`].
     Assignment(Arc<AssignmentRecord>),
     /// Stored under [`Key::Cluster`].
@@ -43,8 +45,11 @@ pub struct MemberRecord {
     pub instance: Instance,
     /// What the worker is about to do.
     pub phase: MemberPhase,
-    /// The revision of the assignment record that the worker has fully applied.
-    pub applied: Revision,
+    /// The write of the assignment record that the worker has fully applied.
+    pub applied: Position,
+    /// The newest plan that the process has seen: tokens grow from there even if the plan is lost.
+    #[serde(default)]
+    pub generation: Generation,
     /// The partitions that it has been told to give up and still holds, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub releasing: Vec<PartitionId>,
@@ -81,6 +86,20 @@ pub struct LeaderRecord {
     pub tenure: Tenure,
     /// The leader's process.
     pub instance: Instance,
+}
+
+/// What an operator wants; what it is, the key says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlRecord {
+    /// Who wants it, for people to read.
+    #[serde(default)]
+    pub by: String,
+    /// Why, for people to read.
+    #[serde(default)]
+    pub reason: String,
+    /// In a maintenance: how long a worker that is gone is waited for, in milliseconds; without end if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_ms: Option<u64>,
 }
 
 /// What one tenure of a slot may hold: `owned`, and what is left of `releasing`.
@@ -143,6 +162,9 @@ pub struct ClusterRecord {
     pub workers: u32,
     /// How many partitions there are.
     pub partitions: u32,
+    /// The last write of `control.rebalance` that was acted on.
+    #[serde(default)]
+    pub rebalanced: Revision,
     /// The digest of the partition list, see [`PartitionList::digest`](crate::partition::PartitionList::digest).
     pub digest: u64,
 }
@@ -175,6 +197,7 @@ impl Record {
         match self {
             Self::Member(record) => json(record),
             Self::Leader(record) => json(record),
+            Self::Control(record) => json(record),
             Self::Assignment(record) => json(record),
             Self::Cluster(record) => json(record),
         }
@@ -194,8 +217,13 @@ impl Record {
             return Err(RecordError::UnknownVersion { version: v });
         }
         Ok(match key {
-            Key::Slot(_) => Self::Member(Arc::new(parse(bytes)?)),
+            Key::Slot(_) => {
+                let mut record: MemberRecord = parse(bytes)?;
+                record.releasing.sort_unstable();
+                Self::Member(Arc::new(record))
+            }
             Key::Leader => Self::Leader(parse(bytes)?),
+            Key::Control(_) => Self::Control(Arc::new(parse(bytes)?)),
             Key::Assign(_) => {
                 let mut record: AssignmentRecord = parse(bytes)?;
                 record.sort()?;

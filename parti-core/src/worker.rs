@@ -1,26 +1,72 @@
-//! The worker: one door in for events, one door out for actions.
+//! The worker: routes each event to one part, then asks the parts in fixed order what is due.
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
-use crate::action::Action;
-use crate::config::{Config, ConfigError};
-use crate::event::Event;
-use crate::ids::{Generation, Instance, Slot, Tenure, Term, Token};
-use crate::partition::PartitionId;
+use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
+use crate::config::{Config, ConfigError, Mode, Timing};
+use crate::event::{Command, Event, KvEvent, Outcome};
+use crate::ids::{
+    Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId,
+};
+use crate::key::{Bucket, Control, Interest, Key};
+use crate::leader::{self, Leader};
+use crate::leadership::{self, Leadership};
+use crate::lease::{Lease, LeaseNews, WriteKind};
+use crate::membership::{LeaderKey, Membership};
+use crate::outbox::Outbox;
+use crate::ownership::{Applying, Holder, ListingNews, Ownership};
+use crate::partition::{PartitionId, PartitionList};
+use crate::plan_log::PlanLog;
+use crate::probing::Probing;
+use crate::record::{MemberPhase, MemberRecord, Record};
+use crate::rng::Rng;
+use crate::slot::{self, ClaimNews, SlotSearch, Won, is_own};
 use crate::state::{PlannerPhase, WorkerState};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
-/// One worker of a group: takes events, gives actions.
+/// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
+/// contract.
 #[derive(Debug)]
 pub struct Worker {
-    actions: VecDeque<Action>,
+    config: Config,
+    timing: Timing,
+    rng: Rng,
+    instance: Instance,
+    now: Instant,
+    connected: bool,
+    members_watch: Option<Watched>,
+    plan_watch: Option<Watched>,
+    /// When to list the plan again, since the last listing has shown less than was applied.
+    read_plan_at: Option<Instant>,
+    /// Whether it has ever seen a complete listing of the members.
+    has_listed: bool,
+    membership: Membership,
+    plan: PlanLog,
+    standing: Standing,
+    leadership: Leadership,
+    leader: Option<Leader>,
+    probing: Probing,
+    ownership: Ownership,
+    partitions: Option<PartitionList>,
+    /// Whether this process has noticed that the members' bucket was made anew or has lost writes.
+    store_regressed: bool,
+    /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
+    starting_over: bool,
+    stop: Option<Stop>,
+    halted: bool,
+    beat: u64,
+    outbox: Outbox,
 }
 
 /// A look at a worker: cheap to make, for metrics, tests and checks.
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each of interest by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// What it is doing.
     pub state: WorkerState,
+    /// Why its state is [`Degraded`](WorkerState::Degraded), if it is.
+    pub degraded: Option<SuspendReason>,
     /// This process.
     pub instance: Instance,
     /// Its slot, if it has one.
@@ -43,8 +89,38 @@ pub struct Status {
     pub owned: usize,
     /// How many partitions it holds and is giving up.
     pub releasing: usize,
+    /// What operators want, if this worker leads; others do not watch it.
+    pub controls: Vec<Control>,
+    /// Whether it has seen an assignment of its own, be it an empty one.
+    pub assigned: bool,
     /// Whether it has halted.
     pub halted: bool,
+}
+
+/// A slot, or the search for one.
+#[derive(Debug)]
+enum Standing {
+    Seeking(SlotSearch),
+    Holding(Lease),
+}
+
+/// A watch of one bucket.
+#[derive(Debug)]
+struct Watched {
+    watch: WatchId,
+    interest: Interest,
+    /// Whether it has shown a complete listing.
+    listed: bool,
+}
+
+/// A stop under way.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    command: Command,
+    /// When to release what nobody has taken over.
+    patience_until: Instant,
+    /// When to halt whatever is left to do.
+    give_up_at: Instant,
 }
 
 impl Worker {
@@ -58,32 +134,709 @@ impl Worker {
     /// [`ConfigError`] if the config breaks a rule.
     pub fn new(config: Config, seed: u64, now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
-        let _ = (seed, now);
-        Ok(Self { actions: VecDeque::new() })
+        let mut rng = Rng::new(seed);
+        let instance = Instance::new(rng.next_u64());
+        let mut worker = Self {
+            timing: Timing::new(&config),
+            config,
+            rng,
+            instance,
+            now,
+            connected: true,
+            members_watch: None,
+            plan_watch: None,
+            read_plan_at: None,
+            has_listed: false,
+            membership: Membership::default(),
+            plan: PlanLog::default(),
+            standing: Standing::Seeking(SlotSearch::default()),
+            leadership: Leadership::default(),
+            leader: None,
+            probing: Probing::default(),
+            ownership: Ownership::default(),
+            partitions: None,
+            store_regressed: false,
+            starting_over: false,
+            stop: None,
+            halted: false,
+            beat: 0,
+            outbox: Outbox::default(),
+        };
+        worker.watch_what_matters();
+        Ok(worker)
     }
 
-    /// Takes in one event. Never fails, whatever the event says.
+    /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
-        let _ = (now, event);
+        self.now = self.now.max(now);
+        if !self.halted {
+            self.observe(event);
+            self.decide();
+        }
     }
 
     /// The next thing to do; drain to `None` after each [`handle`](Self::handle).
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.outbox.pop()
     }
 
     /// When to call [`handle`](Self::handle) with [`Event::Timeout`] if nothing else happens; changes nothing.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        if self.halted {
+            return None;
+        }
+        let standing = match &self.standing {
+            Standing::Seeking(search) if self.connected => {
+                search.deadline(self.now, &self.config, &self.timing, &self.membership)
+            }
+            Standing::Seeking(_) => None,
+            Standing::Holding(lease) => lease.deadline(self.now, self.connected, &self.timing),
+        };
+        let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
+        let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
+        let leader = self.leader.as_ref().filter(|_| self.may_lead());
+        let leader = leader.and_then(|leader| {
+            let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
+            leader.deadline(heard, &self.membership, &self.plan)
+        });
+        let stop =
+            self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
+        let reading = self.read_plan_at;
+        let probe = self.probe_interval().map(|_| self.probing.deadline());
+        [standing, leadership, leader, reading, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
     }
 
     /// A cheap look at the worker.
     pub fn status(&self) -> Status {
-        unreachable!("skeleton")
+        let lease = self.lease();
+        let term = self.leadership.term().filter(|_| self.may_lead());
+        let state = self.state();
+        Status {
+            state,
+            degraded: self.degraded().filter(|_| state == WorkerState::Degraded),
+            instance: self.instance,
+            slot: lease.map(|lease| lease.slot),
+            tenure: lease.map(|lease| lease.tenure),
+            lease_until: lease.and_then(Lease::until),
+            suspended: self.ownership.is_suspended(),
+            leader: term.is_some(),
+            term,
+            generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
+            planner: self.planner(),
+            owned: self.ownership.owned_count(),
+            releasing: self.ownership.releasing_count(),
+            controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
+            assigned: self.ownership.has_assignment(),
+            halted: self.halted,
+        }
     }
 
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
     pub fn held(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
-        core::iter::empty()
+        self.ownership.holds()
+    }
+
+    // Observe: each event is recorded in one part, without output.
+
+    fn observe(&mut self, event: Event) {
+        match event {
+            Event::Timeout => {}
+            Event::Kv(event) => self.observe_kv(event),
+            Event::Probed { slot, instance, outcome } => {
+                self.membership.observe_probed(self.now, slot, instance, outcome);
+            }
+            Event::Partitions(list) => {
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_list(self.now, &list, &self.plan);
+                }
+                self.partitions = Some(list);
+            }
+            Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
+            Event::Command(command) => self.observe_command(command),
+        }
+    }
+
+    fn observe_kv(&mut self, event: KvEvent) {
+        match event {
+            KvEvent::Entry { watch, key, revision, record } => {
+                if let Some(live) = self.is_current(watch, key) {
+                    self.observe_entry(key, revision, &record, live);
+                }
+            }
+            KvEvent::Deleted { watch, key, revision } => {
+                if self.is_current(watch, key).is_some() {
+                    self.observe_deleted(key, revision);
+                }
+            }
+            KvEvent::Undecodable { watch, key, revision, error } => {
+                if self.is_current(watch, key).is_some() {
+                    self.membership.observe_unreadable(self.now, key, revision);
+                    self.plan.observe_unreadable(key, revision);
+                    self.outbox.notice(Notice::Undecodable { key, revision, error });
+                }
+            }
+            KvEvent::CaughtUp { watch, incarnation, last } => self.observe_caught_up(watch, incarnation, last),
+            KvEvent::WatchLost { watch } => self.observe_watch_lost(watch),
+            KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
+            KvEvent::Lost => {
+                self.connected = false;
+                if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
+                    self.ownership.suspend(SuspendReason::ConnectionLost, &mut self.outbox);
+                }
+            }
+            KvEvent::Restored => {
+                self.connected = true;
+                self.membership.start_anew(self.now, None);
+                if let Standing::Holding(lease) = &mut self.standing {
+                    lease.observe_restored(self.now);
+                }
+            }
+        }
+    }
+
+    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
+        let before = self.membership.changes();
+        self.membership.observe_entry(self.now, key, revision, record, live);
+        let changed = self.membership.changes() != before;
+        match (key, record) {
+            (Key::Slot(slot), Record::Member(member)) => {
+                if let Standing::Holding(lease) = &mut self.standing
+                    && lease.slot == slot
+                {
+                    lease.observe_record(self.now, revision, Some(member), self.instance);
+                }
+                if let Some(leader) = self.leader.as_mut().filter(|_| changed) {
+                    leader.observe_member(slot);
+                }
+            }
+            (Key::Assign(slot), Record::Assignment(assignment)) => {
+                self.plan.observe_entry(key, revision, record);
+                match &self.standing {
+                    Standing::Holding(lease) if lease.slot == slot && live => {
+                        let position = Position { incarnation: self.plan.incarnation(), revision };
+                        self.ownership.observe_assignment(position, assignment, lease.tenure);
+                    }
+                    Standing::Holding(lease) if lease.slot == slot => {
+                        self.ownership.observe_listed(revision, assignment)
+                    }
+                    Standing::Holding(_) | Standing::Seeking(_) => {}
+                }
+            }
+            (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
+            (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
+        }
+    }
+
+    fn observe_deleted(&mut self, key: Key, revision: Revision) {
+        self.membership.observe_deleted(self.now, key, revision);
+        match key {
+            Key::Slot(slot) => {
+                if let Standing::Holding(lease) = &mut self.standing
+                    && lease.slot == slot
+                {
+                    lease.observe_record(self.now, revision, None, self.instance);
+                }
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_member(slot);
+                }
+            }
+            Key::Assign(_) | Key::Cluster => self.plan.observe_deleted(key, revision),
+            Key::Leader | Key::Control(_) => {}
+        }
+    }
+
+    fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
+        let is_first = |watched: &mut Watched| watched.watch == watch && !core::mem::replace(&mut watched.listed, true);
+        if self.members_watch.as_mut().is_some_and(is_first) {
+            self.observe_members_listed(incarnation);
+        } else if self.plan_watch.as_mut().is_some_and(is_first) {
+            self.observe_plan_listed(incarnation, last);
+        }
+    }
+
+    fn observe_members_listed(&mut self, incarnation: Incarnation) {
+        let known = self.membership.incarnation();
+        if known != Incarnation::default() && known != incarnation {
+            self.notice_regression(Bucket::Members, "the bucket was made anew");
+            return self.seek_anew();
+        }
+        let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
+        self.has_listed = true;
+        self.membership.end_listing(incarnation, |key| interest.as_ref().is_some_and(|interest| interest.covers(key)));
+        match &mut self.standing {
+            Standing::Seeking(search) => search.observe_listing(self.now),
+            Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),
+        }
+    }
+
+    fn observe_plan_listed(&mut self, incarnation: Incarnation, last: Revision) {
+        self.plan.end_listing(incarnation, last);
+        let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
+        match self.ownership.observe_listing(incarnation, tenure) {
+            ListingNews::Sound => {}
+            ListingNews::Doubtful => self.read_plan_at = Some(self.now + self.timing.retry),
+            ListingNews::Regressed if self.starting_over => {}
+            ListingNews::Regressed => self.notice_regression(Bucket::Plan, "an assignment that was applied is gone"),
+        }
+    }
+
+    /// What is missed until the watch is back is made up for by another listing.
+    fn observe_watch_lost(&mut self, watch: WatchId) {
+        if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
+            watched.listed = false;
+            self.membership.begin_listing();
+        } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
+            watched.listed = false;
+        }
+    }
+
+    fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
+        let (now, timing) = (self.now, self.timing);
+        match &mut self.standing {
+            Standing::Seeking(search) => {
+                match search.observe_done(now, operation, outcome, self.membership.incarnation(), &timing) {
+                    ClaimNews::Won(won) => return self.take_slot(won),
+                    ClaimNews::Settled => return,
+                    ClaimNews::NotOurs => {}
+                }
+            }
+            Standing::Holding(lease) => {
+                if let Some(news) = lease.observe_done(now, operation, outcome, &timing) {
+                    return self.observe_renewal(news, outcome);
+                }
+            }
+        }
+        let known = self.leadership.observe_done(now, operation, outcome, &timing)
+            || self.plan.observe_done(operation, outcome, &mut self.outbox);
+        if !known && let Some(leader) = &mut self.leader {
+            leader.observe_done(now, operation, outcome, &mut self.membership, &mut self.outbox);
+        }
+    }
+
+    fn observe_renewal(&mut self, news: LeaseNews, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Committed(_)) {
+            self.ownership.repeat_news();
+        }
+        match news {
+            LeaseNews::None => {}
+            LeaseNews::Renewed { after_gap } => {
+                if after_gap {
+                    self.membership.start_anew(self.now, None);
+                }
+                // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
+                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
+                    self.ownership.resume(&mut self.outbox);
+                }
+            }
+            LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
+            LeaseNews::Finished => self.halt(),
+        }
+    }
+
+    fn observe_command(&mut self, command: Command) {
+        match command {
+            Command::Leave | Command::Restart => {
+                let patience_until = self.now + self.config.release_timeout;
+                let give_up_at = patience_until + self.config.release_timeout + self.timing.lease;
+                self.stop.get_or_insert(Stop { command, patience_until, give_up_at });
+                self.ownership.repeat_news();
+            }
+            Command::RebalanceNow => {
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_request();
+                }
+            }
+        }
+    }
+
+    /// Whether `key` belongs to the current watch of its bucket, and if so whether that watch has shown a complete
+    /// listing before.
+    fn is_current(&self, watch: WatchId, key: Key) -> Option<bool> {
+        let watched = match key.bucket() {
+            Bucket::Members => self.members_watch.as_ref(),
+            Bucket::Plan => self.plan_watch.as_ref(),
+        };
+        watched.filter(|watched| watched.watch == watch).map(|watched| watched.listed)
+    }
+
+    // Decide: the parts are asked in fixed order what is due.
+
+    fn decide(&mut self) {
+        self.give_up_lost_slot();
+        if self.halted {
+            return;
+        }
+        self.seek_slot();
+        self.suspend_if_expired();
+        self.probe();
+        self.lead();
+        self.work();
+        self.advance_stop();
+        self.renew();
+        self.watch_what_matters();
+    }
+
+    fn give_up_lost_slot(&mut self) {
+        let Some(lease) = self.lease().filter(|lease| lease.is_lost()) else { return };
+        let slot = lease.slot;
+        let left = |stop: Stop| stop.command == Command::Leave && self.ownership.is_empty();
+        if self.stop.is_some_and(left) {
+            // Its own deletion, whose outcome is still on its way, or a leader's: there is nothing left to do.
+            return self.halt();
+        }
+        self.outbox.notice(Notice::SlotLost { slot });
+        self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
+        self.leader = None;
+        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+        if self.lease().is_some_and(Lease::is_forgotten) {
+            self.notice_regression(Bucket::Members, "a committed renewal is gone");
+        }
+        self.seek_anew();
+    }
+
+    /// Claims a slot anew, once the last write of the lease or the search that is given up is settled.
+    fn seek_anew(&mut self) {
+        let in_flight = match &self.standing {
+            Standing::Seeking(search) => search.in_flight(),
+            Standing::Holding(lease) => lease.in_flight(),
+        };
+        self.standing = Standing::Seeking(SlotSearch::after(in_flight));
+        self.members_watch = None;
+        self.plan_watch = None;
+        self.read_plan_at = None;
+        self.starting_over = false;
+    }
+
+    /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.
+    fn notice_regression(&mut self, bucket: Bucket, detail: &str) {
+        self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
+        match bucket {
+            Bucket::Members => {
+                self.membership = Membership::default();
+                self.store_regressed = true;
+            }
+            Bucket::Plan => self.starting_over = true,
+        }
+        self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
+        self.leader = None;
+        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+    }
+
+    fn seek_slot(&mut self) {
+        let Standing::Seeking(search) = &mut self.standing else { return };
+        let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
+        let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
+            search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
+        });
+        if let Some(won) = adopted {
+            // After a loss of writes the record, and the assignment that names it, may be from before what was lost.
+            self.starting_over = self.store_regressed;
+            return self.take_slot(won);
+        }
+        if self.connected && self.stop.is_none() {
+            let (config, instance, beat) = (&self.config, self.instance, self.beat);
+            let record = |tenure, applied| MemberRecord {
+                tenure,
+                applied,
+                ..own_record(config, instance, beat, MemberPhase::Active)
+            };
+            let view = slot::Surroundings {
+                now: self.now,
+                config,
+                timing: &self.timing,
+                membership: &self.membership,
+                record: &record,
+            };
+            search.decide(&view, &mut self.rng, &mut self.outbox);
+        }
+    }
+
+    fn take_slot(&mut self, won: Won) {
+        self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
+        self.ownership.begin(won.applied, &mut self.outbox);
+        self.standing = Standing::Holding(won.lease);
+    }
+
+    /// In `Strict` mode nothing is worked on without a right to.
+    fn suspend_if_expired(&mut self) {
+        let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
+        if expired && self.config.mode == Mode::Strict {
+            self.ownership.suspend(SuspendReason::LeaseRanOut, &mut self.outbox);
+        }
+    }
+
+    /// A leader asks whether the members are there, the others whether the leader is.
+    fn probe(&mut self) {
+        let Some(own) = self.lease().map(|lease| lease.slot) else { return };
+        let (interval, leads) = (self.probe_interval(), self.leader.is_some());
+        let leader = self.membership.leader().record().map(|record| record.slot);
+        let matters = |slot: Slot| slot != own && (leads || Some(slot) == leader);
+        let members = self.membership.members().filter(|(slot, _)| matters(*slot));
+        let records = members.filter_map(|(slot, member)| Some((slot, member.record()?)));
+        let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
+        let targets = working.map(|(slot, record)| (slot, record.instance));
+        self.probing.decide(self.now, interval, targets, &mut self.outbox);
+    }
+
+    /// How often to probe; never without a connection or a slot.
+    fn probe_interval(&self) -> Option<Duration> {
+        let probing =
+            self.connected && self.stop.is_none() && self.config.probe_confirm.is_some() && self.lease().is_some();
+        probing.then_some(self.config.probe_interval)
+    }
+
+    fn lead(&mut self) {
+        let Standing::Holding(lease) = &self.standing else { return };
+        let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
+        let shows = |watched: &Watched| watched.listed && watched.interest.covers(leader_key);
+        let all = |watched: &Option<Watched>| {
+            watched.as_ref().is_some_and(|watched| watched.listed && watched.interest == Interest::All)
+        };
+        if self.connected {
+            let view = leadership::Surroundings {
+                now: self.now,
+                timing: &self.timing,
+                probe_confirm: self.config.probe_confirm,
+                own: self.instance,
+                lease,
+                membership: &self.membership,
+                members_listed: self.members_watch.as_ref().is_some_and(shows),
+                all_listed: all(&self.members_watch) && all(&self.plan_watch),
+                stopping: self.stop.is_some() || self.starting_over,
+            };
+            self.leadership.decide(&view, &mut self.plan, &mut self.outbox);
+        }
+        match self.leadership.term() {
+            None => self.leader = None,
+            Some(term) if self.leader.as_ref().is_none_or(|leader| leader.term() != term) => {
+                self.membership.start_anew(self.now, self.leadership.predecessor());
+                self.leader = Some(Leader::new(self.now, term, self.partitions.as_ref(), &self.plan));
+            }
+            Some(_) => {}
+        }
+        if self.may_lead()
+            && let (Some(leader), Standing::Holding(lease)) = (&mut self.leader, &self.standing)
+        {
+            let view = leader::Surroundings {
+                now: self.now,
+                config: &self.config,
+                timing: &self.timing,
+                own_slot: lease.slot,
+                own: self.instance,
+                store_regressed: self.store_regressed,
+                heard: lease.is_fresh(self.now, &self.timing),
+            };
+            leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
+        }
+    }
+
+    fn work(&mut self) {
+        let Standing::Holding(lease) = &self.standing else {
+            // Nothing is assigned, but releases of what was lost may still be under way.
+            return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
+        };
+        let idle = self.ownership.is_suspended() || lease.until().is_none() || self.starting_over;
+        let applying = match (idle, self.stop) {
+            (true, _) => Applying::Nothing,
+            (false, Some(_)) => Applying::Releases,
+            (false, None) => Applying::Everything,
+        };
+        let incarnation = self.membership.incarnation().max(self.plan.incarnation());
+        let holder = Holder { incarnation, claim: lease.claim };
+        self.ownership.decide(self.now, &self.config, &holder, applying, &mut self.outbox);
+    }
+
+    /// Releases what is to be released before this worker can go.
+    fn advance_stop(&mut self) {
+        let Some(stop) = self.stop else { return };
+        let reason = match stop.command {
+            Command::Restart => Some(ReleaseReason::Restarting),
+            Command::Leave if self.now >= stop.patience_until || self.is_alone() => Some(ReleaseReason::Leaving),
+            Command::Leave | Command::RebalanceNow => None,
+        };
+        if let Some(reason) = reason {
+            self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox);
+        }
+        let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
+        if self.now >= stop.give_up_at || searching && self.ownership.is_empty() {
+            self.halt();
+        }
+    }
+
+    /// Whether no other worker is there to take over, as far as the whole list of members tells.
+    fn is_alone(&self) -> bool {
+        let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
+        let all_listed =
+            self.members_watch.as_ref().is_some_and(|watched| watched.listed && watched.interest == Interest::All);
+        let works = |slot| !self.membership.has_expired(self.now, slot, self.timing.observed_lease());
+        let others = self.membership.members().filter(|(slot, _)| *slot != own);
+        let active =
+            others.filter(|(_, member)| member.record().is_some_and(|record| record.phase == MemberPhase::Active));
+        all_listed && !active.map(|(slot, _)| slot).any(works)
+    }
+
+    fn renew(&mut self) {
+        let kind = self.write_kind();
+        let Standing::Holding(lease) = &mut self.standing else { return };
+        let urgent = kind != WriteKind::Renewal || self.ownership.has_news();
+        if !self.connected || self.halted || !lease.may_write(self.now, urgent) {
+            return;
+        }
+        self.beat += 1;
+        let phase = match (kind, self.stop.map(|stop| stop.command)) {
+            (WriteKind::Restarting, _) => MemberPhase::Restarting,
+            (WriteKind::Renewal | WriteKind::Deletion, Some(Command::Leave)) => MemberPhase::Draining,
+            (WriteKind::Renewal | WriteKind::Deletion, _) => MemberPhase::Active,
+        };
+        let (applied, releasing) = self.ownership.acknowledge();
+        let record = own_record(&self.config, self.instance, self.beat, phase);
+        let generation = self.ownership.generation();
+        let record = MemberRecord { tenure: Some(lease.tenure), applied, generation, releasing, ..record };
+        lease.write(self.now, kind, record, &mut self.outbox);
+    }
+
+    /// What the next write of the member record is for.
+    fn write_kind(&self) -> WriteKind {
+        if self.starting_over && self.ownership.is_empty() {
+            return WriteKind::Deletion;
+        }
+        let Some(stop) = self.stop.filter(|_| self.ownership.is_empty()) else { return WriteKind::Renewal };
+        match stop.command {
+            Command::Restart => WriteKind::Restarting,
+            Command::Leave if self.now >= stop.patience_until || self.is_alone() => WriteKind::Deletion,
+            // What is still assigned is for the leader to take away, or others would wait for it in vain.
+            Command::Leave if self.ownership.assignment().is_none_or(|assignment| assignment.owned.is_empty()) => {
+                WriteKind::Deletion
+            }
+            Command::Leave | Command::RebalanceNow => WriteKind::Renewal,
+        }
+    }
+
+    fn halt(&mut self) {
+        self.halted = true;
+        self.outbox.push(Action::Halt);
+    }
+
+    /// Watches as much of each bucket as this worker's role needs, and reads anew what is in doubt.
+    fn watch_what_matters(&mut self) {
+        if self.halted {
+            return;
+        }
+        let doubt = match &mut self.standing {
+            Standing::Seeking(search) => search.take_reading(self.now),
+            Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
+        };
+        let members = self.members_interest();
+        if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
+            self.membership.begin_listing();
+            let watch = self.outbox.watch(Bucket::Members, members.clone());
+            self.members_watch = Some(Watched { watch, interest: members, listed: false });
+        }
+        let Some(plan) = self.plan_interest() else { return };
+        // A leader, or who is about to be one, needs no second look: its next append tells.
+        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && !self.leadership.needs_everything();
+        if self.plan_watch.as_ref().is_none_or(|watched| watched.interest != plan || due) {
+            self.plan.begin_listing();
+            let watch = self.outbox.watch(Bucket::Plan, plan.clone());
+            self.plan_watch = Some(Watched { watch, interest: plan, listed: false });
+        }
+    }
+
+    /// Everyone, for who seeks a slot, leads, or leaves; else the leader and this worker.
+    fn members_interest(&self) -> Interest {
+        let leaves = self.stop.is_some_and(|stop| stop.command == Command::Leave);
+        let Some(lease) = self.lease().filter(|_| !leaves && !self.leadership.needs_everything()) else {
+            return Interest::All;
+        };
+        let leader = self.membership.leader().record().map(|record| Key::Slot(record.slot));
+        Interest::Keys([Key::Leader, Key::Slot(lease.slot)].into_iter().chain(leader).collect())
+    }
+
+    /// The whole plan for who leads, this worker's own record for the rest.
+    fn plan_interest(&self) -> Option<Interest> {
+        let lease = self.lease()?;
+        let own = || Interest::Keys(BTreeSet::from([Key::Assign(lease.slot)]));
+        Some(if self.leadership.needs_everything() { Interest::All } else { own() })
+    }
+
+    // Look: what others see.
+
+    fn lease(&self) -> Option<&Lease> {
+        match &self.standing {
+            Standing::Seeking(_) => None,
+            Standing::Holding(lease) => Some(lease),
+        }
+    }
+
+    /// Whether this worker may decide anything for others: it has a valid lease and hears and is heard.
+    fn may_lead(&self) -> bool {
+        self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now))
+    }
+
+    /// Whether the store has lost writes, and this worker is not over it yet.
+    fn is_recovering(&self) -> bool {
+        self.starting_over || self.leader.as_ref().is_some_and(Leader::is_recovering)
+    }
+
+    fn state(&self) -> WorkerState {
+        if self.halted || self.stop.is_some() {
+            return WorkerState::Shutdown;
+        }
+        if !self.has_listed {
+            return WorkerState::Init;
+        }
+        if self.degraded().is_some() {
+            return WorkerState::Degraded;
+        }
+        if self.lease().is_none_or(|lease| lease.until().is_none()) {
+            return WorkerState::ClaimingId;
+        }
+        let nobody_leads = matches!(self.membership.leader(), LeaderKey::Absent | LeaderKey::Deleted { .. });
+        match self.planner() {
+            Some(PlannerPhase::Scaling) => WorkerState::Scaling,
+            Some(PlannerPhase::Emergency) => WorkerState::Emergency,
+            Some(PlannerPhase::Rebalancing) => WorkerState::Rebalancing,
+            None if nobody_leads => WorkerState::Election,
+            None | Some(PlannerPhase::Idle) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
+            None | Some(PlannerPhase::Idle) if self.ownership.is_changing() => WorkerState::Rebalancing,
+            None | Some(PlannerPhase::Idle) => WorkerState::Stable,
+        }
+    }
+
+    /// What the planner is doing, if this worker leads and may decide.
+    fn planner(&self) -> Option<PlannerPhase> {
+        self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase)
+    }
+
+    /// Why the store is out of reach, if it is: the connection is gone, or no renewal has been committed for a lease,
+    /// or none since the connection came back.
+    fn degraded(&self) -> Option<SuspendReason> {
+        if !self.connected {
+            return Some(SuspendReason::ConnectionLost);
+        }
+        if self.is_recovering() {
+            return Some(SuspendReason::StoreRegressed);
+        }
+        let lease = self.lease()?;
+        if lease.until().is_some() && !lease.is_valid(self.now) {
+            return Some(SuspendReason::LeaseRanOut);
+        }
+        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
+    }
+}
+
+/// What a process says of itself, before what it says of its tenure.
+fn own_record(config: &Config, instance: Instance, beat: u64, phase: MemberPhase) -> MemberRecord {
+    MemberRecord {
+        tenure: None,
+        instance,
+        phase,
+        applied: Position::default(),
+        generation: Generation::default(),
+        releasing: Vec::new(),
+        capacity: config.capacity,
+        labels: config.labels.clone(),
+        software: config.software.clone(),
+        beat,
     }
 }

@@ -1,1 +1,83 @@
-//! placeholder
+//! Divides weighted partitions among a changing set of workers, over NATS `JetStream` KV.
+//!
+//! A service starts one worker per process. The workers of a group share a list of partitions: each learns at every
+//! instant which of them are its own, and with which fencing token. No two workers hold a partition at the same time,
+//! a restart moves nothing, and a crash moves only what the crashed worker had.
+//!
+//! # The first worker
+//!
+//! With `nats-server -js` running, this is a whole service:
+//!
+//! ```no_run
+//! use parti_nats::{Builder, Change, Guard};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), parti_nats::Error> {
+//!     let partitions = (0..64).map(|number| format!("orders-{number}"));
+//!     let mut worker = Builder::new("orders").server("nats://localhost:4222").partition_ids(partitions).start()?;
+//!     while let Some(change) = worker.next_change().await {
+//!         if let Change::Acquired(guard) = change {
+//!             tokio::spawn(work(guard));
+//!         }
+//!     }
+//!     worker.finished().await
+//! }
+//!
+//! async fn work(guard: Guard) {
+//!     while guard.may_work().await {
+//!         // One unit of work on guard.partition(); send guard.token() along with what it writes.
+//! #       tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+//!     }
+//! } // The guard is dropped here: the work has stopped, and the partition may go on to its next owner.
+//! ```
+//!
+//! Start it several times, and the partitions are divided. The buckets are created by whoever comes first.
+//!
+//! # What a handler has to know
+//!
+//! - A [`Guard`] is the right to work on one partition. It says whether work is allowed at this very moment
+//!   ([`Guard::is_valid`]), before the next unit of work ([`Guard::may_work`]), and as soon as it is no longer
+//!   ([`Guard::interrupted`]).
+//! - When a partition moves, its handler finishes what it has begun and drops the guard; only then does the next owner
+//!   get it. A handler that takes longer than [`Config::release_timeout`] is cancelled.
+//! - When the store is out of reach, all work is suspended, since somebody else might be given it. The same guards are
+//!   valid again when the store is back.
+//! - The [`Token`] orders the owners of a partition. A store that refuses writes with a token lower than the highest
+//!   that it has seen for that partition is safe even from a process that was frozen in the middle of a write.
+//!
+//! # Stopping
+//!
+//! [`Handle::stop`] hands everything over and leaves. [`Handle::restart`] stops too, but keeps the slot and all
+//! partitions for the successor, for at most [`Config::restart_hold`]. With either, go on handling changes until
+//! [`Handle::next_change`] returns `None`. Dropping the handle is the same as to stop, without waiting for it.
+
+mod application;
+mod bucket;
+mod builder;
+mod clock;
+mod connection;
+mod driver;
+mod error;
+mod guard;
+mod handle;
+mod kv;
+mod notice;
+mod probe;
+mod publisher;
+#[cfg(test)]
+mod store_tests;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+mod watch;
+
+pub use bucket::Mismatch;
+pub use builder::Builder;
+pub use error::{Error, ErrorKind};
+pub use guard::Guard;
+pub use handle::{Assignment, Change, Handle};
+pub use parti_core::{
+    Config, ConfigError, Generation, GroupName, GroupNameError, Incarnation, Instance, Instant, Mode, Partition,
+    PartitionError, PartitionId, PartitionList, PlannerPhase, ReleaseReason, Revision, Slot, Status, SuspendReason,
+    Tenure, Term, Token, Weight, WorkerState,
+};

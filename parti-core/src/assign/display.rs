@@ -24,8 +24,18 @@ impl fmt::Display for Plan {
         writeln!(f)?;
         writeln!(f, "least     {} moves can do it, all rounds together", figures.least_moves)?;
         writeln!(f, "budget    {} of {} used", figures.staying_moved, figures.budget)?;
-        writeln!(f, "highest   {} → {} of the mean load", Thousandths(figures.before.peak_permille), Thousandths(figures.after.peak_permille))?;
-        writeln!(f, "lowest    {} → {}", Thousandths(figures.before.least_permille), Thousandths(figures.after.least_permille))?;
+        writeln!(
+            f,
+            "highest   {} → {} of the mean load",
+            Thousandths(figures.before.peak_permille),
+            Thousandths(figures.after.peak_permille)
+        )?;
+        writeln!(
+            f,
+            "lowest    {} → {}",
+            Thousandths(figures.before.least_permille),
+            Thousandths(figures.after.least_permille)
+        )?;
         if figures.unassigned > 0 {
             writeln!(f, "nobody    can hold {} partitions", figures.unassigned)?;
         }

@@ -54,7 +54,14 @@ impl Homes {
         let largest = capacities.iter().copied().max().unwrap_or(1);
         let equal = capacities.iter().all(|&capacity| capacity == largest);
         let capacities = if equal { Vec::new() } else { capacities };
-        Self { cells, shift: TRY_BITS.saturating_sub(len.trailing_zeros()), capacities, largest, workers: workers as u64, seed }
+        Self {
+            cells,
+            shift: TRY_BITS.saturating_sub(len.trailing_zeros()),
+            capacities,
+            largest,
+            workers: workers as u64,
+            seed,
+        }
     }
 
     /// The index of the worker that is the home of each of `ids`, put into `homes`.

@@ -26,12 +26,15 @@ fn any_group() -> impl Generator<Value = Group> {
     (workers, vec_of(partition, 0..60), any::<bool>(), options).prop_map(|(workers, partitions, alike, options)| {
         let weights: Vec<_> = partitions.iter().map(|&(weight, ..)| if alike { 3 } else { weight }).collect();
         let mut group = Group::weighing(0, &weights);
-        group.workers = workers.into_iter().map(|(slot, (capacity, zone, phase))| WorkerInput {
-            slot: Slot::new(slot),
-            capacity: NonZeroU32::new(capacity).expect("at least 1"),
-            labels: [("zone".into(), if zone { "a" } else { "b" }.into())].into(),
-            draining: phase == 0,
-        }).collect();
+        group.workers = workers
+            .into_iter()
+            .map(|(slot, (capacity, zone, phase))| WorkerInput {
+                slot: Slot::new(slot),
+                capacity: NonZeroU32::new(capacity).expect("at least 1"),
+                labels: [("zone".into(), if zone { "a" } else { "b" }.into())].into(),
+                draining: phase == 0,
+            })
+            .collect();
         for (index, &(_, holder, rule)) in partitions.iter().enumerate() {
             group.holders[index] = Some(Slot::new(holder)).filter(|_| holder < 12);
             match rule {

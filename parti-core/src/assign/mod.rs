@@ -161,7 +161,15 @@ impl<'a> Problem<'a> {
             return Err(ProblemError::SlotTwice { slot: pair[0].slot });
         }
         let survey = Survey::new(&workers, partitions, holders);
-        Ok(Self { workers, partitions, holders, rules: Vec::new(), options: Options::default(), survey, inventory: OnceCell::new() })
+        Ok(Self {
+            workers,
+            partitions,
+            holders,
+            rules: Vec::new(),
+            options: Options::default(),
+            survey,
+            inventory: OnceCell::new(),
+        })
     }
 
     /// The same problem with rules for some partitions.

@@ -53,9 +53,7 @@ impl Strategy for ConsistentHash {
                 continue;
             }
             let weight = problem.weight(partition);
-            let fits = |worker: usize| {
-                groups.allows(group, worker) && loads[worker] + weight <= bounds.upper[worker]
-            };
+            let fits = |worker: usize| groups.allows(group, worker) && loads[worker] + weight <= bounds.upper[worker];
             let is_full = |worker: usize| loads[worker] + u64::from(survey.lightest) > bounds.upper[worker];
             let least = || {
                 let level = |&&worker: &&u32| roster.level(worker as usize, loads[worker as usize] + weight);

@@ -3,9 +3,9 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
-use super::{Table, partition_of};
 use super::ladder::{tie_break, worker_of};
 use super::settle::Flows;
+use super::{Table, partition_of};
 use crate::assign::bounds::Bounds;
 use crate::assign::groups::ANYWHERE;
 use crate::assign::survey::NOBODY;
@@ -286,7 +286,9 @@ impl Stocks {
             let mut stock: Stock = same.map(|same| Lot { kind: same[0].1, count: same.len() as u32 }).collect();
             if *with_inventory {
                 let lots = table.problem.inventory().of(worker);
-                stock.extend(lots.iter().map(|lot| Lot { kind: Kind::new(ANYWHERE, lot.weight, false), count: lot.count }));
+                stock.extend(
+                    lots.iter().map(|lot| Lot { kind: Kind::new(ANYWHERE, lot.weight, false), count: lot.count }),
+                );
                 stock.sort_unstable_by_key(|lot| lot.kind);
             }
             stock

@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{CHUNK, Table};
 use super::level::{Kind, Step};
+use super::{CHUNK, Table};
 
 /// How many partitions of each kind leave and enter each worker.
 #[derive(Debug)]

@@ -1,0 +1,212 @@
+//! Leader: ends the tenures of workers that have stopped.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::action::{EvictReason, Notice, Write};
+use crate::config::{Config, Timing};
+use crate::event::Outcome;
+use crate::ids::{OperationId, Revision, Slot};
+use crate::key::Key;
+use crate::membership::{Membership, TenureState};
+use crate::outbox::Outbox;
+use crate::plan_log::PlanLog;
+use crate::record::MemberPhase;
+use crate::time::Instant;
+
+/// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
+/// meanwhile makes it fail.
+#[derive(Debug, Default)]
+pub(crate) struct Eviction {
+    in_flight: BTreeMap<OperationId, (Slot, EvictReason)>,
+    /// Tried without success: not again before this instant, unless something new is seen of the slot.
+    tried: BTreeMap<Slot, (Revision, Instant)>,
+    /// The wait for workers that went silent at once, more than a crash explains.
+    patience: Option<Patience>,
+    /// When the first of the workers that a maintenance holds is waited for no longer.
+    held_until: Option<Instant>,
+    /// What the last look was made at, and when the next one is due if nothing changes.
+    looked_at: u64,
+    next_look: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    until: Instant,
+    /// How many were silent at the last look.
+    silent: usize,
+}
+
+/// What evictions are decided from.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a Config,
+    pub(crate) timing: &'a Timing,
+    pub(crate) own_slot: Slot,
+    pub(crate) plan: &'a PlanLog,
+}
+
+impl Eviction {
+    /// Takes in the outcome of an eviction, and tells whose.
+    pub(crate) fn observe_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        outcome: Outcome,
+        membership: &mut Membership,
+        outbox: &mut Outbox,
+    ) -> Option<Slot> {
+        let (slot, reason) = self.in_flight.remove(&operation)?;
+        if let Outcome::Committed(revision) = outcome {
+            membership.observe_deleted(now, Key::Slot(slot), revision);
+            outbox.notice(Notice::Evicted { slot, reason });
+        }
+        Some(slot)
+    }
+
+    /// Whether so many workers are silent that they are waited for, rather than taken for dead.
+    pub(crate) fn waits_for_restart(&self, now: Instant) -> bool {
+        self.patience.is_some_and(|patience| now < patience.until)
+    }
+
+    /// Evicts every worker whose lease, or time to come back, has run out. O(1) where nothing has changed.
+    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, membership: &mut Membership, outbox: &mut Outbox) {
+        let mut expired = membership.expired(view.now, view.timing.observed_lease());
+        expired.retain(|slot| *slot != view.own_slot);
+        self.hold_for_maintenance(view, membership, &mut expired);
+        let unchanged = membership.changes() == self.looked_at && expired.is_empty() && self.patience.is_none();
+        if unchanged && self.next_look.is_none_or(|at| view.now < at) {
+            return;
+        }
+        self.looked_at = membership.changes();
+        self.judge_silence(view, membership.unheard(view.now, view.timing.observed_lease()));
+        if !self.waits_for_restart(view.now) {
+            for slot in expired {
+                self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
+            }
+            for slot in gone(view, membership) {
+                self.evict(view, membership, slot, EvictReason::NobodyListens, outbox);
+            }
+        }
+        for slot in stayed_away(view, membership) {
+            self.evict(view, membership, slot, EvictReason::RestartHoldRanOut, outbox);
+        }
+        for slot in named_without_record(view, membership) {
+            self.evict(view, membership, slot, EvictReason::NoRecord, outbox);
+        }
+        self.next_look = self.next_look(view, membership);
+    }
+
+    /// In a maintenance, workers that are gone are expected back.
+    fn hold_for_maintenance(&mut self, view: &Surroundings<'_>, membership: &Membership, expired: &mut Vec<Slot>) {
+        self.held_until = None;
+        let Some(hold) = membership.maintenance_hold() else { return };
+        expired.retain(|slot| {
+            let silent_since = membership.member(*slot).map(|member| membership.silent_since(*slot, member));
+            let until = silent_since.map(|since| since + hold).filter(|until| view.now < *until);
+            self.held_until = [self.held_until, until].into_iter().flatten().min();
+            until.is_none()
+        });
+    }
+
+    /// More than `restart_detection_percent` silent at once looks like a restart of the fleet: they are waited for, for
+    /// `cold_start_window` at most, and once most are back, for `settle_window` after the last that came back.
+    fn judge_silence(&mut self, view: &Surroundings<'_>, silent: usize) {
+        let planned = view.plan.assignments().filter(|(_, assignment)| !assignment.record.owned.is_empty()).count();
+        let many = silent * 100 > planned * view.config.restart_detection_percent as usize;
+        self.patience = match self.patience {
+            None if many => Some(Patience { until: view.now + view.config.cold_start_window, silent }),
+            Some(patience) if many => Some(Patience { silent, ..patience }),
+            Some(patience) if silent > 0 && view.now < patience.until => {
+                let came_back = silent < patience.silent;
+                let until =
+                    if came_back { patience.until.min(view.now + view.config.settle_window) } else { patience.until };
+                Some(Patience { until, silent })
+            }
+            Some(_) | None => None,
+        };
+    }
+
+    fn evict(
+        &mut self,
+        view: &Surroundings<'_>,
+        membership: &Membership,
+        slot: Slot,
+        reason: EvictReason,
+        outbox: &mut Outbox,
+    ) {
+        let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
+        let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
+        if tried || self.in_flight.values().any(|(evicted, _)| *evicted == slot) {
+            return;
+        }
+        self.tried.insert(slot, (expected, view.now + view.timing.renewal));
+        let operation = outbox.request(Write::Delete { key: Key::Slot(slot), expected });
+        self.in_flight.insert(operation, (slot, reason));
+    }
+
+    fn next_look(&self, view: &Surroundings<'_>, membership: &Membership) -> Option<Instant> {
+        let restarting = restarting(view, membership).map(|(_, until)| until);
+        let again = self.tried.values().map(|(_, until)| *until);
+        restarting.chain(again).chain(self.patience.map(|patience| patience.until)).filter(|at| *at > view.now).min()
+    }
+
+    /// When evictions should be asked about again.
+    pub(crate) fn deadline(&self, membership: &Membership) -> Option<Instant> {
+        [self.next_look, self.held_until, membership.next_expiry()].into_iter().flatten().min()
+    }
+}
+
+/// The workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
+fn gone(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
+    if membership.maintenance_hold().is_some() {
+        return Vec::new();
+    }
+    let working = |phase: MemberPhase| phase != MemberPhase::Restarting;
+    let members =
+        membership.members().filter(|(_, member)| member.record().is_some_and(|record| working(record.phase)));
+    let (absent, there): (Vec<_>, Vec<_>) = members.partition(|(_, member)| member.absence.is_some());
+    let all = absent.len() + there.len();
+    if absent.len() * 100 > all * view.config.restart_detection_percent as usize {
+        return Vec::new();
+    }
+    let gone = absent.into_iter().map(|(slot, _)| slot).filter(|slot| *slot != view.own_slot);
+    gone.filter(|slot| membership.is_gone(*slot, view.config.probe_confirm)).collect()
+}
+
+/// The workers that have left their slot for a successor, and until when it is held for them.
+fn restarting<'a>(
+    view: &'a Surroundings<'_>,
+    membership: &'a Membership,
+) -> impl Iterator<Item = (Slot, Instant)> + 'a {
+    let is_restarting = |phase: MemberPhase| phase == MemberPhase::Restarting;
+    membership
+        .members()
+        .filter(move |(_, member)| member.record().is_some_and(|record| is_restarting(record.phase)))
+        .map(|(slot, member)| {
+            let hold = membership.maintenance_hold().unwrap_or_default().max(view.config.restart_hold);
+            (slot, membership.silent_since(slot, member) + hold)
+        })
+}
+
+fn stayed_away(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
+    restarting(view, membership).filter(|(_, until)| *until <= view.now).map(|(slot, _)| slot).collect()
+}
+
+/// The tenures that the plan names and of which there is no record at all. Absence proves nothing: only a conditional
+/// delete that succeeds does.
+fn named_without_record(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
+    without_record(view.plan, membership).filter(|slot| *slot != view.own_slot).collect()
+}
+
+/// Whether there is a record of every tenure that the plan names. While there is not, nobody knows whose partitions are
+/// free.
+pub(crate) fn all_have_records(plan: &PlanLog, membership: &Membership) -> bool {
+    without_record(plan, membership).next().is_none()
+}
+
+fn without_record(plan: &PlanLog, membership: &Membership) -> impl Iterator<Item = Slot> {
+    let holds = plan.assignments().filter(|(_, a)| !a.record.owned.is_empty() || !a.record.releasing.is_empty());
+    let unknown = move |slot, tenure| membership.tenure_state(slot, tenure) == TenureState::NoRecord;
+    holds.filter(move |(slot, a)| unknown(*slot, a.record.tenure)).map(|(slot, _)| slot)
+}

@@ -1,0 +1,381 @@
+//! What a worker does while it leads: evict, plan, hand over.
+
+use alloc::collections::BTreeMap;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+
+use crate::action::{Notice, PlanReason, WaitReason};
+use crate::assign::Step;
+use crate::config::{Config, Timing};
+use crate::event::Outcome;
+use crate::eviction::{self, Eviction};
+use crate::handoff::{self, Handoff};
+use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure, Term};
+use crate::key::{Control, Key};
+use crate::membership::Membership;
+use crate::outbox::Outbox;
+use crate::partition::PartitionList;
+use crate::plan_log::PlanLog;
+use crate::planner;
+use crate::rebalance::{Rebalance, Roster, Verdict};
+use crate::record::{ClusterRecord, Record};
+use crate::state::PlannerPhase;
+use crate::time::Instant;
+
+/// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
+/// between two steps loses nothing.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    term: Term,
+    generation: Generation,
+    /// The last write of `control.rebalance` that was acted on.
+    rebalanced: Revision,
+    quarantine: Quarantine,
+    /// Whether no member has applied what the plan does not have.
+    sound: bool,
+    eviction: Eviction,
+    rebalance: Rebalance,
+    /// None until the list of partitions has come.
+    handoff: Option<Handoff>,
+    roster: Roster,
+    roster_of: Option<u64>,
+    /// Whether something has changed since it was last decided whether to plan.
+    plan_due: bool,
+    /// Whether there is a record of every tenure that the plan names; nothing is planned while there is not.
+    accounted: bool,
+    verdict: Verdict,
+    last_reason: PlanReason,
+    /// The phase that the head of the plan says.
+    published: PlannerPhase,
+}
+
+/// A wait in which nothing is granted, because holders from before the store was lost may not have noticed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quarantine {
+    NotNeeded,
+    Until(Instant),
+    Over,
+}
+
+/// What a leader decides from.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a Config,
+    pub(crate) timing: &'a Timing,
+    pub(crate) own_slot: Slot,
+    pub(crate) own: Instance,
+    /// Whether this worker has noticed, in this process, that the members' bucket was made anew or has lost writes.
+    pub(crate) store_regressed: bool,
+    /// Whether this worker's own writes are being committed: else it judges nobody.
+    pub(crate) heard: bool,
+}
+
+impl Leader {
+    pub(crate) fn new(now: Instant, term: Term, list: Option<&PartitionList>, plan: &PlanLog) -> Self {
+        let mut leader = Self {
+            term,
+            generation: plan.last_generation(),
+            rebalanced: plan.rebalanced(),
+            quarantine: Quarantine::NotNeeded,
+            sound: true,
+            eviction: Eviction::default(),
+            rebalance: Rebalance::new(BTreeMap::new(), now),
+            handoff: None,
+            roster: Roster::default(),
+            roster_of: None,
+            plan_due: false,
+            accounted: false,
+            verdict: Verdict::Idle,
+            last_reason: PlanReason::NextRound,
+            published: PlannerPhase::Idle,
+        };
+        if let Some(list) = list {
+            let handoff = Handoff::new(list.clone(), plan);
+            leader.rebalance = Rebalance::new(handoff.tenures().collect(), now);
+            leader.take_over(handoff);
+        }
+        leader
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The list of partitions has come or changed.
+    pub(crate) fn observe_list(&mut self, now: Instant, list: &PartitionList, plan: &PlanLog) {
+        if self.handoff.as_ref().is_some_and(|handoff| handoff.list() == list) {
+            return;
+        }
+        let first = self.handoff.is_none();
+        let handoff = Handoff::new(list.clone(), plan);
+        if first {
+            self.rebalance = Rebalance::new(handoff.tenures().collect(), now);
+        } else {
+            self.rebalance.observe_list();
+        }
+        self.take_over(handoff);
+    }
+
+    fn take_over(&mut self, handoff: Handoff) {
+        if handoff.targets().iter().any(Option::is_none) {
+            self.rebalance.observe_list();
+        }
+        self.handoff = Some(handoff);
+        self.roster_of = None;
+    }
+
+    /// Takes in the outcome of an eviction.
+    pub(crate) fn observe_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        outcome: Outcome,
+        membership: &mut Membership,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(slot) = self.eviction.observe_done(now, operation, outcome, membership, outbox) {
+            self.observe_member(slot);
+        }
+    }
+
+    /// Something other than a plain renewal was seen of `slot`.
+    pub(crate) fn observe_member(&mut self, slot: Slot) {
+        if let Some(handoff) = &mut self.handoff {
+            handoff.observe_member(slot);
+        }
+    }
+
+    pub(crate) fn observe_request(&mut self) {
+        self.rebalance.observe_request();
+        self.roster_of = None;
+    }
+
+    /// Evicts who has stopped, plans if it is time, and writes what can be written.
+    pub(crate) fn decide(
+        &mut self,
+        view: &Surroundings<'_>,
+        membership: &mut Membership,
+        plan: &mut PlanLog,
+        outbox: &mut Outbox,
+    ) {
+        let Surroundings { now, config, timing, own_slot, .. } = *view;
+        if view.heard {
+            let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan };
+            self.eviction.decide(&surroundings, membership, outbox);
+        }
+        if matches!(self.quarantine, Quarantine::Until(until) if until <= now) {
+            self.quarantine = Quarantine::Over;
+            self.roster_of = None;
+        }
+        if self.roster_of != Some(membership.changes()) {
+            self.plan_due = true;
+            self.roster = Roster::of(membership);
+            self.roster_of = Some(membership.changes());
+            self.accounted = eviction::all_have_records(plan, membership);
+            self.look_for_lost_writes(view, membership, plan, outbox);
+            self.look_for_request(membership);
+        }
+        if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
+            return;
+        }
+        self.plan_due |= self.deadline_of_plan().is_some_and(|at| at <= now);
+        if self.accounted && core::mem::take(&mut self.plan_due) {
+            self.plan(view, plan, outbox);
+        }
+        self.hand_over(membership, plan, outbox);
+        self.publish_phase(view, plan, outbox);
+    }
+
+    /// Each write of `control.rebalance` asks for one plan, whoever leads.
+    fn look_for_request(&mut self, membership: &Membership) {
+        let asked = membership.control(Control::Rebalance).map(|(revision, _)| revision);
+        if let Some(revision) = asked.filter(|revision| *revision > self.rebalanced) {
+            self.rebalanced = revision;
+            self.rebalance.observe_request();
+        }
+    }
+
+    /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
+    /// until each of them has noticed and started over. Where the members' bucket is a new one, holders of the old one
+    /// cannot renew any more, and have stopped when their leases have run out.
+    fn look_for_lost_writes(
+        &mut self,
+        view: &Surroundings<'_>,
+        membership: &Membership,
+        plan: &PlanLog,
+        outbox: &mut Outbox,
+    ) {
+        let applied = membership.members().filter_map(|(_, member)| member.record()).map(|record| record.applied);
+        let lost = |applied: &Position| {
+            *applied != Position::default()
+                && (applied.incarnation != plan.tail().incarnation || *applied > plan.tail())
+        };
+        let sound = !applied.filter(|applied| lost(applied)).any(|_| true);
+        let seen = membership.members().filter_map(|(_, member)| member.record()).map(|record| record.generation);
+        self.generation = self.generation.max(seen.max().unwrap_or_default());
+        let of_other_life = |tenure: Tenure| tenure.begun().incarnation != membership.incarnation();
+        let mut tenures = self.handoff.iter().flat_map(Handoff::tenures_with_partitions);
+        let quarantine = view.store_regressed || tenures.any(of_other_life);
+        let was_recovering = self.is_recovering();
+        self.sound = sound;
+        if quarantine && self.quarantine == Quarantine::NotNeeded {
+            self.quarantine = Quarantine::Until(view.now + view.timing.observed_lease());
+        }
+        if self.is_recovering() && !was_recovering {
+            outbox.notice(Notice::Waiting { reason: WaitReason::StoreRegressed });
+        }
+    }
+
+    /// Whether this leader waits for everyone to have noticed that the store has lost writes.
+    pub(crate) fn is_recovering(&self) -> bool {
+        !self.sound || matches!(self.quarantine, Quarantine::Until(_))
+    }
+
+    fn plan(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+        let Some(handoff) = &mut self.handoff else {
+            return self.wait(Verdict::Wait(WaitReason::NoPartitions, None), outbox);
+        };
+        let homeless = self.rebalance.has_homeless(&self.roster, handoff);
+        match self.rebalance.decide(view.now, view.config, &self.roster, homeless) {
+            Verdict::Plan(reason, step) => self.make_plan(view, reason, step, plan, outbox),
+            verdict @ (Verdict::Wait(..) | Verdict::Idle) => self.wait(verdict, outbox),
+        }
+    }
+
+    fn make_plan(
+        &mut self,
+        view: &Surroundings<'_>,
+        reason: PlanReason,
+        step: Step,
+        plan: &mut PlanLog,
+        outbox: &mut Outbox,
+    ) {
+        let Some(handoff) = &mut self.handoff else { return };
+        let current = self.rebalance.current_owners(&self.roster, handoff);
+        let planned = match planner::plan(view.config, &self.roster, handoff.list(), &current, step) {
+            Ok(planned) => planned,
+            Err(error) => {
+                outbox.notice(Notice::PlanRefused { reason: error.to_string() });
+                self.verdict = Verdict::Idle;
+                return;
+            }
+        };
+        self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
+        // What the next decision waits for is not known yet: it is looked at again at once.
+        self.verdict = Verdict::Plan(reason, step);
+        self.last_reason = reason;
+        if planned.unplaced > 0 {
+            outbox.notice(Notice::Unplaced { partitions: planned.unplaced });
+        }
+        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0;
+        handoff.retarget(planned.owners, self.roster.workers.keys().copied());
+        if changes {
+            self.generation = self.generation.next();
+            outbox.notice(Notice::Planned {
+                generation: self.generation,
+                reason,
+                moved: planned.moved,
+                placed: planned.placed,
+                another_round: planned.another_round,
+            });
+            let phase =
+                if reason == PlanReason::Emergency { PlannerPhase::Emergency } else { PlannerPhase::Rebalancing };
+            self.publish(phase, view, plan, outbox);
+        }
+    }
+
+    fn wait(&mut self, verdict: Verdict, outbox: &mut Outbox) {
+        if let Verdict::Wait(reason, _) = verdict
+            && !matches!(self.verdict, Verdict::Wait(before, _) if before == reason)
+        {
+            outbox.notice(Notice::Waiting { reason });
+        }
+        self.verdict = verdict;
+    }
+
+    fn hand_over(&mut self, membership: &Membership, plan: &mut PlanLog, outbox: &mut Outbox) {
+        let Some(handoff) = self.handoff.as_mut().filter(|handoff| handoff.has_work()) else { return };
+        let rebalance = &self.rebalance;
+        let planned = |slot| rebalance.planned_tenure(slot);
+        let incarnation = plan.incarnation();
+        let (term, generation) = (self.term, self.generation);
+        let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
+        handoff.decide(&view, plan, outbox);
+    }
+
+    /// What the planner is doing.
+    pub(crate) fn phase(&self) -> PlannerPhase {
+        let Some(handoff) = &self.handoff else { return PlannerPhase::Idle };
+        if !handoff.is_settled() {
+            return if self.last_reason == PlanReason::Emergency {
+                PlannerPhase::Emergency
+            } else {
+                PlannerPhase::Rebalancing
+            };
+        }
+        match self.verdict {
+            Verdict::Wait(WaitReason::ColdStart | WaitReason::WorkersJoined | WaitReason::Restart, _) => {
+                PlannerPhase::Scaling
+            }
+            Verdict::Wait(
+                WaitReason::RebalanceInterval
+                | WaitReason::NoPartitions
+                | WaitReason::StoreRegressed
+                | WaitReason::Paused,
+                _,
+            )
+            | Verdict::Plan(..)
+            | Verdict::Idle => PlannerPhase::Idle,
+        }
+    }
+
+    /// Says in the plan that a rebalance is over.
+    fn publish_phase(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+        let over = match self.published {
+            PlannerPhase::Rebalancing | PlannerPhase::Emergency => plan.is_settled(),
+            PlannerPhase::Idle | PlannerPhase::Scaling => false,
+        };
+        if over && self.handoff.as_ref().is_some_and(Handoff::is_settled) {
+            self.publish(PlannerPhase::Idle, view, plan, outbox);
+        }
+    }
+
+    fn publish(&mut self, phase: PlannerPhase, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+        let list = self.handoff.as_ref().map(Handoff::list);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let record = ClusterRecord {
+            term: self.term,
+            generation: self.generation,
+            leader: view.own_slot,
+            instance: view.own,
+            phase,
+            workers: count(self.roster.workers.len()),
+            partitions: count(list.map_or(0, |list| list.as_slice().len())),
+            rebalanced: self.rebalanced,
+            digest: list.map_or(0, PartitionList::digest),
+        };
+        plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));
+        self.published = phase;
+    }
+
+    fn deadline_of_plan(&self) -> Option<Instant> {
+        match self.verdict {
+            Verdict::Wait(_, until) => until,
+            Verdict::Plan(..) => Some(Instant::ORIGIN),
+            Verdict::Idle => None,
+        }
+    }
+
+    /// When something is due if nothing happens before. Nobody is judged, and so no judgement is due, by a worker that
+    /// does not hear others, see [`Surroundings::heard`].
+    pub(crate) fn deadline(&self, heard: bool, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
+        let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
+        let planning = self.deadline_of_plan().filter(|_| may_plan);
+        let judging = self.eviction.deadline(membership).filter(|_| heard);
+        let quarantine = match self.quarantine {
+            Quarantine::Until(until) => Some(until),
+            Quarantine::NotNeeded | Quarantine::Over => None,
+        };
+        [planning, judging, quarantine].into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,264 @@
+//! Follower or leader, the term, the takeover.
+
+use alloc::sync::Arc;
+
+use crate::action::{Notice, StepDownReason, Write};
+use crate::config::Timing;
+use crate::event::Outcome;
+use crate::ids::{Instance, OperationId, Revision, Slot, Term};
+use crate::key::Key;
+use crate::lease::Lease;
+use crate::membership::{LeaderKey, Membership, TenureState};
+use crate::outbox::Outbox;
+use crate::plan_log::{ChainBreak, PlanLog};
+use crate::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
+use crate::state::PlannerPhase;
+use crate::time::{Duration, Instant};
+
+/// This worker's part in who leads.
+///
+/// The leader record names a tenure; leadership lasts as long as that tenure's lease, so there is nothing else to renew.
+/// Being named is not enough to write: a new leader first reads the whole plan and appends a record with its term to it,
+/// which commits only if it has seen every write before, and after which no older leader can append.
+#[derive(Debug, Default)]
+pub(crate) struct Leadership {
+    role: Role,
+    not_before: Instant,
+    /// The slot of the leader that this worker has watched before it claimed.
+    predecessor: Option<Slot>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Role {
+    #[default]
+    Following,
+    /// A claim of the leader record is on its way.
+    Claiming { operation: OperationId },
+    /// Named as leader by this revision of the leader record; reads the plan.
+    CatchingUp { named_at: Revision },
+    /// The record with the new term is on its way.
+    TakingOver { named_at: Revision, term: Term },
+    /// The only one who can write the plan.
+    Leading { named_at: Revision, term: Term },
+    /// Its leader record is being deleted.
+    Resigning { operation: OperationId },
+}
+
+/// What leadership is decided from.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) timing: &'a Timing,
+    pub(crate) probe_confirm: Option<Duration>,
+    pub(crate) own: Instance,
+    pub(crate) lease: &'a Lease,
+    pub(crate) membership: &'a Membership,
+    /// Whether the members that a follower watches have been listed.
+    pub(crate) members_listed: bool,
+    /// Whether all members and the whole plan have been listed since this worker was named.
+    pub(crate) all_listed: bool,
+    /// Whether this worker leaves or restarts.
+    pub(crate) stopping: bool,
+}
+
+impl Leadership {
+    /// The term, if this worker leads.
+    pub(crate) fn term(&self) -> Option<Term> {
+        match self.role {
+            Role::Leading { term, .. } => Some(term),
+            Role::Following
+            | Role::Claiming { .. }
+            | Role::CatchingUp { .. }
+            | Role::TakingOver { .. }
+            | Role::Resigning { .. } => None,
+        }
+    }
+
+    /// The slot of the leader before this worker, if that was another one: the only one whose silence it has watched.
+    pub(crate) fn predecessor(&self) -> Option<Slot> {
+        self.predecessor
+    }
+
+    /// Whether this worker needs to see every member and the whole plan.
+    pub(crate) fn needs_everything(&self) -> bool {
+        match self.role {
+            Role::CatchingUp { .. } | Role::TakingOver { .. } | Role::Leading { .. } => true,
+            Role::Following | Role::Claiming { .. } | Role::Resigning { .. } => false,
+        }
+    }
+
+    /// Takes in the outcome of a write of the leader record; false if the operation is not one of this part's.
+    pub(crate) fn observe_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        outcome: Outcome,
+        timing: &Timing,
+    ) -> bool {
+        match self.role {
+            Role::Claiming { operation: own } if own == operation => {
+                self.role = match outcome {
+                    Outcome::Committed(named_at) => Role::CatchingUp { named_at },
+                    Outcome::Conflict | Outcome::Unknown => {
+                        self.not_before = now + timing.retry;
+                        Role::Following
+                    }
+                };
+                true
+            }
+            Role::Resigning { operation: own } if own == operation => {
+                self.role = Role::Following;
+                true
+            }
+            Role::Claiming { .. }
+            | Role::Resigning { .. }
+            | Role::Following
+            | Role::CatchingUp { .. }
+            | Role::TakingOver { .. }
+            | Role::Leading { .. } => false,
+        }
+    }
+
+    /// This worker no longer holds its slot.
+    pub(crate) fn observe_slot_lost(&mut self, plan: &mut PlanLog, outbox: &mut Outbox) {
+        self.step_down(StepDownReason::SlotLost, plan, outbox);
+    }
+
+    /// Claims, takes over, steps down or resigns.
+    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+        self.notice_loss(view, plan, outbox);
+        if !view.lease.is_valid(view.now) {
+            return;
+        }
+        match self.role {
+            Role::Following if !view.stopping && view.now >= self.not_before && view.members_listed => {
+                self.claim(view, outbox);
+            }
+            Role::CatchingUp { named_at } if view.stopping => self.resign(named_at, plan, outbox),
+            Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. } if view.stopping => {
+                self.resign(named_at, plan, outbox);
+            }
+            Role::CatchingUp { named_at } if view.all_listed => self.take_over(named_at, view, plan, outbox),
+            Role::TakingOver { named_at, term } if plan.is_settled() => {
+                self.role = Role::Leading { named_at, term };
+                outbox.notice(Notice::LeadershipGained { term });
+            }
+            Role::Following
+            | Role::Claiming { .. }
+            | Role::CatchingUp { .. }
+            | Role::TakingOver { .. }
+            | Role::Leading { .. }
+            | Role::Resigning { .. } => {}
+        }
+    }
+
+    fn notice_loss(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+        let (Role::CatchingUp { named_at } | Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. }) =
+            self.role
+        else {
+            return;
+        };
+        let leader = view.membership.leader();
+        if leader.revision() > named_at {
+            let reason = match leader.record() {
+                Some(record) => StepDownReason::Replaced { by: record.slot },
+                None => StepDownReason::RecordGone,
+            };
+            self.step_down(reason, plan, outbox);
+        } else if let Some(ChainBreak::Conflict | ChainBreak::Unknown) = plan.broken() {
+            // It may still be named, and then claims anew: that, too, is a conditional write.
+            self.step_down(StepDownReason::PlanConflict, plan, outbox);
+        }
+    }
+
+    fn step_down(&mut self, reason: StepDownReason, plan: &mut PlanLog, outbox: &mut Outbox) {
+        plan.close();
+        match core::mem::take(&mut self.role) {
+            Role::Leading { .. } => outbox.notice(Notice::LeadershipLost { reason }),
+            Role::Following
+            | Role::Claiming { .. }
+            | Role::CatchingUp { .. }
+            | Role::TakingOver { .. }
+            | Role::Resigning { .. } => {}
+        }
+    }
+
+    /// A leaving leader deletes its record first, so that the next one takes over within a round trip.
+    fn resign(&mut self, named_at: Revision, plan: &mut PlanLog, outbox: &mut Outbox) {
+        self.step_down(StepDownReason::Leaving, plan, outbox);
+        let operation = outbox.request(Write::Delete { key: Key::Leader, expected: named_at });
+        self.role = Role::Resigning { operation };
+    }
+
+    fn claim(&mut self, view: &Surroundings<'_>, outbox: &mut Outbox) {
+        let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
+        let (key, record) = (Key::Leader, Record::Leader(record));
+        let write = match view.membership.leader() {
+            LeaderKey::Absent | LeaderKey::Deleted { .. } => Write::Create { key, record },
+            LeaderKey::Held { revision, record: held } if has_stopped_leading(held, view) => {
+                Write::Update { key, record, expected: revision }
+            }
+            LeaderKey::Held { .. } | LeaderKey::Unreadable { .. } => return,
+        };
+        let held = view.membership.leader().record();
+        self.predecessor = held.map(|held| held.slot).filter(|slot| *slot != view.lease.slot);
+        self.role = Role::Claiming { operation: outbox.request(write) };
+    }
+
+    fn take_over(&mut self, named_at: Revision, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+        let term = plan.last_term().next();
+        plan.open(term);
+        let record = head_record(term, plan, view.lease.slot, view.own);
+        plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));
+        self.role = Role::TakingOver { named_at, term };
+    }
+
+    /// When something is due: the end of the leader's lease, as seen from here, or another try.
+    pub(crate) fn deadline(&self, now: Instant, membership: &Membership, timing: &Timing) -> Option<Instant> {
+        if self.role != Role::Following {
+            return None;
+        }
+        let record = membership.leader().record();
+        let member = record.and_then(|record| Some((record.slot, membership.member(record.slot)?)));
+        let expiry = member.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
+        [expiry, Some(self.not_before)].into_iter().flatten().filter(|at| *at > now).min()
+    }
+}
+
+/// The head of the plan as a new leader writes it, before it knows more than that it leads.
+fn head_record(term: Term, plan: &PlanLog, leader: Slot, instance: Instance) -> ClusterRecord {
+    let (generation, rebalanced) = (plan.last_generation(), plan.rebalanced());
+    ClusterRecord {
+        term,
+        generation,
+        leader,
+        instance,
+        phase: PlannerPhase::Idle,
+        workers: 0,
+        partitions: 0,
+        rebalanced,
+        digest: 0,
+    }
+}
+
+/// Whether the tenure that leads has ended, its lease has run out or its process is gone as seen from here, or it is
+/// this worker's own.
+fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
+    if (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure) {
+        return true;
+    }
+    match view.membership.tenure_state(held.slot, held.tenure) {
+        TenureState::Ended | TenureState::NoRecord => true,
+        TenureState::Unclear => false,
+        TenureState::Continues => {
+            let member = view.membership.member(held.slot);
+            let record = member.and_then(|member| member.record());
+            let restarting = record.is_some_and(|record| record.phase == MemberPhase::Restarting);
+            let replaced = record.is_some_and(|record| record.instance != held.instance);
+            let gone = view.membership.is_gone(held.slot, view.probe_confirm);
+            restarting
+                || replaced
+                || gone
+                || view.membership.has_expired(view.now, held.slot, view.timing.observed_lease())
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! One conditional-write lease: renew it, count it, lose it.
+
+use alloc::sync::Arc;
+
+use crate::action::Write;
+use crate::config::Timing;
+use crate::event::Outcome;
+use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
+use crate::key::Key;
+use crate::outbox::Outbox;
+use crate::record::{MemberRecord, Record};
+use crate::time::Instant;
+
+/// The hold of a slot: a chain of conditional updates of its member record, each on the revision that this worker wrote
+/// last.
+///
+/// A renewal sent at *s* and committed gives the right to act until *s + lease* by this worker's clock. Counting from
+/// the sending is what makes it safe: whoever watches the record sees the renewal later than *s*, and waits longer.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) slot: Slot,
+    pub(crate) tenure: Tenure,
+    /// The revision at which this process took the slot.
+    pub(crate) claim: Revision,
+    /// The last revision of the record that is known to be this process's own.
+    revision: Revision,
+    /// Until when this worker may act; none before the first committed write.
+    until: Option<Instant>,
+    /// When the last write that is known to be committed was sent.
+    renewed_at: Option<Instant>,
+    in_flight: Option<InFlight>,
+    next_renewal: Instant,
+    /// After a write without an answer, nothing is sent before this instant.
+    not_before: Instant,
+    /// Since when the record has been known to differ from what this worker wrote last, without knowing how.
+    contested_since: Option<Instant>,
+    lost: bool,
+    forgotten: bool,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    operation: OperationId,
+    sent_at: Instant,
+    expected: Revision,
+    kind: WriteKind,
+}
+
+/// What a write of the record is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteKind {
+    /// To renew the lease and to say what has been applied.
+    Renewal,
+    /// To leave the slot for the successor: the last write of this process.
+    Restarting,
+    /// To end the tenure: the last write of this process.
+    Deletion,
+}
+
+/// What became of a write of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseNews {
+    /// Nothing that others need to know.
+    None,
+    /// The lease goes on. With `after_gap`, it had not been renewed for longer than a renewal should take.
+    Renewed { after_gap: bool },
+    /// The last write of this process is committed.
+    Finished,
+}
+
+impl Lease {
+    /// The lease of a slot that a committed write has won. `sent_at` is when that write was sent; none where it is not
+    /// known which of several writes it was, and then only the first renewal gives the right to act.
+    pub(crate) fn won(
+        slot: Slot,
+        tenure: Tenure,
+        claim: Revision,
+        sent_at: Option<Instant>,
+        now: Instant,
+        timing: &Timing,
+    ) -> Self {
+        Self {
+            slot,
+            tenure,
+            claim,
+            revision: claim,
+            until: sent_at.map(|sent_at| sent_at + timing.lease),
+            renewed_at: sent_at,
+            in_flight: None,
+            next_renewal: sent_at.map_or(now, |sent_at| sent_at + timing.renewal),
+            not_before: now,
+            contested_since: None,
+            lost: false,
+            forgotten: false,
+        }
+    }
+
+    /// Until when this worker may act.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    pub(crate) fn is_valid(&self, now: Instant) -> bool {
+        !self.lost && self.until.is_some_and(|until| now < until)
+    }
+
+    /// Whether another process has the record, or nobody.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The write whose outcome is still to come.
+    pub(crate) fn in_flight(&self) -> Option<OperationId> {
+        self.in_flight.as_ref().map(|sent| sent.operation)
+    }
+
+    /// Whether renewals are being committed: a worker whose own writes fail judges nobody.
+    pub(crate) fn is_fresh(&self, now: Instant, timing: &Timing) -> bool {
+        self.renewed_at.is_some_and(|at| now < at + timing.renewal * 2)
+    }
+
+    /// Whether the record has been in doubt for so long that it should be read anew. Asking counts as reading.
+    pub(crate) fn take_reading(&mut self, now: Instant, timing: &Timing) -> bool {
+        let due = self.contested_since.is_some_and(|since| now >= since + timing.retry);
+        if due {
+            self.contested_since = Some(now);
+        }
+        due
+    }
+
+    /// The slot's record was seen. One that bears this process's instance is its own earlier write come late.
+    pub(crate) fn observe_record(
+        &mut self,
+        now: Instant,
+        revision: Revision,
+        record: Option<&MemberRecord>,
+        own: Instance,
+    ) {
+        if revision <= self.revision {
+            return;
+        }
+        if record.is_some_and(|record| record.instance == own) {
+            self.revision = revision;
+            if self.contested_since.take().is_some() {
+                self.next_renewal = now;
+            }
+        } else {
+            self.lost = true;
+        }
+    }
+
+    /// A complete listing of the bucket has shown this revision of the record, or no record at all. If a write on the
+    /// revision that is known to be committed has failed as well, then the store has lost that revision.
+    pub(crate) fn observe_listing(&mut self, shown: Option<Revision>) {
+        if self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision) {
+            self.lost = true;
+            self.forgotten = true;
+        }
+    }
+
+    /// Whether the record was lost because the store has lost writes.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
+    /// Takes in the outcome of a write; none if the operation is not this lease's.
+    pub(crate) fn observe_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        outcome: Outcome,
+        timing: &Timing,
+    ) -> Option<LeaseNews> {
+        let sent = self.in_flight.take_if(|sent| sent.operation == operation)?;
+        Some(match outcome {
+            Outcome::Committed(revision) => {
+                let after_gap = self.renewed_at.is_none_or(|at| sent.sent_at >= at + timing.renewal * 2);
+                self.revision = self.revision.max(revision);
+                self.until = Some(sent.sent_at + timing.lease);
+                self.renewed_at = Some(sent.sent_at);
+                self.next_renewal = sent.sent_at + timing.renewal;
+                self.contested_since = None;
+                match sent.kind {
+                    WriteKind::Renewal => LeaseNews::Renewed { after_gap },
+                    WriteKind::Restarting | WriteKind::Deletion => LeaseNews::Finished,
+                }
+            }
+            Outcome::Conflict if sent.expected < self.revision => {
+                // The watch has shown this worker's own later revision meanwhile: go on from there.
+                self.next_renewal = now;
+                LeaseNews::None
+            }
+            Outcome::Conflict => {
+                self.contested_since = Some(now);
+                LeaseNews::None
+            }
+            Outcome::Unknown => {
+                self.not_before = now + timing.retry;
+                self.next_renewal = self.not_before;
+                LeaseNews::None
+            }
+        })
+    }
+
+    /// Whether a write may be sent now. `urgent` is for one that says something new.
+    pub(crate) fn may_write(&self, now: Instant, urgent: bool) -> bool {
+        let due = now >= self.not_before && (urgent || now >= self.next_renewal);
+        due && !self.lost && self.in_flight.is_none() && self.contested_since.is_none()
+    }
+
+    /// Sends a write on the revision that this worker wrote last.
+    pub(crate) fn write(&mut self, now: Instant, kind: WriteKind, record: MemberRecord, outbox: &mut Outbox) {
+        let (key, expected) = (Key::Slot(self.slot), self.revision);
+        let write = match kind {
+            WriteKind::Renewal | WriteKind::Restarting => {
+                Write::Update { key, record: Record::Member(Arc::new(record)), expected }
+            }
+            WriteKind::Deletion => Write::Delete { key, expected },
+        };
+        let operation = outbox.request(write);
+        self.in_flight = Some(InFlight { operation, sent_at: now, expected, kind });
+    }
+
+    /// The connection is back: try at once.
+    pub(crate) fn observe_restored(&mut self, now: Instant) {
+        self.next_renewal = self.next_renewal.min(now);
+        self.not_before = now;
+    }
+
+    /// When something is due: the end of the right to act, the next renewal, or another reading.
+    pub(crate) fn deadline(&self, now: Instant, connected: bool, timing: &Timing) -> Option<Instant> {
+        let end = self.until.filter(|until| *until > now);
+        let idle = connected && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
+        let renewal = idle.then(|| self.next_renewal.max(self.not_before));
+        let reading = self.contested_since.map(|since| since + timing.retry);
+        [end, renewal, reading].into_iter().flatten().min()
+    }
+}

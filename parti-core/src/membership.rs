@@ -1,0 +1,353 @@
+//! Who is alive, judged by revisions seen on this worker's own clock.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use crate::event::ProbeOutcome;
+use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
+use crate::key::{Control, Key};
+use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
+use crate::time::Instant;
+
+/// This worker's view of the `members` bucket: as much of it as it watches.
+///
+/// It may lag and it may have gaps; nothing is granted or taken on its strength without a conditional write.
+#[derive(Debug, Default)]
+pub(crate) struct Membership {
+    slots: BTreeMap<Slot, Member>,
+    leader: LeaderKey,
+    controls: BTreeMap<Control, (Revision, Option<Arc<ControlRecord>>)>,
+    incarnation: Incarnation,
+    /// Silence before this instant proves nothing: this worker could not have heard it broken.
+    deaf_until: Instant,
+    /// The slot of which that does not hold.
+    always_heard: Option<Slot>,
+    /// No lease runs out before this instant; a lower bound, made exact when it is reached.
+    next_expiry: Option<Instant>,
+    /// Grows whenever something other than a plain renewal is seen.
+    changes: u64,
+}
+
+/// The last that was seen under `slot.<n>`.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) revision: Revision,
+    pub(crate) content: MemberContent,
+    /// When this revision arrived here.
+    pub(crate) observed_at: Instant,
+    /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
+    pub(crate) heard: bool,
+    /// The unbroken row of probes to which nobody listened.
+    pub(crate) absence: Option<Absence>,
+    /// The revision that was shown since the last complete listing began; lower than what is known if the listing is
+    /// stale or the store has lost writes.
+    shown: Option<Revision>,
+}
+
+/// When nobody listened for the first and for the last time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Absence {
+    first: Instant,
+    last: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) enum MemberContent {
+    Record(Arc<MemberRecord>),
+    /// A delete marker: whatever tenure was there has ended.
+    Deleted,
+    /// Something that this version cannot read, and leaves alone.
+    Unreadable,
+}
+
+/// The last that was seen under `leader`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LeaderKey {
+    /// Never written, as far as this worker knows.
+    #[default]
+    Absent,
+    Deleted {
+        revision: Revision,
+    },
+    Held {
+        revision: Revision,
+        record: LeaderRecord,
+    },
+    /// Something that this version cannot read, and leaves alone.
+    Unreadable {
+        revision: Revision,
+    },
+}
+
+/// What is known of a tenure that a record names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TenureState {
+    /// The slot's record continues it.
+    Continues,
+    /// It has ended, and never returns.
+    Ended,
+    /// No record was seen. That proves nothing.
+    NoRecord,
+    /// What was seen is older than the tenure, or cannot be read.
+    Unclear,
+}
+
+impl Member {
+    pub(crate) fn record(&self) -> Option<&Arc<MemberRecord>> {
+        match &self.content {
+            MemberContent::Record(record) => Some(record),
+            MemberContent::Deleted | MemberContent::Unreadable => None,
+        }
+    }
+}
+
+impl LeaderKey {
+    pub(crate) fn revision(self) -> Revision {
+        match self {
+            Self::Absent => Revision::default(),
+            Self::Deleted { revision } | Self::Held { revision, .. } | Self::Unreadable { revision } => revision,
+        }
+    }
+
+    pub(crate) fn record(self) -> Option<LeaderRecord> {
+        match self {
+            Self::Held { record, .. } => Some(record),
+            Self::Absent | Self::Deleted { .. } | Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+impl Membership {
+    pub(crate) fn members(&self) -> impl Iterator<Item = (Slot, &Member)> {
+        self.slots.iter().map(|(slot, member)| (*slot, member))
+    }
+
+    /// The revision of the slot's record that the listing under way, or the last one, has shown.
+    pub(crate) fn shown(&self, slot: Slot) -> Option<Revision> {
+        self.slots.get(&slot).and_then(|member| member.shown)
+    }
+
+    pub(crate) fn member(&self, slot: Slot) -> Option<&Member> {
+        self.slots.get(&slot)
+    }
+
+    /// The tenure of a member's record: named in it, or by its own revision if it began the tenure.
+    pub(crate) fn tenure_of(&self, member: &Member) -> Option<Tenure> {
+        let begun = Tenure::new(Position { incarnation: self.incarnation, revision: member.revision });
+        member.record().map(|record| record.tenure.unwrap_or(begun))
+    }
+
+    pub(crate) fn leader(&self) -> LeaderKey {
+        self.leader
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Grows whenever something other than a plain renewal is seen.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes in what a watch shows. Older news than what is known is ignored.
+    pub(crate) fn observe_entry(&mut self, now: Instant, key: Key, revision: Revision, record: &Record, live: bool) {
+        match (key, record) {
+            (Key::Slot(slot), Record::Member(record)) => {
+                self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
+            }
+            (Key::Leader, Record::Leader(record)) => {
+                self.observe_leader(LeaderKey::Held { revision, record: *record });
+            }
+            (Key::Control(control), Record::Control(record)) => {
+                self.observe_control(control, revision, Some(Arc::clone(record)));
+            }
+            (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
+        }
+    }
+
+    pub(crate) fn observe_deleted(&mut self, now: Instant, key: Key, revision: Revision) {
+        match key {
+            Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Deleted, true),
+            Key::Leader => self.observe_leader(LeaderKey::Deleted { revision }),
+            Key::Control(control) => self.observe_control(control, revision, None),
+            Key::Assign(_) | Key::Cluster => {}
+        }
+    }
+
+    pub(crate) fn observe_unreadable(&mut self, now: Instant, key: Key, revision: Revision) {
+        match key {
+            Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Unreadable, true),
+            Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision }),
+            // A wish that cannot be read is not acted on; what was wanted before it no longer holds.
+            Key::Control(control) => self.observe_control(control, revision, None),
+            Key::Assign(_) | Key::Cluster => {}
+        }
+    }
+
+    fn observe_slot(&mut self, now: Instant, slot: Slot, revision: Revision, content: MemberContent, live: bool) {
+        if let Some(known) = self.slots.get_mut(&slot)
+            && revision <= known.revision
+        {
+            known.shown = Some(revision);
+            return;
+        }
+        let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
+        let before = self.slots.insert(slot, member);
+        if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
+            self.changes += 1;
+            self.next_expiry = None;
+        }
+    }
+
+    fn observe_leader(&mut self, seen: LeaderKey) {
+        if seen.revision() > self.leader.revision() {
+            self.leader = seen;
+            self.changes += 1;
+        }
+    }
+
+    fn observe_control(&mut self, control: Control, revision: Revision, record: Option<Arc<ControlRecord>>) {
+        if self.controls.get(&control).is_none_or(|(known, _)| *known < revision) {
+            self.controls.insert(control, (revision, record));
+            self.changes += 1;
+        }
+    }
+
+    /// The record of an operator's wish, and the write that made it, if it holds.
+    pub(crate) fn control(&self, control: Control) -> Option<(Revision, &ControlRecord)> {
+        let (revision, record) = self.controls.get(&control)?;
+        Some((*revision, record.as_deref()?))
+    }
+
+    /// Whether an operator wants this.
+    pub(crate) fn is_wanted(&self, control: Control) -> bool {
+        self.control(control).is_some()
+    }
+
+    /// What operators want now, in order.
+    pub(crate) fn controls(&self) -> impl Iterator<Item = Control> {
+        self.controls.iter().filter(|(_, (_, record))| record.is_some()).map(|(control, _)| *control)
+    }
+
+    /// How long a worker that is gone is to be waited for, while there is a maintenance.
+    pub(crate) fn maintenance_hold(&self) -> Option<Duration> {
+        let (_, record) = self.control(Control::Maintenance)?;
+        Some(record.hold_ms.map_or(Duration::MAX, Duration::from_millis))
+    }
+
+    pub(crate) fn observe_probed(&mut self, now: Instant, slot: Slot, instance: Instance, outcome: ProbeOutcome) {
+        let Some(member) = self.slots.get_mut(&slot) else { return };
+        if member.record().is_none_or(|record| record.instance != instance) {
+            return;
+        }
+        match outcome {
+            ProbeOutcome::Answered => {
+                member.heard = true;
+                member.absence = None;
+            }
+            ProbeOutcome::NobodyListens => {
+                let first = member.absence.map_or(now, |absence| absence.first);
+                member.absence = Some(Absence { first, last: now });
+                self.changes += 1;
+            }
+            ProbeOutcome::TimedOut => member.absence = None,
+        }
+    }
+
+    /// A complete listing begins. What is known is kept: a record that still has the revision seen long ago has not been
+    /// renewed since.
+    pub(crate) fn begin_listing(&mut self) {
+        self.slots.values_mut().for_each(|member| member.shown = None);
+    }
+
+    /// A complete listing of the keys that `covers` names ends: what it has not shown is not there any more.
+    pub(crate) fn end_listing(&mut self, incarnation: Incarnation, covers: impl Fn(Key) -> bool) {
+        let before = self.slots.len();
+        self.slots.retain(|slot, member| member.shown.is_some() || !covers(Key::Slot(*slot)));
+        if self.slots.len() != before {
+            self.changes += 1;
+        }
+        self.incarnation = incarnation;
+        self.next_expiry = None;
+    }
+
+    /// Silence up to now proves nothing: this worker was cut off, could not write itself, or was not to judge others.
+    /// It does prove something of `except`, which this worker has watched all the time.
+    pub(crate) fn start_anew(&mut self, now: Instant, except: Option<Slot>) {
+        self.deaf_until = now;
+        self.always_heard = except;
+        for (slot, member) in &mut self.slots {
+            if Some(*slot) != except {
+                member.absence = None;
+            }
+        }
+        self.next_expiry = None;
+    }
+
+    /// Whether nobody has listened in an unbroken row of probes for `confirm`.
+    pub(crate) fn is_gone(&self, slot: Slot, confirm: Option<Duration>) -> bool {
+        let absence = self.slots.get(&slot).and_then(|member| member.absence);
+        matches!((absence, confirm), (Some(absence), Some(confirm)) if absence.last >= absence.first + confirm)
+    }
+
+    /// Since when the holder of this record has been silent in a way that this worker could have heard broken.
+    pub(crate) fn silent_since(&self, slot: Slot, member: &Member) -> Instant {
+        if self.always_heard == Some(slot) { member.observed_at } else { member.observed_at.max(self.deaf_until) }
+    }
+
+    /// How many workers have not been heard for `observed_lease`, be it proof or not. O(members).
+    pub(crate) fn unheard(&self, now: Instant, observed_lease: Duration) -> usize {
+        let working = |member: &&Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
+        self.slots.values().filter(working).filter(|member| now >= member.observed_at + observed_lease).count()
+    }
+
+    /// Whether the holder of the slot's record has stopped acting: `observed_lease` has passed without a renewal.
+    pub(crate) fn has_expired(&self, now: Instant, slot: Slot, observed_lease: Duration) -> bool {
+        self.slots
+            .get(&slot)
+            .is_some_and(|member| member.record().is_some() && now >= self.silent_since(slot, member) + observed_lease)
+    }
+
+    /// The slots whose lease has run out and whose holders have not said that they restart. O(1) most of the time.
+    pub(crate) fn expired(&mut self, now: Instant, observed_lease: Duration) -> alloc::vec::Vec<Slot> {
+        if self.next_expiry.is_some_and(|next| now < next) {
+            return alloc::vec::Vec::new();
+        }
+        let active = |member: &Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
+        let expiries = self.slots.iter().filter(|(_, member)| active(member));
+        let expiries = expiries.map(|(slot, member)| (*slot, self.silent_since(*slot, member) + observed_lease));
+        let (expired, alive): (alloc::vec::Vec<_>, alloc::vec::Vec<_>) = expiries.partition(|(_, at)| *at <= now);
+        self.next_expiry = if expired.is_empty() { alive.iter().map(|(_, at)| *at).min() } else { None };
+        expired.into_iter().map(|(slot, _)| slot).collect()
+    }
+
+    /// When [`expired`](Self::expired) should be asked again, if it was asked.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// What is known of `tenure` of `slot`.
+    pub(crate) fn tenure_state(&self, slot: Slot, tenure: Tenure) -> TenureState {
+        let Some(member) = self.slots.get(&slot) else { return TenureState::NoRecord };
+        let marker = Tenure::new(Position { incarnation: self.incarnation, revision: member.revision });
+        match (&member.content, self.tenure_of(member)) {
+            (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
+            (MemberContent::Record(_), Some(seen)) if seen > tenure => TenureState::Ended,
+            (MemberContent::Deleted, _) if marker > tenure => TenureState::Ended,
+            (MemberContent::Record(_) | MemberContent::Deleted | MemberContent::Unreadable, _) => TenureState::Unclear,
+        }
+    }
+}
+
+/// The same process goes on as before, and says nothing new to the leader.
+fn is_plain_renewal(before: Option<&Member>, after: &Member) -> bool {
+    let (Some(before), Some(after)) = (before.and_then(Member::record), after.record()) else { return false };
+    before.instance == after.instance
+        && before.phase == after.phase
+        && before.applied == after.applied
+        && before.releasing == after.releasing
+        && before.capacity == after.capacity
+        && before.labels == after.labels
+}

@@ -1,0 +1,318 @@
+//! This worker's side: acquire, drain, release, suspend, and the token of each hold.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
+use crate::config::Config;
+use crate::ids::{Generation, Incarnation, Position, Revision, Tenure, Token};
+use crate::outbox::Outbox;
+use crate::partition::{Partition, PartitionId};
+use crate::record::AssignmentRecord;
+use crate::time::Instant;
+
+/// What the application works on, and what it should work on.
+#[derive(Debug, Default)]
+pub(crate) struct Ownership {
+    holds: BTreeMap<PartitionId, Hold>,
+    /// The newest assignment of the tenure that was seen.
+    assignment: Option<(Position, Arc<AssignmentRecord>)>,
+    /// The assignment of this slot in a listing that is not complete.
+    listed: Option<(Revision, Arc<AssignmentRecord>)>,
+    /// How many listings in a row have shown less than was applied.
+    doubts: u32,
+    /// The newest assignment that the tenure has applied; never goes back within a tenure.
+    applied: Position,
+    /// The newest plan of which this process has seen an assignment.
+    generation: Generation,
+    prepared: BTreeSet<PartitionId>,
+    suspended: bool,
+    /// Releases that the application has not confirmed, in order of their deadlines.
+    drains: BTreeSet<(Instant, PartitionId)>,
+    /// Whether the last renewal says less than is true.
+    news: bool,
+    /// Whether something has changed since the assignment was applied.
+    stale: bool,
+}
+
+/// How many listings in a row must show less than was applied before the store counts as rolled back.
+const MAX_DOUBTS: u32 = 3;
+
+/// What a listing of the plan says about the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListingNews {
+    Sound,
+    /// It shows less than this worker has applied: it is stale, or the store has lost writes.
+    Doubtful,
+    /// The store has lost writes that this worker has applied.
+    Regressed,
+}
+
+/// How much of an assignment this worker may act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applying {
+    /// Nothing: it has no valid lease.
+    Nothing,
+    /// What it is to give up: it is about to stop.
+    Releases,
+    /// All of it.
+    Everything,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    token: Token,
+    /// When the application's time to release it is over; none while it is to be kept.
+    release_by: Option<Instant>,
+}
+
+/// Who holds the partitions: the parts of a token that come from the tenure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holder {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) claim: Revision,
+}
+
+impl Ownership {
+    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far. A suspension ends with
+    /// the tenure that it was of.
+    pub(crate) fn begin(&mut self, applied: Position, outbox: &mut Outbox) {
+        self.resume(outbox);
+        self.assignment = None;
+        self.listed = None;
+        self.doubts = 0;
+        self.applied = applied;
+        self.prepared.clear();
+        self.news = true;
+    }
+
+    /// An assignment record of this worker's slot. One for another tenure, or older than what was applied, is not for
+    /// this worker to act on.
+    pub(crate) fn observe_assignment(&mut self, position: Position, record: &Arc<AssignmentRecord>, tenure: Tenure) {
+        let newest = self.assignment.as_ref().map_or(Position::default(), |(newest, _)| *newest);
+        if record.tenure == tenure && position >= self.applied && position > newest {
+            self.assignment = Some((position, Arc::clone(record)));
+            self.generation = self.generation.max(record.generation);
+            self.stale = true;
+        }
+    }
+
+    /// The assignment record of this worker's slot in a listing: which life of the bucket it belongs to is known at the
+    /// end.
+    pub(crate) fn observe_listed(&mut self, revision: Revision, record: &Arc<AssignmentRecord>) {
+        self.listed = Some((revision, Arc::clone(record)));
+    }
+
+    /// A complete listing ends. What the tenure has applied is in the store, or the store has lost it.
+    pub(crate) fn observe_listing(&mut self, incarnation: Incarnation, tenure: Tenure) -> ListingNews {
+        let listed = self.listed.take();
+        let revision = listed.as_ref().map_or(Revision::default(), |(revision, _)| *revision);
+        let position = Position { incarnation, revision };
+        if self.applied != Position::default() && incarnation != self.applied.incarnation {
+            return ListingNews::Regressed;
+        }
+        if position < self.applied {
+            // One listing may come from a replica that lags.
+            self.doubts += 1;
+            return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
+        }
+        self.doubts = 0;
+        if let Some((_, record)) = listed {
+            self.observe_assignment(position, &record, tenure);
+        }
+        ListingNews::Sound
+    }
+
+    /// The application has stopped working on a partition.
+    pub(crate) fn observe_released(&mut self, partition: &PartitionId, token: Token) {
+        let Some(hold) = self.holds.get(partition).filter(|hold| hold.token == token) else { return };
+        if let Some(release_by) = hold.release_by {
+            self.drains.remove(&(release_by, partition.clone()));
+            self.holds.remove(partition);
+            self.news = true;
+            self.stale = true;
+        }
+    }
+
+    /// Whether an assignment of the tenure has been seen.
+    pub(crate) fn has_assignment(&self) -> bool {
+        self.assignment.is_some()
+    }
+
+    pub(crate) fn assignment(&self) -> Option<&AssignmentRecord> {
+        self.assignment.as_ref().map(|(_, record)| &**record)
+    }
+
+    /// The newest plan of which this process has seen an assignment.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    pub(crate) fn holds(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
+        self.holds.iter().map(|(id, hold)| (id, hold.token))
+    }
+
+    pub(crate) fn releasing_count(&self) -> usize {
+        self.drains.len()
+    }
+
+    pub(crate) fn owned_count(&self) -> usize {
+        self.holds.len() - self.drains.len()
+    }
+
+    /// Whether holds are about to end or a newer assignment is not yet applied.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.stale || !self.drains.is_empty()
+    }
+
+    /// Whether the last renewal says less than is true, and one should be sent now.
+    pub(crate) fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// The last renewal may not have been committed: say it again.
+    pub(crate) fn repeat_news(&mut self) {
+        self.news = true;
+    }
+
+    /// What a renewal says: the newest assignment applied, and the partitions that this worker was told to give up and
+    /// still holds, in order.
+    pub(crate) fn acknowledge(&mut self) -> (Position, Vec<PartitionId>) {
+        self.news = false;
+        let releasing: BTreeSet<_> = self.drains.iter().map(|(_, id)| id.clone()).collect();
+        (self.applied, releasing.into_iter().collect())
+    }
+
+    /// All work stops at once.
+    pub(crate) fn suspend(&mut self, reason: SuspendReason, outbox: &mut Outbox) {
+        if !self.suspended {
+            self.suspended = true;
+            outbox.push(Action::Suspend { reason });
+        }
+    }
+
+    /// The lease goes on: work goes on.
+    pub(crate) fn resume(&mut self, outbox: &mut Outbox) {
+        if self.suspended {
+            self.suspended = false;
+            outbox.push(Action::Resume);
+        }
+    }
+
+    /// Gives up everything.
+    pub(crate) fn release_all(&mut self, now: Instant, config: &Config, reason: ReleaseReason, outbox: &mut Outbox) {
+        let kept: Vec<_> =
+            self.holds.iter().filter(|(_, hold)| hold.release_by.is_none()).map(|(id, _)| id.clone()).collect();
+        for id in kept {
+            self.release(now, config, id, reason, outbox);
+        }
+        self.prepared.clear();
+    }
+
+    fn release(&mut self, now: Instant, config: &Config, id: PartitionId, reason: ReleaseReason, outbox: &mut Outbox) {
+        let Some(hold) = self.holds.get_mut(&id) else { return };
+        let release_by = now + config.release_timeout;
+        hold.release_by = Some(release_by);
+        outbox.push(Action::Release { partition: id.clone(), token: hold.token, reason });
+        self.drains.insert((release_by, id));
+        self.news = true;
+    }
+
+    /// Cancels releases that take too long; then brings what is held closer to what is assigned.
+    pub(crate) fn decide(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        holder: &Holder,
+        applying: Applying,
+        outbox: &mut Outbox,
+    ) {
+        self.cancel_overdue(now, config, outbox);
+        if !self.stale || applying == Applying::Nothing {
+            return;
+        }
+        let Some((position, record)) = self.assignment.clone() else { return };
+        self.stale = applying != Applying::Everything;
+        let token = |epoch| Token { incarnation: holder.incarnation, epoch, claim: holder.claim };
+        self.revoke(now, config, &record, token, outbox);
+        if applying == Applying::Everything {
+            self.acquire(&record, token, outbox);
+            self.prepare(&record, outbox);
+        }
+        if position > self.applied {
+            self.applied = position;
+            self.news = true;
+        }
+    }
+
+    /// Begins to release what is no longer granted, or is granted anew.
+    fn revoke(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        record: &AssignmentRecord,
+        token: impl Fn(Generation) -> Token,
+        outbox: &mut Outbox,
+    ) {
+        let stays = |id: &PartitionId, hold: &Hold| {
+            let at = record.owned.binary_search_by(|grant| grant.partition.cmp(id));
+            at.is_ok_and(|at| token(record.owned[at].epoch) == hold.token)
+        };
+        let kept = self.holds.iter().filter(|(_, hold)| hold.release_by.is_none());
+        let revoked: Vec<_> = kept.filter(|(id, hold)| !stays(id, hold)).map(|(id, _)| id.clone()).collect();
+        for id in revoked {
+            self.release(now, config, id, ReleaseReason::Moved, outbox);
+        }
+    }
+
+    /// Acquires what is granted. A partition that is still being released comes again once that is confirmed.
+    fn acquire(&mut self, record: &AssignmentRecord, token: impl Fn(Generation) -> Token, outbox: &mut Outbox) {
+        for grant in &record.owned {
+            if !self.holds.contains_key(&grant.partition) {
+                let token = token(grant.epoch);
+                self.holds.insert(grant.partition.clone(), Hold { token, release_by: None });
+                let partition = Partition { id: grant.partition.clone(), weight: grant.weight };
+                outbox.push(Action::Acquire { partition, token });
+            }
+        }
+    }
+
+    fn prepare(&mut self, record: &AssignmentRecord, outbox: &mut Outbox) {
+        let incoming: BTreeSet<_> = record.incoming.iter().cloned().collect();
+        for partition in incoming.difference(&self.prepared) {
+            outbox.push(Action::Prepare { partition: partition.clone() });
+        }
+        self.prepared = incoming;
+    }
+
+    /// Cancels releases that take too long.
+    pub(crate) fn cancel_overdue(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
+        while let Some((release_by, id)) = self.drains.first().cloned()
+            && release_by <= now
+        {
+            self.drains.pop_first();
+            // Should the application not even confirm that, it is told again.
+            let again_by = now + config.release_timeout;
+            self.drains.insert((again_by, id.clone()));
+            if let Some(hold) = self.holds.get_mut(&id) {
+                hold.release_by = Some(again_by);
+                outbox.push(Action::Cancel { partition: id.clone(), token: hold.token });
+                outbox.notice(Notice::ReleaseTimedOut { partition: id });
+            }
+        }
+    }
+
+    /// When the next release takes too long.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.drains.first().map(|(release_by, _)| *release_by)
+    }
+}

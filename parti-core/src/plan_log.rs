@@ -1,0 +1,291 @@
+//! The plan: a log with one writer at a time.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+
+use crate::action::Write;
+use crate::event::Outcome;
+use crate::ids::{Generation, Incarnation, OperationId, Position, Revision, Slot, Term};
+use crate::key::{Bucket, Key};
+use crate::outbox::Outbox;
+use crate::record::{AssignmentRecord, ClusterRecord, Record};
+
+/// This worker's view of the `plan` bucket: its own assignment record, or, where it leads, the whole of it with its own
+/// appends on top.
+///
+/// Each append depends on the last revision of the bucket, so it commits only if its writer has seen every write before
+/// it. One append is in flight at a time, the others wait for it. They must: an append says which revision it follows,
+/// not which write. Were several under way when another leader's takeover takes the place of the first, the second
+/// would find the very revision that it expects, and be accepted after the end of its writer's leadership.
+#[derive(Debug, Default)]
+pub(crate) struct PlanLog {
+    assignments: BTreeMap<Slot, Assignment>,
+    cluster: Option<(Revision, Arc<ClusterRecord>)>,
+    /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
+    tail: Revision,
+    incarnation: Incarnation,
+    /// The append in flight, and those that wait for it.
+    chain: VecDeque<Append>,
+    broken: Option<ChainBreak>,
+    /// The term under which this worker appends, while it does.
+    writer: Option<Term>,
+}
+
+/// An assignment record and the revision that wrote it.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) revision: Revision,
+    pub(crate) record: Arc<AssignmentRecord>,
+}
+
+/// An append whose outcome is not known yet.
+#[derive(Debug)]
+struct Append {
+    /// Its name, once it was sent.
+    operation: Option<OperationId>,
+    revision: Revision,
+    key: Key,
+    record: Record,
+}
+
+/// Why this worker's view of the plan, with its own appends on top, can no longer be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChainBreak {
+    /// Somebody else has written.
+    Conflict,
+    /// An append may or may not have been applied.
+    Unknown,
+}
+
+impl PlanLog {
+    pub(crate) fn assignments(&self) -> impl Iterator<Item = (Slot, &Assignment)> {
+        self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
+    }
+
+    /// The last revision of the bucket, with this worker's own appends on top.
+    pub(crate) fn tail(&self) -> Position {
+        Position { incarnation: self.incarnation, revision: self.tail }
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The highest term in any record.
+    pub(crate) fn last_term(&self) -> Term {
+        let of_assignments = self.assignments.values().map(|assignment| assignment.record.term);
+        let of_cluster = self.cluster.iter().map(|(_, cluster)| cluster.term);
+        of_assignments.chain(of_cluster).max().unwrap_or_default()
+    }
+
+    /// The last write of `control.rebalance` that a leader has acted on.
+    pub(crate) fn rebalanced(&self) -> Revision {
+        self.cluster.as_ref().map(|(_, cluster)| cluster.rebalanced).unwrap_or_default()
+    }
+
+    /// The highest generation in any record.
+    pub(crate) fn last_generation(&self) -> Generation {
+        let of_assignments = self.assignments.values().map(|assignment| assignment.record.generation);
+        let of_cluster = self.cluster.iter().map(|(_, cluster)| cluster.generation);
+        of_assignments.chain(of_cluster).max().unwrap_or_default()
+    }
+
+    /// Whether every append so far is known to be committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    pub(crate) fn broken(&self) -> Option<ChainBreak> {
+        self.broken
+    }
+
+    /// From now on this worker appends, on top of what it has read, under `term`.
+    pub(crate) fn open(&mut self, term: Term) {
+        self.writer = Some(term);
+        self.broken = None;
+    }
+
+    /// This worker appends no more; outcomes still to come are of no interest.
+    pub(crate) fn close(&mut self) {
+        self.writer = None;
+        self.chain.clear();
+        self.broken = None;
+    }
+
+    /// Appends `record` on top of everything that is known or on its way.
+    pub(crate) fn append(&mut self, outbox: &mut Outbox, key: Key, record: Record) -> Revision {
+        let revision = self.tail.next();
+        self.store(key, revision, &record);
+        self.tail = revision;
+        self.chain.push_back(Append { operation: None, revision, key, record });
+        self.send_next(outbox);
+        revision
+    }
+
+    /// Takes in the outcome of an append; false if the operation is not one of this log's.
+    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
+        let Some(append) = self.chain.pop_front_if(|append| append.operation == Some(operation)) else { return false };
+        match outcome {
+            Outcome::Committed(revision) if revision == append.revision => {}
+            Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
+            Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
+        }
+        if self.broken.is_none() {
+            self.send_next(outbox);
+        } else {
+            self.chain.clear(); // it would not follow what it was made to follow
+        }
+        true
+    }
+
+    /// Sends the first append, if it was not sent yet.
+    fn send_next(&mut self, outbox: &mut Outbox) {
+        if let Some(Append { operation: operation @ None, revision, key, record }) = self.chain.front_mut() {
+            let expected_last = Revision::new(revision.value() - 1);
+            *operation = Some(outbox.request(Write::Append { key: *key, record: record.clone(), expected_last }));
+        }
+    }
+
+    /// Takes in what a watch shows. Older news than what is known is ignored.
+    pub(crate) fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record) {
+        if self.writer.is_some() && revision > self.tail {
+            // All of this worker's own writes are at or below the tail: somebody else has written.
+            self.broken = Some(ChainBreak::Conflict);
+            return;
+        }
+        self.store(key, revision, record);
+        self.tail = self.tail.max(revision);
+    }
+
+    pub(crate) fn observe_deleted(&mut self, key: Key, revision: Revision) {
+        if self.writer.is_some() && revision > self.tail {
+            self.broken = Some(ChainBreak::Conflict);
+            return;
+        }
+        match key {
+            Key::Assign(slot) if self.assignments.get(&slot).is_some_and(|known| known.revision < revision) => {
+                self.assignments.remove(&slot);
+            }
+            Key::Cluster if self.cluster.as_ref().is_some_and(|(known, _)| *known < revision) => self.cluster = None,
+            Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader | Key::Control(_) => {}
+        }
+        self.tail = self.tail.max(revision);
+    }
+
+    /// An unreadable record still counts for the tail: it was seen, and it is left as it is.
+    pub(crate) fn observe_unreadable(&mut self, key: Key, revision: Revision) {
+        if key.bucket() != Bucket::Plan {
+            return;
+        }
+        if self.writer.is_some() && revision > self.tail {
+            self.broken = Some(ChainBreak::Conflict);
+            return;
+        }
+        self.tail = self.tail.max(revision);
+    }
+
+    fn store(&mut self, key: Key, revision: Revision, record: &Record) {
+        match (key, record) {
+            (Key::Assign(slot), Record::Assignment(record)) => {
+                if self.assignments.get(&slot).is_none_or(|known| known.revision < revision) {
+                    self.assignments.insert(slot, Assignment { revision, record: Arc::clone(record) });
+                }
+            }
+            (Key::Cluster, Record::Cluster(record)) => {
+                if self.cluster.as_ref().is_none_or(|(known, _)| *known < revision) {
+                    self.cluster = Some((revision, Arc::clone(record)));
+                }
+            }
+            (Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader | Key::Control(_), _) => {}
+        }
+    }
+
+    /// A complete listing begins. Everything known is forgotten, this worker's own appends that may not have been
+    /// applied included: only what the store shows counts. Who was appending must begin anew, on top of what is listed.
+    pub(crate) fn begin_listing(&mut self) {
+        let broken = self.writer.map(|_| ChainBreak::Unknown);
+        *self = Self { incarnation: self.incarnation, writer: self.writer, broken, ..Self::default() };
+    }
+
+    /// A complete listing ends. The last writes may be to keys that are not ours, which no watch shows.
+    pub(crate) fn end_listing(&mut self, incarnation: Incarnation, last: Revision) {
+        self.incarnation = incarnation;
+        if self.writer.is_some() && last > self.tail {
+            self.broken = Some(ChainBreak::Conflict);
+        } else {
+            self.tail = self.tail.max(last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::action::Action;
+    use crate::ids::{Instance, Tenure};
+    use crate::key::Key;
+    use crate::state::PlannerPhase;
+
+    fn head(term: u64) -> Record {
+        let (leader, instance) = (Slot::new(0), Instance::new(term));
+        let (generation, rebalanced, phase) = (Generation::default(), Revision::default(), PlannerPhase::Idle);
+        let term = Term::new(term);
+        let record = ClusterRecord {
+            term,
+            generation,
+            leader,
+            instance,
+            phase,
+            workers: 0,
+            partitions: 0,
+            rebalanced,
+            digest: 0,
+        };
+        Record::Cluster(Arc::new(record))
+    }
+
+    fn assignment() -> Record {
+        let (owned, releasing, incoming) = (Vec::new(), Vec::new(), Vec::new());
+        let (term, generation, tenure) = (Term::new(1), Generation::new(1), Tenure::default());
+        Record::Assignment(Arc::new(AssignmentRecord { term, generation, tenure, owned, releasing, incoming }))
+    }
+
+    fn appends(outbox: &mut Outbox) -> Vec<(OperationId, Revision)> {
+        let mut appends = Vec::new();
+        while let Some(action) = outbox.pop() {
+            match action {
+                Action::Kv(crate::action::Request { operation, write: Write::Append { expected_last, .. } }) => {
+                    appends.push((operation, expected_last));
+                }
+                other => panic!("not an append: {other:?}"),
+            }
+        }
+        appends
+    }
+
+    #[test]
+    fn an_append_is_sent_only_when_the_one_before_is_committed() {
+        let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        plan.open(Term::new(1));
+        plan.append(&mut outbox, Key::Cluster, head(1));
+        plan.append(&mut outbox, Key::Assign(Slot::new(0)), assignment());
+        let first = appends(&mut outbox);
+        assert_eq!(first.len(), 1);
+        assert!(plan.observe_done(first[0].0, Outcome::Committed(Revision::new(1)), &mut outbox));
+        assert_eq!(appends(&mut outbox).iter().map(|(_, last)| last.value()).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn nothing_follows_on_an_append_whose_place_another_writer_took() {
+        let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        plan.open(Term::new(1));
+        plan.append(&mut outbox, Key::Cluster, head(1));
+        plan.append(&mut outbox, Key::Assign(Slot::new(0)), assignment());
+        let first = appends(&mut outbox);
+        plan.observe_done(first[0].0, Outcome::Conflict, &mut outbox);
+        assert_eq!(appends(&mut outbox), []);
+        assert_eq!(plan.broken(), Some(ChainBreak::Conflict));
+    }
+}

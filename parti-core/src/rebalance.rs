@@ -1,0 +1,228 @@
+//! Leader: when to plan.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::action::{PlanReason, WaitReason};
+use crate::assign::Step;
+use crate::config::Config;
+use crate::handoff::Handoff;
+use crate::ids::{Slot, Tenure};
+use crate::key::Control;
+use crate::membership::Membership;
+use crate::record::MemberPhase;
+use crate::time::Instant;
+
+/// The workers that share the work: those that work, and those that are about to come back from a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Roster {
+    /// By slot: the tenure and the capacity.
+    pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
+    /// The workers that leave, or that an operator drains.
+    pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
+    /// Whether an operator wants nothing to move for the sake of balance.
+    pub(crate) paused: bool,
+}
+
+impl Roster {
+    /// Everyone who has a record now. O(members).
+    pub(crate) fn of(membership: &Membership) -> Self {
+        let mut roster = Self { paused: membership.is_wanted(Control::Pause), ..Self::default() };
+        for (slot, member) in membership.members() {
+            let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
+            let entry = (tenure, record.capacity);
+            match record.phase {
+                MemberPhase::Active | MemberPhase::Restarting if membership.is_wanted(Control::Drain(slot)) => {
+                    roster.draining.insert(slot, entry)
+                }
+                MemberPhase::Active | MemberPhase::Restarting => roster.workers.insert(slot, entry),
+                MemberPhase::Draining => roster.draining.insert(slot, entry),
+            };
+        }
+        roster
+    }
+
+    pub(crate) fn tenure(&self, slot: Slot) -> Option<Tenure> {
+        self.workers.get(&slot).map(|(tenure, _)| *tenure)
+    }
+}
+
+/// When to plan, from which workers came and went, and what the list and the last plan ask for.
+#[derive(Debug)]
+pub(crate) struct Rebalance {
+    /// Whom the current plan is for.
+    planned: BTreeMap<Slot, Tenure>,
+    window: Option<Window>,
+    next_round: bool,
+    /// When the last plan of any kind was made, or this worker began to lead.
+    last_plan_at: Instant,
+    /// When the last plan was made that moves partitions for the sake of balance, the first assignment not counted.
+    last_balance_at: Option<Instant>,
+    list_changed: bool,
+    requested: bool,
+}
+
+/// Quiet time is waited for after a join, up to a maximum.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    opened_at: Instant,
+    last_join_at: Instant,
+    workers: usize,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Plan(PlanReason, Step),
+    Wait(WaitReason, Option<Instant>),
+    Idle,
+}
+
+impl Rebalance {
+    /// A new leader: `planned` are the tenures that have an assignment. Whether they are in balance is looked at after
+    /// one rebalance interval.
+    pub(crate) fn new(planned: BTreeMap<Slot, Tenure>, now: Instant) -> Self {
+        let next_round = !planned.is_empty();
+        Self {
+            planned,
+            window: None,
+            next_round,
+            last_plan_at: now,
+            last_balance_at: None,
+            list_changed: false,
+            requested: false,
+        }
+    }
+
+    /// The tenure of `slot` that the current plan is for.
+    pub(crate) fn planned_tenure(&self, slot: Slot) -> Option<Tenure> {
+        self.planned.get(&slot).copied()
+    }
+
+    /// The list of partitions has changed.
+    pub(crate) fn observe_list(&mut self) {
+        self.list_changed = true;
+    }
+
+    /// Someone wants a plan now.
+    pub(crate) fn observe_request(&mut self) {
+        self.requested = true;
+    }
+
+    /// A plan was made for `roster`. It was published, or there was nothing to change. O(workers).
+    pub(crate) fn observe_planned(
+        &mut self,
+        now: Instant,
+        roster: &Roster,
+        reason: PlanReason,
+        step: Step,
+        another_round: bool,
+    ) {
+        self.planned = roster.workers.iter().map(|(slot, (tenure, _))| (*slot, *tenure)).collect();
+        self.list_changed = false;
+        self.last_plan_at = now;
+        // An emergency leaves the balance for later.
+        self.next_round = another_round || step == Step::Emergency;
+        if step == Step::Planned {
+            self.last_balance_at = if reason == PlanReason::ColdStart { None } else { Some(now) };
+            self.window = None;
+            self.requested = false;
+        }
+    }
+
+    /// Whether partitions are planned for a tenure that is not there, or that leaves. O(workers).
+    pub(crate) fn has_homeless(&self, roster: &Roster, handoff: &Handoff) -> bool {
+        handoff.loads().keys().any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
+    }
+
+    /// By place in the list: the slot that should own the partition, if the tenure there is still the one planned for.
+    /// O(P).
+    pub(crate) fn current_owners(&self, roster: &Roster, handoff: &Handoff) -> Vec<Option<Slot>> {
+        let draining = |slot: &Slot| roster.draining.get(slot).map(|(tenure, _)| *tenure);
+        let stays = |slot: &Slot| roster.tenure(*slot).or(draining(slot)) == self.planned_tenure(*slot);
+        let staying: BTreeSet<Slot> = handoff.loads().keys().copied().filter(stays).collect();
+        handoff.targets().iter().map(|target| target.filter(|slot| staying.contains(slot))).collect()
+    }
+
+    /// What to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).
+    pub(crate) fn decide(&mut self, now: Instant, config: &Config, roster: &Roster, homeless: bool) -> Verdict {
+        if roster.workers.is_empty() {
+            self.window = None;
+            return Verdict::Idle;
+        }
+        let is_planned = |(slot, (tenure, _)): (&Slot, &(Tenure, u32))| self.planned.get(slot) == Some(tenure);
+        let all_planned = roster.workers.iter().all(is_planned);
+        let of_plan = roster.workers.iter().chain(&roster.draining).any(is_planned);
+        if !all_planned {
+            self.note_join(now, roster.workers.len());
+        }
+        if !of_plan {
+            return self.cold_start(now, config, roster.workers.len());
+        }
+        if homeless {
+            let drains = roster.draining.keys().any(|slot| self.planned.contains_key(slot));
+            let reason = match (self.list_changed, drains) {
+                (true, _) => PlanReason::PartitionsChanged,
+                (false, true) => PlanReason::WorkerLeaving,
+                (false, false) => PlanReason::Emergency,
+            };
+            return Verdict::Plan(reason, Step::Emergency);
+        }
+        if self.list_changed {
+            return Verdict::Plan(PlanReason::PartitionsChanged, Step::Emergency);
+        }
+        if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(now, config) }
+    }
+
+    fn note_join(&mut self, now: Instant, workers: usize) {
+        match &mut self.window {
+            Some(window) if window.workers == workers => {}
+            Some(window) => {
+                window.last_join_at = if workers > window.workers { now } else { window.last_join_at };
+                window.workers = workers;
+            }
+            None => self.window = Some(Window { opened_at: now, last_join_at: now, workers }),
+        }
+    }
+
+    fn cold_start(&self, now: Instant, config: &Config, workers: usize) -> Verdict {
+        let Some(window) = self.window else { return Verdict::Idle };
+        let due = window.closes_at(config.settle_window, config.cold_start_window);
+        let complete = config.expected_workers.is_some_and(|expected| workers >= expected as usize);
+        if complete || now >= due {
+            Verdict::Plan(PlanReason::ColdStart, Step::Planned)
+        } else {
+            Verdict::Wait(WaitReason::ColdStart, Some(due))
+        }
+    }
+
+    fn planned_change(&self, now: Instant, config: &Config) -> Verdict {
+        if self.requested {
+            return Verdict::Plan(PlanReason::Requested, Step::Planned);
+        }
+        if let Some(window) = self.window {
+            let due = window.closes_at(config.settle_window, config.planned_scale_window);
+            let allowed_at = self.last_balance_at.map_or(due, |at| at + config.rebalance_interval);
+            return if now >= due.max(allowed_at) {
+                Verdict::Plan(PlanReason::WorkersJoined, Step::Planned)
+            } else if now >= due {
+                Verdict::Wait(WaitReason::RebalanceInterval, Some(allowed_at))
+            } else {
+                Verdict::Wait(WaitReason::WorkersJoined, Some(due.max(allowed_at)))
+            };
+        }
+        let allowed_at = self.last_plan_at + config.rebalance_interval;
+        match self.next_round {
+            true if now >= allowed_at => Verdict::Plan(PlanReason::NextRound, Step::Planned),
+            true => Verdict::Wait(WaitReason::RebalanceInterval, Some(allowed_at)),
+            false => Verdict::Idle,
+        }
+    }
+}
+
+impl Window {
+    fn closes_at(&self, settle: Duration, at_most: Duration) -> Instant {
+        (self.last_join_at + settle).min(self.opened_at + at_most)
+    }
+}

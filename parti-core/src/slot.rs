@@ -1,0 +1,394 @@
+//! Which slot to claim, inherit or wait for.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem::discriminant;
+
+use crate::action::{Action, ClaimKind, Notice, StandbyReason, Write};
+use crate::config::{Config, Timing};
+use crate::event::Outcome;
+use crate::ids::{Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure};
+use crate::key::Key;
+use crate::lease::Lease;
+use crate::membership::{Member, MemberContent, Membership};
+use crate::outbox::Outbox;
+use crate::record::{MemberPhase, MemberRecord, Record};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+/// How many of the lowest free slots the second try chooses from; each further try chooses from as many times more.
+const SPREAD: u64 = 8;
+
+/// The search for a slot, from the first listing of the members to the write that wins one.
+#[derive(Debug, Default)]
+pub(crate) struct SlotSearch {
+    /// When the first listing was complete, from which on silence means something.
+    listening_since: Option<Instant>,
+    claim: Option<Claim>,
+    /// Slots lost to others, and the revision that was known then: there is no use in trying before more is known.
+    conflicts: BTreeMap<Slot, Revision>,
+    /// When to ask for a new listing, if the slots lost to others have shown nothing new by then.
+    read_again_at: Option<Instant>,
+    tries: u32,
+    standby: Option<StandbyReason>,
+    not_before: Instant,
+    probed: bool,
+    /// A write of the lease that was lost, whose outcome is still to come: one key has one write in flight.
+    outstanding: Option<OperationId>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    operation: OperationId,
+    sent_at: Instant,
+    target: Target,
+    /// The last revision of the slot that was known when the claim was sent.
+    known: Revision,
+}
+
+/// A slot and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    slot: Slot,
+    kind: ClaimKind,
+    /// The record to take over and the revision that wrote it; none for a fresh slot.
+    predecessor: Option<(Revision, Tenure, Arc<MemberRecord>)>,
+}
+
+/// What the search has found out.
+#[derive(Debug)]
+enum Choice {
+    Take(Target),
+    Wait(StandbyReason),
+    /// Everything that could be tried was just lost to others: wait for news.
+    Lost,
+}
+
+/// What the outcome of a write means to the search.
+#[derive(Debug)]
+pub(crate) enum ClaimNews {
+    /// The write was not one of the search's.
+    NotOurs,
+    /// The search goes on.
+    Settled,
+    Won(Won),
+}
+
+/// A slot that was won.
+#[derive(Debug)]
+pub(crate) struct Won {
+    pub(crate) lease: Lease,
+    pub(crate) kind: ClaimKind,
+    /// The write of the assignment record that the tenure has applied so far: nothing older may be applied.
+    pub(crate) applied: Position,
+}
+
+impl SlotSearch {
+    /// The search after a lease was lost, one of whose writes may be in flight.
+    pub(crate) fn after(outstanding: Option<OperationId>) -> Self {
+        Self { outstanding, ..Self::default() }
+    }
+
+    /// A complete listing of the members has been seen.
+    pub(crate) fn observe_listing(&mut self, now: Instant) {
+        self.listening_since.get_or_insert(now);
+        self.read_again_at = None;
+        self.conflicts.clear();
+    }
+
+    /// Takes in the outcome of a claim.
+    pub(crate) fn observe_done(
+        &mut self,
+        now: Instant,
+        operation: OperationId,
+        outcome: Outcome,
+        incarnation: Incarnation,
+        timing: &Timing,
+    ) -> ClaimNews {
+        if self.outstanding.take_if(|outstanding| *outstanding == operation).is_some() {
+            return ClaimNews::Settled;
+        }
+        let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
+        let Claim { sent_at, target, known, .. } = claim;
+        match outcome {
+            Outcome::Committed(revision) => {
+                return ClaimNews::Won(target.won(incarnation, revision, sent_at, now, timing));
+            }
+            Outcome::Conflict => {
+                self.conflicts.insert(target.slot, known);
+                self.read_again_at = Some(now + timing.renewal);
+                self.tries += 1;
+            }
+            Outcome::Unknown => self.not_before = now + timing.retry,
+        }
+        ClaimNews::Settled
+    }
+
+    /// A record with this process's own instance: an earlier claim of its own, whose outcome was not known.
+    pub(crate) fn adopt(
+        &self,
+        now: Instant,
+        slot: Slot,
+        tenure: Tenure,
+        member: &Member,
+        timing: &Timing,
+    ) -> Option<Won> {
+        let record = member.record().filter(|_| self.claim.is_none())?;
+        let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
+        Some(Won { lease, kind: ClaimKind::Fresh, applied: record.applied })
+    }
+
+    /// Whether the members should be listed anew, since claims fail for a reason that the watch does not show. Asking
+    /// counts as reading.
+    pub(crate) fn take_reading(&mut self, now: Instant) -> bool {
+        self.read_again_at.take_if(|at| now >= *at).is_some()
+    }
+
+    /// The write whose outcome is still to come.
+    pub(crate) fn in_flight(&self) -> Option<OperationId> {
+        self.claim.as_ref().map(|claim| claim.operation).or(self.outstanding)
+    }
+
+    /// Whether a claim is on its way.
+    pub(crate) fn is_claiming(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Whether the members have been listed since the search began.
+    pub(crate) fn has_listened(&self) -> bool {
+        self.listening_since.is_some()
+    }
+
+    /// Claims a slot if one is to be had.
+    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, rng: &mut Rng, outbox: &mut Outbox) {
+        let Some(listening_since) = self.listening_since else { return };
+        self.ask_who_is_alive(view.membership, outbox);
+        if self.claim.is_some() || self.outstanding.is_some() || view.now < self.not_before {
+            return;
+        }
+        let chooser = Chooser { view, listening_since, conflicts: &self.conflicts };
+        let choice = match view.config.preferred_slot {
+            Some(slot) => chooser.choose_preferred(slot),
+            None => chooser.choose_any(self.tries, rng),
+        };
+        match choice {
+            Choice::Take(target) => {
+                let known = chooser.known(target.slot);
+                let operation = outbox.request(target.write(view.record));
+                self.claim = Some(Claim { operation, sent_at: view.now, target, known });
+            }
+            Choice::Wait(reason) if self.standby.map(|told| discriminant(&told)) != Some(discriminant(&reason)) => {
+                self.standby = Some(reason);
+                outbox.notice(Notice::Standby { reason });
+            }
+            Choice::Wait(_) | Choice::Lost => {}
+        }
+    }
+
+    /// A process that answers is alive, which saves waiting for its next renewal.
+    fn ask_who_is_alive(&mut self, membership: &Membership, outbox: &mut Outbox) {
+        if !core::mem::replace(&mut self.probed, true) {
+            for (slot, member) in membership.members() {
+                if let Some(record) = member.record() {
+                    outbox.push(Action::Probe { slot, instance: record.instance });
+                }
+            }
+        }
+    }
+
+    /// When the search should be asked again if nothing is heard.
+    pub(crate) fn deadline(
+        &self,
+        now: Instant,
+        config: &Config,
+        timing: &Timing,
+        membership: &Membership,
+    ) -> Option<Instant> {
+        let listening_since = self.listening_since?;
+        let learnt = listening_since + learning_time(timing);
+        let expiries = membership.members().filter(|(_, member)| member.record().is_some());
+        let expiries = expiries.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
+        let idle = self.claim.is_none() && self.outstanding.is_none();
+        let surge = listening_since + config.surge_wait;
+        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| idle && *at > now);
+        due.chain(self.read_again_at).min()
+    }
+}
+
+/// How long a newcomer listens before a record that was not renewed looks like that of a dead process.
+fn learning_time(timing: &Timing) -> core::time::Duration {
+    timing.renewal * 2
+}
+
+impl Target {
+    fn fresh(slot: Slot) -> Self {
+        Self { slot, kind: ClaimKind::Fresh, predecessor: None }
+    }
+
+    fn write(&self, record: &dyn Fn(Option<Tenure>, Position) -> MemberRecord) -> Write {
+        let key = Key::Slot(self.slot);
+        match &self.predecessor {
+            None => Write::Create { key, record: Record::Member(Arc::new(record(None, Position::default()))) },
+            Some((expected, tenure, predecessor)) => {
+                let record = Record::Member(Arc::new(record(Some(*tenure), predecessor.applied)));
+                Write::Update { key, record, expected: *expected }
+            }
+        }
+    }
+
+    fn won(self, incarnation: Incarnation, revision: Revision, sent_at: Instant, now: Instant, timing: &Timing) -> Won {
+        let (tenure, applied) = match &self.predecessor {
+            None => (Tenure::new(Position { incarnation, revision }), Position::default()),
+            Some((_, tenure, predecessor)) => (*tenure, predecessor.applied),
+        };
+        let lease = Lease::won(self.slot, tenure, revision, Some(sent_at), now, timing);
+        Won { lease, kind: self.kind, applied }
+    }
+}
+
+/// What the search is decided from.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) config: &'a Config,
+    pub(crate) timing: &'a Timing,
+    pub(crate) membership: &'a Membership,
+    /// What this worker says of itself when it begins, given the tenure and what the tenure has applied.
+    pub(crate) record: &'a dyn Fn(Option<Tenure>, Position) -> MemberRecord,
+}
+
+/// Makes one choice.
+struct Chooser<'a> {
+    view: &'a Surroundings<'a>,
+    listening_since: Instant,
+    conflicts: &'a BTreeMap<Slot, Revision>,
+}
+
+impl Chooser<'_> {
+    fn choose_preferred(&self, slot: Slot) -> Choice {
+        if self.is_lost(slot) {
+            return Choice::Lost;
+        }
+        let Some(member) = self.view.membership.member(slot) else { return Choice::Take(Target::fresh(slot)) };
+        match &member.content {
+            MemberContent::Deleted => Choice::Take(Target::fresh(slot)),
+            MemberContent::Unreadable => Choice::Wait(self.no_free_slot()),
+            MemberContent::Record(record) => {
+                let was_there_before = member.observed_at <= self.listening_since && !member.heard;
+                let dead = self.view.config.predecessor_is_dead && was_there_before;
+                match self.successor_of(slot, member) {
+                    Some(target) => Choice::Take(target),
+                    None if dead => Choice::Take(self.take_over(slot, member, record)),
+                    None => Choice::Wait(StandbyReason::PreferredSlotHeld { slot, holder: record.instance }),
+                }
+            }
+        }
+    }
+
+    /// A slot left for a successor, else that of a dead process, else a free one near the bottom of the range.
+    fn choose_any(&self, tries: u32, rng: &mut Rng) -> Choice {
+        let in_range = |slot: Slot| (self.view.config.slots.0..=self.view.config.slots.1).contains(&slot);
+        let members = || self.view.membership.members().filter(|(slot, _)| in_range(*slot));
+        let mut left: Vec<Target> = Vec::new();
+        let mut dead: Vec<Target> = Vec::new();
+        for (slot, member) in members().filter(|(slot, _)| !self.is_lost(*slot)) {
+            match self.successor_of(slot, member) {
+                Some(target) if target.kind == ClaimKind::Inherited => left.push(target),
+                Some(target) => dead.push(target),
+                None => {}
+            }
+        }
+        for mut candidates in [left, dead] {
+            if !candidates.is_empty() {
+                let choice = usize::try_from(rng.below(candidates.len() as u64)).unwrap_or(0);
+                return Choice::Take(candidates.swap_remove(choice));
+            }
+        }
+        let silent = members().filter(|(_, member)| self.may_be_dead(member)).count();
+        if silent > 0 {
+            return Choice::Wait(StandbyReason::LearningWhoIsAlive { silent });
+        }
+        if let Some(reason) = self.surge() {
+            return Choice::Wait(reason);
+        }
+        self.choose_free(tries, rng)
+    }
+
+    /// A worker of another software version is probably the replacement of one that is about to go: its slot, and the
+    /// partitions with it, is worth some waiting.
+    fn surge(&self) -> Option<StandbyReason> {
+        let own = &self.view.config.software;
+        let differs = |record: &MemberRecord| record.phase == MemberPhase::Active && record.software != *own;
+        let others = self.view.membership.members().filter(|(_, member)| member.record().is_some_and(|r| differs(r)));
+        let others = others.count();
+        let waits = others > 0 && self.view.now < self.listening_since + self.view.config.surge_wait;
+        waits.then_some(StandbyReason::OtherVersion { workers: others })
+    }
+
+    fn choose_free(&self, tries: u32, rng: &mut Rng) -> Choice {
+        let (first, last) = self.view.config.slots;
+        let is_taken = |slot: Slot| {
+            let member = self.view.membership.member(slot);
+            member.is_some_and(|member| !matches!(member.content, MemberContent::Deleted))
+        };
+        let spread = usize::try_from(SPREAD.saturating_pow(tries)).unwrap_or(usize::MAX);
+        let free = (first.value()..=last.value()).map(Slot::new).filter(|slot| !is_taken(*slot));
+        let mut any_free = false;
+        let candidates: Vec<Slot> =
+            free.inspect(|_| any_free = true).filter(|slot| !self.is_lost(*slot)).take(spread).collect();
+        let choice = usize::try_from(rng.below(candidates.len() as u64)).unwrap_or(0);
+        match candidates.get(choice) {
+            Some(slot) => Choice::Take(Target::fresh(*slot)),
+            None if any_free => Choice::Lost,
+            None => Choice::Wait(self.no_free_slot()),
+        }
+    }
+
+    /// The way to a slot whose holder has left it for a successor, or has stopped since its lease ran out.
+    fn successor_of(&self, slot: Slot, member: &Member) -> Option<Target> {
+        let record = member.record()?;
+        if record.phase == MemberPhase::Restarting {
+            let predecessor = (member.revision, self.view.membership.tenure_of(member)?, Arc::clone(record));
+            return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
+        }
+        let expired = self.view.membership.has_expired(self.view.now, slot, self.view.timing.observed_lease());
+        expired.then(|| self.take_over(slot, member, record))
+    }
+
+    fn take_over(&self, slot: Slot, member: &Member, record: &Arc<MemberRecord>) -> Target {
+        let tenure = self.view.membership.tenure_of(member).unwrap_or_default();
+        Target { slot, kind: ClaimKind::TakenOver, predecessor: Some((member.revision, tenure, Arc::clone(record))) }
+    }
+
+    /// Nothing has been heard of the holder yet, or for so long that it has missed a renewal.
+    fn may_be_dead(&self, member: &Member) -> bool {
+        if member.record().is_none() {
+            return false;
+        }
+        if member.absence.is_some() {
+            return true;
+        }
+        if member.heard {
+            return self.view.now >= member.observed_at.max(self.listening_since) + learning_time(self.view.timing);
+        }
+        true
+    }
+
+    /// Whether a claim of this slot was lost, and nothing new has been seen of it since.
+    fn is_lost(&self, slot: Slot) -> bool {
+        self.conflicts.get(&slot).is_some_and(|lost_at| *lost_at >= self.known(slot))
+    }
+
+    fn known(&self, slot: Slot) -> Revision {
+        self.view.membership.member(slot).map_or_else(Revision::default, |member| member.revision)
+    }
+
+    fn no_free_slot(&self) -> StandbyReason {
+        StandbyReason::NoFreeSlot { first: self.view.config.slots.0, last: self.view.config.slots.1 }
+    }
+}
+
+/// Whether a member record was written by this process.
+pub(crate) fn is_own(member: &Member, own: Instance) -> bool {
+    member.record().is_some_and(|record| record.instance == own)
+}

@@ -1,0 +1,346 @@
+//! A laboratory: workers around a perfect store without delay, and what happened as text.
+//!
+//! It is for stories that a person reads. Delays, losses and faults are the simulator's business.
+
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use parti_core::{
+    Action, Bucket, Command, Config, Control, ControlRecord, Event, Incarnation, Instant, Interest, Key, KvEvent,
+    Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token, WatchId, Worker,
+    WorkerState, Write,
+};
+
+/// How many events one instant may take before it counts as an endless loop.
+const MAX_EVENTS_PER_INSTANT: usize = 100_000;
+
+pub(crate) struct Lab {
+    now: Instant,
+    store: Store,
+    partitions: PartitionList,
+    /// By partition: the highest token that was ever acquired.
+    fence: BTreeMap<PartitionId, Token>,
+    pub(crate) workers: Vec<Bench>,
+    pub(crate) transcript: String,
+}
+
+/// A worker and what is around it.
+pub(crate) struct Bench {
+    name: String,
+    pub(crate) worker: Worker,
+    alive: bool,
+    reach: Reach,
+    /// Every state that it has been in, in order.
+    pub(crate) states: Vec<WorkerState>,
+    watches: BTreeMap<Bucket, (WatchId, Interest)>,
+    inbox: std::collections::VecDeque<Event>,
+    pub(crate) working: BTreeMap<PartitionId, Token>,
+}
+
+/// How far a worker reaches the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// As it should be.
+    Full,
+    /// Its writes go nowhere, and it hears nothing, but its connection looks alive.
+    Mute,
+    /// Its connection is gone, and it knows.
+    Cut,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Store {
+    incarnation: BTreeMap<Bucket, u64>,
+    last: BTreeMap<Bucket, u64>,
+    entries: BTreeMap<Key, Entry>,
+}
+
+/// A revision and what it wrote: what is stored is bytes, or a delete marker.
+type Entry = (Revision, Option<Vec<u8>>);
+
+impl Store {
+    fn apply(&mut self, write: &Write) -> Outcome {
+        let (key, last) = (write.key(), *self.last.entry(write.key().bucket()).or_default());
+        let (revision, exists) = self
+            .entries
+            .get(&key)
+            .map_or((Revision::default(), false), |(revision, record)| (*revision, record.is_some()));
+        let (holds, record) = match write {
+            Write::Create { record, .. } => (!exists, Some(record)),
+            Write::Update { record, expected, .. } => (exists && revision == *expected, Some(record)),
+            Write::Delete { expected, .. } => (revision == *expected, None),
+            Write::Append { record, expected_last, .. } => (last == expected_last.value(), Some(record)),
+        };
+        if !holds {
+            return Outcome::Conflict;
+        }
+        Outcome::Committed(self.put(key, record.map(Record::encode)))
+    }
+
+    fn put(&mut self, key: Key, bytes: Option<Vec<u8>>) -> Revision {
+        let last = self.last.entry(key.bucket()).or_default();
+        *last += 1;
+        self.entries.insert(key, (Revision::new(*last), bytes));
+        Revision::new(*last)
+    }
+}
+
+fn shown(watch: WatchId, key: Key, (revision, bytes): &Entry) -> Event {
+    Event::Kv(match bytes {
+        Some(bytes) => KvEvent::from_stored(watch, key, *revision, bytes),
+        None => KvEvent::Deleted { watch, key, revision: *revision },
+    })
+}
+
+impl Lab {
+    pub(crate) fn new(partitions: usize) -> Self {
+        let id = |n| PartitionId::new(format!("p{n}")).expect("a valid id");
+        let partitions = (0..partitions).map(|n| Partition::new(id(n))).collect();
+        Self {
+            now: Instant::from_millis(0),
+            store: Store::default(),
+            partitions: PartitionList::new(partitions).expect("each id once"),
+            fence: BTreeMap::new(),
+            workers: Vec::new(),
+            transcript: String::new(),
+        }
+    }
+
+    /// Starts a worker, and lets everything happen that happens at once.
+    pub(crate) fn start(&mut self, name: &str, config: Config) -> usize {
+        let seed = self.workers.len() as u64;
+        let worker = Worker::new(config, seed, self.now).expect("a valid config");
+        self.workers.push(Bench {
+            name: name.into(),
+            worker,
+            alive: true,
+            reach: Reach::Full,
+            states: vec![WorkerState::Init],
+            watches: BTreeMap::new(),
+            inbox: [Event::Partitions(self.partitions.clone())].into(),
+            working: BTreeMap::new(),
+        });
+        self.note(&format!("{name} starts"));
+        self.settle();
+        self.workers.len() - 1
+    }
+
+    pub(crate) fn command(&mut self, at: usize, command: Command) {
+        self.note(&format!("{} is told to {command:?}", self.workers[at].name));
+        self.workers[at].inbox.push_back(Event::Command(command));
+        self.settle();
+    }
+
+    pub(crate) fn crash(&mut self, at: usize) {
+        self.note(&format!("{} crashes", self.workers[at].name));
+        self.workers[at].alive = false;
+        self.workers[at].working.clear();
+    }
+
+    /// Changes how far a worker reaches the store; where it can hear again, its watches are read anew.
+    pub(crate) fn set_reach(&mut self, at: usize, reach: Reach) {
+        let bench = &mut self.workers[at];
+        let before = std::mem::replace(&mut bench.reach, reach);
+        match (before, reach) {
+            (Reach::Full | Reach::Mute, Reach::Cut) => bench.inbox.push_back(Event::Kv(KvEvent::Lost)),
+            (Reach::Cut, Reach::Full | Reach::Mute) => bench.inbox.push_back(Event::Kv(KvEvent::Restored)),
+            (Reach::Full | Reach::Mute, Reach::Full | Reach::Mute) | (Reach::Cut, Reach::Cut) => {}
+        }
+        if reach == Reach::Full {
+            for (bucket, (watch, interest)) in self.workers[at].watches.clone() {
+                self.workers[at].inbox.push_back(Event::Kv(KvEvent::WatchLost { watch }));
+                self.watch(at, watch, bucket, interest);
+            }
+        }
+        self.settle();
+    }
+
+    /// Writes whatever bytes under a key, as somebody else could.
+    pub(crate) fn put(&mut self, key: Key, bytes: &[u8]) {
+        self.note(&format!("somebody writes {key}: {}", String::from_utf8_lossy(bytes)));
+        self.store.put(key, Some(bytes.to_vec()));
+        self.show(key);
+        self.settle();
+    }
+
+    /// What is stored under a key, if anything is.
+    pub(crate) fn stored(&self, key: Key) -> Option<&[u8]> {
+        self.store.entries.get(&key).and_then(|(_, bytes)| bytes.as_deref())
+    }
+
+    /// Lets `millis` pass.
+    pub(crate) fn run(&mut self, millis: u64) {
+        let end = self.now + std::time::Duration::from_millis(millis);
+        loop {
+            let alive = || self.workers.iter().enumerate().filter(|(_, bench)| bench.alive);
+            let next = alive().filter_map(|(at, bench)| bench.worker.poll_timeout().map(|due| (due, at))).min();
+            let Some((due, at)) = next.filter(|(due, _)| *due <= end) else { break };
+            self.now = self.now.max(due);
+            self.workers[at].inbox.push_back(Event::Timeout);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Who works on what, by name; several names where several do.
+    pub(crate) fn owners(&self) -> BTreeMap<String, Vec<String>> {
+        let mut owners: BTreeMap<String, Vec<String>> =
+            self.partitions.as_slice().iter().map(|partition| (partition.id.to_string(), Vec::new())).collect();
+        for bench in self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended) {
+            for id in bench.working.keys() {
+                owners.entry(id.to_string()).or_default().push(bench.name.clone());
+            }
+        }
+        owners
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..MAX_EVENTS_PER_INSTANT {
+            let Some(at) = self.workers.iter().position(|bench| bench.alive && !bench.inbox.is_empty()) else { return };
+            let event = self.workers[at].inbox.pop_front().expect("the inbox is not empty");
+            self.workers[at].worker.handle(self.now, event);
+            while let Some(action) = self.workers[at].worker.poll_action() {
+                self.act(at, action);
+            }
+            self.check_state(at);
+        }
+        panic!("no end to what happens at {:?}:\n{}", self.now, self.transcript);
+    }
+
+    /// A worker's state changes only as the table says, and agrees with whatever else it says.
+    fn check_state(&mut self, at: usize) {
+        let status = self.workers[at].worker.status();
+        let before = *self.workers[at].states.last().expect("there is a first state");
+        let name = &self.workers[at].name;
+        assert!(before.may_become(status.state), "{name}: {before} became {}:\n{}", status.state, self.transcript);
+        assert!(status.state.may_have(status.planner), "{name} contradicts itself: {status:?}\n{}", self.transcript);
+        assert_eq!(status.degraded.is_some(), status.state == WorkerState::Degraded, "{name}: {status:?}");
+        if status.state != before {
+            self.workers[at].states.push(status.state);
+        }
+    }
+
+    fn act(&mut self, at: usize, action: Action) {
+        match action {
+            Action::Kv(request) => self.write(at, &request),
+            Action::Watch { watch, bucket, interest } => self.watch(at, watch, bucket, interest),
+            Action::Probe { slot, instance } => {
+                let there = |bench: &Bench| bench.alive && bench.worker.status().instance == instance;
+                let there = self.workers.iter().any(there);
+                let outcome = if there { ProbeOutcome::Answered } else { ProbeOutcome::NobodyListens };
+                self.workers[at].inbox.push_back(Event::Probed { slot, instance, outcome });
+            }
+            Action::Acquire { partition, token } => {
+                let mut others = self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended);
+                let other = others.find(|bench| bench.working.contains_key(&partition.id)).map(|bench| &bench.name);
+                assert_eq!(other, None, "{} has two owners:\n{}", partition.id, self.transcript);
+                let fence = self.fence.insert(partition.id.clone(), token);
+                assert!(fence < Some(token), "{}: {token} after {fence:?}\n{}", partition.id, self.transcript);
+                let before = self.workers[at].working.insert(partition.id.clone(), token);
+                assert_eq!(before, None, "{} acquired twice", partition.id);
+                self.tell(at, &format!("acquires {} ({})", partition.id, token.epoch));
+            }
+            Action::Release { partition, token, reason } => {
+                assert_eq!(self.workers[at].working.remove(&partition), Some(token), "{partition} released twice");
+                self.tell(at, &format!("releases {partition} ({reason:?})"));
+                self.workers[at].inbox.push_back(Event::Released { partition, token });
+            }
+            Action::Cancel { partition, .. } => panic!("{partition} was released at once and yet cancelled"),
+            Action::Prepare { partition } => self.tell(at, &format!("prepares {partition}")),
+            Action::Suspend { reason } => self.tell(at, &format!("suspends ({reason:?})")),
+            Action::Resume => self.tell(at, "resumes"),
+            Action::Notice(notice) => self.tell(at, &format!("says {notice:?}")),
+            Action::Halt => {
+                self.tell(at, "halts");
+                self.workers[at].alive = false;
+            }
+        }
+    }
+
+    fn write(&mut self, at: usize, Request { operation, write }: &Request) {
+        let reached = self.workers[at].reach == Reach::Full;
+        let outcome = if reached { self.store.apply(write) } else { Outcome::Unknown };
+        self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome }));
+        if let Outcome::Committed(_) = outcome {
+            self.show(write.key());
+        }
+    }
+
+    /// An operator makes a wish, or takes it back.
+    pub(crate) fn want(&mut self, control: Control, wanted: Option<ControlRecord>) {
+        self.note(&format!("an operator {} {control}", if wanted.is_some() { "wants" } else { "no longer wants" }));
+        let key = Key::Control(control);
+        self.store.put(key, wanted.map(|record| Record::Control(record.into()).encode()));
+        self.show(key);
+        self.settle();
+    }
+
+    fn show(&mut self, key: Key) {
+        let entry = &self.store.entries[&key];
+        for bench in self.workers.iter_mut().filter(|bench| bench.reach == Reach::Full) {
+            if let Some((watch, interest)) = bench.watches.get(&key.bucket())
+                && interest.covers(key)
+            {
+                bench.inbox.push_back(shown(*watch, key, entry));
+            }
+        }
+    }
+
+    fn watch(&mut self, at: usize, watch: WatchId, bucket: Bucket, interest: Interest) {
+        if self.workers[at].reach == Reach::Full {
+            for (key, entry) in &self.store.entries {
+                if key.bucket() == bucket && interest.covers(*key) {
+                    self.workers[at].inbox.push_back(shown(watch, *key, entry));
+                }
+            }
+            let incarnation = Incarnation::new(1 + self.store.incarnation.get(&bucket).copied().unwrap_or_default());
+            let last = Revision::new(self.store.last.get(&bucket).copied().unwrap_or_default());
+            let caught_up = KvEvent::CaughtUp { watch, incarnation, last };
+            self.workers[at].inbox.push_back(Event::Kv(caught_up));
+        }
+        self.workers[at].watches.insert(bucket, (watch, interest));
+    }
+
+    /// The bucket is deleted and made anew.
+    pub(crate) fn make_anew(&mut self, bucket: Bucket) {
+        self.note(&format!("{bucket} is made anew"));
+        *self.store.incarnation.entry(bucket).or_default() += 1;
+        self.store.last.remove(&bucket);
+        self.store.entries.retain(|key, _| key.bucket() != bucket);
+        self.break_watches(bucket);
+    }
+
+    /// What the store has now, to go back to.
+    pub(crate) fn backup(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// The store loses every write since the backup.
+    pub(crate) fn restore(&mut self, backup: Store) {
+        self.note("the store loses its last writes");
+        self.store = backup;
+        Bucket::ALL.into_iter().for_each(|bucket| self.break_watches(bucket));
+    }
+
+    fn break_watches(&mut self, bucket: Bucket) {
+        for at in 0..self.workers.len() {
+            if let Some((watch, interest)) = self.workers[at].watches.get(&bucket).cloned() {
+                self.workers[at].inbox.push_back(Event::Kv(KvEvent::WatchLost { watch }));
+                self.watch(at, watch, bucket, interest);
+            }
+        }
+        self.settle();
+    }
+
+    fn tell(&mut self, at: usize, what: &str) {
+        let line = format!("  {} {what}", self.workers[at].name);
+        self.note(&line);
+    }
+
+    fn note(&mut self, line: &str) {
+        let millis = self.now.as_nanos() / 1_000_000;
+        writeln!(self.transcript, "{:>3}.{:03} {line}", millis / 1000, millis % 1000).expect("text can be written");
+    }
+}

@@ -1,0 +1,269 @@
+//! The application's side: which partitions it holds guards for, and what it is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parti_core::{Event, Partition, PartitionId, ReleaseReason, SuspendReason, Token};
+use tokio::sync::{mpsc, watch};
+
+use crate::driver::Input;
+use crate::guard::{Guard, Lease, Phase};
+use crate::handle::{Assignment, Change};
+
+/// Turns what the core decides into guards and changes, and the end of guards into news for the core.
+#[derive(Debug)]
+pub(crate) struct Application {
+    held: BTreeMap<PartitionId, Held>,
+    suspended: bool,
+    lease: Arc<Lease>,
+    inputs: mpsc::UnboundedSender<Input>,
+    /// What the application has not been told yet.
+    batch: Vec<Change>,
+    changes: mpsc::UnboundedSender<Vec<Change>>,
+    assignment: watch::Sender<Arc<Assignment>>,
+}
+
+/// One hold of one partition, from its acquisition until its release is reported.
+#[derive(Debug)]
+struct Held {
+    token: Token,
+    phase: watch::Sender<Phase>,
+    /// Whether the application has dropped the guard before it was asked to.
+    dropped: bool,
+}
+
+impl Application {
+    pub(crate) fn new(
+        lease: Arc<Lease>,
+        inputs: mpsc::UnboundedSender<Input>,
+        changes: mpsc::UnboundedSender<Vec<Change>>,
+        assignment: watch::Sender<Arc<Assignment>>,
+    ) -> Self {
+        let (held, batch) = (BTreeMap::new(), Vec::new());
+        Self { held, suspended: false, lease, inputs, batch, changes, assignment }
+    }
+
+    pub(crate) fn acquire(&mut self, partition: Partition, token: Token) {
+        let phase = watch::Sender::new(if self.suspended { Phase::Suspended } else { Phase::Active });
+        let id = partition.id.clone();
+        let guard = Guard::new(partition, token, phase.subscribe(), Arc::clone(&self.lease), self.inputs.clone());
+        self.held.insert(id, Held { token, phase, dropped: false });
+        self.batch.push(Change::Acquired(guard));
+    }
+
+    pub(crate) fn prepare(&mut self, partition: PartitionId) {
+        self.batch.push(Change::Prepare { partition });
+    }
+
+    pub(crate) fn release(&mut self, partition: &PartitionId, token: Token, reason: ReleaseReason) {
+        let held = self.held.get(partition).filter(|held| held.token == token);
+        let at_once = match (held, reason) {
+            (None, _) | (_, ReleaseReason::Evicted) => true,
+            (Some(held), ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting) => held.dropped,
+        };
+        if let Some(held) = held {
+            held.phase.send_replace(Phase::Releasing(reason));
+            self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
+        }
+        if at_once {
+            self.end(partition, token);
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, partition: PartitionId, token: Token) {
+        // Where it has been released in the meantime there is nothing to cancel, and nothing more to report.
+        if self.held.get(&partition).is_some_and(|held| held.token == token) {
+            self.end(&partition, token);
+            self.batch.push(Change::Cancelled { partition, token });
+        }
+    }
+
+    /// Ends all work at once. What was being released is released with that: its work does not go on afterwards.
+    pub(crate) fn suspend(&mut self, reason: SuspendReason) {
+        self.suspended = true;
+        let mut over = Vec::new();
+        for (partition, held) in &self.held {
+            match *held.phase.borrow() {
+                Phase::Releasing(_) => over.push((partition.clone(), held.token)),
+                Phase::Active | Phase::Suspended | Phase::Ended => {}
+            }
+            held.phase.send_if_modified(|phase| {
+                let active = *phase == Phase::Active;
+                if active {
+                    *phase = Phase::Suspended;
+                }
+                active
+            });
+        }
+        self.batch.push(Change::Suspended { reason });
+        for (partition, token) in over {
+            self.cancel(partition, token);
+        }
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.suspended = false;
+        for held in self.held.values() {
+            held.phase.send_if_modified(|phase| {
+                let suspended = *phase == Phase::Suspended;
+                if suspended {
+                    *phase = Phase::Active;
+                }
+                suspended
+            });
+        }
+        self.batch.push(Change::Resumed);
+    }
+
+    /// The application has dropped a guard.
+    pub(crate) fn finished(&mut self, partition: &PartitionId, token: Token) {
+        let Some(held) = self.held.get_mut(partition).filter(|held| held.token == token) else {
+            return;
+        };
+        let phase = *held.phase.borrow();
+        match phase {
+            Phase::Releasing(_) | Phase::Ended => self.end(partition, token),
+            Phase::Active | Phase::Suspended => {
+                tracing::warn!(%partition, %token, "a guard was dropped though its partition stays: nobody works on it");
+                held.dropped = true;
+            }
+        }
+    }
+
+    /// Tells the application everything that has happened since the last time, in one piece.
+    pub(crate) fn tell(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let kept =
+            self.held.iter().filter(|(_, held)| matches!(*held.phase.borrow(), Phase::Active | Phase::Suspended));
+        let assignment = kept.map(|(partition, held)| (partition.clone(), held.token)).collect();
+        self.assignment.send_replace(Arc::new(Assignment::new(assignment)));
+        // An error means that the application does not listen; the guards in the batch are dropped, which is heard here.
+        let _ = self.changes.send(std::mem::take(&mut self.batch));
+    }
+
+    /// Ends a hold, and reports that to the core. The application may still have the guard, but no right by it.
+    fn end(&mut self, partition: &PartitionId, token: Token) {
+        if let Some(held) = self.held.remove(partition) {
+            held.phase.send_replace(Phase::Ended);
+        }
+        let released = Event::Released { partition: partition.clone(), token };
+        // An error means that the driver is gone, and the core with it.
+        let _ = self.inputs.send(Input::Event(released));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct World {
+        application: Application,
+        inputs: mpsc::UnboundedReceiver<Input>,
+        changes: mpsc::UnboundedReceiver<Vec<Change>>,
+    }
+
+    fn world() -> World {
+        let (input_sender, inputs) = mpsc::unbounded_channel();
+        let (change_sender, changes) = mpsc::unbounded_channel();
+        let lease = Arc::new(Lease::default());
+        lease.set(Some(crate::clock::now() + std::time::Duration::from_secs(600)));
+        let assignment = watch::Sender::new(Arc::default());
+        World { application: Application::new(lease, input_sender, change_sender, assignment), inputs, changes }
+    }
+
+    impl World {
+        fn acquire(&mut self, id: &str, epoch: u64) -> Guard {
+            let token = Token { epoch: parti_core::Generation::new(epoch), ..Token::default() };
+            self.application.acquire(Partition::new(partition(id)), token);
+            self.application.tell();
+            match self.changes.try_recv().expect("told").pop() {
+                Some(Change::Acquired(guard)) => guard,
+                other => panic!("expected a guard, got {other:?}"),
+            }
+        }
+
+        /// Plays the driver: hands ends of guards to the application, and returns what is reported to the core.
+        fn released(&mut self) -> Vec<(PartitionId, Token)> {
+            let mut released = Vec::new();
+            while let Ok(input) = self.inputs.try_recv() {
+                match input {
+                    Input::Finished { partition, token } => self.application.finished(&partition, token),
+                    Input::Event(Event::Released { partition, token }) => released.push((partition, token)),
+                    Input::Event(other) => panic!("unexpected {other:?}"),
+                }
+            }
+            released
+        }
+    }
+
+    fn partition(id: &str) -> PartitionId {
+        PartitionId::new(id).expect("a valid id")
+    }
+
+    #[test]
+    fn a_release_is_reported_once_when_the_guard_is_dropped() {
+        let mut world = world();
+        let guard = world.acquire("a", 1);
+        let token = guard.token();
+        world.application.release(&partition("a"), token, ReleaseReason::Moved);
+        assert_eq!(world.released(), []);
+        assert!(guard.is_valid());
+        drop(guard);
+        assert_eq!(world.released(), [(partition("a"), token)]);
+    }
+
+    #[test]
+    fn a_guard_dropped_too_early_is_reported_only_when_asked_for() {
+        let mut world = world();
+        let guard = world.acquire("a", 1);
+        let token = guard.token();
+        drop(guard);
+        assert_eq!(world.released(), []);
+        world.application.release(&partition("a"), token, ReleaseReason::Moved);
+        assert_eq!(world.released(), [(partition("a"), token)]);
+    }
+
+    #[test]
+    fn an_eviction_and_a_cancellation_do_not_wait_for_the_application() {
+        let mut world = world();
+        let [evicted, cancelled] = ["a", "b"].map(|id| world.acquire(id, 1));
+        let token = evicted.token();
+        world.application.release(&partition("a"), token, ReleaseReason::Evicted);
+        world.application.release(&partition("b"), token, ReleaseReason::Moved);
+        world.application.cancel(partition("b"), token);
+        assert_eq!(world.released(), [(partition("a"), token), (partition("b"), token)]);
+        assert!(!evicted.is_valid() && !cancelled.is_valid());
+        // A second cancellation, and the guards' own ends, find nothing left to report.
+        world.application.cancel(partition("b"), token);
+        drop((evicted, cancelled));
+        assert_eq!(world.released(), []);
+    }
+
+    #[test]
+    fn a_suspension_ends_what_was_being_released_and_keeps_the_rest() {
+        let mut world = world();
+        let [kept, released] = ["a", "b"].map(|id| world.acquire(id, 1));
+        let token = kept.token();
+        world.application.release(&partition("b"), token, ReleaseReason::Moved);
+        world.application.suspend(SuspendReason::ConnectionLost);
+        assert_eq!(world.released(), [(partition("b"), token)]);
+        assert!(!kept.is_valid() && !released.is_valid());
+        world.application.resume();
+        assert!(kept.is_valid() && !released.is_valid());
+    }
+
+    #[test]
+    fn the_end_of_an_older_guard_says_nothing_about_a_newer_one() {
+        let mut world = world();
+        let old = world.acquire("a", 1);
+        world.application.release(&partition("a"), old.token(), ReleaseReason::Evicted);
+        assert_eq!(world.released().len(), 1);
+        let new = world.acquire("a", 2);
+        world.application.release(&partition("a"), new.token(), ReleaseReason::Moved);
+        drop(old);
+        assert_eq!(world.released(), []);
+        assert!(new.is_valid());
+    }
+}

@@ -1,0 +1,251 @@
+//! The buckets of a group: created as the protocol needs them, or checked.
+
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, RequestErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
+use async_nats::jetstream::{Context, ErrorCode};
+use parti_core::{Bucket, GroupName};
+
+use crate::error::{Error, ErrorKind};
+
+/// How many watches of other tools a bucket admits; some servers allow only 1 000 unless told otherwise. The workers
+/// themselves need none.
+const MAX_CONSUMERS: i32 = 100_000;
+
+/// The oldest server whose conditional writes exclude each other, in a cluster too.
+const OLDEST_SERVER: (u32, u32) = (2, 10);
+
+/// The stream and the subjects behind one bucket of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    pub(crate) bucket: String,
+    pub(crate) stream: String,
+    /// What the subject of a stored key starts with.
+    pub(crate) stored: String,
+    /// What the subject starts with under which the server repeats each accepted write.
+    pub(crate) repeated: String,
+}
+
+impl Names {
+    pub(crate) fn new(group: &GroupName, bucket: Bucket) -> Self {
+        let name = group.bucket_name(bucket);
+        Self {
+            stream: format!("KV_{name}"),
+            stored: format!("$KV.{name}."),
+            repeated: format!("parti.{group}.{bucket}."),
+            bucket: name,
+        }
+    }
+}
+
+/// One setting of an existing stream that has to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("set {setting} to {needed}, it is {found}")]
+pub struct Mismatch {
+    /// The setting, as the server names it.
+    pub setting: &'static str,
+    /// What it is.
+    pub found: String,
+    /// What it has to be.
+    pub needed: String,
+}
+
+/// Refuses a server that is too old for the protocol.
+pub(crate) fn check_server(server: &str, version: &str) -> Result<(), Error> {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found >= OLDEST_SERVER {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ServerVersion { server: server.into(), version: version.into() }))
+}
+
+/// Makes sure that both buckets of `group` are there and fit. `replicas` is the least number of copies to keep.
+pub(crate) async fn ensure(jetstream: &Context, group: &GroupName, replicas: usize) -> Result<(), Error> {
+    for bucket in Bucket::ALL {
+        let names = Names::new(group, bucket);
+        let found = match find(jetstream, &names).await? {
+            Some(found) => found,
+            None => create(jetstream, &names, replicas).await?,
+        };
+        let mismatches = mismatches(&found, &names, replicas);
+        if !mismatches.is_empty() {
+            let Names { bucket, stream, .. } = names;
+            return Err(Error::new(ErrorKind::Bucket { bucket, stream, mismatches }));
+        }
+    }
+    Ok(())
+}
+
+async fn find(jetstream: &Context, names: &Names) -> Result<Option<Config>, Error> {
+    let error = match jetstream.get_stream(&names.stream).await {
+        Ok(stream) => return Ok(Some(stream.cached_info().config.clone())),
+        Err(error) => error,
+    };
+    match error.kind() {
+        GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+        GetStreamErrorKind::JetStream(answer) if is_disabled(answer.error_code()) => Err(disabled(jetstream)),
+        GetStreamErrorKind::Request if nobody_responds(&error) => Err(disabled(jetstream)),
+        _ => Err(Error::with_source(store_error(names, "looked at"), error)),
+    }
+}
+
+async fn create(jetstream: &Context, names: &Names, replicas: usize) -> Result<Config, Error> {
+    let error = match jetstream.create_stream(wanted(names, replicas)).await {
+        Ok(stream) => return Ok(stream.cached_info().config.clone()),
+        Err(error) => error,
+    };
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NAME_EXIST => {
+            // Another worker was faster, with other settings.
+            let found = find(jetstream, names).await?;
+            found.ok_or_else(|| Error::with_source(store_error(names, "created"), error))
+        }
+        CreateStreamErrorKind::JetStream(answer) if is_disabled(answer.error_code()) => Err(disabled(jetstream)),
+        CreateStreamErrorKind::JetStreamUnavailable => Err(disabled(jetstream)),
+        _ => Err(Error::with_source(store_error(names, "created"), error)),
+    }
+}
+
+/// A proper key-value bucket, whose accepted writes are also repeated to plain subjects.
+fn wanted(names: &Names, replicas: usize) -> Config {
+    Config {
+        name: names.stream.clone(),
+        subjects: vec![format!("{}>", names.stored)],
+        max_messages_per_subject: 1,
+        max_messages: -1,
+        max_bytes: -1,
+        max_message_size: -1,
+        max_consumers: MAX_CONSUMERS,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        num_replicas: replicas,
+        republish: Some(republish(names)),
+        ..Config::default()
+    }
+}
+
+pub(crate) fn republish(names: &Names) -> Republish {
+    let [source, destination] = [&names.stored, &names.repeated].map(|prefix| format!("{prefix}>"));
+    Republish { source, destination, headers_only: false }
+}
+
+fn mismatches(found: &Config, names: &Names, replicas: usize) -> Vec<Mismatch> {
+    let wanted = wanted(names, replicas);
+    let unlimited = |limit: i64| limit <= 0;
+    let checks = [
+        ("subjects", found.subjects == wanted.subjects, text(&found.subjects), text(&wanted.subjects)),
+        ("republish", found.republish == wanted.republish, text(&found.republish), text(&wanted.republish)),
+        (
+            "retention",
+            found.retention == RetentionPolicy::Limits,
+            text(&found.retention),
+            text(&RetentionPolicy::Limits),
+        ),
+        (
+            "max_msgs_per_subject",
+            (1..=64).contains(&found.max_messages_per_subject),
+            text(&found.max_messages_per_subject),
+            "1".into(),
+        ),
+        (
+            "discard_new_per_subject",
+            !found.discard_new_per_subject,
+            text(&found.discard_new_per_subject),
+            "false".into(),
+        ),
+        ("max_msgs", unlimited(found.max_messages), text(&found.max_messages), "-1".into()),
+        ("max_bytes", unlimited(found.max_bytes), text(&found.max_bytes), "-1".into()),
+        ("max_msg_size", unlimited(found.max_message_size.into()), text(&found.max_message_size), "-1".into()),
+        ("max_age", found.max_age.is_zero(), text(&found.max_age), "0 (no limit)".into()),
+        ("num_replicas", found.num_replicas >= replicas, text(&found.num_replicas), format!("at least {replicas}")),
+        ("no_ack", !found.no_ack, text(&found.no_ack), "false".into()),
+        ("sealed", !found.sealed, text(&found.sealed), "false".into()),
+        ("mirror", found.mirror.is_none(), "set".into(), "none".into()),
+        ("sources", found.sources.as_ref().is_none_or(Vec::is_empty), "set".into(), "none".into()),
+        ("subject_transform", found.subject_transform.is_none(), "set".into(), "none".into()),
+    ];
+    checks
+        .into_iter()
+        .filter(|(_, fits, _, _)| !fits)
+        .map(|(setting, _, found, needed)| Mismatch { setting, found, needed })
+        .collect()
+}
+
+fn text(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}")
+}
+
+fn store_error(names: &Names, attempt: &'static str) -> ErrorKind {
+    ErrorKind::Store { bucket: names.bucket.clone(), stream: names.stream.clone(), attempt }
+}
+
+fn disabled(jetstream: &Context) -> Error {
+    let info = jetstream.client().server_info();
+    Error::new(ErrorKind::JetStreamDisabled { server: format!("{}:{}", info.host, info.port) })
+}
+
+fn is_disabled(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT)
+}
+
+fn nobody_responds(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let request = error.downcast_ref::<async_nats::jetstream::context::RequestError>();
+        if request.is_some_and(|request| request.kind() == RequestErrorKind::NoResponders) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names::new(&GroupName::new("orders").expect("a valid name"), Bucket::Members)
+    }
+
+    #[test]
+    fn a_stream_that_was_made_as_wanted_fits() {
+        assert_eq!(mismatches(&wanted(&names(), 3), &names(), 3), []);
+        assert_eq!(mismatches(&wanted(&names(), 3), &names(), 1), []);
+    }
+
+    #[test]
+    fn each_setting_that_does_not_fit_is_named_with_what_to_change() {
+        let found = Config {
+            max_age: std::time::Duration::from_secs(60),
+            republish: None,
+            retention: RetentionPolicy::Interest,
+            max_bytes: 1_000,
+            sealed: true,
+            ..wanted(&names(), 1)
+        };
+        let found: Vec<_> = mismatches(&found, &names(), 3).iter().map(ToString::to_string).collect();
+        let expected = [
+            "set republish to Some(Republish { source: \"$KV.parti_orders_members.>\", destination: \"parti.orders.members.>\", headers_only: false }), it is None",
+            "set retention to Limits, it is Interest",
+            "set max_bytes to -1, it is 1000",
+            "set max_age to 0 (no limit), it is 60s",
+            "set num_replicas to at least 3, it is 1",
+            "set sealed to false, it is true",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_old_server_is_refused_by_name_and_version() {
+        for version in ["2.10.0", "2.10.26", "2.12.8-preview.1", "3.0.0"] {
+            assert!(check_server("host:4222", version).is_ok(), "{version}");
+        }
+        for version in ["2.9.25", "1.99.0", "", "nonsense"] {
+            let error = check_server("host:4222", version).expect_err(version).to_string();
+            assert!(error.contains(&format!("host:4222 runs {version}")), "{error}");
+        }
+    }
+}

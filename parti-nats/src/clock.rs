@@ -1,0 +1,78 @@
+//! The only call to a real clock, and the only draw of real randomness.
+
+use std::time::Duration;
+
+use parti_core::Instant;
+
+/// The longest single wait: timers of the runtime stand still while the machine sleeps, the clock of [`now`] does not,
+/// so a longer one could end that much too late.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+
+/// Now, by a clock that goes on while the machine sleeps.
+#[cfg(unix)]
+pub(crate) fn now() -> Instant {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    // Elsewhere the monotonic clock already counts sleep.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
+    let time = rustix::time::clock_gettime(CLOCK);
+    let since_boot = Duration::try_from(time).unwrap_or_default();
+    Instant::ORIGIN + since_boot
+}
+
+/// Now, by a clock that goes on while the machine sleeps.
+#[cfg(not(unix))]
+pub(crate) fn now() -> Instant {
+    static ORIGIN: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    Instant::ORIGIN + ORIGIN.elapsed()
+}
+
+/// Returns at `deadline`, or never if there is none.
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
+    let Some(deadline) = deadline else { return std::future::pending().await };
+    loop {
+        let left = deadline.since(now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(LONGEST_WAIT)).await;
+    }
+}
+
+/// A seed from the randomness of the operating system.
+pub(crate) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Each `RandomState` has keys that come from the operating system; the hash of nothing under them is as random.
+    RandomState::new().hash_one(())
+}
+
+/// A duration between half of `mean` and one and a half of it, so that many workers do not act in step.
+pub(crate) fn jittered(mean: Duration) -> Duration {
+    let thousandths = u32::try_from(random_seed() % 1000).unwrap_or(0);
+    mean / 2 + mean * thousandths / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_and_jitter_stays_around_the_mean() {
+        let before = now();
+        assert!(before > Instant::ORIGIN);
+        let mean = Duration::from_millis(100);
+        let drawn: Vec<_> = (0..100).map(|_| jittered(mean)).collect();
+        assert!(drawn.iter().all(|drawn| (mean / 2..mean * 3 / 2).contains(drawn)), "{drawn:?}");
+        assert!(drawn.iter().any(|other| *other != drawn[0]), "{drawn:?}");
+        assert!(now() >= before);
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_at_its_deadline_and_not_before() {
+        let deadline = now() + Duration::from_millis(300);
+        sleep_until(Some(deadline)).await;
+        assert!(now() >= deadline);
+    }
+}

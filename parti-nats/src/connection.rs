@@ -1,0 +1,220 @@
+//! The connection to NATS: opened with settings that follow from the lease, and watched.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, context::ContextBuilder};
+use async_nats::{Client, ConnectOptions, ServerAddr};
+use parti_core::{Config, KvEvent};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::error::{Error, ErrorKind};
+
+/// The shortest wait before a reconnect; the client's own default doubles to 4 s, which would outlast a short outage.
+const SHORTEST_RECONNECT_DELAY: Duration = Duration::from_millis(20);
+/// The longest wait before a reconnect.
+const LONGEST_RECONNECT_DELAY: Duration = Duration::from_millis(250);
+/// The longest wait for an answer of a healthy store.
+const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection, cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    pub(crate) link: watch::Receiver<Link>,
+    /// How long to wait for the answer to one request.
+    pub(crate) request_timeout: Duration,
+}
+
+/// Whether the connection stands, and how often it has broken so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) up: bool,
+    pub(crate) breaks: u64,
+}
+
+impl Connection {
+    /// Connects to one of `servers`, with one try at each.
+    pub(crate) async fn open(servers: &[ServerAddr], options: ConnectOptions, config: &Config) -> Result<Self, Error> {
+        let request_timeout = request_timeout(config);
+        let (sender, link) = watch::channel(Link::default());
+        let options = options
+            .ping_interval(ping_interval(config))
+            .connection_timeout((config.lease / 4).min(Duration::from_secs(2)))
+            .request_timeout(Some(request_timeout))
+            .max_reconnects(None)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                sender.send_modify(|link| link.observe(&event));
+                std::future::ready(())
+            });
+        let client = options.connect(servers).await.map_err(|error| {
+            let servers = servers.iter().map(address).collect::<Vec<_>>().join(", ");
+            Error::with_source(ErrorKind::Connect { servers }, error)
+        })?;
+        let jetstream = ContextBuilder::new().timeout(request_timeout).build(client.clone());
+        let mut connection = Self { client, jetstream, link, request_timeout };
+        connection.wait_until_up().await;
+        Ok(connection)
+    }
+
+    /// Whether requests reach the server as far as is known here.
+    pub(crate) fn is_up(&self) -> bool {
+        self.link.borrow().up
+    }
+
+    /// Returns as soon as the connection stands. `false` if it never will.
+    pub(crate) async fn wait_until_up(&mut self) -> bool {
+        self.link.wait_for(|link| link.up).await.is_ok()
+    }
+
+    /// Tells of what becomes of the connection from now on.
+    pub(crate) fn news(&self) -> News {
+        News { link: self.link.clone(), told: Link { up: true, breaks: self.breaks() } }
+    }
+
+    /// How often the connection has broken so far.
+    pub(crate) fn breaks(&self) -> u64 {
+        self.link.borrow().breaks
+    }
+
+    /// Returns as soon as the connection has broken more often than `breaks` times.
+    pub(crate) async fn broken_since(&self, breaks: u64) {
+        let mut link = self.link.clone();
+        // An error means that the client is gone, which is a break as well.
+        let _ = link.wait_for(|link| link.breaks > breaks).await;
+    }
+}
+
+/// Tells of each break of a connection, and of each return.
+#[derive(Debug)]
+pub(crate) struct News {
+    link: watch::Receiver<Link>,
+    told: Link,
+}
+
+impl News {
+    /// Waits for the next break or return. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<KvEvent, Error> {
+        let told = self.told;
+        let link = self.link.wait_for(|link| *link != told).await;
+        let link = *link.map_err(|error| Error::with_source(ErrorKind::ConnectionClosed, error))?;
+        // A break comes before the return that ended it, however quick that was.
+        let broken = link.breaks > told.breaks;
+        self.told = Link { up: link.up && !broken, breaks: link.breaks };
+        Ok(if self.told.up { KvEvent::Restored } else { KvEvent::Lost })
+    }
+}
+
+impl Link {
+    fn observe(&mut self, event: &async_nats::Event) {
+        use async_nats::Event;
+        match event {
+            // Twice in a row if the client dropped the news of a break between them.
+            Event::Connected => *self = Self { up: true, breaks: self.breaks + u64::from(self.up) },
+            Event::Disconnected | Event::Closed => {
+                *self = Self { up: false, breaks: self.breaks + u64::from(self.up) };
+            }
+            Event::LameDuckMode
+            | Event::Draining
+            | Event::SlowConsumer(_)
+            | Event::ServerError(_)
+            | Event::ClientError(_) => {}
+        }
+    }
+}
+
+/// Reads the addresses of servers; each text may hold several, separated by commas.
+pub(crate) fn parse_servers(urls: &[String]) -> Result<Vec<ServerAddr>, Error> {
+    let urls = urls.iter().flat_map(|urls| urls.split(','));
+    let parse = |(index, url): (usize, &str)| {
+        let kind = ErrorKind::Url { place: index + 1 };
+        url.trim().parse().map_err(|error| Error::with_source(kind, error))
+    };
+    urls.enumerate().map(parse).collect()
+}
+
+/// The address without what may be a password.
+fn address(server: &ServerAddr) -> String {
+    format!("{}://{}:{}", server.scheme(), server.host(), server.port())
+}
+
+/// A renewal that gets no answer must leave time for others before the lease runs out.
+fn request_timeout(config: &Config) -> Duration {
+    (config.lease / 4).min(LONGEST_REQUEST_TIMEOUT)
+}
+
+/// The client gives a silent connection up after three pings without an answer, a little more than two intervals;
+/// that has to be within `probe_confirm`, after which a leader may take this worker for dead.
+fn ping_interval(config: &Config) -> Duration {
+    (config.probe_confirm.unwrap_or(config.lease / 4) / 3).clamp(Duration::from_millis(20), Duration::from_secs(2))
+}
+
+fn reconnect_delay(attempts: usize) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let doublings = u32::try_from(attempts.min(8)).unwrap_or(8);
+    clock::jittered((SHORTEST_RECONNECT_DELAY * 2_u32.pow(doublings - 1)).min(LONGEST_RECONNECT_DELAY * 2 / 3))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::Event;
+
+    use super::*;
+
+    #[test]
+    fn each_break_is_counted_once_even_if_its_news_was_dropped() {
+        let mut link = Link::default();
+        let mut observe = |event| {
+            link.observe(&event);
+            (link.up, link.breaks)
+        };
+        assert_eq!(observe(Event::Connected), (true, 0));
+        assert_eq!(observe(Event::Disconnected), (false, 1));
+        assert_eq!(observe(Event::Disconnected), (false, 1));
+        assert_eq!(observe(Event::Connected), (true, 1));
+        assert_eq!(observe(Event::Connected), (true, 2));
+        assert_eq!(observe(Event::Closed), (false, 3));
+    }
+
+    #[tokio::test]
+    async fn a_break_is_told_even_if_it_was_over_at_once() {
+        let (sender, link) = watch::channel(Link { up: true, breaks: 3 });
+        let mut news = News { link, told: Link { up: true, breaks: 3 } };
+        sender.send_replace(Link { up: true, breaks: 5 });
+        assert!(matches!(news.next().await, Ok(KvEvent::Lost)));
+        assert!(matches!(news.next().await, Ok(KvEvent::Restored)));
+        sender.send_replace(Link { up: false, breaks: 6 });
+        assert!(matches!(news.next().await, Ok(KvEvent::Lost)));
+        drop(sender);
+        assert!(news.next().await.is_err());
+    }
+
+    #[test]
+    fn a_dead_path_is_noticed_before_a_leader_may_take_this_worker_for_dead() {
+        let config = Config::default();
+        let confirm = config.probe_confirm.expect("probes are on by default");
+        assert!(ping_interval(&config) * 9 / 4 < confirm);
+    }
+
+    #[test]
+    fn reconnects_are_quick_but_not_all_at_once() {
+        assert_eq!(reconnect_delay(1), Duration::ZERO);
+        for attempts in 2..1_000 {
+            let delay = reconnect_delay(attempts);
+            assert!((SHORTEST_RECONNECT_DELAY..=LONGEST_RECONNECT_DELAY).contains(&delay), "{delay:?}");
+        }
+    }
+
+    #[test]
+    fn servers_are_read_from_lists_and_an_error_does_not_show_a_password() {
+        let servers = parse_servers(&["nats://a:1, b:2".into(), "tls://user:secret@c".into()]).expect("valid");
+        let shown: Vec<_> = servers.iter().map(address).collect();
+        assert_eq!(shown, ["nats://a:1", "nats://b:2", "tls://c:4222"]);
+        let error = parse_servers(&["a".into(), "nats://user:secret@:x".into()]).expect_err("not a URL").to_string();
+        assert!(error.contains("place 2") && !error.contains("secret"), "{error}");
+    }
+}

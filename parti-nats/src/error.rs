@@ -1,0 +1,174 @@
+//! What can go wrong from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::{error, fmt};
+
+use parti_core::{ConfigError, GroupNameError, PartitionError};
+
+use crate::bucket::Mismatch;
+
+/// What went wrong, and what lay beneath it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    source: Option<Arc<dyn error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting breaks a rule.
+    #[error(transparent)]
+    Config(ConfigError),
+    /// The group name breaks a rule.
+    #[error(transparent)]
+    Group(GroupNameError),
+    /// A partition id or the list of partitions breaks a rule.
+    #[error(transparent)]
+    Partitions(PartitionError),
+    /// No NATS server let this client in.
+    #[error(
+        "no NATS server could be reached at {servers}: start one, correct the URL or the credentials, or let the worker keep trying with retry_first_connection"
+    )]
+    Connect {
+        /// What was tried.
+        servers: String,
+    },
+    /// A URL of a server cannot be read.
+    #[error(
+        "a server URL must look like nats://host:4222, but the one at place {place} of the list does not: correct it"
+    )]
+    Url {
+        /// Which one, counted from 1; the URL itself may hold a password.
+        place: usize,
+    },
+    /// The server is too old.
+    #[error(
+        "nats-server must be 2.10 or newer (2.10.26 at the least, 2.12.8 or newer recommended), but {server} runs {version}, whose conditional writes do not exclude each other in a cluster: upgrade it"
+    )]
+    ServerVersion {
+        /// The server.
+        server: String,
+        /// Its version.
+        version: String,
+    },
+    /// The server or the account has no JetStream.
+    #[error(
+        "JetStream must be enabled, but is not on {server} for this account: start nats-server with -js, or enable it for the account"
+    )]
+    JetStreamDisabled {
+        /// The server.
+        server: String,
+    },
+    /// A bucket has settings that the protocol cannot work with.
+    #[error("the stream {stream} of bucket {bucket} does not fit: {}", list(.mismatches))]
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// The stream behind it.
+        stream: String,
+        /// What has to change.
+        mismatches: Vec<Mismatch>,
+    },
+    /// A bucket could not be created or looked at.
+    #[error(
+        "the stream {stream} of bucket {bucket} could not be {attempt}: see the source of this error for what the server answered"
+    )]
+    Store {
+        /// The bucket.
+        bucket: String,
+        /// The stream behind it.
+        stream: String,
+        /// What was tried: `created` or `looked at`.
+        attempt: &'static str,
+    },
+    /// The connection was closed for good, by its owner or by the client library.
+    #[error("the connection to NATS was closed for good: start the worker again")]
+    ConnectionClosed,
+    /// What was waited for did not happen in time.
+    #[error(
+        "{what} was not reached within {waited:?}, the worker is in state {state}: look at its log, or wait longer"
+    )]
+    TimedOut {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// The state of the worker at the end.
+        state: parti_core::WorkerState,
+    },
+    /// The worker has stopped, so what was waited for cannot happen.
+    #[error("the worker has stopped: start another")]
+    Stopped,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    pub(crate) fn with_source(kind: ErrorKind, source: impl error::Error + Send + Sync + 'static) -> Self {
+        Self { kind, source: Some(Arc::new(source)) }
+    }
+
+    /// Which kind of error it is.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
+    /// Whether trying again can help without anybody changing anything.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self.kind {
+            ErrorKind::Connect { .. } | ErrorKind::JetStreamDisabled { .. } | ErrorKind::Store { .. } => true,
+            ErrorKind::Config(_)
+            | ErrorKind::Group(_)
+            | ErrorKind::Partitions(_)
+            | ErrorKind::Url { .. }
+            | ErrorKind::ServerVersion { .. }
+            | ErrorKind::Bucket { .. }
+            | ErrorKind::ConnectionClosed
+            | ErrorKind::TimedOut { .. }
+            | ErrorKind::Stopped => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)?;
+        match &self.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn error::Error + 'static))
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::new(ErrorKind::Config(error))
+    }
+}
+
+impl From<GroupNameError> for Error {
+    fn from(error: GroupNameError) -> Self {
+        Self::new(ErrorKind::Group(error))
+    }
+}
+
+impl From<PartitionError> for Error {
+    fn from(error: PartitionError) -> Self {
+        Self::new(ErrorKind::Partitions(error))
+    }
+}
+
+fn list(mismatches: &[Mismatch]) -> String {
+    mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

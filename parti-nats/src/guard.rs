@@ -1,0 +1,230 @@
+//! The right to work on one partition, as the application holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parti_core::{Instant, Partition, PartitionId, ReleaseReason, Token, Weight};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::driver::Input;
+
+/// How often a guard whose lease has run out looks whether it was renewed.
+const RENEWAL_CHECK: Duration = Duration::from_millis(20);
+
+/// The right to work on one partition, from its acquisition until it is dropped.
+///
+/// The simplest handler asks before each unit of work, and drops the guard when the answer is no:
+///
+/// ```
+/// # async fn one_unit_of_work(_: &str, _: parti_nats::Token) {}
+/// async fn handle(guard: parti_nats::Guard) {
+///     while guard.may_work().await {
+///         one_unit_of_work(guard.partition().as_str(), guard.token()).await;
+///     }
+/// } // Dropping the guard says that the work has stopped, so that the partition may go on to its next owner.
+/// ```
+///
+/// A unit of work that takes longer than a moment is raced against [`interrupted`](Self::interrupted).
+///
+/// A guard that is dropped although nobody asked for it leaves its partition with this worker, without anyone working
+/// on it, until the partition moves or the worker stops.
+#[derive(Debug)]
+pub struct Guard {
+    partition: Partition,
+    token: Token,
+    phase: watch::Receiver<Phase>,
+    lease: Arc<Lease>,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+/// What the owner of a guard may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Work.
+    Active,
+    /// Wait.
+    Suspended,
+    /// Finish what was begun.
+    Releasing(ReleaseReason),
+    /// Nothing more.
+    Ended,
+}
+
+/// Until when this worker may act, by its own clock; shared with every guard.
+#[derive(Debug, Default)]
+pub(crate) struct Lease(AtomicU64);
+
+impl Guard {
+    pub(crate) fn new(
+        partition: Partition,
+        token: Token,
+        phase: watch::Receiver<Phase>,
+        lease: Arc<Lease>,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> Self {
+        Self { partition, token, phase, lease, inputs }
+    }
+
+    /// Which partition.
+    pub fn partition(&self) -> &PartitionId {
+        &self.partition.id
+    }
+
+    /// The partition's weight when it was granted.
+    pub fn weight(&self) -> Weight {
+        self.partition.weight
+    }
+
+    /// The fencing token to send along with each write that is made on the partition's behalf.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Whether work is allowed at this moment: not suspended, not over, and the lease has not run out by the clock.
+    ///
+    /// True while the partition is to be released but its work may still be finished. Cheap, takes no part in any
+    /// queue, and right even if nothing else in the process gets to run.
+    pub fn is_valid(&self) -> bool {
+        match *self.phase.borrow() {
+            Phase::Active | Phase::Releasing(_) => self.lease.is_valid(),
+            Phase::Suspended | Phase::Ended => false,
+        }
+    }
+
+    /// Waits until another unit of work may begin, and returns true; or returns false when it is time to drop the
+    /// guard. Waits out suspensions. Cancel-safe.
+    pub async fn may_work(&self) -> bool {
+        let mut phase = self.phase.clone();
+        loop {
+            let seen = *phase.borrow_and_update();
+            match seen {
+                Phase::Active if self.lease.is_valid() => return true,
+                Phase::Active | Phase::Suspended => {}
+                Phase::Releasing(_) | Phase::Ended => return false,
+            }
+            tokio::select! {
+                changed = phase.changed() => if changed.is_err() { return false },
+                // A lease that ran out can be renewed before anybody has noticed that it had.
+                () = tokio::time::sleep(RENEWAL_CHECK), if seen == Phase::Active => {}
+            }
+        }
+    }
+
+    /// Returns as soon as the work must stop at once, finished or not: see [`is_valid`](Self::is_valid). Cancel-safe.
+    ///
+    /// Afterwards [`may_work`](Self::may_work) tells whether the guard is to be dropped or the work goes on later.
+    pub async fn interrupted(&self) {
+        let mut phase = self.phase.clone();
+        while self.lease.is_valid() {
+            tokio::select! {
+                // An error means that the worker is gone.
+                _ = phase.wait_for(|phase| matches!(phase, Phase::Suspended | Phase::Ended)) => return,
+                () = clock::sleep_until(Some(self.lease.until())) => {}
+            }
+        }
+    }
+
+    /// Returns as soon as the partition is to be given up: finish what was begun, then drop the guard. Says why, or
+    /// `None` if there is no time to finish anything. Cancel-safe.
+    pub async fn released(&self) -> Option<ReleaseReason> {
+        let mut phase = self.phase.clone();
+        let over = phase.wait_for(|phase| matches!(phase, Phase::Releasing(_) | Phase::Ended)).await;
+        match over.as_deref() {
+            Ok(Phase::Releasing(reason)) => Some(*reason),
+            Ok(Phase::Active | Phase::Suspended | Phase::Ended) | Err(_) => None,
+        }
+    }
+
+    /// Says that the work has stopped; the same as dropping the guard.
+    pub fn finish(self) {}
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let (partition, token) = (self.partition.id.clone(), self.token);
+        // An error means that the worker is gone, and nobody waits for this.
+        let _ = self.inputs.send(Input::Finished { partition, token });
+    }
+}
+
+impl Lease {
+    /// Sets the time at which the right to act ends; `None` if there is none now.
+    pub(crate) fn set(&self, until: Option<Instant>) {
+        self.0.store(until.map_or(0, Instant::as_nanos), Ordering::Release);
+    }
+
+    fn until(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Ordering::Acquire))
+    }
+
+    fn is_valid(&self) -> bool {
+        clock::now() < self.until()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(lease: &Arc<Lease>) -> (Guard, watch::Sender<Phase>, mpsc::UnboundedReceiver<Input>) {
+        let (phase, receiver) = watch::channel(Phase::Active);
+        let (inputs, finished) = mpsc::unbounded_channel();
+        let partition = Partition::new(PartitionId::new("p").expect("a valid id"));
+        (Guard::new(partition, Token::default(), receiver, Arc::clone(lease), inputs), phase, finished)
+    }
+
+    fn lease(length: Duration) -> Arc<Lease> {
+        let lease = Arc::new(Lease::default());
+        lease.set(Some(clock::now() + length));
+        lease
+    }
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn the_lease_ends_the_right_though_nobody_says_so() {
+        let (guard, _phase, _inputs) = guard(&lease(Duration::from_millis(100)));
+        assert!(guard.is_valid());
+        guard.interrupted().await;
+        assert!(!guard.is_valid());
+    }
+
+    #[tokio::test]
+    async fn a_suspended_guard_waits_and_goes_on_with_the_same_token() {
+        let (guard, phase, _inputs) = guard(&lease(LONG));
+        assert!(guard.may_work().await);
+        phase.send_replace(Phase::Suspended);
+        // The lease is long, and yet the right is gone.
+        assert!(!guard.is_valid());
+        guard.interrupted().await;
+        let waiting = tokio::spawn(async move { guard.may_work().await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        phase.send_replace(Phase::Active);
+        assert!(waiting.await.expect("no panic"));
+    }
+
+    #[tokio::test]
+    async fn a_guard_to_be_released_is_valid_until_it_ends_and_dropping_it_says_so() {
+        let (guard, phase, mut inputs) = guard(&lease(LONG));
+        phase.send_replace(Phase::Releasing(ReleaseReason::Moved));
+        assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
+        assert!(guard.is_valid());
+        assert!(!guard.may_work().await);
+        phase.send_replace(Phase::Ended);
+        guard.interrupted().await;
+        assert_eq!(guard.released().await, None);
+        assert!(inputs.try_recv().is_err());
+        guard.finish();
+        assert!(matches!(inputs.try_recv(), Ok(Input::Finished { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_guard_of_a_worker_that_is_gone_ends() {
+        let (guard, phase, inputs) = guard(&lease(LONG));
+        drop((phase, inputs));
+        assert_eq!(guard.released().await, None);
+    }
+}

@@ -1,0 +1,204 @@
+//! What a service holds while its worker runs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parti_core::{
+    Command, Event, PartitionId, PartitionList, ReleaseReason, Status, SuspendReason, Token, WorkerState,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::driver::Input;
+use crate::error::{Error, ErrorKind};
+use crate::guard::Guard;
+
+/// A running worker.
+///
+/// Dropping it lets the worker leave in the background, as [`stop`](Self::stop) does, as long as the runtime goes on.
+#[derive(Debug)]
+pub struct Handle {
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    pub(crate) changes: mpsc::UnboundedReceiver<Vec<Change>>,
+    pub(crate) waiting: VecDeque<Change>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) assignment: watch::Receiver<Arc<Assignment>>,
+    /// How the worker ended, once it has.
+    pub(crate) end: watch::Receiver<Option<Result<(), Error>>>,
+}
+
+/// Something that has changed for the application, in the order in which it happened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// A partition has come: work on it as long as the guard allows, then drop the guard.
+    Acquired(Guard),
+    /// A partition will probably come: warm up, but do no work on it.
+    Prepare {
+        /// Which one.
+        partition: PartitionId,
+    },
+    /// A partition is to be given up: finish its work, then drop its guard. The guard says so too.
+    Releasing {
+        /// Which one.
+        partition: PartitionId,
+        /// The token of its guard.
+        token: Token,
+        /// Why.
+        reason: ReleaseReason,
+    },
+    /// The work on a partition that was to be given up had to end before it was finished.
+    Cancelled {
+        /// Which one.
+        partition: PartitionId,
+        /// The token of its guard.
+        token: Token,
+    },
+    /// All work is to stop for now; the guards are invalid until [`Resumed`](Self::Resumed).
+    Suspended {
+        /// Why.
+        reason: SuspendReason,
+    },
+    /// Work may go on, with the same guards.
+    Resumed,
+}
+
+/// The partitions that a worker holds and is to keep, with their tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment(BTreeMap<PartitionId, Token>);
+
+impl Assignment {
+    pub(crate) fn new(partitions: BTreeMap<PartitionId, Token>) -> Self {
+        Self(partitions)
+    }
+
+    /// The token of `partition`, if it is among them.
+    pub fn token(&self, partition: &PartitionId) -> Option<Token> {
+        self.0.get(partition).copied()
+    }
+
+    /// The partitions in order of their ids, with their tokens.
+    pub fn iter(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
+        self.0.iter().map(|(partition, token)| (partition, *token))
+    }
+
+    /// How many partitions there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Handle {
+    /// The next thing that has changed for the application; `None` once the worker has stopped. Cancel-safe.
+    ///
+    /// Take them promptly: a partition counts as held from its [`Change::Acquired`] on, read or not.
+    pub async fn next_change(&mut self) -> Option<Change> {
+        while self.waiting.is_empty() {
+            self.waiting = self.changes.recv().await?.into();
+        }
+        self.waiting.pop_front()
+    }
+
+    /// Like [`next_change`](Self::next_change), but all that came of one event at once; never empty. Cancel-safe.
+    pub async fn next_changes(&mut self) -> Option<Vec<Change>> {
+        if self.waiting.is_empty() { self.changes.recv().await } else { Some(std::mem::take(&mut self.waiting).into()) }
+    }
+
+    /// The partitions that this worker holds and is to keep. Cheap; whether work on one is allowed at this moment, its
+    /// guard knows.
+    pub fn assignment(&self) -> Arc<Assignment> {
+        Arc::clone(&self.assignment.borrow())
+    }
+
+    /// What the worker is doing. Cheap.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Follows the status: its value changes whenever anything but the end of the lease does.
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Waits until the worker is in `state`. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TimedOut`] if that takes longer than `timeout`, and what ended the worker if it ends before.
+    pub async fn wait_for_state(&self, state: WorkerState, timeout: Duration) -> Result<Status, Error> {
+        self.wait_for(&format!("state {state}"), timeout, |status| status.state == state).await
+    }
+
+    /// Waits until the worker's status is as `wanted`; `what` names that in the error. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TimedOut`] if that takes longer than `timeout`, and what ended the worker if it ends before.
+    pub async fn wait_for(
+        &self,
+        what: &str,
+        timeout: Duration,
+        mut wanted: impl FnMut(&Status) -> bool,
+    ) -> Result<Status, Error> {
+        let mut status = self.status.clone();
+        let reached = async { status.wait_for(|status| wanted(status)).await.map(|status| status.clone()) };
+        tokio::select! {
+            biased;
+            Ok(status) = reached => Ok(status),
+            ended = self.finished() => Err(ended.err().unwrap_or(Error::new(ErrorKind::Stopped))),
+            () = tokio::time::sleep(timeout) => {
+                let state = self.status.borrow().state;
+                Err(Error::new(ErrorKind::TimedOut { what: what.into(), waited: timeout, state }))
+            }
+        }
+    }
+
+    /// Replaces the list of partitions to divide. All workers of the group should be given the same list.
+    pub fn update_partitions(&self, partitions: PartitionList) {
+        self.send(Event::Partitions(partitions));
+    }
+
+    /// Lets the worker hand everything over to others and leave. Returns at once; see [`finished`](Self::finished).
+    pub fn stop(&self) {
+        self.send(Event::Command(Command::Leave));
+    }
+
+    /// Lets the worker stop, and its slot and partitions wait for its successor: for a restart that moves nothing.
+    /// Returns at once; see [`finished`](Self::finished).
+    pub fn restart(&self) {
+        self.send(Event::Command(Command::Restart));
+    }
+
+    /// Lets the worker plan now, if it leads, without waiting for a window or an interval.
+    pub fn rebalance_now(&self) {
+        self.send(Event::Command(Command::RebalanceNow));
+    }
+
+    /// Waits until the worker has stopped. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// What made it stop, if nobody asked it to.
+    pub async fn finished(&self) -> Result<(), Error> {
+        let mut end = self.end.clone();
+        let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
+        // An error means that the runtime has dropped the worker.
+        ended.ok().flatten().unwrap_or(Err(Error::new(ErrorKind::Stopped)))
+    }
+
+    fn send(&self, event: Event) {
+        // An error means that the worker has stopped already, and `finished` says why.
+        let _ = self.inputs.send(Input::Event(event));
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,366 @@
+//! Watches: what a bucket holds, and then each change of it.
+//!
+//! A bucket's stream repeats each accepted write to a plain subject. That subscription is the doorbell: no consumer
+//! stands behind it that could be lost with a server. What it may miss is found and read again from the store: after
+//! each break of the connection, on a gap in the sequence numbers, and from time to time.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::{Message, Subscriber};
+use futures_util::stream::{self, SelectAll};
+use futures_util::{StreamExt, TryStreamExt};
+use parti_core::{Bucket, Event, GroupName, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::bucket::Names;
+use crate::clock::jittered;
+use crate::connection::Connection;
+use crate::kv::{is_marker, last_message};
+
+/// How many keys are read at the same time.
+const READS_IN_FLIGHT: usize = 64;
+/// How soon after a sign of loss the store is read again; several signs are answered by one reading.
+const AFTER_LOSS: Duration = Duration::from_millis(50);
+/// How soon after a failed reading the next is tried.
+const AFTER_FAILURE: Duration = Duration::from_millis(150);
+/// How soon after a subscription the store is read once more: in a cluster the interest of a new subscriber takes a
+/// moment to get around.
+const AFTER_SUBSCRIBING: Duration = Duration::from_millis(500);
+
+/// What the core wants to watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) watch: WatchId,
+    pub(crate) bucket: Bucket,
+    pub(crate) interest: Interest,
+}
+
+/// One watch of one bucket.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    connection: Connection,
+    names: Names,
+    request: Request,
+    events: mpsc::Sender<Event>,
+    /// The mean time from one reading of the store to the next where nothing is lost.
+    interval: Duration,
+    /// How often the connection had broken when the store was last read.
+    breaks: u64,
+    /// Which life of the bucket was read last; `None` if nothing is known, or no longer.
+    incarnation: Option<Incarnation>,
+    /// The last revision shown of each key.
+    shown: BTreeMap<Key, u64>,
+    /// Every change up to this revision of the bucket is accounted for, by a reading or by the doorbell.
+    heard: u64,
+    /// Changes beyond it that the doorbell has told of, where all keys are of interest; nothing for a key that is not
+    /// one of ours. They wait until the one that is missing before them has come: who has seen a change has seen all
+    /// before it, and a leader appends on the strength of that.
+    ahead: BTreeMap<u64, Option<Change>>,
+    /// Whether the doorbell shows that something was missed since the last reading began.
+    missed: bool,
+}
+
+/// The subscriptions to the subjects of all keys of interest.
+type Doorbell = SelectAll<Subscriber>;
+
+/// What the store held at one time.
+#[derive(Debug)]
+struct Snapshot {
+    incarnation: Incarnation,
+    /// The bucket's last revision when the reading began.
+    revision: u64,
+    /// In order of their revisions.
+    values: Vec<Change>,
+}
+
+/// One change of one key.
+#[derive(Debug)]
+struct Change {
+    key: Key,
+    revision: u64,
+    event: KvEvent,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        connection: Connection,
+        group: &GroupName,
+        request: Request,
+        events: mpsc::Sender<Event>,
+        interval: Duration,
+    ) -> Self {
+        let names = Names::new(group, request.bucket);
+        Self {
+            connection,
+            names,
+            request,
+            events,
+            interval,
+            breaks: 0,
+            incarnation: None,
+            shown: BTreeMap::new(),
+            heard: 0,
+            ahead: BTreeMap::new(),
+            missed: false,
+        }
+    }
+
+    /// Runs until the connection is closed for good or nobody wants to hear.
+    pub(crate) async fn run(mut self) {
+        // `None` says just that.
+        let _ = self.run_until_closed().await;
+    }
+
+    async fn run_until_closed(&mut self) -> Option<()> {
+        let mut doorbell = self.subscribe().await?;
+        loop {
+            let fresh = self.incarnation.is_none();
+            self.read(&mut doorbell).await?;
+            let pause = if fresh { AFTER_SUBSCRIBING } else { self.interval };
+            self.follow(&mut doorbell, Instant::now() + jittered(pause)).await?;
+        }
+    }
+
+    async fn subscribe(&self) -> Option<Doorbell> {
+        let prefix = &self.names.repeated;
+        let subjects = match &self.request.interest {
+            Interest::All => vec![format!("{prefix}>")],
+            Interest::Keys(keys) => keys.iter().map(|key| format!("{prefix}{key}")).collect(),
+        };
+        let mut doorbell = Doorbell::new();
+        for subject in subjects {
+            doorbell.push(self.connection.client.subscribe(subject).await.ok()?);
+        }
+        Some(doorbell)
+    }
+
+    /// Reads the store, however many tries that takes, and shows what is new; meanwhile goes on with the doorbell.
+    async fn read(&mut self, doorbell: &mut Doorbell) -> Option<()> {
+        loop {
+            if !self.connection.wait_until_up().await {
+                return None;
+            }
+            self.breaks = self.connection.breaks();
+            self.missed = false;
+            let heard_before = self.heard;
+            let known = self.incarnation.map(|incarnation| (incarnation, self.heard));
+            let (connection, names, request) = (self.connection.clone(), self.names.clone(), self.request.clone());
+            let mut reading = pin!(snapshot(&connection, &names, &request, known));
+            let snapshot = loop {
+                tokio::select! {
+                    snapshot = &mut reading => break snapshot,
+                    message = ring(doorbell) => self.hear(message).await?,
+                    () = connection.broken_since(self.breaks) => break Err("the connection broke".into()),
+                }
+            };
+            match snapshot {
+                Ok(snapshot) if self.is_another_life(&snapshot, heard_before) => self.lose().await?,
+                Ok(snapshot) => {
+                    if self.show_all(snapshot, doorbell).await? {
+                        return Some(());
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(bucket = self.names.bucket, error, "a bucket could not be read, trying again");
+                    tokio::time::sleep(jittered(AFTER_FAILURE)).await;
+                }
+            }
+        }
+    }
+
+    /// Shows changes as the doorbell tells of them, until it is time to read the store again.
+    async fn follow(&mut self, doorbell: &mut Doorbell, mut read_at: Instant) -> Option<()> {
+        loop {
+            if self.missed {
+                read_at = read_at.min(Instant::now() + jittered(AFTER_LOSS));
+            }
+            tokio::select! {
+                message = ring(doorbell) => self.hear(message).await?,
+                () = tokio::time::sleep_until(read_at) => return Some(()),
+                () = self.connection.broken_since(self.breaks) => return self.lose().await,
+            }
+        }
+    }
+
+    /// Whether the bucket was made anew, or has lost writes, since it was last read.
+    fn is_another_life(&self, snapshot: &Snapshot, heard_before: u64) -> bool {
+        let made_anew = self.incarnation.is_some_and(|known| known != snapshot.incarnation);
+        made_anew || snapshot.revision < heard_before
+    }
+
+    /// Says that the watch has broken, and forgets everything, so that the next reading shows everything.
+    async fn lose(&mut self) -> Option<()> {
+        self.incarnation = None;
+        self.shown.clear();
+        self.heard = 0;
+        self.ahead.clear();
+        self.send(KvEvent::WatchLost { watch: self.request.watch }).await
+    }
+
+    /// Shows what was read, and says so. False if what was written meanwhile does not come by the doorbell, so that
+    /// it has to be read again.
+    async fn show_all(&mut self, snapshot: Snapshot, doorbell: &mut Doorbell) -> Option<bool> {
+        let Snapshot { incarnation, revision, values } = snapshot;
+        self.heard = self.heard.max(revision);
+        let mut newest = self.heard;
+        for change in values {
+            match self.request.interest {
+                // It was written while others were read, and so were others perhaps that this reading does not show:
+                // it comes by the doorbell, in its order.
+                Interest::All if change.revision > self.heard => newest = newest.max(change.revision),
+                Interest::All | Interest::Keys(_) => self.show(change).await?,
+            }
+        }
+        self.incarnation = Some(incarnation);
+        self.ahead = self.ahead.split_off(&(self.heard + 1));
+        self.show_ahead().await?;
+        let patience = Instant::now() + AFTER_LOSS;
+        while self.heard < newest {
+            tokio::select! {
+                message = ring(doorbell) => self.hear(message).await?,
+                () = tokio::time::sleep_until(patience) => return Some(false),
+            }
+        }
+        let (watch, last) = (self.request.watch, Revision::new(self.heard));
+        self.send(KvEvent::CaughtUp { watch, incarnation, last }).await.map(|()| true)
+    }
+
+    /// Shows what follows without a gap on what is accounted for.
+    async fn show_ahead(&mut self) -> Option<()> {
+        while let Some(change) = self.ahead.remove(&(self.heard + 1)) {
+            self.heard += 1;
+            if let Some(change) = change {
+                self.show(change).await?;
+            }
+        }
+        self.missed |= !self.ahead.is_empty();
+        Some(())
+    }
+
+    async fn show(&mut self, change: Change) -> Option<()> {
+        let Change { key, revision, event } = change;
+        if self.shown.get(&key).is_some_and(|&shown| revision <= shown) {
+            return Some(());
+        }
+        self.shown.insert(key, revision);
+        self.send(event).await
+    }
+
+    /// Takes in what the doorbell says: shows it, and notes whether something before it was missed.
+    async fn hear(&mut self, message: Message) -> Option<()> {
+        let Some(revision) = number(&message, "Nats-Sequence") else {
+            tracing::warn!(subject = %message.subject, "ignored a message that does not come from the bucket's stream");
+            return Some(());
+        };
+        let name = message.subject.strip_prefix(self.names.repeated.as_str());
+        let key = name.and_then(|name| Key::parse(self.request.bucket, name));
+        let shown = key.and_then(|key| self.shown.get(&key).copied());
+        // A revision below what was shown is either late news or that of another life of the bucket.
+        self.missed |= shown.is_some_and(|shown| revision < shown);
+        let deleted = message.headers.as_ref().is_some_and(is_marker);
+        let change = key.map(|key| change(self.request.watch, key, revision, deleted, &message.payload));
+        match (&self.request.interest, change) {
+            (Interest::All, change) => {
+                if revision > self.heard {
+                    self.ahead.insert(revision, change);
+                }
+                self.show_ahead().await
+            }
+            (Interest::Keys(_), Some(change)) => {
+                let previous = number(&message, "Nats-Last-Sequence").unwrap_or(0);
+                self.missed |= previous > shown.unwrap_or(0);
+                self.heard = self.heard.max(revision);
+                self.show(change).await
+            }
+            (Interest::Keys(_), None) => Some(()),
+        }
+    }
+
+    async fn send(&self, event: KvEvent) -> Option<()> {
+        self.events.send(Event::Kv(event)).await.ok()
+    }
+}
+
+/// The next message of the doorbell. One that has ended never rings; the end of the connection is seen elsewhere.
+async fn ring(doorbell: &mut Doorbell) -> Message {
+    match doorbell.next().await {
+        Some(message) => message,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads the last message of each key of interest from the stream's leader. If the bucket is still as `known`, its life
+/// and its last revision, and every change of it is of interest, there is nothing to read.
+async fn snapshot(
+    connection: &Connection,
+    names: &Names,
+    request: &Request,
+    known: Option<(Incarnation, u64)>,
+) -> Result<Snapshot, async_nats::Error> {
+    let stream = connection.jetstream.get_stream_no_info(&names.stream).await?;
+    let (info, keys) = match &request.interest {
+        Interest::Keys(keys) => (stream.get_info().await?, keys.iter().copied().collect()),
+        Interest::All => {
+            let info = stream.get_info().await?;
+            if known == Some((incarnation(&info), info.state.last_sequence)) {
+                (info, Vec::new())
+            } else {
+                (info, stored_keys(&stream, names, request.bucket).await?)
+            }
+        }
+    };
+    let read_last = |key: Key| {
+        let subject = format!("{}{key}", names.stored);
+        let (stream, watch) = (&stream, request.watch);
+        async move {
+            let last = last_message(stream, &subject).await?;
+            let change =
+                |last: StreamMessage| change(watch, key, last.sequence, is_marker(&last.headers), &last.payload);
+            Ok::<_, async_nats::Error>(last.map(change))
+        }
+    };
+    let reads = stream::iter(keys.into_iter().map(read_last)).buffer_unordered(READS_IN_FLIGHT);
+    let mut values: Vec<Change> = reads.try_filter_map(async |change| Ok(change)).try_collect().await?;
+    values.sort_unstable_by_key(|change| change.revision);
+    // What was read belongs to one life of the bucket only if that is the same before and after.
+    let incarnation = incarnation(&info);
+    if self::incarnation(&stream.get_info().await?) != incarnation {
+        return Err("the bucket was made anew while it was read".into());
+    }
+    Ok(Snapshot { incarnation, revision: info.state.last_sequence, values })
+}
+
+async fn stored_keys(stream: &Stream<()>, names: &Names, bucket: Bucket) -> Result<Vec<Key>, async_nats::Error> {
+    let subjects = stream.info_with_subjects(format!("{}>", names.stored)).await?;
+    let parse = |(subject, _): (String, usize)| {
+        let name = subject.strip_prefix(names.stored.as_str());
+        // Others may keep keys of their own in the bucket.
+        std::future::ready(Ok(name.and_then(|name| Key::parse(bucket, name))))
+    };
+    Ok(subjects.try_filter_map(parse).try_collect().await?)
+}
+
+fn change(watch: WatchId, key: Key, revision: u64, deleted: bool, bytes: &[u8]) -> Change {
+    let named = Revision::new(revision);
+    let event = if deleted {
+        KvEvent::Deleted { watch, key, revision: named }
+    } else {
+        KvEvent::from_stored(watch, key, named, bytes)
+    };
+    Change { key, revision, event }
+}
+
+/// The time at which the bucket was made, in nanoseconds since 1970: no two lives of it have the same.
+fn incarnation(info: &Info) -> Incarnation {
+    let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH).unwrap_or_default();
+    Incarnation::new(u64::try_from(created.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn number(message: &Message, header: &str) -> Option<u64> {
+    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
+}

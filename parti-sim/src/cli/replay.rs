@@ -1,0 +1,87 @@
+//! `replay`: lets what a trace tells of happen again, and shows it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use parti_sim::{Moment, Repeatable, TraceLine};
+
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// A trace file, as `scenario --trace` and `swarm --save` write it.
+    file: PathBuf,
+    /// Only what happened from then on, such as `12.4s`.
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    from: Option<Moment>,
+    /// Only what happened until then, such as `12.4s`.
+    #[arg(long, value_parser = moment, value_name = "TIME")]
+    until: Option<Moment>,
+    /// Only what happened to this worker, such as `w3`, and to the whole world.
+    #[arg(long)]
+    worker: Option<String>,
+    /// Only lines with this text, such as `p00012` or `slot.3`.
+    #[arg(long)]
+    grep: Option<String>,
+}
+
+pub(super) fn replay(args: &ReplayArgs, out: &mut impl Write) -> io::Result<u8> {
+    let (repeatable, before) = Repeatable::read(&mut io::BufReader::new(std::fs::File::open(&args.file)?))?;
+    let trace = repeatable.trace();
+    for line in trace.lines().iter().filter(|line| args.shows(line)) {
+        writeln!(out, "{line}")?;
+    }
+    let differs = trace.lines().iter().map(ToString::to_string).zip(&before).position(|(now, then)| now != *then);
+    match differs {
+        Some(place) => {
+            writeln!(
+                out,
+                "it did not happen as it did before: line {} was\n  {}\nand now is\n  {}",
+                place + 3,
+                before[place],
+                trace.lines()[place]
+            )?;
+            Ok(5)
+        }
+        None => Ok(0),
+    }
+}
+
+impl ReplayArgs {
+    fn shows(&self, line: &TraceLine) -> bool {
+        let of_worker = |worker: &String| line.process.is_none_or(|process| process.to_string() == *worker);
+        self.from.is_none_or(|from| line.at >= from)
+            && self.until.is_none_or(|until| line.at <= until)
+            && self.worker.as_ref().is_none_or(of_worker)
+            && self.grep.as_ref().is_none_or(|text| line.text.contains(text.as_str()))
+    }
+}
+
+/// Seconds with up to nine digits after the point, with or without an `s`.
+fn moment(text: &str) -> Result<Moment, String> {
+    let wrong = || format!("{text:?} is not a time such as 12.4s");
+    let (whole, rest) = text.trim_end_matches('s').split_once('.').unwrap_or((text.trim_end_matches('s'), ""));
+    if rest.len() > 9 || !rest.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let nanos: u64 = format!("{rest:0<9}").parse().map_err(|_| wrong())?;
+    let seconds: u64 = whole.parse().map_err(|_| wrong())?;
+    seconds
+        .checked_mul(1_000_000_000)
+        .and_then(|whole| whole.checked_add(nanos))
+        .map(Moment::from_nanos)
+        .ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(moment("12.4s"), Ok(Moment::from_millis(12_400)));
+        assert_eq!(moment("3"), Ok(Moment::from_millis(3_000)));
+        for wrong in ["", "s", "1.2.3", "-1", "1.0000000001", "99999999999999999999"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
+}

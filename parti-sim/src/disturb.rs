@@ -1,0 +1,192 @@
+//! What can be done to the world: by operators, by faults, by time.
+
+use std::time::Duration;
+
+use parti_core::{Bucket, Command, Event, Key, Write};
+
+use crate::clock::Moment;
+use crate::fact::{Fact, ProcessId};
+use crate::plant::Plant;
+use crate::process::{Birth, Life};
+use crate::store::{Entry, Stored};
+use crate::world::{What, World};
+
+impl World {
+    /// Tells a worker what its operator wants.
+    pub(crate) fn command(&mut self, process: ProcessId, command: Command) {
+        if self.process(process).life != Life::Running {
+            return;
+        }
+        let command = match (self.options.plant, command) {
+            (Some(Plant::RestartLeaves), Command::Restart) => Command::Leave,
+            (_, command) => command,
+        };
+        self.feed(process, Event::Command(command));
+    }
+
+    /// Restarts a worker: when it has halted, and `gap` has passed, another process takes its place.
+    pub(crate) fn restart(&mut self, process: ProcessId, gap: Duration, birth: Birth) {
+        self.process_mut(process).successor = Some((gap, birth));
+        self.command(process, Command::Restart);
+    }
+
+    /// Ends a process without a word. What it had sent is still under way.
+    pub(crate) fn crash(&mut self, process: ProcessId) {
+        if self.process(process).life == Life::Ended {
+            return;
+        }
+        self.change_work(process, |app| app.set_frozen(true));
+        self.tell(&Fact::Crashed { process });
+        self.end(process);
+    }
+
+    /// Stops a process for a while; its clock goes on.
+    pub(crate) fn pause(&mut self, process: ProcessId, time: Duration) {
+        if self.process(process).life != Life::Running {
+            return;
+        }
+        let until = self.now + time;
+        self.change_work(process, |app| app.set_frozen(true));
+        self.process_mut(process).life = Life::Paused { until };
+        self.tell(&Fact::Paused { process });
+        self.schedule.push(until, What::Wake { process });
+    }
+
+    /// A paused process runs again. A thread that was about to write does so before it can learn how late it is; all
+    /// others ask whether their partition is still theirs, which the worker answers from its deadline.
+    pub(crate) fn wake(&mut self, process: ProcessId) {
+        let Life::Paused { until } = self.process(process).life else { return };
+        if until > self.now {
+            return;
+        }
+        self.process_mut(process).life = Life::Running;
+        self.tell(&Fact::Woke { process });
+        if !self.process(process).app.is_suspended() {
+            self.write_for_any(process);
+        }
+        self.feed(process, Event::Timeout);
+        self.change_work(process, |app| app.set_frozen(false));
+    }
+
+    /// The worker is done, and its process ends.
+    pub(crate) fn halt(&mut self, process: ProcessId, resurrected: bool) {
+        if resurrected {
+            self.resurrect(process);
+            return;
+        }
+        self.change_work(process, |app| app.set_frozen(true));
+        self.tell(&Fact::Halted { process });
+        if !self.process(process).link.is_up() || self.now < self.store_down_until {
+            let what = "a worker halts that could not say so";
+            self.tell(&Fact::Operated { what, may_move: true });
+        }
+        self.end(process);
+        if let Some((gap, birth)) = self.process_mut(process).successor.take() {
+            self.schedule.push(self.now + gap, What::Start { birth });
+        }
+    }
+
+    fn end(&mut self, process: ProcessId) {
+        self.process_mut(process).life = Life::Ended;
+        self.process_mut(process).link.held.retain(|held| matches!(held, What::Arrive { .. }));
+        for bucket in Bucket::ALL {
+            self.watches_of(bucket).remove(&process);
+        }
+    }
+
+    /// Nothing gets through to or from a process, for a while or until it is mended.
+    pub(crate) fn isolate(&mut self, process: ProcessId, time: Option<Duration>, closed: bool) {
+        self.break_link(process, closed);
+        if let Some(time) = time {
+            let epoch = self.process(process).link.epoch;
+            self.schedule.push(self.now + time, What::Mend { process, epoch });
+        }
+    }
+
+    /// The store answers nobody for a while.
+    pub(crate) fn store_down(&mut self, time: Duration) {
+        self.store_down_until = self.store_down_until.max(self.now + time);
+    }
+
+    /// The store's server is gone for a while, and every connection with it.
+    pub(crate) fn server_down(&mut self, time: Duration) {
+        self.store_down(time);
+        let living: Vec<_> = self.living().map(|(process, _)| process).collect();
+        for process in living {
+            self.isolate(process, Some(time), true);
+        }
+    }
+
+    /// The store's server restarts and has lost its last writes.
+    pub(crate) fn roll_back(&mut self, bucket: Bucket, writes: usize, time: Duration) {
+        self.store.roll_back(bucket, writes);
+        self.plan_regressed();
+        self.server_down(time);
+    }
+
+    /// A bucket is deleted and made anew.
+    pub(crate) fn recreate(&mut self, bucket: Bucket) {
+        self.store.recreate(bucket);
+        self.plan_regressed();
+    }
+
+    fn plan_regressed(&mut self) {
+        let last = self.store.last_revision(Bucket::Plan);
+        self.tell(&Fact::PlanRegressed { last });
+    }
+
+    /// Somebody writes something that is not a record.
+    pub(crate) fn write_garbage(&mut self, key: Key) {
+        self.store.put_bytes(key, b"not a record");
+        self.garbage.push(key);
+        self.plan_regressed();
+        self.notify(key);
+    }
+
+    /// An operator deletes what is not a record.
+    fn clear_garbage(&mut self) {
+        for key in std::mem::take(&mut self.garbage) {
+            if let Some(Entry { revision, value: Stored::Bytes(_) }) = self.store.entry(key) {
+                self.store.write(&Write::Delete { key, expected: *revision });
+                self.notify(key);
+            }
+        }
+    }
+
+    /// A process is born some time from now.
+    pub(crate) fn start_later(&mut self, after: Duration, birth: Birth) {
+        self.schedule.push(self.now + after, What::Start { birth });
+    }
+
+    /// Ends every fault: links are mended, watches speak, the store answers, probes tell the truth, messages arrive.
+    pub(crate) fn heal(&mut self) {
+        self.store_down_until = self.now;
+        let network = &mut self.options.network;
+        for rate in [
+            &mut network.slow_ppm,
+            &mut network.request_lost_ppm,
+            &mut network.reply_lost_ppm,
+            &mut network.probe_lost_ppm,
+            &mut network.shown_twice_ppm,
+            &mut network.stale_read_ppm,
+            &mut network.partial_members_ppm,
+            &mut network.partial_plan_ppm,
+        ] {
+            *rate = 0;
+        }
+        let living: Vec<_> = self.living().map(|(process, _)| process).collect();
+        for process in living {
+            self.mend(process);
+            self.process_mut(process).falsely_gone_until = Moment::START;
+            for bucket in Bucket::ALL {
+                self.silence_watch(process, bucket, Moment::START);
+            }
+            if let Life::Paused { .. } = self.process(process).life {
+                self.process_mut(process).life = Life::Paused { until: self.now };
+                self.schedule.push(self.now, What::Wake { process });
+            }
+        }
+        self.clear_garbage();
+        self.tell(&Fact::Healed);
+    }
+}

@@ -1,0 +1,122 @@
+//! What happens in a run, as told to everyone who looks on: invariants, figures, marks, trace and report.
+
+use std::fmt;
+
+use parti_core::{Action, Event, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write};
+
+/// One process life of a worker, numbered in order of the starts and shown as `w7`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(u32);
+
+/// The place of a partition in the list of all that a run ever has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionIndex(u32);
+
+impl ProcessId {
+    /// The process with this place in the order of starts.
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("fewer processes than u32 counts"))
+    }
+
+    /// Its place in the order of starts.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}", self.0)
+    }
+}
+
+impl PartitionIndex {
+    /// The partition with this place in the list.
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).expect("fewer partitions than u32 counts"))
+    }
+
+    /// Its place in the list.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fact<'a> {
+    /// A process began.
+    Started { process: ProcessId, capacity: u32 },
+    /// A process ended without a word.
+    Crashed { process: ProcessId },
+    /// A worker halted, and its process ended.
+    Halted { process: ProcessId },
+    /// A process stopped running; its clock goes on.
+    Paused { process: ProcessId },
+    /// A paused process runs again.
+    Woke { process: ProcessId },
+    /// A worker was given an event.
+    Handed { process: ProcessId, event: &'a Event },
+    /// A worker asked for something.
+    Asked { process: ProcessId, action: &'a Action },
+    /// What a worker says of itself has changed.
+    Status { process: ProcessId, before: &'a Status, after: &'a Status },
+    /// The store took or refused a write.
+    Stored { process: ProcessId, write: &'a Write, outcome: Outcome, late: bool },
+    /// The application was given a partition.
+    Acquired { process: ProcessId, partition: PartitionIndex, token: Token },
+    /// The application was told to finish with a partition.
+    Draining { process: ProcessId, partition: PartitionIndex, reason: ReleaseReason },
+    /// The application now works on a partition: newly, or again.
+    Works { process: ProcessId, partition: PartitionIndex, token: Token },
+    /// The application does not work on a partition any more, or for now.
+    Stops { process: ProcessId, partition: PartitionIndex },
+    /// The application is done with a partition.
+    Released { process: ProcessId, partition: PartitionIndex },
+    /// A worker made its application stop all work, and keep the partitions.
+    Suspended { process: ProcessId, reason: SuspendReason },
+    /// A worker let its application go on.
+    Resumed { process: ProcessId },
+    /// The application wrote for a partition to the store that it serves, which looks at the token.
+    Wrote { process: ProcessId, partition: PartitionIndex, token: Token, accepted: bool },
+    /// A partition joined or left the list.
+    Listed { partition: PartitionIndex, listed: bool },
+    /// Something went wrong in the world; whether that is a reason for partitions to move.
+    Disturbed { what: &'a str, may_move: bool },
+    /// Someone did something on purpose, a scale-up or a rolling update; whether that is a reason to move.
+    Operated { what: &'a str, may_move: bool },
+    /// All faults are over.
+    Healed,
+    /// The store has lost writes, or was made anew, up to this revision of the plan.
+    PlanRegressed { last: Revision },
+}
+
+impl Fact<'_> {
+    /// The process that this is about.
+    pub(crate) fn process(&self) -> Option<ProcessId> {
+        match self {
+            Self::Started { process, .. }
+            | Self::Crashed { process }
+            | Self::Halted { process }
+            | Self::Paused { process }
+            | Self::Woke { process }
+            | Self::Handed { process, .. }
+            | Self::Asked { process, .. }
+            | Self::Status { process, .. }
+            | Self::Stored { process, .. }
+            | Self::Acquired { process, .. }
+            | Self::Draining { process, .. }
+            | Self::Works { process, .. }
+            | Self::Stops { process, .. }
+            | Self::Released { process, .. }
+            | Self::Suspended { process, .. }
+            | Self::Resumed { process }
+            | Self::Wrote { process, .. } => Some(*process),
+            Self::Listed { .. }
+            | Self::Disturbed { .. }
+            | Self::Operated { .. }
+            | Self::Healed
+            | Self::PlanRegressed { .. } => None,
+        }
+    }
+}

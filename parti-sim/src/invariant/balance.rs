@@ -1,0 +1,50 @@
+//! G5: after the last round, load per unit of capacity is close to the mean.
+
+use super::{Breach, Invariant, Kind, Scene};
+use crate::ownership::Load;
+
+/// How far above the mean the heaviest worker may be, in percent.
+const TOLERANCE_PERCENT: u64 = 5;
+
+/// When all is over, no worker has more than the mean and 5 %, or than the mean and the heaviest partition where
+/// partitions are few.
+#[derive(Debug)]
+pub(super) struct Balance;
+
+impl Invariant for Balance {
+    fn name(&self) -> &'static str {
+        "balance"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "G5"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Liveness
+    }
+
+    fn observe(&mut self, _: &crate::fact::Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
+        Ok(())
+    }
+
+    fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
+        let loads = scene.ownership.loads();
+        let total: u64 = loads.values().map(|load| load.load).sum();
+        let capacities: u64 = loads.values().map(|load| u64::from(load.capacity)).sum();
+        let heaviest = scene.ownership.heaviest();
+        for (slot, Load { load, capacity }) in loads {
+            // load <= share * (100 + tolerance) / 100, or load < share + heaviest, without fractions
+            let share = total * u64::from(capacity);
+            let within = load * capacities * 100 <= share * (100 + TOLERANCE_PERCENT);
+            let unavoidable = load * capacities < share + heaviest * capacities;
+            if !within && !unavoidable {
+                let slot = slot.worker_name();
+                return Err(Breach::new(format!(
+                    "{slot} has a load of {load} and a capacity of {capacity}, of {total} and {capacities} in all"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

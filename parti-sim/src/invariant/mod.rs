@@ -1,0 +1,148 @@
+//! What must always hold, on what the simulated applications really do: one file, one guarantee, one planted bug each.
+
+mod balance;
+mod bounded;
+mod contract;
+mod monotone;
+mod move_budget;
+mod no_duplicate;
+mod no_move_without_cause;
+mod no_orphan;
+mod one_tenure;
+mod one_writer;
+mod plan_view;
+mod state_table;
+mod tokens_increase;
+
+use parti_core::{PartitionId, PartitionList};
+
+use crate::clock::Moment;
+use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::options::Options;
+use crate::ownership::Ownership;
+use crate::trace::TraceLine;
+
+/// Something that must hold after every event.
+pub(crate) trait Invariant: std::fmt::Debug {
+    /// Its name, as planted bugs and failures cite it.
+    fn name(&self) -> &'static str;
+
+    /// The guarantee that it holds the project to.
+    fn guarantee(&self) -> &'static str;
+
+    /// Whether a breach is something bad that happened, or something good that did not.
+    fn kind(&self) -> Kind {
+        Kind::Safety
+    }
+
+    /// Takes in what happened. `scene` is as it is after the fact.
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach>;
+
+    /// Looks at how things ended, when the run is over and all faults were healed long enough ago.
+    fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
+        let _ = scene;
+        Ok(())
+    }
+}
+
+/// What an invariant can look at.
+#[derive(Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) now: Moment,
+    pub(crate) options: &'a Options,
+    pub(crate) ownership: &'a Ownership,
+    /// All partitions that the run ever has, in the order of their places.
+    pub(crate) partitions: &'a PartitionList,
+}
+
+impl Scene<'_> {
+    /// The place of a partition, if it is one that the run ever has.
+    pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
+        self.partitions.position(id).map(PartitionIndex::new)
+    }
+}
+
+/// Whether something bad happened, or something good did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something bad happened.
+    Safety,
+    /// Something good did not happen in time.
+    Liveness,
+}
+
+/// How an invariant does not hold: one sentence with the values, and what it is about.
+#[derive(Debug)]
+pub(crate) struct Breach {
+    pub(crate) sentence: String,
+    pub(crate) process: Option<ProcessId>,
+    pub(crate) partition: Option<PartitionIndex>,
+}
+
+/// A breach, of which invariant and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The name of the invariant.
+    pub invariant: &'static str,
+    /// The guarantee that it holds the project to.
+    pub guarantee: &'static str,
+    /// Whether something bad happened, or something good did not.
+    pub kind: Kind,
+    /// What happened, in one sentence.
+    pub sentence: String,
+    /// When.
+    pub at: Moment,
+    /// The process that it is about, if it is about one.
+    pub process: Option<ProcessId>,
+    /// The partition that it is about, if it is about one.
+    pub partition: Option<PartitionIndex>,
+}
+
+impl Violation {
+    /// Whether a line of the trace touches the worker or the partition that this is about, or the whole world.
+    pub fn concerns(&self, line: &TraceLine) -> bool {
+        let process = self.process.is_some() && line.process == self.process;
+        let partition = self.partition.is_some() && line.partition == self.partition;
+        let named = self.partition.is_some_and(|index| line.text.contains(&format!("p{:05}", index.index())));
+        let about_nobody = self.process.is_none() && self.partition.is_none();
+        about_nobody || process || partition || named || line.process.is_none()
+    }
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}) does not hold at {}: {}", self.invariant, self.guarantee, self.at, self.sentence)
+    }
+}
+
+impl Breach {
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self { sentence: sentence.into(), process: None, partition: None }
+    }
+
+    pub(crate) fn by(self, process: ProcessId) -> Self {
+        Self { process: Some(process), ..self }
+    }
+
+    pub(crate) fn on(self, partition: PartitionIndex) -> Self {
+        Self { partition: Some(partition), ..self }
+    }
+}
+
+/// All invariants, for a world with these options.
+pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(no_duplicate::NoDuplicate::default()),
+        Box::new(no_orphan::NoOrphan::default()),
+        Box::new(tokens_increase::TokensIncrease::default()),
+        Box::new(move_budget::MoveBudget::new(options)),
+        Box::new(balance::Balance),
+        Box::new(no_move_without_cause::NoMoveWithoutCause::default()),
+        Box::new(one_writer::OneWriter::default()),
+        Box::new(one_tenure::OneTenure::default()),
+        Box::new(monotone::Monotone::default()),
+        Box::new(state_table::StateTable::default()),
+        Box::new(contract::Contract::default()),
+        Box::new(bounded::Bounded::new(options)),
+    ]
+}

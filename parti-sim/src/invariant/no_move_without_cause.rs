@@ -1,0 +1,67 @@
+//! G6, G7: a restart moves nothing, an outage moves nothing, and nothing moves by itself.
+
+use std::time::Duration;
+
+use super::plan_view::PlanView;
+use super::{Breach, Invariant, Scene};
+use crate::clock::Moment;
+use crate::fact::Fact;
+
+/// No partition is taken from a worker that stays unless something has happened that is a reason to: a worker that
+/// joined, left, or was lost, another list, an operator's wish. A restart in place and an outage seen by all are none.
+#[derive(Debug, Default)]
+pub(super) struct NoMoveWithoutCause {
+    plan: PlanView,
+    /// Until when moves are explained by what has happened.
+    excused_until: Moment,
+}
+
+impl Invariant for NoMoveWithoutCause {
+    fn name(&self) -> &'static str {
+        "no-move-without-cause"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "G6, G7"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        if let Fact::Disturbed { may_move: true, .. }
+        | Fact::Operated { may_move: true, .. }
+        | Fact::Crashed { .. }
+        | Fact::Listed { .. }
+        | Fact::PlanRegressed { .. } = fact
+        {
+            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+        }
+        let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
+        if scene.options.network.is_unreliable() {
+            return Ok(()); // any worker may seem to be gone at any time
+        }
+        if scene.now <= self.excused_until {
+            self.excused_until = self.excused_until.max(scene.now + aftermath(scene)); // there may be further rounds
+            return Ok(());
+        }
+        let partition = moves.partitions[0];
+        Err(Breach::new(format!(
+            "generation {} takes p{:05} and {} others from {}, but nothing has happened since {} that is a reason to",
+            moves.generation,
+            partition.index(),
+            moves.partitions.len() - 1,
+            moves.slot.worker_name(),
+            self.excused_until,
+        ))
+        .on(partition))
+    }
+}
+
+/// How long after it happened something can still make partitions move.
+fn aftermath(scene: &Scene<'_>) -> Duration {
+    let worker = &scene.options.worker;
+    let windows = worker.cold_start_window_ms
+        + worker.planned_scale_window_ms
+        + worker.rebalance_interval_ms
+        + worker.restart_hold_ms
+        + worker.surge_wait_ms;
+    scene.options.observed_lease() * 3 + Duration::from_millis(windows + worker.release_timeout_ms)
+}

@@ -1,0 +1,74 @@
+//! G2: once faults stop, every partition has a live owner within a stated bound.
+
+use std::time::Duration;
+
+use super::{Breach, Invariant, Kind, Scene};
+use crate::clock::Moment;
+use crate::fact::Fact;
+
+/// From the healing on, and again from everything that an operator does, there is a bound after which no partition is
+/// without a worker, and none stays so for longer.
+#[derive(Debug, Default)]
+pub(super) struct NoOrphan {
+    /// Since when nothing has disturbed the world.
+    calm_since: Option<Moment>,
+    /// Since when some partition or other has had no worker.
+    unowned_since: Option<Moment>,
+}
+
+impl Invariant for NoOrphan {
+    fn name(&self) -> &'static str {
+        "no-orphan"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "G2"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Liveness
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        match fact {
+            Fact::Healed => self.calm_since = Some(scene.now),
+            Fact::Disturbed { .. } => self.calm_since = None,
+            Fact::Operated { .. } if self.calm_since.is_some() => self.calm_since = Some(scene.now),
+            _ => {}
+        }
+        if scene.ownership.unowned() == 0 {
+            self.unowned_since = None;
+            return Ok(());
+        }
+        let since = *self.unowned_since.get_or_insert(scene.now);
+        match self.calm_since {
+            Some(calm) if scene.now.since(calm.max(since)) > bound(scene) => Err(orphan(scene, calm)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
+        if scene.ownership.unowned() == 0 { Ok(()) } else { Err(orphan(scene, Moment::START)) }
+    }
+}
+
+/// The longest wait that the protocol knows: dead processes are found, those who may come back are waited for, the last
+/// window closes, and drains end.
+fn bound(scene: &Scene<'_>) -> Duration {
+    let worker = &scene.options.worker;
+    let drain = worker.release_timeout_ms.min(scene.options.application.drain_ms.1);
+    let windows = worker.cold_start_window_ms.max(worker.restart_hold_ms) + worker.rebalance_interval_ms;
+    scene.options.observed_lease() * 3 + Duration::from_millis(windows + drain + scene.options.network.reread_ms.1)
+}
+
+fn orphan(scene: &Scene<'_>, calm: Moment) -> Breach {
+    let (partition, since) = scene.ownership.first_unowned().expect("some partition has no worker");
+    Breach::new(format!(
+        "{} partitions have no worker, p{:05} for {:.3} s, although nothing has been wrong for {:.3} s",
+        scene.ownership.unowned(),
+        partition.index(),
+        scene.now.since(since).as_secs_f64(),
+        scene.now.since(calm).as_secs_f64(),
+    ))
+    .on(partition)
+}

@@ -1,0 +1,69 @@
+//! What the plan in the store says, and which moves each of its writes makes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parti_core::{AssignmentRecord, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Write};
+
+use super::Scene;
+use crate::fact::{Fact, PartitionIndex};
+
+/// The assignment records and the phases of the members, as last committed.
+#[derive(Debug, Default)]
+pub(super) struct PlanView {
+    assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
+    phases: BTreeMap<Slot, MemberPhase>,
+}
+
+/// The partitions that one write takes away from a worker that stays.
+#[derive(Debug)]
+pub(super) struct Moves {
+    pub(super) generation: Generation,
+    pub(super) slot: Slot,
+    pub(super) partitions: Vec<PartitionIndex>,
+}
+
+impl PlanView {
+    /// Takes in a write; returns the moves that it makes, if it makes any.
+    pub(super) fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Option<Moves> {
+        if let Fact::PlanRegressed { .. } = fact {
+            *self = Self::default();
+        }
+        let Fact::Stored { write, outcome: Outcome::Committed(_), .. } = fact else { return None };
+        match (write.key(), record_of(write)) {
+            (Key::Slot(slot), Some(Record::Member(record))) => {
+                self.phases.insert(slot, record.phase);
+                None
+            }
+            (Key::Slot(slot), None) => {
+                self.phases.remove(&slot);
+                None
+            }
+            (Key::Assign(slot), Some(Record::Assignment(record))) => {
+                let before = self.assignments.insert(slot, Arc::clone(record))?;
+                let stays = before.tenure == record.tenure && self.phases.get(&slot) == Some(&MemberPhase::Active);
+                stays.then(|| moves(slot, &before, record, scene)).flatten()
+            }
+            (Key::Assign(slot), None) => {
+                self.assignments.remove(&slot);
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+fn moves(slot: Slot, before: &AssignmentRecord, after: &AssignmentRecord, scene: &Scene<'_>) -> Option<Moves> {
+    let was_owned = |id: &PartitionId| before.owned.binary_search_by(|grant| grant.partition.cmp(id)).is_ok();
+    let listed = |index: &PartitionIndex| scene.ownership.is_listed(*index);
+    let partitions: Vec<_> =
+        after.releasing.iter().filter(|id| was_owned(id)).filter_map(|id| scene.index_of(id)).filter(listed).collect();
+    (!partitions.is_empty()).then_some(Moves { generation: after.generation, slot, partitions })
+}
+
+fn record_of(write: &Write) -> Option<&Record> {
+    match write {
+        Write::Create { record, .. } | Write::Update { record, .. } | Write::Append { record, .. } => Some(record),
+        Write::Delete { .. } => None,
+    }
+}

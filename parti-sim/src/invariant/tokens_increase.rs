@@ -1,0 +1,38 @@
+//! G3: for one partition, tokens of successive owners strictly increase.
+
+use std::collections::BTreeMap;
+
+use parti_core::Token;
+
+use super::{Breach, Invariant, Scene};
+use crate::fact::{Fact, PartitionIndex, ProcessId};
+
+/// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
+/// the store.
+#[derive(Debug, Default)]
+pub(super) struct TokensIncrease {
+    highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
+}
+
+impl Invariant for TokensIncrease {
+    fn name(&self) -> &'static str {
+        "tokens-increase"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "G3"
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
+        let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
+        match self.highest.insert(partition, (token, process)) {
+            Some((before, holder)) if token <= before => Err(Breach::new(format!(
+                "{process} was given p{:05} with token {token}, but {holder} had it before with {before}",
+                partition.index()
+            ))
+            .by(process)
+            .on(partition)),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Marks: counts of mechanisms that a run has really reached. A run that misses one it needs has proven nothing.
+
+use std::collections::BTreeMap;
+
+use parti_core::{Action, ClaimKind, Event, EvictReason, KvEvent, Notice, Outcome, PlanReason, ReleaseReason, Write};
+
+use crate::fact::Fact;
+
+/// A mechanism that a run can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// A slot was claimed that nobody had.
+    ClaimedFresh,
+    /// A slot was inherited from a predecessor that restarted.
+    ClaimedInherited,
+    /// A slot was taken over from a dead predecessor.
+    ClaimedTakenOver,
+    /// A worker stood by for a slot.
+    StoodBy,
+    /// A worker lost its slot.
+    SlotLost,
+    /// A worker began to lead.
+    Led,
+    /// A leader stepped down.
+    SteppedDown,
+    /// A tenure was ended because its lease ran out.
+    EvictedByLease,
+    /// A tenure was ended because nobody listened.
+    EvictedByProbe,
+    /// A tenure was ended because its worker did not come back, or had no record.
+    EvictedOtherwise,
+    /// Orphans were placed.
+    PlannedEmergency,
+    /// A first assignment was made.
+    PlannedColdStart,
+    /// A plan followed a change of the list.
+    PlannedList,
+    /// A plan followed a leave.
+    PlannedLeave,
+    /// A plan followed a join.
+    PlannedJoin,
+    /// A plan followed another for balance.
+    PlannedNextRound,
+    /// A plan was asked for.
+    PlannedRequested,
+    /// A partition went from one living worker to another.
+    Drained,
+    /// A release was cancelled.
+    ReleaseTimedOut,
+    /// A worker suspended its work.
+    Suspended,
+    /// A worker went on after a suspension.
+    Resumed,
+    /// A process crashed.
+    Crashed,
+    /// A process was paused.
+    Paused,
+    /// A worker halted.
+    Halted,
+    /// A write was refused because its condition did not hold.
+    Conflict,
+    /// A worker did not learn what became of a write.
+    OutcomeUnknown,
+    /// A write landed after its worker had given it up.
+    LateWrite,
+    /// A watch broke.
+    WatchLost,
+    /// A connection was lost.
+    ConnectionLost,
+    /// A stored value could not be read.
+    Undecodable,
+    /// The loss of writes, or another life of the store, was noticed.
+    StoreRegressed,
+    /// The fenced store refused a stale token.
+    StaleTokenRefused,
+}
+
+/// How often each mark was reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks(BTreeMap<Mark, u64>);
+
+impl Marks {
+    /// How often `mark` was reached.
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.0.get(&mark).copied().unwrap_or(0)
+    }
+
+    /// Those of `required` that were never reached.
+    pub fn missed(&self, required: &[Mark]) -> Vec<Mark> {
+        required.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
+    }
+
+    /// Every mark that was reached, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Mark, u64)> {
+        self.0.iter().map(|(mark, count)| (*mark, *count))
+    }
+
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mark, count) in other.iter() {
+            *self.0.entry(mark).or_default() += count;
+        }
+    }
+
+    pub(crate) fn observe(&mut self, fact: &Fact<'_>) {
+        if let Some(mark) = mark_of(fact) {
+            *self.0.entry(mark).or_default() += 1;
+        }
+    }
+}
+
+fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
+    Some(match fact {
+        Fact::Crashed { .. } => Mark::Crashed,
+        Fact::Halted { .. } => Mark::Halted,
+        Fact::Paused { .. } => Mark::Paused,
+        Fact::Draining { reason: ReleaseReason::Moved | ReleaseReason::Leaving, .. } => Mark::Drained,
+        Fact::Suspended { .. } => Mark::Suspended,
+        Fact::Resumed { .. } => Mark::Resumed,
+        Fact::Wrote { accepted: false, .. } => Mark::StaleTokenRefused,
+        Fact::Stored { outcome: Outcome::Conflict, .. } => Mark::Conflict,
+        Fact::Stored { late: true, .. } => Mark::LateWrite,
+        Fact::Handed { event: Event::Kv(event), .. } => return mark_of_news(event),
+        Fact::Asked { action: Action::Notice(notice), .. } => return mark_of_notice(notice),
+        Fact::Started { .. }
+        | Fact::Woke { .. }
+        | Fact::Handed { .. }
+        | Fact::Asked { .. }
+        | Fact::Status { .. }
+        | Fact::Stored { .. }
+        | Fact::Acquired { .. }
+        | Fact::Draining { .. }
+        | Fact::Works { .. }
+        | Fact::Stops { .. }
+        | Fact::Released { .. }
+        | Fact::Wrote { .. }
+        | Fact::Listed { .. }
+        | Fact::Disturbed { .. }
+        | Fact::Operated { .. }
+        | Fact::Healed
+        | Fact::PlanRegressed { .. } => return None,
+    })
+}
+
+fn mark_of_news(event: &KvEvent) -> Option<Mark> {
+    Some(match event {
+        KvEvent::Done { outcome: Outcome::Unknown, .. } => Mark::OutcomeUnknown,
+        KvEvent::WatchLost { .. } => Mark::WatchLost,
+        KvEvent::Lost => Mark::ConnectionLost,
+        KvEvent::Done { .. }
+        | KvEvent::Entry { .. }
+        | KvEvent::Deleted { .. }
+        | KvEvent::Undecodable { .. }
+        | KvEvent::CaughtUp { .. }
+        | KvEvent::Restored => return None,
+    })
+}
+
+fn mark_of_notice(notice: &Notice) -> Option<Mark> {
+    Some(match notice {
+        Notice::SlotClaimed { how: ClaimKind::Fresh, .. } => Mark::ClaimedFresh,
+        Notice::SlotClaimed { how: ClaimKind::Inherited, .. } => Mark::ClaimedInherited,
+        Notice::SlotClaimed { how: ClaimKind::TakenOver, .. } => Mark::ClaimedTakenOver,
+        Notice::Standby { .. } => Mark::StoodBy,
+        Notice::SlotLost { .. } => Mark::SlotLost,
+        Notice::LeadershipGained { .. } => Mark::Led,
+        Notice::LeadershipLost { .. } => Mark::SteppedDown,
+        Notice::Evicted { reason: EvictReason::LeaseRanOut, .. } => Mark::EvictedByLease,
+        Notice::Evicted { reason: EvictReason::NobodyListens, .. } => Mark::EvictedByProbe,
+        Notice::Evicted { reason: EvictReason::RestartHoldRanOut | EvictReason::NoRecord, .. } => {
+            Mark::EvictedOtherwise
+        }
+        Notice::Planned { reason: PlanReason::Emergency, .. } => Mark::PlannedEmergency,
+        Notice::Planned { reason: PlanReason::ColdStart, .. } => Mark::PlannedColdStart,
+        Notice::Planned { reason: PlanReason::PartitionsChanged, .. } => Mark::PlannedList,
+        Notice::Planned { reason: PlanReason::WorkerLeaving, .. } => Mark::PlannedLeave,
+        Notice::Planned { reason: PlanReason::WorkersJoined, .. } => Mark::PlannedJoin,
+        Notice::Planned { reason: PlanReason::NextRound, .. } => Mark::PlannedNextRound,
+        Notice::Planned { reason: PlanReason::Requested, .. } => Mark::PlannedRequested,
+        Notice::ReleaseTimedOut { .. } => Mark::ReleaseTimedOut,
+        Notice::Undecodable { .. } => Mark::Undecodable,
+        Notice::StoreRegressed { .. } => Mark::StoreRegressed,
+        _ => return None, // the enum is not exhaustive, and the others say nothing about a mechanism
+    })
+}
+
+/// What a write is called in figures and traces.
+pub(crate) const fn verb(write: &Write) -> &'static str {
+    match write {
+        Write::Create { .. } => "create",
+        Write::Update { .. } => "update",
+        Write::Delete { .. } => "delete",
+        Write::Append { .. } => "append",
+    }
+}

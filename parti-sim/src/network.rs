@@ -1,0 +1,222 @@
+//! Between the workers and the store: requests, replies, probes, and connections that break.
+
+use std::time::Duration;
+
+use parti_core::{Bucket, Event, Instance, Key, KvEvent, OperationId, Outcome, ProbeOutcome, Request, Slot, Write};
+
+use crate::clock::Moment;
+use crate::fact::{Fact, ProcessId};
+use crate::plant::Plant;
+use crate::process::Life;
+use crate::world::{What, World};
+
+/// How soon a client that knows that it is disconnected refuses a request.
+const REFUSED_AFTER: Duration = Duration::from_micros(50);
+/// How often, in parts per million, something that was under way when a connection broke gets through after all.
+const SURVIVES_BREAK_PPM: u32 = 500_000;
+/// How often a request that reaches a store that is down is answered at once, rather than never.
+const REFUSED_BY_DOWN_STORE_PPM: u32 = 700_000;
+/// How often a request that reaches a store that is down is carried out when the store is up again.
+const CARRIED_OUT_LATE_PPM: u32 = 200_000;
+
+impl World {
+    /// A worker asks for a conditional write.
+    pub(crate) fn send(&mut self, process: ProcessId, request: Request) {
+        let now = self.now;
+        let operation = request.operation;
+        self.process_mut(process).pending.insert(operation);
+        if self.options.plant == Some(Plant::LeaseFromReply)
+            && matches!(request.write, Write::Update { key: Key::Slot(_), .. })
+        {
+            self.process_mut(process).clock.stop(now);
+        }
+        if self.process(process).link.noticed {
+            self.schedule.push(now + REFUSED_AFTER, What::GiveUp { process, operation });
+            return;
+        }
+        if self.network_rng.chance(self.options.network.request_lost_ppm) {
+            self.schedule.push(now + self.request_timeout(), What::GiveUp { process, operation });
+            return;
+        }
+        let arrives = (now + self.one_way()).max(self.process(process).link.requests_front);
+        self.process_mut(process).link.requests_front = arrives;
+        let request = Box::new(request);
+        self.schedule.push(arrives, What::Arrive { process, request, sent: now });
+    }
+
+    /// A request reaches the store.
+    pub(crate) fn arrive(&mut self, process: ProcessId, request: Box<Request>, sent: Moment) {
+        let now = self.now;
+        let operation = request.operation;
+        let gives_up = now.max(sent + self.request_timeout());
+        if self.process(process).link.broken {
+            self.schedule.push(gives_up, What::GiveUp { process, operation });
+            self.process_mut(process).link.held.push(What::Arrive { process, request, sent });
+            return;
+        }
+        if now < self.store_down_until {
+            let at_once = self.network_rng.chance(REFUSED_BY_DOWN_STORE_PPM);
+            let told = if at_once { now + self.one_way() } else { gives_up };
+            self.schedule.push(told, What::GiveUp { process, operation });
+            if self.network_rng.chance(CARRIED_OUT_LATE_PPM) {
+                let later = self.store_down_until + self.one_way();
+                self.schedule.push(later, What::Arrive { process, request, sent });
+            }
+            return;
+        }
+        let outcome = self.carry_out(process, &request.write, now > sent + self.request_timeout());
+        if self.network_rng.chance(self.options.network.reply_lost_ppm) {
+            self.schedule.push(gives_up, What::GiveUp { process, operation });
+            return;
+        }
+        let replies = now + self.one_way();
+        if replies > gives_up {
+            self.schedule.push(gives_up, What::GiveUp { process, operation });
+        }
+        self.schedule.push(replies, What::Reply { process, operation, outcome, sent });
+    }
+
+    /// The store looks at a write's condition, and shows the write to those who watch.
+    fn carry_out(&mut self, process: ProcessId, write: &Write, late: bool) -> Outcome {
+        let outcome = if self.ignores_condition(write) { self.store.force(write) } else { self.store.write(write) };
+        self.tell(&Fact::Stored { process, write, outcome, late });
+        if let Outcome::Committed(_) = outcome {
+            self.notify(write.key());
+        }
+        outcome
+    }
+
+    fn ignores_condition(&self, write: &Write) -> bool {
+        match (self.options.plant, write) {
+            (Some(Plant::EvictWithoutCondition), Write::Delete { .. }) => write.key().bucket() == Bucket::Members,
+            (Some(Plant::RenewWithoutCondition), Write::Update { key: Key::Slot(_), .. })
+            | (Some(Plant::AppendWithoutCondition), Write::Append { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// The store's answer reaches the worker.
+    pub(crate) fn reply(&mut self, process: ProcessId, operation: OperationId, outcome: Outcome, sent: Moment) {
+        if self.process(process).link.is_up() {
+            self.finish_operation(process, operation, outcome);
+            return;
+        }
+        let gives_up = self.now.max(sent + self.request_timeout());
+        self.schedule.push(gives_up, What::GiveUp { process, operation });
+        self.process_mut(process).link.held.push(What::Reply { process, operation, outcome, sent });
+    }
+
+    /// A worker learns what became of its request, unless it has learned it before.
+    pub(crate) fn finish_operation(&mut self, process: ProcessId, operation: OperationId, outcome: Outcome) {
+        let now = self.now;
+        if self.process_mut(process).pending.remove(&operation) {
+            self.process_mut(process).clock.go_on(now);
+            self.feed(process, Event::Kv(KvEvent::Done { operation, outcome }));
+        }
+    }
+
+    /// A worker asks whether another process is there.
+    pub(crate) fn probe(&mut self, process: ProcessId, slot: Slot, instance: Instance) {
+        let timeout = self.now + Duration::from_millis(self.options.worker.probe_interval_ms.max(10));
+        let lost = self.network_rng.chance(self.options.network.probe_lost_ppm);
+        let round_trip = self.now + self.one_way() + self.one_way();
+        let outcome = match self.by_instance.get(&instance).map(|target| self.process(*target)) {
+            _ if lost || !self.process(process).link.is_up() => ProbeOutcome::TimedOut,
+            None => ProbeOutcome::NobodyListens,
+            Some(target) if target.life == Life::Ended => ProbeOutcome::NobodyListens,
+            Some(target) if target.link.closed || target.falsely_gone_until > self.now => ProbeOutcome::NobodyListens,
+            Some(target) if target.link.broken || target.life != Life::Running => ProbeOutcome::TimedOut,
+            Some(target) if target.link.noticed => ProbeOutcome::NobodyListens, // not connected again yet
+            Some(_) => ProbeOutcome::Answered,
+        };
+        let at = if outcome == ProbeOutcome::TimedOut { timeout } else { round_trip };
+        self.schedule.push(at, What::Probed { process, slot, instance, outcome });
+    }
+
+    /// Nothing gets through to or from a process any more: silently, or because the connection was closed.
+    pub(crate) fn break_link(&mut self, process: ProcessId, closed: bool) {
+        let notices = self.now + if closed { self.one_way() } else { self.notice_delay() };
+        let link = &mut self.process_mut(process).link;
+        if link.broken {
+            link.closed |= closed;
+            return;
+        }
+        link.broken = true;
+        link.closed = closed;
+        link.epoch += 1;
+        let epoch = link.epoch;
+        self.schedule.push(notices, What::NoticeBreak { process, epoch });
+    }
+
+    /// The client of a process notices that its connection is gone.
+    pub(crate) fn notice_break(&mut self, process: ProcessId, epoch: u64) {
+        let link = &mut self.process_mut(process).link;
+        if (link.broken || link.closed) && link.epoch == epoch && !link.noticed {
+            link.noticed = true;
+            self.feed(process, Event::Kv(KvEvent::Lost));
+        }
+    }
+
+    /// What broke a link is over. A client whose connection was not closed, and that had not noticed, finds everything
+    /// as it was, only late; another one connects again.
+    pub(crate) fn mend(&mut self, process: ProcessId) {
+        let (least, most) = self.options.network.reconnect_ms;
+        let reconnects = self.now + Duration::from_millis(self.network_rng.between(least, most));
+        let link = &mut self.process_mut(process).link;
+        if !link.broken {
+            return;
+        }
+        link.broken = false;
+        link.epoch += 1;
+        let (noticed, lost, epoch) = (link.noticed, link.noticed || link.closed, link.epoch);
+        for held in std::mem::take(&mut link.held) {
+            let request = matches!(held, What::Arrive { .. });
+            if !lost || (request && self.network_rng.chance(SURVIVES_BREAK_PPM)) {
+                self.schedule.push(self.now, held);
+            }
+        }
+        if lost && !noticed {
+            self.schedule.push(self.now, What::NoticeBreak { process, epoch });
+        }
+        if lost {
+            self.schedule.push(reconnects, What::Reconnect { process, epoch });
+        }
+    }
+
+    /// A client is connected again: it reads everything that it watches anew.
+    pub(crate) fn reconnect(&mut self, process: ProcessId, epoch: u64) {
+        let link = &mut self.process_mut(process).link;
+        if link.epoch == epoch && link.noticed {
+            link.noticed = false;
+            link.closed = false;
+            self.feed(process, Event::Kv(KvEvent::Restored));
+            self.reread(process);
+        }
+    }
+
+    /// How long a message takes from one side to the other.
+    pub(crate) fn one_way(&mut self) -> Duration {
+        let (least, most) = self.options.network.one_way_us;
+        self.delay(least, most)
+    }
+
+    /// From a committed write to a watcher.
+    pub(crate) fn notify_delay(&mut self) -> Duration {
+        let (least, most) = self.options.network.notify_us;
+        self.delay(least, most)
+    }
+
+    fn delay(&mut self, least_us: u64, most_us: u64) -> Duration {
+        let slow = self.network_rng.chance(self.options.network.slow_ppm);
+        let (least, most) = if slow { self.options.network.slow_us } else { (least_us, most_us) };
+        Duration::from_micros(self.network_rng.between(least, most))
+    }
+
+    fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.options.network.request_timeout_ms)
+    }
+
+    fn notice_delay(&self) -> Duration {
+        Duration::from_millis(self.options.network.notice_ms)
+    }
+}

@@ -1,0 +1,134 @@
+//! Everyone who looks on: told each fact once, in a fixed order.
+
+use parti_core::{Action, Notice, Outcome, Partition, PartitionId, PartitionList};
+
+use crate::clock::Moment;
+use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::figures::Counts;
+use crate::invariant::{self, Breach, Invariant, Scene, Violation};
+use crate::mark::Marks;
+use crate::options::Options;
+use crate::ownership::Ownership;
+use crate::recording::Recording;
+use crate::trace::{self, Trace};
+
+/// Everyone who looks on.
+#[derive(Debug)]
+pub(crate) struct Observers {
+    options: Options,
+    partitions: PartitionList,
+    pub(crate) ownership: Ownership,
+    pub(crate) marks: Marks,
+    pub(crate) counts: Counts,
+    pub(crate) timeline: Vec<TimelineEntry>,
+    pub(crate) trace: Option<Trace>,
+    pub(crate) recording: Option<Recording>,
+    invariants: Vec<Box<dyn Invariant>>,
+    /// The first breach; nothing after it counts.
+    pub(crate) violation: Option<Violation>,
+}
+
+/// Something that a person who looks at the run should hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TimelineEntry {
+    pub(crate) at: Moment,
+    pub(crate) who: Option<ProcessId>,
+    pub(crate) what: String,
+}
+
+impl Observers {
+    pub(crate) fn new(options: &Options, partitions: &PartitionList) -> Self {
+        Self {
+            options: options.clone(),
+            partitions: partitions.clone(),
+            ownership: Ownership::new(partitions.as_slice().iter().map(|partition| partition.weight.get())),
+            marks: Marks::default(),
+            counts: Counts::default(),
+            timeline: Vec::new(),
+            trace: None,
+            recording: None,
+            invariants: invariant::all(options),
+            violation: None,
+        }
+    }
+
+    pub(crate) fn tell(&mut self, now: Moment, fact: &Fact<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace.observe(now, fact);
+        }
+        self.ownership.observe(now, fact);
+        self.marks.observe(fact);
+        self.counts.observe(fact);
+        if let Some(what) = for_people(fact) {
+            self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.observe(now, fact);
+        }
+        self.each(now, |invariant, scene| invariant.observe(fact, scene));
+    }
+
+    /// Lets every invariant look at how things ended.
+    pub(crate) fn finish(&mut self, now: Moment) {
+        self.each(now, |invariant, scene| invariant.finish(scene));
+    }
+
+    fn each(&mut self, now: Moment, look: impl Fn(&mut dyn Invariant, &Scene<'_>) -> Result<(), Breach>) {
+        if self.violation.is_some() {
+            return;
+        }
+        let Self { options, ownership, partitions, invariants, violation, .. } = self;
+        let scene = Scene { now, options, ownership, partitions };
+        for invariant in invariants {
+            if let Err(Breach { sentence, process, partition }) = look(invariant.as_mut(), &scene) {
+                let (invariant, guarantee, kind) = (invariant.name(), invariant.guarantee(), invariant.kind());
+                *violation = Some(Violation { invariant, guarantee, kind, sentence, at: now, process, partition });
+                return;
+            }
+        }
+    }
+
+    /// The partition with this place.
+    pub(crate) fn partition(&self, index: PartitionIndex) -> &Partition {
+        &self.partitions.as_slice()[index.index()]
+    }
+
+    /// The place of a partition in the list of all that the run ever has.
+    pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
+        self.partitions.position(id).map(PartitionIndex::new)
+    }
+}
+
+/// What a person should hear: what was done to the world, and what workers want an operator to know.
+fn for_people(fact: &Fact<'_>) -> Option<String> {
+    match fact {
+        Fact::Crashed { .. }
+        | Fact::Halted { .. }
+        | Fact::Paused { .. }
+        | Fact::Woke { .. }
+        | Fact::Disturbed { .. }
+        | Fact::Operated { .. }
+        | Fact::Healed
+        | Fact::PlanRegressed { .. }
+        | Fact::Wrote { accepted: false, .. } => trace::describe(fact),
+        Fact::Asked { action: Action::Notice(notice), .. } => Some(trace::describe_notice(notice)),
+        Fact::Suspended { reason, .. } => Some(format!("suspends: {reason:?}")),
+        Fact::Resumed { .. } => Some("resumes".into()),
+        _ => None,
+    }
+}
+
+impl Counts {
+    fn observe(&mut self, fact: &Fact<'_>) {
+        match fact {
+            Fact::Stored { outcome: Outcome::Committed(_), .. } => self.store_writes += 1,
+            Fact::Asked { action: Action::Notice(Notice::Planned { moved, .. }), .. } => {
+                self.plans += 1;
+                self.rounds += u64::from(*moved > 0);
+                self.largest_round = self.largest_round.max(*moved);
+            }
+            Fact::Handed { .. } => self.events += 1,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One process life of a worker, its connection, and the watches that the store keeps for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use parti_core::{Config, Instant, Interest, Key, OperationId, Slot, Status, WatchId, Worker};
+
+use crate::app::App;
+use crate::clock::{Moment, WorkerClock};
+use crate::world::What;
+
+/// How a process comes into the world.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Birth {
+    /// The slot that it asks for.
+    pub preferred_slot: Option<Slot>,
+    /// Whether an earlier holder of that slot is certainly dead.
+    pub predecessor_is_dead: bool,
+    /// The version of the user's software.
+    pub software: String,
+    /// How much load it takes compared with others; 0 stands for 1.
+    pub capacity: u32,
+}
+
+/// One process life of a worker.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) worker: Worker,
+    pub(crate) clock: ProcessClock,
+    pub(crate) app: App,
+    pub(crate) link: Link,
+    pub(crate) life: Life,
+    pub(crate) birth: Birth,
+    /// The moment at which its timer fires.
+    pub(crate) armed: Moment,
+    pub(crate) status: Status,
+    /// The requests whose outcome it waits for.
+    pub(crate) pending: BTreeSet<OperationId>,
+    /// Who takes its place when it has halted, and how long after.
+    pub(crate) successor: Option<(Duration, Birth)>,
+    /// Until when probes are told, falsely, that nobody listens.
+    pub(crate) falsely_gone_until: Moment,
+    /// How much longer its drains take than the others', in percent.
+    pub(crate) drain_percent: u32,
+}
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Running,
+    Paused { until: Moment },
+    Ended,
+}
+
+/// The clock of a process, with a way to stop it for a planted bug.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessClock {
+    clock: WorkerClock,
+    behind: Duration,
+    stopped: Option<Moment>,
+}
+
+impl ProcessClock {
+    pub(crate) const fn new(clock: WorkerClock) -> Self {
+        Self { clock, behind: Duration::ZERO, stopped: None }
+    }
+
+    pub(crate) fn at(&self, now: Moment) -> Instant {
+        self.clock.at(self.stopped.unwrap_or(now) - self.behind)
+    }
+
+    pub(crate) fn when(&self, instant: Instant) -> Moment {
+        self.clock.when(instant) + self.behind
+    }
+
+    pub(crate) fn stop(&mut self, now: Moment) {
+        self.stopped.get_or_insert(now);
+    }
+
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
+    pub(crate) fn go_on(&mut self, now: Moment) {
+        if let Some(stopped) = self.stopped.take() {
+            self.behind += now.since(stopped);
+        }
+    }
+}
+
+/// The connection of a process to the store.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// Whether nothing gets through.
+    pub(crate) broken: bool,
+    /// Whether the client knows, and has told its worker.
+    pub(crate) noticed: bool,
+    /// Whether the other side knows too, and says that nobody listens.
+    pub(crate) closed: bool,
+    /// Counts breaks and repairs, so that what was planned for an earlier one is recognised.
+    pub(crate) epoch: u64,
+    /// No request arrives before this: those of one connection keep their order.
+    pub(crate) requests_front: Moment,
+    /// What is under way and cannot get through.
+    pub(crate) held: Vec<What>,
+}
+
+impl Link {
+    /// Whether messages get through.
+    pub(crate) const fn is_up(&self) -> bool {
+        !self.broken && !self.noticed && !self.closed
+    }
+}
+
+/// A watch that the store keeps for a process.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pub(crate) id: WatchId,
+    pub(crate) interest: Interest,
+    /// Whether its first snapshot was read: only then do changes follow.
+    pub(crate) open: bool,
+    /// Until when it shows nothing, and says nothing about that.
+    pub(crate) silent_until: Moment,
+    /// Nothing is shown before this.
+    pub(crate) front: Moment,
+    /// Nothing of a key is shown before this, where keys overtake each other.
+    pub(crate) key_fronts: BTreeMap<Key, Moment>,
+}
+
+impl Watch {
+    pub(crate) const fn new(id: WatchId, interest: Interest) -> Self {
+        Self {
+            id,
+            interest,
+            open: false,
+            silent_until: Moment::START,
+            front: Moment::START,
+            key_fronts: BTreeMap::new(),
+        }
+    }
+}
+
+/// The config of a process born like this.
+pub(crate) fn config_of(birth: &Birth, group: &Config) -> Config {
+    Config {
+        preferred_slot: birth.preferred_slot,
+        predecessor_is_dead: birth.predecessor_is_dead,
+        software: birth.software.clone(),
+        capacity: birth.capacity.max(1),
+        ..group.clone()
+    }
+}

@@ -1,0 +1,80 @@
+//! What the report draws: who worked on how much, when.
+
+use parti_core::Slot;
+
+use crate::clock::Moment;
+use crate::fact::{Fact, PartitionIndex, ProcessId};
+
+/// Every beginning and end of work, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recording {
+    pub(crate) changes: Vec<WorkChange>,
+    pub(crate) slots: Vec<SlotChange>,
+    pub(crate) lives: Vec<LifeChange>,
+}
+
+/// A process began or stopped to work on a partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkChange {
+    pub(crate) at: Moment,
+    pub(crate) process: ProcessId,
+    pub(crate) partition: PartitionIndex,
+    pub(crate) works: bool,
+}
+
+/// A process came to a slot or lost it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotChange {
+    pub(crate) at: Moment,
+    pub(crate) process: ProcessId,
+    pub(crate) slot: Option<Slot>,
+    pub(crate) leader: bool,
+}
+
+/// A process began or ended, paused or woke.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LifeChange {
+    pub(crate) at: Moment,
+    pub(crate) process: ProcessId,
+    pub(crate) life: LifeMark,
+}
+
+/// What happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LifeMark {
+    Started,
+    Crashed,
+    Halted,
+    Paused,
+    Woke,
+    Suspended,
+    Resumed,
+}
+
+impl Recording {
+    pub(crate) fn observe(&mut self, at: Moment, fact: &Fact<'_>) {
+        match *fact {
+            Fact::Works { process, partition, .. } => {
+                self.changes.push(WorkChange { at, process, partition, works: true });
+            }
+            Fact::Stops { process, partition, .. } => {
+                self.changes.push(WorkChange { at, process, partition, works: false });
+            }
+            Fact::Status { process, before, after } if (before.slot, before.leader) != (after.slot, after.leader) => {
+                self.slots.push(SlotChange { at, process, slot: after.slot, leader: after.leader });
+            }
+            Fact::Started { process, .. } => self.live(at, process, LifeMark::Started),
+            Fact::Crashed { process } => self.live(at, process, LifeMark::Crashed),
+            Fact::Halted { process } => self.live(at, process, LifeMark::Halted),
+            Fact::Paused { process } => self.live(at, process, LifeMark::Paused),
+            Fact::Woke { process } => self.live(at, process, LifeMark::Woke),
+            Fact::Suspended { process, .. } => self.live(at, process, LifeMark::Suspended),
+            Fact::Resumed { process } => self.live(at, process, LifeMark::Resumed),
+            _ => {}
+        }
+    }
+
+    fn live(&mut self, at: Moment, process: ProcessId, life: LifeMark) {
+        self.lives.push(LifeChange { at, process, life });
+    }
+}

@@ -1,0 +1,160 @@
+//! Processes end without a word, or stop for a while and come back.
+
+use std::time::Duration;
+
+use super::{Scenario, Stage};
+use crate::fact::ProcessId;
+use crate::invariant::Kind;
+use crate::mark::Mark;
+use crate::process::Birth;
+
+const EVICTED: &[Mark] = &[Mark::Crashed, Mark::PlannedEmergency];
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    crash_scenario(
+        "crash",
+        "a worker dies: its partitions go to others within the bound, and no other moves",
+        |stage| {
+            crash(stage, |stage| vec![stage.any_follower()]);
+        },
+    ),
+    crash_scenario("leader-crash", "the leader dies: the same bound as for any other", |stage| {
+        crash(stage, |stage| vec![stage.leader()]);
+    }),
+    crash_scenario("crash-leader-and-follower", "the leader and another worker die together", |stage| {
+        crash(stage, |stage| vec![stage.leader(), stage.any_follower()]);
+    }),
+    crash_scenario("crash-three", "three workers die at once", |stage| {
+        crash(stage, |stage| stage.followers().into_iter().rev().take(3).map(Some).collect());
+    }),
+    Scenario {
+        name: "crash-during-scaling",
+        shows: "a worker dies while the leader waits for more to join: its partitions do not wait",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: crash_during_scaling,
+        marks: EVICTED,
+    },
+    Scenario {
+        name: "crash-during-handoff",
+        shows: "a worker dies while partitions are on their way to others",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.application.drain_ms = (1_000, 4_000),
+        act: crash_during_handoff,
+        marks: EVICTED,
+    },
+    Scenario {
+        name: "leader-killed-often",
+        shows: "the leader is killed every 5 s for a minute, and replaced: never two owners, stable afterwards",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: leader_killed_often,
+        marks: EVICTED,
+    },
+    Scenario {
+        name: "pause",
+        shows: "a worker stops for longer than its lease and wakes: never two owners, its stale token is refused",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| pause(stage, 2),
+        marks: &[Mark::Paused, Mark::EvictedByLease, Mark::StaleTokenRefused, Mark::SlotLost],
+    },
+    Scenario {
+        name: "pause-short",
+        shows: "a worker stops for less than its lease: nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: pause_short,
+        marks: &[Mark::Paused],
+    },
+];
+
+const fn crash_scenario(name: &'static str, shows: &'static str, act: fn(&mut Stage)) -> Scenario {
+    Scenario { name, shows, workers: 30, partitions: 2400, adjust: |_| {}, act, marks: EVICTED }
+}
+
+fn crash(stage: &mut Stage, choose: impl Fn(&mut Stage) -> Vec<Option<ProcessId>>) {
+    stage.begin();
+    stage.measure();
+    for victim in choose(stage) {
+        stage.crash(victim);
+    }
+    stage.settle();
+    let most = stage.options().crash_bound();
+    stage.expect_recovery_within(most);
+    let moved = stage.window().moved;
+    let most = stage.window().staying.div_ceil(20);
+    stage.expect(Kind::Safety, "survivors' partitions moved", moved, format!("<= {most}, for balance"), moved <= most);
+}
+
+fn crash_during_scaling(stage: &mut Stage) {
+    stage.begin();
+    let victim = stage.any_follower();
+    stage.measure();
+    stage.start_more((stage.options().workers / 2).max(1));
+    stage.crash(victim);
+    stage.settle();
+    let most = stage.options().crash_bound();
+    stage.expect_orphans_within(most);
+}
+
+fn crash_during_handoff(stage: &mut Stage) {
+    stage.begin();
+    let victim = stage.any_follower();
+    stage.measure();
+    stage.start_more((stage.options().workers / 2).max(1));
+    let patience = Duration::from_secs(60);
+    let under_way = stage.run_until(patience, |world| world.observers.marks.count(Mark::Drained) > 0);
+    stage.expect(Kind::Liveness, "handoffs are under way", under_way, "true", under_way);
+    stage.run_for(Duration::from_millis(500));
+    stage.crash(victim);
+    stage.settle();
+    let most = stage.options().crash_bound();
+    stage.expect_orphans_within(most);
+}
+
+fn leader_killed_often(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    for _ in 0..12 {
+        let leader = stage.leader();
+        stage.crash(leader);
+        stage.run_for(Duration::from_secs(2));
+        stage.world.start(Birth::default());
+        stage.run_for(Duration::from_secs(3));
+    }
+    stage.settle();
+}
+
+fn pause(stage: &mut Stage, leases: u32) {
+    stage.begin();
+    let Some(victim) = stage.any_follower() else { return };
+    stage.measure();
+    let lease = Duration::from_millis(stage.options().worker.lease_ms);
+    stage.disturb("a worker stops for longer than its lease", true);
+    stage.world.pause(victim, lease * leases);
+    stage.run_for(lease * leases);
+    stage.calm();
+    stage.settle();
+    let most = stage.options().crash_bound();
+    stage.expect_orphans_within(most);
+}
+
+fn pause_short(stage: &mut Stage) {
+    stage.begin();
+    let Some(victim) = stage.any_follower() else { return };
+    stage.measure();
+    let lease = Duration::from_millis(stage.options().worker.lease_ms);
+    stage.disturb("a worker stops for half its lease", false);
+    stage.world.pause(victim, lease / 2);
+    stage.run_for(lease / 2);
+    stage.calm();
+    stage.settle();
+    stage.expect_nothing_moved();
+    stage.expect_orphans_within(lease / 2 + Duration::from_millis(10));
+}

@@ -1,0 +1,122 @@
+//! Workers restart, and everything is as it was.
+
+use std::time::Duration;
+
+use parti_core::Slot;
+
+use super::{Scenario, Stage};
+use crate::invariant::Kind;
+use crate::mark::Mark;
+use crate::process::Birth;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "rolling-update",
+        shows: "each worker in turn restarts in its slot, the leader too: nothing moves, nothing is rebalanced",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: rolling_update,
+        marks: &[Mark::Halted, Mark::ClaimedInherited],
+    },
+    Scenario {
+        name: "rolling-update-surge",
+        shows: "each worker's successor starts before it stops, and waits for its slot: nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: rolling_update_surge,
+        marks: &[Mark::Halted, Mark::StoodBy, Mark::ClaimedInherited],
+    },
+    Scenario {
+        name: "restart-all",
+        shows: "all workers stop and start again: same slots, same partitions, nothing moves",
+        workers: 64,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| restart_all(stage, false),
+        marks: &[Mark::Halted, Mark::ClaimedInherited],
+    },
+    Scenario {
+        name: "crash-all",
+        shows: "all workers are killed and start again: same slots, same partitions, nothing moves",
+        workers: 64,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| restart_all(stage, true),
+        marks: &[Mark::Crashed, Mark::ClaimedTakenOver],
+    },
+];
+
+/// How long a process takes from its end to the start of the next.
+const GAP: Duration = Duration::from_secs(2);
+/// How long one restart may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a restart may add to the gap.
+const SLACK: Duration = Duration::from_secs(1);
+
+fn rolling_update(stage: &mut Stage) {
+    stage.begin_with_ordinals();
+    stage.measure();
+    stage.operate("begins a rolling update", false);
+    for process in stage.all().into_iter().rev() {
+        let birth = stage.world.process(process).birth.clone();
+        stage.operate(&format!("restarts {process}"), false);
+        stage.world.restart(process, GAP, Birth { predecessor_is_dead: true, ..birth });
+        wait_until_even(stage);
+    }
+    stage.settle();
+    stage.expect_nothing_moved();
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(GAP + drain + SLACK);
+}
+
+fn rolling_update_surge(stage: &mut Stage) {
+    stage.start_fleet(|_| Birth { software: "1".into(), ..Birth::default() });
+    stage.calm();
+    stage.settle();
+    stage.measure();
+    stage.operate("begins a rolling update with surge", false);
+    for process in stage.all() {
+        stage.operate(&format!("replaces {process}"), false);
+        stage.world.start(Birth { software: "2".into(), ..Birth::default() });
+        stage.run_for(Duration::from_secs(5));
+        stage.world.command(process, parti_core::Command::Restart);
+        wait_until_even(stage);
+    }
+    stage.settle();
+    stage.expect_nothing_moved();
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(drain + SLACK);
+}
+
+fn restart_all(stage: &mut Stage, killed: bool) {
+    stage.begin();
+    stage.measure();
+    stage.operate("stops all workers", false);
+    for process in stage.all() {
+        if killed {
+            stage.world.crash(process);
+        } else {
+            stage.world.command(process, parti_core::Command::Restart);
+        }
+    }
+    stage.run_for(Duration::from_secs(5));
+    stage.start_fleet(|_| Birth::default());
+    stage.settle();
+    stage.expect_nothing_moved();
+    let slots: Vec<_> = stage.world.observers.ownership.loads().into_keys().collect();
+    let expected: Vec<_> = (0..stage.options().workers).map(Slot::new).collect();
+    let same = slots == expected;
+    stage.expect(Kind::Safety, "same slots", same, "true", same);
+}
+
+/// Waits until the worker that was restarted is gone, and everything has an owner again.
+fn wait_until_even(stage: &mut Stage) {
+    let halted = stage.world.observers.marks.count(Mark::Halted);
+    let stopped = stage.run_until(PATIENCE, |world| world.observers.marks.count(Mark::Halted) > halted);
+    let even = stage.run_until(PATIENCE, |world| world.observers.ownership.is_even());
+    if !stopped || !even {
+        stage.expect(Kind::Liveness, "a restart ends", "it does not", "within a minute", false);
+    }
+}

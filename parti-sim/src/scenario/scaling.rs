@@ -1,0 +1,154 @@
+//! Workers come and go because somebody wants it.
+
+use std::time::Duration;
+
+use super::{Scenario, Stage};
+use crate::invariant::Kind;
+use crate::mark::Mark;
+use crate::process::Birth;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "cold-start",
+        shows: "a fleet starts from nothing: all is owned a settle window and a second after the last worker",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: |stage| cold_start(stage, false),
+        marks: &[Mark::ClaimedFresh, Mark::Led, Mark::PlannedColdStart],
+    },
+    Scenario {
+        name: "cold-start-expected",
+        shows: "the same, knowing how many workers come: all is owned as soon as they are there",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.worker.expected_workers = Some(options.workers),
+        act: |stage| cold_start(stage, true),
+        marks: &[Mark::ClaimedFresh, Mark::Led, Mark::PlannedColdStart],
+    },
+    Scenario {
+        name: "scale-up",
+        shows: "half as many workers join: rounds of at most 20 %, hardly more moves than there must be",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: scale_up,
+        marks: &[Mark::PlannedJoin, Mark::Drained],
+    },
+    Scenario {
+        name: "scale-down",
+        shows: "a third of the workers leave: a partition is without an owner only while it is handed over",
+        workers: 45,
+        partitions: 2400,
+        adjust: |_| {},
+        act: scale_down,
+        marks: &[Mark::PlannedLeave, Mark::Drained, Mark::Halted],
+    },
+    Scenario {
+        name: "drain-one",
+        shows: "one worker leaves whose work takes seconds to finish: nobody else waits for it",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.application.drain_ms = (500, 5_000),
+        act: drain_one,
+        marks: &[Mark::PlannedLeave, Mark::Drained, Mark::Halted],
+    },
+];
+
+/// How long a round trip and the handling around it may take.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+
+fn cold_start(stage: &mut Stage, expected: bool) {
+    stage.start_fleet(|_| Birth::default());
+    stage.calm();
+    stage.measure();
+    stage.settle();
+    let settle_window = Duration::from_millis(stage.options().worker.settle_window_ms);
+    let most = if expected { Duration::from_secs(1) } else { settle_window + Duration::from_secs(1) };
+    stage.expect_recovery_within(most);
+}
+
+fn scale_up(stage: &mut Stage) {
+    stage.begin();
+    let before = stage.world.observers.ownership.loads();
+    stage.measure();
+    stage.start_more((stage.options().workers / 2).max(1));
+    stage.settle();
+    let budget = stage.options().partitions as usize * stage.options().worker.move_budget_percent as usize;
+    let largest = stage.world.observers.counts.largest_round;
+    let most = budget.div_ceil(100);
+    stage.expect(Kind::Safety, "most moved in one round", largest, format!("<= {most}"), largest <= most);
+    let after = stage.world.observers.ownership.loads();
+    let least = least_moves(&before.values().map(|load| load.load).collect::<Vec<_>>(), after.len() as u64);
+    let most = (least * 105).div_ceil(100);
+    let moved = stage.window().moved;
+    let expected = format!("{least}..={most}");
+    stage.expect(Kind::Safety, "partitions moved", moved, expected, moved as u64 <= most);
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(drain + ROUND_TRIP);
+}
+
+fn scale_down(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    let leaving = stage.options().workers / 3;
+    stage.operate(&format!("tells {leaving} workers to leave"), true);
+    let all = stage.all();
+    for process in all.into_iter().rev().take(leaving as usize) {
+        stage.leave(process);
+        stage.run_for(Duration::from_millis(50));
+    }
+    stage.settle();
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(drain + ROUND_TRIP);
+    expect_mostly_stayed(stage);
+}
+
+fn drain_one(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    stage.operate("tells one worker to leave", true);
+    if let Some(process) = stage.any_follower() {
+        stage.leave(process);
+    }
+    stage.settle();
+    let (_, longest) = stage.options().application.drain_ms;
+    stage.expect_orphans_within(ROUND_TRIP);
+    stage.expect_recovery_within(Duration::from_millis(longest) + ROUND_TRIP);
+    expect_mostly_stayed(stage);
+}
+
+fn expect_mostly_stayed(stage: &mut Stage) {
+    let window = stage.window();
+    let most = window.staying.div_ceil(20);
+    stage.expect(
+        Kind::Safety,
+        "moved between those who stay",
+        window.moved,
+        format!("<= {most}"),
+        window.moved <= most,
+    );
+}
+
+/// The least number of equal partitions that must move so that each of `workers` workers has the mean, give or take
+/// 5 % or one partition: as many as the old ones have too many, or the new ones lack, whichever is more.
+fn least_moves(before: &[u64], workers: u64) -> u64 {
+    let total: u64 = before.iter().sum();
+    let most = (total * 105 / (workers * 100)).max(total.div_ceil(workers));
+    let least = (total * 95).div_ceil(workers * 100).min(total / workers);
+    let too_many: u64 = before.iter().map(|load| load.saturating_sub(most)).sum();
+    let too_few = (workers - before.len() as u64) * least;
+    too_many.max(too_few)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_thirty_workers_to_forty_five_a_third_must_move_less_the_tolerance() {
+        let before = vec![80; 30];
+        assert_eq!(least_moves(&before, 45), 765);
+        assert_eq!(least_moves(&[4, 4], 3), 2, "where partitions are few, whole ones count");
+    }
+}

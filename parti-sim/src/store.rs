@@ -1,0 +1,266 @@
+//! The model of the store: what JetStream KV does with conditional writes, and what a failing server can do to it.
+//!
+//! The same behaviours are asked of a real server by the [conformance suite](crate::conformance).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Outcome, Record, Revision, WatchId, Write};
+
+/// How many of the last writes of a bucket can be undone or hidden by a fault.
+const MAX_JOURNAL: usize = 256;
+
+/// Both buckets of a group.
+#[derive(Clone, Debug)]
+pub struct Store {
+    members: BucketModel,
+    plan: BucketModel,
+}
+
+/// One bucket: the last write of each key, and one revision counter for all.
+#[derive(Clone, Debug, Hash)]
+struct BucketModel {
+    incarnation: Incarnation,
+    last: Revision,
+    entries: BTreeMap<Key, Entry>,
+    /// The last writes, newest at the back, each with what it replaced.
+    journal: VecDeque<(Key, Option<Entry>)>,
+}
+
+/// The last write of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// The revision that it was given.
+    pub revision: Revision,
+    /// What was written.
+    pub value: Stored,
+}
+
+/// What a write left under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// A record.
+    Record(Record),
+    /// Bytes that may be anything.
+    Bytes(Arc<[u8]>),
+    /// A delete marker.
+    Deleted,
+}
+
+impl std::hash::Hash for Stored {
+    /// By encoding: records have no hash of their own.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Record(record) => record.encode().hash(state),
+            Self::Bytes(bytes) => bytes.hash(state),
+            Self::Deleted => 0_u8.hash(state),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { members: BucketModel::new(Incarnation::new(1)), plan: BucketModel::new(Incarnation::new(1)) }
+    }
+}
+
+impl Store {
+    /// Carries out a conditional write, if its condition holds. Never [`Outcome::Unknown`].
+    pub fn write(&mut self, write: &Write) -> Outcome {
+        let bucket = self.bucket_mut(write.key().bucket());
+        if !bucket.permits(write) {
+            return Outcome::Conflict;
+        }
+        Outcome::Committed(bucket.put(write.key(), value_of(write)))
+    }
+
+    /// Carries out a write whatever its condition says: what a store without conditions would do.
+    pub fn force(&mut self, write: &Write) -> Outcome {
+        let bucket = self.bucket_mut(write.key().bucket());
+        Outcome::Committed(bucket.put(write.key(), value_of(write)))
+    }
+
+    /// Writes bytes as another program would, without any condition.
+    pub fn put_bytes(&mut self, key: Key, bytes: &[u8]) -> Revision {
+        self.bucket_mut(key.bucket()).put(key, Stored::Bytes(bytes.into()))
+    }
+
+    /// The last revision of a bucket; 0 in an empty one.
+    pub fn last_revision(&self, bucket: Bucket) -> Revision {
+        self.bucket(bucket).last
+    }
+
+    /// Which life of a bucket this is.
+    pub fn incarnation(&self, bucket: Bucket) -> Incarnation {
+        self.bucket(bucket).incarnation
+    }
+
+    /// The last write of `key`, delete marker included.
+    pub fn entry(&self, key: Key) -> Option<&Entry> {
+        self.bucket(key.bucket()).entries.get(&key)
+    }
+
+    /// What a reader sees that is `behind` writes late: the last writes of the keys of interest, in order of the keys.
+    pub fn snapshot(&self, bucket: Bucket, interest: &Interest, behind: usize) -> Vec<(Key, Entry)> {
+        let model = self.bucket(bucket);
+        let shown = |entries: &BTreeMap<Key, Entry>| match interest {
+            Interest::All => entries.iter().map(|(key, entry)| (*key, entry.clone())).collect(),
+            Interest::Keys(keys) => keys.iter().filter_map(|key| Some((*key, entries.get(key)?.clone()))).collect(),
+        };
+        if behind == 0 {
+            return shown(&model.entries);
+        }
+        let mut earlier = model.clone();
+        earlier.undo(behind);
+        shown(&earlier.entries)
+    }
+
+    /// Loses the last `writes` writes of a bucket, as a server does that restarts before it wrote them to disk. Returns
+    /// how many were lost.
+    pub fn roll_back(&mut self, bucket: Bucket, writes: usize) -> usize {
+        self.bucket_mut(bucket).undo(writes)
+    }
+
+    /// Deletes a bucket and makes it anew: empty, revisions from 1, another life.
+    pub fn recreate(&mut self, bucket: Bucket) {
+        let next = self.bucket(bucket).incarnation.next();
+        *self.bucket_mut(bucket) = BucketModel::new(next);
+    }
+
+    fn bucket(&self, bucket: Bucket) -> &BucketModel {
+        match bucket {
+            Bucket::Members => &self.members,
+            Bucket::Plan => &self.plan,
+        }
+    }
+
+    fn bucket_mut(&mut self, bucket: Bucket) -> &mut BucketModel {
+        match bucket {
+            Bucket::Members => &mut self.members,
+            Bucket::Plan => &mut self.plan,
+        }
+    }
+}
+
+impl std::hash::Hash for Store {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.members.hash(state);
+        self.plan.hash(state);
+    }
+}
+
+impl Entry {
+    /// What a watch shows of this entry.
+    pub fn shown(&self, watch: WatchId, key: Key) -> KvEvent {
+        let revision = self.revision;
+        match &self.value {
+            Stored::Record(record) => KvEvent::Entry { watch, key, revision, record: record.clone() },
+            Stored::Bytes(bytes) => KvEvent::from_stored(watch, key, revision, bytes),
+            Stored::Deleted => KvEvent::Deleted { watch, key, revision },
+        }
+    }
+}
+
+fn value_of(write: &Write) -> Stored {
+    match write {
+        Write::Create { record, .. } | Write::Update { record, .. } | Write::Append { record, .. } => {
+            Stored::Record(record.clone())
+        }
+        Write::Delete { .. } => Stored::Deleted,
+    }
+}
+
+impl BucketModel {
+    fn new(incarnation: Incarnation) -> Self {
+        Self { incarnation, last: Revision::new(0), entries: BTreeMap::new(), journal: VecDeque::new() }
+    }
+
+    fn permits(&self, write: &Write) -> bool {
+        let entry = self.entries.get(&write.key());
+        match write {
+            Write::Create { .. } => entry.is_none_or(|entry| entry.value == Stored::Deleted),
+            Write::Update { expected, .. } | Write::Delete { expected, .. } => {
+                entry.map_or(Revision::new(0), |entry| entry.revision) == *expected
+            }
+            Write::Append { expected_last, .. } => self.last == *expected_last,
+        }
+    }
+
+    fn put(&mut self, key: Key, value: Stored) -> Revision {
+        self.last = self.last.next();
+        let before = self.entries.insert(key, Entry { revision: self.last, value });
+        self.journal.push_back((key, before));
+        if self.journal.len() > MAX_JOURNAL {
+            self.journal.pop_front();
+        }
+        self.last
+    }
+
+    fn undo(&mut self, writes: usize) -> usize {
+        let mut undone = 0;
+        while undone < writes {
+            let Some((key, before)) = self.journal.pop_back() else { break };
+            match before {
+                Some(entry) => self.entries.insert(key, entry),
+                None => self.entries.remove(&key),
+            };
+            self.last = Revision::new(self.last.value() - 1);
+            undone += 1;
+        }
+        undone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parti_core::{Instance, LeaderRecord, Slot, Tenure};
+
+    use super::*;
+
+    #[test]
+    fn lost_writes_give_their_revisions_again() {
+        let mut store = Store::default();
+        assert_eq!(store.write(&create(1)), Outcome::Committed(Revision::new(1)));
+        assert_eq!(store.write(&update(2, 1)), Outcome::Committed(Revision::new(2)));
+        assert_eq!(store.roll_back(Bucket::Members, 1), 1);
+        assert_eq!(store.last_revision(Bucket::Members), Revision::new(1));
+        assert_eq!(store.write(&update(3, 1)), Outcome::Committed(Revision::new(2)));
+        assert_eq!(store.roll_back(Bucket::Members, 9), 2, "no more than there are");
+        assert_eq!(store.entry(Key::Leader), None);
+    }
+
+    #[test]
+    fn a_late_reader_sees_what_was_true_before() {
+        let mut store = Store::default();
+        store.write(&create(1));
+        store.write(&update(2, 1));
+        let seen = |behind| store.snapshot(Bucket::Members, &Interest::All, behind);
+        assert_eq!(seen(0)[0].1.revision, Revision::new(2));
+        assert_eq!(seen(1)[0].1.revision, Revision::new(1));
+        assert_eq!(seen(2), []);
+    }
+
+    #[test]
+    fn a_bucket_made_anew_is_empty_and_lives_another_life() {
+        let mut store = Store::default();
+        store.write(&create(1));
+        let before = store.incarnation(Bucket::Members);
+        store.recreate(Bucket::Members);
+        assert!(store.incarnation(Bucket::Members) > before);
+        assert_eq!(store.write(&create(1)), Outcome::Committed(Revision::new(1)));
+        assert_eq!(store.incarnation(Bucket::Plan), before, "the other bucket lives on");
+    }
+
+    fn create(instance: u64) -> Write {
+        Write::Create { key: Key::Leader, record: leader(instance) }
+    }
+
+    fn update(instance: u64, expected: u64) -> Write {
+        Write::Update { key: Key::Leader, record: leader(instance), expected: Revision::new(expected) }
+    }
+
+    fn leader(instance: u64) -> Record {
+        let instance = Instance::new(instance);
+        Record::Leader(LeaderRecord { slot: Slot::new(0), tenure: Tenure::default(), instance })
+    }
+}

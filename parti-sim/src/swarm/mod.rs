@@ -1,0 +1,258 @@
+//! Random worlds from a seed: random faults in a safety phase, then healing, then a deadline by which all must be well.
+
+mod plan;
+mod shrink;
+
+use std::time::Duration;
+
+pub use plan::{Act, Deed, Plan};
+pub use shrink::{Shrunk, shrink};
+
+use parti_core::{Bucket, Command, Key, Slot};
+
+use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::invariant::{Kind, Violation};
+use crate::mark::Marks;
+use crate::process::{Birth, Life};
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// How many rounds of moves may follow the healing.
+const MAX_ROUNDS: u64 = 12;
+
+/// What came of one random world.
+#[derive(Debug)]
+pub struct Run {
+    /// The first breach of an invariant.
+    pub violation: Option<Violation>,
+    /// What was reached.
+    pub marks: Marks,
+    /// Everything that happened, if it was asked for.
+    pub trace: Option<Trace>,
+    /// How many events the workers were given.
+    pub events: u64,
+    /// How much virtual time passed, in seconds.
+    pub virtual_s: f64,
+}
+
+/// Lets a random world happen.
+pub fn run(plan: &Plan, keep_trace: bool) -> Run {
+    let mut happening = Happening { world: World::new(&plan.options) };
+    happening.world.observers.trace = keep_trace.then(Trace::default);
+    happening.begin(plan);
+    for act in &plan.acts {
+        happening.run_until_ms(plan.begins_ms + act.at_ms);
+        if happening.is_over() {
+            break;
+        }
+        happening.perform(&act.deed);
+    }
+    if !happening.is_over() {
+        happening.run_for(Duration::from_millis(plan.lingers_ms));
+    }
+    if !happening.is_over() {
+        happening.end_well();
+    }
+    let world = happening.world;
+    Run {
+        violation: world.observers.violation,
+        marks: world.observers.marks,
+        trace: world.observers.trace,
+        events: world.observers.counts.events,
+        virtual_s: world.now.as_secs(),
+    }
+}
+
+/// A world that a plan happens to.
+struct Happening {
+    world: World,
+}
+
+impl Happening {
+    fn is_over(&self) -> bool {
+        self.world.observers.violation.is_some()
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        let until = self.world.now + time;
+        while !self.is_over() && self.world.step(until) {}
+    }
+
+    fn run_until_ms(&mut self, ms: u64) {
+        let until = crate::clock::Moment::from_millis(ms);
+        while !self.is_over() && self.world.step(until) {}
+    }
+
+    /// Starts the first workers, and lets them settle where the plan says so.
+    fn begin(&mut self, plan: &Plan) {
+        self.world.tell(&Fact::Operated { what: "starts the workers", may_move: true });
+        for number in 0..plan.options.workers {
+            let preferred_slot = plan.ordinals.then(|| Slot::new(number));
+            self.world.start(Birth { preferred_slot, ..Birth::default() });
+            self.run_for(Duration::from_millis(plan.start_gap_ms));
+        }
+        self.run_until_ms(plan.begins_ms);
+    }
+
+    /// Ends all faults, and gives everything time to become well.
+    fn end_well(&mut self) {
+        self.world.heal();
+        let stays = |(_, process): (ProcessId, &crate::process::Process)| {
+            process.status.state != parti_core::WorkerState::Shutdown
+        };
+        if !self.world.living().any(stays) {
+            self.world.tell(&Fact::Operated { what: "starts a worker, since none is left", may_move: true });
+            self.world.start(Birth::default());
+        }
+        let worker = &self.world.options.worker;
+        let windows = worker.cold_start_window_ms + worker.restart_hold_ms + worker.surge_wait_ms;
+        let rounds = MAX_ROUNDS * (worker.rebalance_interval_ms + worker.planned_scale_window_ms);
+        let drains = worker.release_timeout_ms.min(self.world.options.application.drain_ms.1);
+        let least = self.world.options.observed_lease() * 4
+            + Duration::from_millis(windows + drains + self.world.options.network.reread_ms.1);
+        let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
+        self.run_for(least);
+        let deadline = self.world.now + Duration::from_millis(rounds) + quiet;
+        while !self.is_over() {
+            let ownership = &self.world.observers.ownership;
+            if ownership.is_even() && self.world.now.since(ownership.last_change()) > quiet {
+                break;
+            }
+            if !self.world.step(deadline) {
+                break;
+            }
+        }
+        self.world.observers.finish(self.world.now);
+        self.check_settled(quiet);
+    }
+
+    fn check_settled(&mut self, quiet: Duration) {
+        let ownership = &self.world.observers.ownership;
+        if self.is_over() || self.world.now.since(ownership.last_change()) > quiet {
+            return;
+        }
+        self.world.observers.violation = Some(Violation {
+            invariant: "settles",
+            guarantee: "G2, G5",
+            kind: Kind::Liveness,
+            sentence: format!("partitions still moved at {}, long after all faults", ownership.last_change()),
+            at: self.world.now,
+            process: None,
+            partition: None,
+        });
+    }
+
+    /// One of those that live, if any does.
+    fn pick(&self, who: u32) -> Option<ProcessId> {
+        let living: Vec<_> = self.world.living().map(|(process, _)| process).collect();
+        if living.is_empty() { None } else { Some(living[who as usize % living.len()]) }
+    }
+
+    fn birth_of(&self, process: ProcessId) -> Birth {
+        self.world.process(process).birth.clone()
+    }
+
+    fn perform(&mut self, deed: &Deed) {
+        let what = format!("{deed:?}");
+        let may_move = deed.may_move();
+        if deed.is_fault() {
+            self.world.tell(&Fact::Disturbed { what: &what, may_move });
+        } else {
+            self.world.tell(&Fact::Operated { what: &what, may_move });
+        }
+        if let Some(who) = deed.who() {
+            if let Some(process) = self.pick(who) {
+                self.perform_on(process, deed);
+            }
+        } else {
+            self.perform_on_all(deed);
+        }
+    }
+
+    fn perform_on(&mut self, process: ProcessId, deed: &Deed) {
+        let ms = Duration::from_millis;
+        match *deed {
+            Deed::Crash { .. } => self.world.crash(process),
+            Deed::CrashAndReplace { after_ms, .. } => {
+                let birth = Birth { predecessor_is_dead: false, ..self.birth_of(process) };
+                self.world.crash(process);
+                self.world.start_later(ms(after_ms), birth);
+            }
+            Deed::Restart { gap_ms, .. } => {
+                let birth = self.birth_of(process);
+                if self.world.process(process).life == Life::Running {
+                    self.world.restart(process, ms(gap_ms), birth);
+                }
+            }
+            Deed::Leave { .. } => self.world.command(process, Command::Leave),
+            Deed::RebalanceNow { .. } => self.world.command(process, Command::RebalanceNow),
+            Deed::Pause { for_ms, .. } => self.world.pause(process, ms(for_ms)),
+            Deed::Isolate { for_ms, closed, .. } => self.world.isolate(process, Some(ms(for_ms)), closed),
+            Deed::SilenceWatch { for_ms, plan, .. } => {
+                let until = self.world.now + ms(for_ms);
+                self.world.silence_watch(process, bucket(plan), until);
+            }
+            Deed::BreakWatch { plan, .. } => self.world.break_watch(process, bucket(plan)),
+            Deed::FalselyGone { for_ms, .. } => {
+                let until = self.world.now + ms(for_ms);
+                self.world.process_mut(process).falsely_gone_until = until;
+            }
+            Deed::SlowApplication { percent, .. } => self.world.process_mut(process).drain_percent = percent,
+            Deed::Join { .. }
+            | Deed::IsolateAll { .. }
+            | Deed::StoreDown { .. }
+            | Deed::ServerDown { .. }
+            | Deed::RollBack { .. }
+            | Deed::Recreate { .. }
+            | Deed::ChangeList { .. }
+            | Deed::Garbage { .. } => {}
+        }
+    }
+
+    fn perform_on_all(&mut self, deed: &Deed) {
+        let ms = Duration::from_millis;
+        match *deed {
+            Deed::Join { ordinal } => {
+                let preferred_slot = ordinal.map(Slot::new);
+                self.world.start(Birth { preferred_slot, ..Birth::default() });
+            }
+            Deed::IsolateAll { for_ms, closed } => {
+                let living: Vec<_> = self.world.living().map(|(process, _)| process).collect();
+                for process in living {
+                    self.world.isolate(process, Some(ms(for_ms)), closed);
+                }
+            }
+            Deed::StoreDown { for_ms } => self.world.store_down(ms(for_ms)),
+            Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
+            Deed::RollBack { plan, writes, for_ms } => self.world.roll_back(bucket(plan), writes as usize, ms(for_ms)),
+            Deed::Recreate { plan } => self.world.recreate(bucket(plan)),
+            Deed::ChangeList { seed, keep_percent } => {
+                let keeps = |partition: PartitionIndex| {
+                    Rng::new(seed ^ partition.index() as u64).below(100) < u64::from(keep_percent)
+                };
+                self.world.set_list(keeps);
+            }
+            Deed::Garbage { slot, plan } => {
+                let slot = Slot::new(slot);
+                let key = if plan { Key::Assign(slot) } else { Key::Slot(slot) };
+                self.world.write_garbage(key);
+            }
+            Deed::Crash { .. }
+            | Deed::CrashAndReplace { .. }
+            | Deed::Restart { .. }
+            | Deed::Leave { .. }
+            | Deed::RebalanceNow { .. }
+            | Deed::Pause { .. }
+            | Deed::Isolate { .. }
+            | Deed::SilenceWatch { .. }
+            | Deed::BreakWatch { .. }
+            | Deed::FalselyGone { .. }
+            | Deed::SlowApplication { .. } => {}
+        }
+    }
+}
+
+const fn bucket(plan: bool) -> Bucket {
+    if plan { Bucket::Plan } else { Bucket::Members }
+}

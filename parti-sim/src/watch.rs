@@ -1,0 +1,225 @@
+//! How watchers learn what is in the store: snapshots, changes, and what can go wrong with both.
+
+use std::time::Duration;
+
+use parti_core::{
+    AssignmentRecord, Bucket, Event, Generation, Incarnation, Interest, Key, KvEvent, Record, Revision, WatchId,
+};
+
+use crate::clock::Moment;
+use crate::fact::ProcessId;
+use crate::plant::Plant;
+use crate::process::Watch;
+use crate::world::{What, World};
+
+/// How soon a watch that broke is opened again.
+const REOPENED_AFTER: Duration = Duration::from_millis(50);
+/// How many writes a stale read may be behind.
+const MAX_BEHIND: u64 = 20;
+/// How many keys a partial listing lacks, in parts per million.
+const LACKING_PPM: u32 = 300_000;
+/// How often a planted bug shows old news as new, in parts per million.
+const OLD_NEWS_PPM: u32 = 50_000;
+
+/// What a watch shows.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// The current values, and that these are all.
+    Snapshot(Vec<KvEvent>, Incarnation),
+    /// A change.
+    Change(KvEvent),
+    /// That it has broken.
+    Lost,
+}
+
+impl World {
+    /// A worker asks for a watch, in place of the one that it had.
+    pub(crate) fn open_watch(&mut self, process: ProcessId, watch: WatchId, bucket: Bucket, interest: Interest) {
+        self.watches_of(bucket).insert(process, Watch::new(watch, interest));
+        self.schedule_snapshot(process, bucket, watch);
+    }
+
+    /// A worker's adapter reads everything that it watches anew.
+    pub(crate) fn reread(&mut self, process: ProcessId) {
+        for bucket in Bucket::ALL {
+            if let Some(watch) = self.watches_of(bucket).get(&process).map(|watch| watch.id) {
+                self.schedule_snapshot(process, bucket, watch);
+            }
+        }
+    }
+
+    pub(crate) fn schedule_reread(&mut self, process: ProcessId) {
+        let (least, most) = self.options.network.reread_ms;
+        let pause = Duration::from_millis(self.network_rng.between(least, most));
+        self.schedule.push(self.now + pause, What::Reread { process });
+    }
+
+    fn schedule_snapshot(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) {
+        let reads = self.now + self.one_way();
+        self.schedule.push(reads, What::ReadSnapshot { process, bucket, watch });
+    }
+
+    /// The store reads the current values for a watch. A connection that is gone needs no answer: another reading
+    /// follows when it is back.
+    pub(crate) fn read_snapshot(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) {
+        if !self.is_current(process, bucket, watch) {
+            return;
+        }
+        if self.process(process).link.broken {
+            self.process_mut(process).link.held.push(What::ReadSnapshot { process, bucket, watch });
+            return;
+        }
+        if self.now < self.store_down_until {
+            self.schedule.push(self.store_down_until, What::ReadSnapshot { process, bucket, watch });
+            return;
+        }
+        let stale = self.network_rng.chance(self.options.network.stale_read_ppm);
+        let behind = if stale { self.network_rng.between(1, MAX_BEHIND) } else { 0 };
+        let partial_ppm = match bucket {
+            Bucket::Members => self.options.network.partial_members_ppm,
+            Bucket::Plan => self.options.network.partial_plan_ppm,
+        };
+        let partial = self.network_rng.chance(partial_ppm);
+        let interest = self.watches_of(bucket)[&process].interest.clone();
+        let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
+        let mut shown = Vec::with_capacity(entries.len());
+        for (key, entry) in entries {
+            if !partial || !self.network_rng.chance(LACKING_PPM) {
+                shown.push(entry.shown(watch, key));
+            } else if self.options.plant == Some(Plant::AbsenceIsDeletion) {
+                shown.push(KvEvent::Deleted { watch, key, revision: entry.revision.next() });
+            }
+        }
+        let incarnation = self.store.incarnation(bucket);
+        let arrives = self.now + self.notify_delay();
+        let watch = self.watches_of(bucket).get_mut(&process).expect("it is current");
+        watch.open = true;
+        watch.front = watch.front.max(arrives);
+        watch.key_fronts.clear();
+        let (at, watch) = (watch.front, watch.id);
+        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation) });
+    }
+
+    /// Shows the last write of `key` to everyone who watches it.
+    pub(crate) fn notify(&mut self, key: Key) {
+        let bucket = key.bucket();
+        let mut watches = std::mem::take(self.watches_of(bucket));
+        for (process, watch) in &mut watches {
+            let hears = watch.open && watch.silent_until <= self.now && !self.process(*process).link.noticed;
+            if hears && watch.interest.covers(key) {
+                self.show_change(*process, bucket, watch, key);
+            }
+        }
+        *self.watches_of(bucket) = watches;
+    }
+
+    fn show_change(&mut self, process: ProcessId, bucket: Bucket, watch: &mut Watch, key: Key) {
+        let arrives = self.now + self.notify_delay();
+        let at = if self.options.network.reorder {
+            let front = watch.key_fronts.entry(key).or_insert(watch.front);
+            *front = arrives.max(*front);
+            *front
+        } else {
+            arrives.max(watch.front)
+        };
+        if !self.options.network.reorder {
+            watch.front = at;
+        }
+        let entry = self.store.entry(key).expect("it was just written");
+        let change = entry.shown(watch.id, key);
+        let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
+        if twice {
+            let shown = Shown::Change(change.clone());
+            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
+        }
+        if self.options.plant == Some(Plant::OldNewsAsNew)
+            && let Some(old) = old_news(&change)
+            && self.network_rng.chance(OLD_NEWS_PPM)
+        {
+            let shown = Shown::Change(change.clone());
+            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
+            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old) });
+            return;
+        }
+        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change) });
+    }
+
+    /// A watch's message reaches the worker.
+    pub(crate) fn show(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown) {
+        if !self.is_current(process, bucket, watch) {
+            return;
+        }
+        let link = &mut self.process_mut(process).link;
+        if link.noticed || (link.closed && !link.broken) {
+            return; // the subscription is gone; another reading follows
+        }
+        if link.broken {
+            link.held.push(What::Show { process, bucket, watch, shown });
+            return;
+        }
+        match shown {
+            Shown::Change(change) => self.feed(process, Event::Kv(change)),
+            Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
+            Shown::Snapshot(entries, incarnation) => {
+                // The model has no keys but those of the protocol.
+                let last = entries.iter().filter_map(revision).max().unwrap_or_default();
+                for entry in entries {
+                    self.feed(process, Event::Kv(entry));
+                }
+                self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
+            }
+        }
+    }
+
+    /// A watch breaks, says so, and is opened again with a snapshot.
+    pub(crate) fn break_watch(&mut self, process: ProcessId, bucket: Bucket) {
+        let now = self.now;
+        let Some(watch) = self.watches_of(bucket).get_mut(&process) else { return };
+        watch.open = false;
+        let (at, watch) = (watch.front.max(now), watch.id);
+        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Lost });
+        self.schedule.push(at + REOPENED_AFTER, What::ReadSnapshot { process, bucket, watch });
+    }
+
+    /// A watch shows nothing for a while, and says nothing about that.
+    pub(crate) fn silence_watch(&mut self, process: ProcessId, bucket: Bucket, until: Moment) {
+        if let Some(watch) = self.watches_of(bucket).get_mut(&process) {
+            watch.silent_until = until;
+        }
+    }
+
+    /// The watch was not replaced by another.
+    fn is_current(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) -> bool {
+        self.watches_of(bucket).get(&process).is_some_and(|current| current.id == watch)
+    }
+
+    pub(crate) const fn watches_of(&mut self, bucket: Bucket) -> &mut std::collections::BTreeMap<ProcessId, Watch> {
+        let [members, plan] = &mut self.watches;
+        match bucket {
+            Bucket::Members => members,
+            Bucket::Plan => plan,
+        }
+    }
+}
+
+/// An assignment of an earlier generation, which owns nothing, as if it had been written after `change`.
+fn old_news(change: &KvEvent) -> Option<KvEvent> {
+    let KvEvent::Entry { watch, key, revision, record: Record::Assignment(record) } = change else { return None };
+    let generation = Generation::new(record.generation.value().saturating_sub(1));
+    let old = AssignmentRecord { generation, owned: Vec::new(), ..(**record).clone() };
+    let revision = Revision::new(revision.value() + 1);
+    Some(KvEvent::Entry { watch: *watch, key: *key, revision, record: Record::Assignment(old.into()) })
+}
+
+fn revision(event: &KvEvent) -> Option<Revision> {
+    match event {
+        KvEvent::Entry { revision, .. } | KvEvent::Deleted { revision, .. } | KvEvent::Undecodable { revision, .. } => {
+            Some(*revision)
+        }
+        KvEvent::CaughtUp { .. }
+        | KvEvent::WatchLost { .. }
+        | KvEvent::Done { .. }
+        | KvEvent::Lost
+        | KvEvent::Restored => None,
+    }
+}

@@ -1,0 +1,530 @@
+//! The world: workers, store, network and applications under one virtual clock, in one thread.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parti_core::{
+    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionId, PartitionList,
+    ProbeOutcome, Request, Slot, Token, WatchId, Worker,
+};
+
+use crate::app::{App, FencedStore};
+use crate::clock::{Moment, WorkerClock};
+use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::observers::Observers;
+use crate::options::Options;
+use crate::plant::Plant;
+use crate::process::{Birth, Life, Link, Process, ProcessClock, Watch, config_of};
+use crate::rng::Rng;
+use crate::schedule::Schedule;
+use crate::store::Store;
+use crate::watch::Shown;
+
+/// How soon an application that is told to stop at once has stopped.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// How much clocks differ where a planted bug says that they differ too much, in parts per million.
+const WILD_PPM: u64 = 400_000;
+
+/// Workers, store, network and applications.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) options: Options,
+    pub(crate) now: Moment,
+    pub(crate) schedule: Schedule<What>,
+    pub(crate) store: Store,
+    /// Until when the store answers nobody.
+    pub(crate) store_down_until: Moment,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
+    /// The watches of the processes that run, by bucket.
+    pub(crate) watches: [BTreeMap<ProcessId, Watch>; 2],
+    pub(crate) network_rng: Rng,
+    app_rng: Rng,
+    birth_rng: Rng,
+    config: Config,
+    list: PartitionList,
+    fenced: FencedStore,
+    /// What somebody has written that is not a record.
+    pub(crate) garbage: Vec<Key>,
+    pub(crate) observers: Observers,
+}
+
+/// Something that is still to happen.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A worker's timer fires, if it is still set to this moment.
+    Timer { process: ProcessId },
+    /// A request reaches the store.
+    Arrive { process: ProcessId, request: Box<Request>, sent: Moment },
+    /// The store's answer reaches the worker.
+    Reply { process: ProcessId, operation: OperationId, outcome: Outcome, sent: Moment },
+    /// A worker's client waits no longer for an answer.
+    GiveUp { process: ProcessId, operation: OperationId },
+    /// The store reads the current values for a watch.
+    ReadSnapshot { process: ProcessId, bucket: Bucket, watch: WatchId },
+    /// A watch shows something.
+    Show { process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown },
+    /// A worker's adapter reads its watches again, for safety.
+    Reread { process: ProcessId },
+    /// The outcome of a probe reaches the worker that asked.
+    Probed { process: ProcessId, slot: Slot, instance: Instance, outcome: ProbeOutcome },
+    /// A client notices that its connection is dead, if it is still the same break.
+    NoticeBreak { process: ProcessId, epoch: u64 },
+    /// A client is connected again, if nothing has come between.
+    Reconnect { process: ProcessId, epoch: u64 },
+    /// A worker is told that a partition was released, which a planted bug says too early.
+    ReportReleased { process: ProcessId, partition: PartitionIndex, token: Token },
+    /// An application is done with a partition.
+    Drained { process: ProcessId, partition: PartitionIndex, token: Token },
+    /// An application writes for one of its partitions.
+    AppWrite { process: ProcessId },
+    /// A paused process runs again.
+    Wake { process: ProcessId },
+    /// A process is born.
+    Start { birth: Birth },
+    /// A link that was broken for a while is mended.
+    Mend { process: ProcessId, epoch: u64 },
+}
+
+impl What {
+    /// The process that must run for this to happen; none for what happens elsewhere.
+    const fn needs(&self) -> Option<ProcessId> {
+        match self {
+            Self::Timer { process }
+            | Self::Reply { process, .. }
+            | Self::GiveUp { process, .. }
+            | Self::Show { process, .. }
+            | Self::Reread { process }
+            | Self::Probed { process, .. }
+            | Self::NoticeBreak { process, .. }
+            | Self::Reconnect { process, .. }
+            | Self::Drained { process, .. }
+            | Self::ReportReleased { process, .. }
+            | Self::AppWrite { process } => Some(*process),
+            Self::Arrive { .. }
+            | Self::ReadSnapshot { .. }
+            | Self::Wake { .. }
+            | Self::Start { .. }
+            | Self::Mend { .. } => None,
+        }
+    }
+}
+
+impl World {
+    /// An empty world.
+    ///
+    /// # Panics
+    ///
+    /// If the options give workers a config that breaks a rule.
+    pub(crate) fn new(options: &Options) -> Self {
+        let all = options.all_partitions();
+        let mut config = options.config();
+        if options.plant == Some(Plant::BudgetIgnored) {
+            config.move_budget_percent = 100;
+        }
+        config.validate().expect("the options give workers a valid config");
+        let listed = all.as_slice()[..options.partitions as usize].to_vec();
+        let mut world = Self {
+            now: Moment::START,
+            schedule: Schedule::new(),
+            store: Store::default(),
+            store_down_until: Moment::START,
+            processes: Vec::new(),
+            by_instance: BTreeMap::new(),
+            watches: [BTreeMap::new(), BTreeMap::new()],
+            network_rng: Rng::for_purpose(options.seed, "network"),
+            app_rng: Rng::for_purpose(options.seed, "application"),
+            birth_rng: Rng::for_purpose(options.seed, "birth"),
+            config,
+            list: PartitionList::new(listed).expect("part of a list"),
+            fenced: FencedStore::new(all.as_slice().len()),
+            garbage: Vec::new(),
+            observers: Observers::new(options, &all),
+            options: options.clone(),
+        };
+        for spare in options.partitions as usize..all.as_slice().len() {
+            world.tell(&Fact::Listed { partition: PartitionIndex::new(spare), listed: false });
+        }
+        world
+    }
+
+    /// Lets a process begin.
+    pub(crate) fn start(&mut self, birth: Birth) -> ProcessId {
+        let process = ProcessId::new(self.processes.len());
+        let clock = ProcessClock::new(self.new_clock());
+        let worker = self.new_worker(process, &birth, &clock);
+        let status = worker.status();
+        self.processes.push(Process {
+            worker,
+            clock,
+            app: App::default(),
+            link: Link::default(),
+            life: Life::Running,
+            birth,
+            armed: Moment::NEVER,
+            status,
+            pending: std::collections::BTreeSet::new(),
+            successor: None,
+            falsely_gone_until: Moment::START,
+            drain_percent: 100,
+        });
+        let capacity = self.process(process).birth.capacity.max(1);
+        self.tell(&Fact::Started { process, capacity });
+        self.settle(process);
+        self.feed(process, Event::Partitions(self.list.clone()));
+        self.schedule_reread(process);
+        self.schedule_app_write(process);
+        process
+    }
+
+    fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: &ProcessClock) -> Worker {
+        let seed = self.birth_rng.next_u64();
+        let config = config_of(birth, &self.config);
+        let worker = Worker::new(config, seed, clock.at(self.now)).expect("the group's config was checked");
+        self.by_instance.insert(worker.status().instance, process);
+        worker
+    }
+
+    /// Puts a new worker into a process whose worker has halted, which a planted bug does.
+    pub(crate) fn resurrect(&mut self, process: ProcessId) {
+        let clock = self.process(process).clock;
+        let birth = self.process(process).birth.clone();
+        self.process_mut(process).worker = self.new_worker(process, &birth, &clock);
+        self.feed(process, Event::Partitions(self.list.clone()));
+    }
+
+    fn new_clock(&mut self) -> WorkerClock {
+        let origin = self.birth_rng.below(1_000_000_000_000);
+        let most = match self.options.plant {
+            Some(Plant::WildClocks) => WILD_PPM,
+            _ => u64::from(self.options.clock_ppm),
+        };
+        let ppm = i64::try_from(self.birth_rng.below(2 * most + 1)).unwrap_or(0) - i64::try_from(most).unwrap_or(0);
+        WorkerClock::new(origin, i32::try_from(ppm).unwrap_or(0))
+    }
+
+    /// Lets the next thing happen, if it is due by `until`; otherwise moves the clock there. False when it is reached.
+    pub(crate) fn step(&mut self, until: Moment) -> bool {
+        if self.schedule.next_at().is_none_or(|at| at > until) {
+            self.now = self.now.max(until);
+            return false;
+        }
+        let (at, what) = self.schedule.pop().expect("there is a next thing");
+        self.now = at;
+        match what.needs().map(|process| (process, self.process(process).life)) {
+            Some((_, Life::Ended)) => {}
+            Some((_, Life::Paused { until })) => self.schedule.push(until, what),
+            Some((_, Life::Running)) | None => self.happen(what),
+        }
+        true
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Timer { process } => self.fire(process),
+            What::Arrive { process, request, sent } => self.arrive(process, request, sent),
+            What::Reply { process, operation, outcome, sent } => self.reply(process, operation, outcome, sent),
+            What::GiveUp { process, operation } => self.finish_operation(process, operation, Outcome::Unknown),
+            What::ReadSnapshot { process, bucket, watch } => self.read_snapshot(process, bucket, watch),
+            What::Show { process, bucket, watch, shown } => self.show(process, bucket, watch, shown),
+            What::Reread { process } => {
+                self.reread(process);
+                self.schedule_reread(process);
+            }
+            What::Probed { process, slot, instance, outcome } => {
+                self.feed(process, Event::Probed { slot, instance, outcome });
+            }
+            What::NoticeBreak { process, epoch } => self.notice_break(process, epoch),
+            What::Reconnect { process, epoch } => self.reconnect(process, epoch),
+            What::Drained { process, partition, token } => self.drained(process, partition, token),
+            What::ReportReleased { process, partition, token } => self.report_released(process, partition, token),
+            What::AppWrite { process } => {
+                self.app_write(process);
+                self.schedule_app_write(process);
+            }
+            What::Wake { process } => self.wake(process),
+            What::Start { birth } => {
+                self.start(birth);
+            }
+            What::Mend { process, epoch } => {
+                if self.process(process).link.epoch == epoch {
+                    self.mend(process);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, fact: &Fact<'_>) {
+        self.observers.tell(self.now, fact);
+    }
+
+    pub(crate) fn process(&self, process: ProcessId) -> &Process {
+        &self.processes[process.index()]
+    }
+
+    pub(crate) fn process_mut(&mut self, process: ProcessId) -> &mut Process {
+        &mut self.processes[process.index()]
+    }
+
+    /// The processes that have not ended, in order of their starts.
+    pub(crate) fn living(&self) -> impl Iterator<Item = (ProcessId, &Process)> {
+        let all = self.processes.iter().enumerate();
+        all.filter(|(_, process)| process.life != Life::Ended).map(|(index, process)| (ProcessId::new(index), process))
+    }
+
+    /// The process that leads, by its own account.
+    pub(crate) fn leader(&self) -> Option<ProcessId> {
+        self.living().find(|(_, process)| process.status.leader).map(|(id, _)| id)
+    }
+
+    /// Gives every worker another list of partitions: those of `listed`.
+    pub(crate) fn set_list(&mut self, listed: impl Fn(PartitionIndex) -> bool) {
+        let all = self.options.all_partitions();
+        let mut kept: Vec<Partition> = Vec::new();
+        for (index, partition) in all.as_slice().iter().enumerate() {
+            let index = PartitionIndex::new(index);
+            if listed(index) {
+                kept.push(partition.clone());
+            }
+            if listed(index) != self.observers.ownership.is_listed(index) {
+                self.tell(&Fact::Listed { partition: index, listed: listed(index) });
+            }
+        }
+        self.list = PartitionList::new(kept).expect("part of a list");
+        let living: Vec<_> = self.living().map(|(id, _)| id).collect();
+        for process in living {
+            self.feed(process, Event::Partitions(self.list.clone()));
+        }
+    }
+
+    /// Gives a worker an event, and does what it asks for.
+    pub(crate) fn feed(&mut self, process: ProcessId, event: Event) {
+        let now = self.now;
+        self.tell(&Fact::Handed { process, event: &event });
+        let one = self.process_mut(process);
+        let local = one.clock.at(now);
+        one.worker.handle(local, event);
+        self.settle(process);
+    }
+
+    /// Does what a worker asks for, and sets its timer.
+    fn settle(&mut self, process: ProcessId) {
+        self.observe_status(process);
+        while self.observers.violation.is_none()
+            && let Some(action) = self.process_mut(process).worker.poll_action()
+        {
+            self.act(process, action);
+        }
+        self.arm(process);
+    }
+
+    fn observe_status(&mut self, process: ProcessId) {
+        let after = self.process(process).worker.status();
+        let before = &self.process(process).status;
+        let told = (before.state, before.slot, before.leader, before.generation)
+            != (after.state, after.slot, after.leader, after.generation);
+        if told {
+            let before = before.clone();
+            self.tell(&Fact::Status { process, before: &before, after: &after });
+        }
+        self.process_mut(process).status = after;
+    }
+
+    fn arm(&mut self, process: ProcessId) {
+        let now = self.now;
+        let endless = self.options.plant == Some(Plant::EndlessTimer);
+        let one = self.process_mut(process);
+        if one.life == Life::Ended {
+            return;
+        }
+        let deadline = one.worker.poll_timeout().map_or(Moment::NEVER, |instant| one.clock.when(instant));
+        let soonest = if one.clock.is_stopped() { now + AT_ONCE } else { now };
+        let at = if endless { now } else { deadline.max(soonest) };
+        if at != one.armed || at == now {
+            one.armed = at;
+            if at != Moment::NEVER {
+                self.schedule.push(at, What::Timer { process });
+            }
+        }
+    }
+
+    fn fire(&mut self, process: ProcessId) {
+        if self.process(process).armed == self.now {
+            self.process_mut(process).armed = Moment::NEVER;
+            self.feed(process, Event::Timeout);
+        }
+    }
+
+    fn act(&mut self, process: ProcessId, action: Action) {
+        let resurrected = self.options.plant == Some(Plant::Resurrection) && action == Action::Halt;
+        if !resurrected {
+            self.tell(&Fact::Asked { process, action: &action });
+        }
+        match action {
+            Action::Kv(request) => self.send(process, request),
+            Action::Watch { watch, bucket, interest } => self.open_watch(process, watch, bucket, interest),
+            Action::Probe { slot, instance } => self.probe(process, slot, instance),
+            Action::Acquire { partition, token } => self.acquire(process, &partition.id, token),
+            Action::Prepare { .. } | Action::Notice(_) => {}
+            Action::Release { partition, token, reason } => {
+                let Some(index) = self.observers.index_of(&partition) else { return };
+                self.tell(&Fact::Draining { process, partition: index, reason });
+                let at_once = reason == parti_core::ReleaseReason::Evicted;
+                self.release(process, index, token, at_once);
+            }
+            Action::Cancel { partition, token } => {
+                let Some(partition) = self.observers.index_of(&partition) else { return };
+                if self.options.plant != Some(Plant::EndlessDrain) {
+                    self.stop_at_once(process, partition);
+                    self.schedule.push(self.now + AT_ONCE, What::Drained { process, partition, token });
+                }
+            }
+            Action::Suspend { reason } => {
+                self.tell(&Fact::Suspended { process, reason });
+                self.suspend(process);
+            }
+            Action::Resume => {
+                self.tell(&Fact::Resumed { process });
+                self.change_work(process, |app| app.set_suspended(false));
+            }
+            Action::Halt => self.halt(process, resurrected),
+        }
+    }
+
+    fn acquire(&mut self, process: ProcessId, id: &PartitionId, token: Token) {
+        let Some(partition) = self.observers.index_of(id) else { return };
+        if self.options.plant == Some(Plant::AcquireTwice) {
+            self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
+        }
+        self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
+        if !self.process_mut(process).app.acquire(partition, token) {
+            return;
+        }
+        let deaf = self.options.plant == Some(Plant::DeafApplication) && self.app_rng.chance(20_000);
+        if deaf {
+            self.process_mut(process).app.set_idle(partition);
+        } else if self.process(process).app.works() {
+            self.tell(&Fact::Works { process, partition, token: self.shown(token) });
+            self.write_fenced(process, partition, token);
+        }
+    }
+
+    /// The token as the application sees it.
+    fn shown(&self, token: Token) -> Token {
+        match self.options.plant {
+            Some(Plant::TokenWithoutClaim) => Token { claim: parti_core::Revision::new(0), ..token },
+            _ => token,
+        }
+    }
+
+    fn release(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, at_once: bool) {
+        if !self.process_mut(process).app.drain(partition, token) {
+            return;
+        }
+        if at_once {
+            self.stop_at_once(process, partition);
+        }
+        let (least, most) = self.options.application.drain_ms;
+        let drain_ms = self.app_rng.between(least, most) * u64::from(self.process(process).drain_percent) / 100;
+        let works = self.process(process).app.works();
+        let takes = if at_once || !works { AT_ONCE } else { AT_ONCE.max(Duration::from_millis(drain_ms)) };
+        match self.options.plant {
+            Some(Plant::EndlessDrain) => {}
+            Some(Plant::ReleaseBeforeDrained) => {
+                self.schedule.push(self.now, What::ReportReleased { process, partition, token });
+                self.schedule.push(self.now + takes, What::Drained { process, partition, token });
+            }
+            _ => self.schedule.push(self.now + takes, What::Drained { process, partition, token }),
+        }
+    }
+
+    /// The application drops what it does for a partition.
+    fn stop_at_once(&mut self, process: ProcessId, partition: PartitionIndex) {
+        let app = &mut self.process_mut(process).app;
+        let was_idle = app.set_idle(partition);
+        if app.works() && !was_idle {
+            self.tell(&Fact::Stops { process, partition });
+        }
+    }
+
+    fn drained(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+        let works = self.process(process).app.works();
+        let Some(hold) = self.process_mut(process).app.finish(partition, token) else { return };
+        if works && !hold.idle {
+            self.tell(&Fact::Stops { process, partition });
+        }
+        if self.options.plant != Some(Plant::ReleaseBeforeDrained) {
+            self.report_released(process, partition, token);
+        }
+    }
+
+    fn report_released(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+        self.tell(&Fact::Released { process, partition });
+        let partition = self.observers.partition(partition).id.clone();
+        self.feed(process, Event::Released { partition, token });
+    }
+
+    /// All work stops at once, and drains with it.
+    fn suspend(&mut self, process: ProcessId) {
+        if self.options.plant == Some(Plant::WorkThroughSuspension) {
+            return;
+        }
+        self.change_work(process, |app| app.set_suspended(true));
+        let app = &self.processes[process.index()].app;
+        for (partition, hold) in app.holds().filter(|(_, hold)| hold.draining) {
+            self.schedule.push(self.now, What::Drained { process, partition, token: hold.token });
+        }
+    }
+
+    /// Changes whether an application works on what it has, and tells for each partition.
+    pub(crate) fn change_work(&mut self, process: ProcessId, change: impl FnOnce(&mut App)) {
+        let app = &mut self.process_mut(process).app;
+        let before = app.works();
+        change(app);
+        let after = app.works();
+        if before == after {
+            return;
+        }
+        let held: Vec<_> =
+            app.holds().filter(|(_, hold)| !hold.idle).map(|(partition, hold)| (partition, hold.token)).collect();
+        for (partition, token) in held {
+            let token = self.shown(token);
+            if after {
+                self.tell(&Fact::Works { process, partition, token });
+            } else {
+                self.tell(&Fact::Stops { process, partition });
+            }
+        }
+    }
+
+    fn schedule_app_write(&mut self, process: ProcessId) {
+        let every_ms = self.options.application.write_every_ms;
+        if every_ms > 0 {
+            let pause = self.app_rng.between(every_ms / 2, every_ms + every_ms / 2);
+            self.schedule.push(self.now + Duration::from_millis(pause), What::AppWrite { process });
+        }
+    }
+
+    /// The application writes for one of its partitions, if it works.
+    fn app_write(&mut self, process: ProcessId) {
+        if self.process(process).app.works() {
+            self.write_for_any(process);
+        }
+    }
+
+    /// The application writes for one of its partitions, whether or not it should.
+    pub(crate) fn write_for_any(&mut self, process: ProcessId) {
+        let count = self.process(process).app.count();
+        let nth = self.app_rng.index(count);
+        let chosen = self.process(process).app.holds().nth(nth).map(|(partition, hold)| (partition, hold.token));
+        if let Some((partition, token)) = chosen {
+            self.write_fenced(process, partition, token);
+        }
+    }
+
+    fn write_fenced(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+        let token = self.shown(token);
+        let accepted = self.fenced.write(partition, token);
+        self.tell(&Fact::Wrote { process, partition, token, accepted });
+    }
+}

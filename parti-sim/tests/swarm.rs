@@ -1,0 +1,80 @@
+//! Random worlds hold; with a planted bug they do not, and the right invariant says so.
+
+use parti_sim::Plant;
+use parti_sim::swarm::{self, Plan};
+
+/// Within how many seeds each planted bug must be found.
+const SEEDS_PER_PLANT: u64 = 2_000;
+
+#[test]
+fn random_worlds_hold() {
+    for seed in 0..300 {
+        let run = swarm::run(&Plan::random(seed, None), false);
+        assert!(run.violation.is_none(), "swarm --start {seed} --seeds 1: {}", run.violation.expect("one"));
+    }
+}
+
+#[test]
+fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
+    let mut marks = parti_sim::Marks::default();
+    for seed in 0..300 {
+        marks.add(&swarm::run(&Plan::random(seed, None), false).marks);
+    }
+    use parti_sim::Mark;
+    let required = [
+        Mark::ClaimedFresh,
+        Mark::ClaimedInherited,
+        Mark::ClaimedTakenOver,
+        Mark::StoodBy,
+        Mark::SlotLost,
+        Mark::Led,
+        Mark::SteppedDown,
+        Mark::EvictedByLease,
+        Mark::EvictedByProbe,
+        Mark::PlannedEmergency,
+        Mark::PlannedColdStart,
+        Mark::PlannedList,
+        Mark::PlannedLeave,
+        Mark::PlannedJoin,
+        Mark::PlannedNextRound,
+        Mark::Drained,
+        Mark::ReleaseTimedOut,
+        Mark::Suspended,
+        Mark::Resumed,
+        Mark::Conflict,
+        Mark::OutcomeUnknown,
+        Mark::LateWrite,
+        Mark::WatchLost,
+        Mark::ConnectionLost,
+        Mark::StaleTokenRefused,
+    ];
+    assert_eq!(marks.missed(&required), []);
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    for seed in 0..20 {
+        let trace = || swarm::run(&Plan::random(seed, None), true).trace.expect("it was asked for");
+        assert!(trace() == trace(), "swarm --start {seed} --seeds 1 --twice");
+    }
+}
+
+#[test]
+fn every_planted_bug_is_caught_by_its_invariant() {
+    for plant in Plant::ALL {
+        let caught = (0..SEEDS_PER_PLANT).find(|seed| {
+            let run = swarm::run(&Plan::random(*seed, Some(plant)), false);
+            run.violation.is_some_and(|violation| plant.caught_by().contains(&violation.invariant))
+        });
+        assert!(caught.is_some(), "{plant} was not caught by {:?} in {SEEDS_PER_PLANT} seeds", plant.caught_by());
+    }
+}
+
+#[test]
+fn a_failure_is_shrunk_to_what_it_needs() {
+    let plan = Plan::random(1, Some(Plant::EndlessTimer));
+    let violation = swarm::run(&plan, false).violation.expect("it is caught at once");
+    let shrunk = swarm::shrink(&plan, &violation);
+    assert_eq!(shrunk.violation.invariant, "bounded");
+    assert_eq!((shrunk.plan.acts.len(), shrunk.plan.options.workers), (0, 1));
+}
