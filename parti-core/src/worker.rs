@@ -185,6 +185,7 @@ impl Worker {
         self.suspend_if_expired();
         self.probe();
         self.lead();
+        self.believe_takeover();
         self.work();
         self.advance_stop();
         self.renew();
@@ -298,6 +299,13 @@ impl Worker {
         let probing =
             self.connected && self.stop.is_none() && self.config.probe_confirm.is_some() && self.lease().is_some();
         probing.then_some(self.config.probe_interval)
+    }
+
+    /// The listing on which a leader's takeover was committed was not stale: what it lacked is gone.
+    fn believe_takeover(&mut self) {
+        if self.leadership.term().is_some() && self.ownership.is_doubtful() && !self.starting_over {
+            self.notice_regression(Bucket::Plan, "an assignment that was applied is gone");
+        }
     }
 
     fn lead(&mut self) {
