@@ -34,6 +34,8 @@ mod inventory;
 #[cfg(test)]
 mod laws;
 mod least;
+#[cfg(test)]
+mod reference;
 mod ring;
 mod round_robin;
 mod survey;
