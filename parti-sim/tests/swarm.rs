@@ -1,7 +1,7 @@
 //! Random worlds hold; with a planted bug they do not, and the right invariant says so.
 
-use parti_sim::Plant;
 use parti_sim::swarm::{self, Plan};
+use parti_sim::{Mark, Plant};
 
 /// Within how many seeds each planted bug must be found.
 const SEEDS_PER_PLANT: u64 = 2_000;
@@ -20,7 +20,6 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
     for seed in 0..300 {
         marks.add(&swarm::run(&Plan::random(seed, None, false), false).marks);
     }
-    use parti_sim::Mark;
     let required = [
         Mark::ClaimedFresh,
         Mark::ClaimedInherited,

@@ -16,6 +16,7 @@ use super::{TRACE_LINES, json};
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of the command line
 pub(super) struct SwarmArgs {
     /// How many seeds.
     #[arg(long, default_value_t = 1_000)]
