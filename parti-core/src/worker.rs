@@ -210,13 +210,9 @@ impl Worker {
         self.seek_anew();
     }
 
-    /// Claims a slot anew, once the last write of the lease or the search that is given up is settled.
+    /// Claims a slot anew.
     fn seek_anew(&mut self) {
-        let in_flight = match &self.standing {
-            Standing::Seeking(search) => search.in_flight(),
-            Standing::Holding(lease) => lease.in_flight(),
-        };
-        self.standing = Standing::Seeking(SlotSearch::after(in_flight));
+        self.standing = Standing::Seeking(SlotSearch::default());
         self.members_watch = None;
         self.plan_watch = None;
         self.read_plan_at = None;

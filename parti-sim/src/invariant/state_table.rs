@@ -1,7 +1,5 @@
 //! The derived state of a worker follows its published table.
 
-use parti_core::WorkerState;
-
 use super::{Breach, Invariant, Scene};
 use crate::fact::Fact;
 
@@ -20,16 +18,10 @@ impl Invariant for StateTable {
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
         let Fact::Status { process, before, after } = *fact else { return Ok(()) };
-        if before.state == after.state || in_table(before.state, after.state) {
+        if before.state == after.state || before.state.may_become(after.state) {
             return Ok(());
         }
         Err(Breach::new(format!("{process} went from {} to {}, which is not in the table", before.state, after.state))
             .by(process))
     }
-}
-
-/// A halted worker stays so, and one that has seen the store once is never as if it had not.
-fn in_table(before: WorkerState, after: WorkerState) -> bool {
-    let unseen = matches!(before, WorkerState::Init | WorkerState::Degraded);
-    before != WorkerState::Shutdown && (after != WorkerState::Init || unseen)
 }
