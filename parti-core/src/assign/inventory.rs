@@ -95,13 +95,6 @@ impl Inventory {
         let start = if worker == 0 { 0 } else { self.ends[worker - 1] };
         &self.lots[start..self.ends[worker]]
     }
-
-    /// What all workers hold, in order of weight; a weight can come several times.
-    pub(super) fn all(&self) -> Vec<WeightLot> {
-        let mut lots = self.lots.clone();
-        lots.sort_unstable();
-        lots
-    }
 }
 
 /// A few weights, in order, and a small hash table of their ranks.
