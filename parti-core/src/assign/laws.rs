@@ -1,10 +1,10 @@
 //! What holds for every plan: for random groups, for every small group there is, and once at full size.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use core::num::NonZeroU32;
 
 use proptest::collection::{btree_map, vec as vec_of};
@@ -273,7 +273,8 @@ fn homes_are_what_they_always_were() {
         let homes = Homes::new(&plan.survey.roster, seed);
         let mut found = Vec::new();
         homes.homes(group.partitions.as_slice().iter().map(|partition| &partition.id), &mut found);
-        vectors += &format!("{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}\n");
+        writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
+            .expect("a string takes all");
     }
     insta::assert_snapshot!(vectors);
 }
