@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
+use core::fmt::Write;
 use core::num::NonZeroU32;
 
 use proptest::collection::{btree_map, vec as vec_of};
@@ -274,7 +274,7 @@ fn homes_are_what_they_always_were() {
         let mut found = Vec::new();
         homes.homes(group.partitions.as_slice().iter().map(|partition| &partition.id), &mut found);
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
-            .expect("text can be written");
+            .expect("a string takes all");
     }
     insta::assert_snapshot!(vectors);
 }

@@ -97,7 +97,7 @@ impl<'p> Table<'p> {
     }
 
     fn weight(&self, partition: usize) -> u32 {
-        self.problem.partitions.as_slice()[partition].weight.get()
+        self.survey.weights[partition]
     }
 
     fn is_under(&self, worker: usize) -> bool {
