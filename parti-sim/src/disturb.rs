@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Bucket, Command, Event, Key, Write};
+use parti_core::{Bucket, Command, Event, Key, MemberPhase, Record, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
@@ -76,13 +76,25 @@ impl World {
         }
         self.change_work(process, |app| app.set_frozen(true));
         self.tell(&Fact::Halted { process });
-        if !self.process(process).link.is_up() || self.now < self.store_down_until {
+        if !self.has_said_goodbye(process) {
             let what = "a worker halts that could not say so";
             self.tell(&Fact::Operated { what, may_move: true });
         }
         self.end(process);
         if let Some((gap, birth)) = self.process_mut(process).successor.take() {
             self.schedule.push(self.now + gap, What::Start { birth });
+        }
+    }
+
+    /// Whether the store knows that the worker has gone: its record says so, or is not its own any more.
+    fn has_said_goodbye(&self, process: ProcessId) -> bool {
+        let status = &self.process(process).status;
+        let entry = status.slot.and_then(|slot| self.store.entry(Key::Slot(slot)));
+        match entry.map(|entry| &entry.value) {
+            Some(Stored::Record(Record::Member(record))) if record.instance == status.instance => {
+                record.phase == MemberPhase::Restarting
+            }
+            Some(_) | None => true,
         }
     }
 

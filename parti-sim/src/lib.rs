@@ -3,6 +3,7 @@
 
 mod app;
 mod clock;
+pub mod conformance;
 mod disturb;
 mod fact;
 mod figures;
