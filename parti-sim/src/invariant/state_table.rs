@@ -1,7 +1,5 @@
 //! The derived state of a worker follows its published table.
 
-use parti_core::WorkerState;
-
 use super::{Breach, Invariant, Scene};
 use crate::fact::Fact;
 
@@ -20,16 +18,14 @@ impl Invariant for StateTable {
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
         let Fact::Status { process, before, after } = *fact else { return Ok(()) };
-        if before.state == after.state || in_table(before.state, after.state) {
-            return Ok(());
+        if !before.state.may_become(after.state) {
+            let what = format!("{process} went from {} to {}, which is not in the table", before.state, after.state);
+            return Err(Breach::new(what).by(process));
         }
-        Err(Breach::new(format!("{process} went from {} to {}, which is not in the table", before.state, after.state))
-            .by(process))
+        if !after.state.may_have(after.planner) {
+            let what = format!("{process} is {}, and yet its planner is {:?}", after.state, after.planner);
+            return Err(Breach::new(what).by(process));
+        }
+        Ok(())
     }
-}
-
-/// A halted worker stays so, and one that has seen the store once is never as if it had not.
-fn in_table(before: WorkerState, after: WorkerState) -> bool {
-    let unseen = matches!(before, WorkerState::Init | WorkerState::Degraded);
-    before != WorkerState::Shutdown && (after != WorkerState::Init || unseen)
 }
