@@ -124,7 +124,10 @@ impl PlanLog {
 
     /// Takes in the outcome of an append; false if the operation is not one of this log's.
     pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
-        let Some(append) = self.chain.pop_front_if(|append| append.operation == Some(operation)) else { return false };
+        if self.chain.front().is_none_or(|append| append.operation != Some(operation)) {
+            return false;
+        }
+        let Some(append) = self.chain.pop_front() else { return false };
         match outcome {
             Outcome::Committed(revision) if revision == append.revision => {}
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),

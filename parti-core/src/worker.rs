@@ -1,32 +1,35 @@
 //! The worker: routes each event to one part, then asks the parts in fixed order what is due.
 
+mod observe;
+mod status;
+
+pub use status::Status;
+
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::{Config, ConfigError, Mode, Timing};
-use crate::event::{Command, Event, KvEvent, Outcome};
-use crate::ids::{
-    Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId,
-};
-use crate::key::{Bucket, Control, Interest, Key};
+use crate::event::{Command, Event};
+use crate::ids::{Generation, Instance, Position, Slot, Token, WatchId};
+use crate::key::{Bucket, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
-use crate::lease::{Lease, LeaseNews, WriteKind};
-use crate::membership::{LeaderKey, Membership};
+use crate::lease::{Lease, WriteKind};
+use crate::membership::Membership;
 use crate::outbox::Outbox;
-use crate::ownership::{Applying, Holder, ListingNews, Ownership};
+use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
 use crate::probing::Probing;
-use crate::record::{MemberPhase, MemberRecord, Record};
+use crate::record::{MemberPhase, MemberRecord};
 use crate::rng::Rng;
-use crate::slot::{self, ClaimNews, SlotSearch, Won, is_own};
-use crate::state::{PlannerPhase, WorkerState};
+use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Duration, Instant};
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
 #[derive(Debug)]
 pub struct Worker {
     config: Config,
@@ -57,44 +60,6 @@ pub struct Worker {
     halted: bool,
     beat: u64,
     outbox: Outbox,
-}
-
-/// A look at a worker: cheap to make, for metrics, tests and checks.
-#[allow(clippy::struct_excessive_bools)] // Independent facts, each of interest by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// What it is doing.
-    pub state: WorkerState,
-    /// Why its state is [`Degraded`](WorkerState::Degraded), if it is.
-    pub degraded: Option<SuspendReason>,
-    /// This process.
-    pub instance: Instance,
-    /// Its slot, if it has one.
-    pub slot: Option<Slot>,
-    /// Its tenure of the slot.
-    pub tenure: Option<Tenure>,
-    /// Until when it may act; `None` without a slot. Past that instant it has no right to its partitions.
-    pub lease_until: Option<Instant>,
-    /// Whether its work is suspended.
-    pub suspended: bool,
-    /// Whether it leads: established in the plan, and its lease has not run out.
-    pub leader: bool,
-    /// The term of its leadership, if it leads.
-    pub term: Option<Term>,
-    /// The generation of the newest plan that it knows.
-    pub generation: Generation,
-    /// What its planner is doing, if it leads.
-    pub planner: Option<PlannerPhase>,
-    /// How many partitions it holds and is to keep.
-    pub owned: usize,
-    /// How many partitions it holds and is giving up.
-    pub releasing: usize,
-    /// What operators want, if this worker leads; others do not watch it.
-    pub controls: Vec<Control>,
-    /// Whether it has seen an assignment of its own, be it an empty one.
-    pub assigned: bool,
-    /// Whether it has halted.
-    pub halted: bool,
 }
 
 /// A slot, or the search for one.
@@ -206,260 +171,10 @@ impl Worker {
         [standing, leadership, leader, reading, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
     }
 
-    /// A cheap look at the worker.
-    pub fn status(&self) -> Status {
-        let lease = self.lease();
-        let term = self.leadership.term().filter(|_| self.may_lead());
-        let state = self.state();
-        Status {
-            state,
-            degraded: self.degraded().filter(|_| state == WorkerState::Degraded),
-            instance: self.instance,
-            slot: lease.map(|lease| lease.slot),
-            tenure: lease.map(|lease| lease.tenure),
-            lease_until: lease.and_then(Lease::until),
-            suspended: self.ownership.is_suspended(),
-            leader: term.is_some(),
-            term,
-            generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
-            planner: self.planner(),
-            owned: self.ownership.owned_count(),
-            releasing: self.ownership.releasing_count(),
-            controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
-            assigned: self.ownership.has_assignment(),
-            halted: self.halted,
-        }
-    }
-
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
     pub fn held(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
         self.ownership.holds()
     }
-
-    // Observe: each event is recorded in one part, without output.
-
-    fn observe(&mut self, event: Event) {
-        match event {
-            Event::Timeout => {}
-            Event::Kv(event) => self.observe_kv(event),
-            Event::Probed { slot, instance, outcome } => {
-                self.membership.observe_probed(self.now, slot, instance, outcome);
-            }
-            Event::Partitions(list) => {
-                if let Some(leader) = &mut self.leader {
-                    leader.observe_list(self.now, &list, &self.plan);
-                }
-                self.partitions = Some(list);
-            }
-            Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
-            Event::Command(command) => self.observe_command(command),
-        }
-    }
-
-    fn observe_kv(&mut self, event: KvEvent) {
-        match event {
-            KvEvent::Entry { watch, key, revision, record } => {
-                if let Some(live) = self.is_current(watch, key) {
-                    self.observe_entry(key, revision, &record, live);
-                }
-            }
-            KvEvent::Deleted { watch, key, revision } => {
-                if self.is_current(watch, key).is_some() {
-                    self.observe_deleted(key, revision);
-                }
-            }
-            KvEvent::Undecodable { watch, key, revision, error } => {
-                if self.is_current(watch, key).is_some() {
-                    self.membership.observe_unreadable(self.now, key, revision);
-                    self.plan.observe_unreadable(key, revision);
-                    self.outbox.notice(Notice::Undecodable { key, revision, error });
-                }
-            }
-            KvEvent::CaughtUp { watch, incarnation, last } => self.observe_caught_up(watch, incarnation, last),
-            KvEvent::WatchLost { watch } => self.observe_watch_lost(watch),
-            KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
-            KvEvent::Lost => {
-                self.connected = false;
-                if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
-                    self.ownership.suspend(SuspendReason::ConnectionLost, &mut self.outbox);
-                }
-            }
-            KvEvent::Restored => {
-                self.connected = true;
-                self.membership.start_anew(self.now, None);
-                if let Standing::Holding(lease) = &mut self.standing {
-                    lease.observe_restored(self.now);
-                }
-            }
-        }
-    }
-
-    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
-        let before = self.membership.changes();
-        self.membership.observe_entry(self.now, key, revision, record, live);
-        let changed = self.membership.changes() != before;
-        match (key, record) {
-            (Key::Slot(slot), Record::Member(member)) => {
-                if let Standing::Holding(lease) = &mut self.standing
-                    && lease.slot == slot
-                {
-                    lease.observe_record(self.now, revision, Some(member), self.instance);
-                }
-                if let Some(leader) = self.leader.as_mut().filter(|_| changed) {
-                    leader.observe_member(slot);
-                }
-            }
-            (Key::Assign(slot), Record::Assignment(assignment)) => {
-                self.plan.observe_entry(key, revision, record);
-                match &self.standing {
-                    Standing::Holding(lease) if lease.slot == slot && live => {
-                        let position = Position { incarnation: self.plan.incarnation(), revision };
-                        self.ownership.observe_assignment(position, assignment, lease.tenure);
-                    }
-                    Standing::Holding(lease) if lease.slot == slot => {
-                        self.ownership.observe_listed(revision, assignment)
-                    }
-                    Standing::Holding(_) | Standing::Seeking(_) => {}
-                }
-            }
-            (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
-            (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
-        }
-    }
-
-    fn observe_deleted(&mut self, key: Key, revision: Revision) {
-        self.membership.observe_deleted(self.now, key, revision);
-        match key {
-            Key::Slot(slot) => {
-                if let Standing::Holding(lease) = &mut self.standing
-                    && lease.slot == slot
-                {
-                    lease.observe_record(self.now, revision, None, self.instance);
-                }
-                if let Some(leader) = &mut self.leader {
-                    leader.observe_member(slot);
-                }
-            }
-            Key::Assign(_) | Key::Cluster => self.plan.observe_deleted(key, revision),
-            Key::Leader | Key::Control(_) => {}
-        }
-    }
-
-    fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
-        let is_first = |watched: &mut Watched| watched.watch == watch && !core::mem::replace(&mut watched.listed, true);
-        if self.members_watch.as_mut().is_some_and(is_first) {
-            self.observe_members_listed(incarnation);
-        } else if self.plan_watch.as_mut().is_some_and(is_first) {
-            self.observe_plan_listed(incarnation, last);
-        }
-    }
-
-    fn observe_members_listed(&mut self, incarnation: Incarnation) {
-        let known = self.membership.incarnation();
-        if known != Incarnation::default() && known != incarnation {
-            self.notice_regression(Bucket::Members, "the bucket was made anew");
-            return self.seek_anew();
-        }
-        let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
-        self.has_listed = true;
-        self.membership.end_listing(incarnation, |key| interest.as_ref().is_some_and(|interest| interest.covers(key)));
-        match &mut self.standing {
-            Standing::Seeking(search) => search.observe_listing(self.now),
-            Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),
-        }
-    }
-
-    fn observe_plan_listed(&mut self, incarnation: Incarnation, last: Revision) {
-        self.plan.end_listing(incarnation, last);
-        let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
-        match self.ownership.observe_listing(incarnation, tenure) {
-            ListingNews::Sound => {}
-            ListingNews::Doubtful => self.read_plan_at = Some(self.now + self.timing.retry),
-            ListingNews::Regressed if self.starting_over => {}
-            ListingNews::Regressed => self.notice_regression(Bucket::Plan, "an assignment that was applied is gone"),
-        }
-    }
-
-    /// What is missed until the watch is back is made up for by another listing.
-    fn observe_watch_lost(&mut self, watch: WatchId) {
-        if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
-            watched.listed = false;
-            self.membership.begin_listing();
-        } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
-            watched.listed = false;
-        }
-    }
-
-    fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
-        let (now, timing) = (self.now, self.timing);
-        match &mut self.standing {
-            Standing::Seeking(search) => {
-                match search.observe_done(now, operation, outcome, self.membership.incarnation(), &timing) {
-                    ClaimNews::Won(won) => return self.take_slot(won),
-                    ClaimNews::Settled => return,
-                    ClaimNews::NotOurs => {}
-                }
-            }
-            Standing::Holding(lease) => {
-                if let Some(news) = lease.observe_done(now, operation, outcome, &timing) {
-                    return self.observe_renewal(news, outcome);
-                }
-            }
-        }
-        let known = self.leadership.observe_done(now, operation, outcome, &timing)
-            || self.plan.observe_done(operation, outcome, &mut self.outbox);
-        if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(now, operation, outcome, &mut self.membership, &mut self.outbox);
-        }
-    }
-
-    fn observe_renewal(&mut self, news: LeaseNews, outcome: Outcome) {
-        if !matches!(outcome, Outcome::Committed(_)) {
-            self.ownership.repeat_news();
-        }
-        match news {
-            LeaseNews::None => {}
-            LeaseNews::Renewed { after_gap } => {
-                if after_gap {
-                    self.membership.start_anew(self.now, None);
-                }
-                // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
-                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
-                    self.ownership.resume(&mut self.outbox);
-                }
-            }
-            LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
-            LeaseNews::Finished => self.halt(),
-        }
-    }
-
-    fn observe_command(&mut self, command: Command) {
-        match command {
-            Command::Leave | Command::Restart => {
-                let patience_until = self.now + self.config.release_timeout;
-                let give_up_at = patience_until + self.config.release_timeout + self.timing.lease;
-                self.stop.get_or_insert(Stop { command, patience_until, give_up_at });
-                self.ownership.repeat_news();
-            }
-            Command::RebalanceNow => {
-                if let Some(leader) = &mut self.leader {
-                    leader.observe_request();
-                }
-            }
-        }
-    }
-
-    /// Whether `key` belongs to the current watch of its bucket, and if so whether that watch has shown a complete
-    /// listing before.
-    fn is_current(&self, watch: WatchId, key: Key) -> Option<bool> {
-        let watched = match key.bucket() {
-            Bucket::Members => self.members_watch.as_ref(),
-            Bucket::Plan => self.plan_watch.as_ref(),
-        };
-        watched.filter(|watched| watched.watch == watch).map(|watched| watched.listed)
-    }
-
-    // Decide: the parts are asked in fixed order what is due.
 
     fn decide(&mut self) {
         self.give_up_lost_slot();
@@ -759,8 +474,6 @@ impl Worker {
         Some(if self.leadership.needs_everything() { Interest::All } else { own() })
     }
 
-    // Look: what others see.
-
     fn lease(&self) -> Option<&Lease> {
         match &self.standing {
             Standing::Seeking(_) => None,
@@ -771,57 +484,6 @@ impl Worker {
     /// Whether this worker may decide anything for others: it has a valid lease and hears and is heard.
     fn may_lead(&self) -> bool {
         self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now))
-    }
-
-    /// Whether the store has lost writes, and this worker is not over it yet.
-    fn is_recovering(&self) -> bool {
-        self.starting_over || self.leader.as_ref().is_some_and(Leader::is_recovering)
-    }
-
-    fn state(&self) -> WorkerState {
-        if self.halted || self.stop.is_some() {
-            return WorkerState::Shutdown;
-        }
-        if !self.has_listed {
-            return WorkerState::Init;
-        }
-        if self.degraded().is_some() {
-            return WorkerState::Degraded;
-        }
-        if self.lease().is_none_or(|lease| lease.until().is_none()) {
-            return WorkerState::ClaimingId;
-        }
-        let nobody_leads = matches!(self.membership.leader(), LeaderKey::Absent | LeaderKey::Deleted { .. });
-        match self.planner() {
-            Some(PlannerPhase::Scaling) => WorkerState::Scaling,
-            Some(PlannerPhase::Emergency) => WorkerState::Emergency,
-            Some(PlannerPhase::Rebalancing) => WorkerState::Rebalancing,
-            None if nobody_leads => WorkerState::Election,
-            None | Some(PlannerPhase::Idle) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
-            None | Some(PlannerPhase::Idle) if self.ownership.is_changing() => WorkerState::Rebalancing,
-            None | Some(PlannerPhase::Idle) => WorkerState::Stable,
-        }
-    }
-
-    /// What the planner is doing, if this worker leads and may decide.
-    fn planner(&self) -> Option<PlannerPhase> {
-        self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase)
-    }
-
-    /// Why the store is out of reach, if it is: the connection is gone, or no renewal has been committed for a lease,
-    /// or none since the connection came back.
-    fn degraded(&self) -> Option<SuspendReason> {
-        if !self.connected {
-            return Some(SuspendReason::ConnectionLost);
-        }
-        if self.is_recovering() {
-            return Some(SuspendReason::StoreRegressed);
-        }
-        let lease = self.lease()?;
-        if lease.until().is_some() && !lease.is_valid(self.now) {
-            return Some(SuspendReason::LeaseRanOut);
-        }
-        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
     }
 }
 

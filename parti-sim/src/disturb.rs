@@ -111,9 +111,15 @@ impl World {
     /// The store's server is gone for a while, and every connection with it.
     pub(crate) fn server_down(&mut self, time: Duration) {
         self.store_down(time);
+        self.isolate_all(time, true);
+    }
+
+    /// Nothing gets through to or from anybody for a while, those included who start meanwhile.
+    pub(crate) fn isolate_all(&mut self, time: Duration, closed: bool) {
+        self.all_cut_off_until = self.all_cut_off_until.max(self.now + time);
         let living: Vec<_> = self.living().map(|(process, _)| process).collect();
         for process in living {
-            self.isolate(process, Some(time), true);
+            self.isolate(process, Some(time), closed);
         }
     }
 
@@ -143,8 +149,8 @@ impl World {
         self.notify(key);
     }
 
-    /// An operator deletes what is not a record.
-    fn clear_garbage(&mut self) {
+    /// An operator deletes what is not a record, when whoever held the slot has certainly stopped.
+    pub(crate) fn clear_garbage(&mut self) {
         for key in std::mem::take(&mut self.garbage) {
             if let Some(Entry { revision, value: Stored::Bytes(_) }) = self.store.entry(key) {
                 self.store.write(&Write::Delete { key, expected: *revision });
@@ -161,6 +167,7 @@ impl World {
     /// Ends every fault: links are mended, watches speak, the store answers, probes tell the truth, messages arrive.
     pub(crate) fn heal(&mut self) {
         self.store_down_until = self.now;
+        self.all_cut_off_until = self.now;
         let network = &mut self.options.network;
         for rate in [
             &mut network.slow_ppm,
@@ -186,7 +193,7 @@ impl World {
                 self.schedule.push(self.now, What::Wake { process });
             }
         }
-        self.clear_garbage();
+        self.schedule.push(self.now + self.options.observed_lease() * 2, What::ClearGarbage);
         self.tell(&Fact::Healed);
     }
 }

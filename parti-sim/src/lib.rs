@@ -13,6 +13,7 @@ mod network;
 mod observers;
 mod options;
 mod ownership;
+pub mod plan;
 mod plant;
 mod process;
 mod recording;

@@ -183,8 +183,9 @@ impl World {
         }
     }
 
-    /// A client is connected again: it reads everything that it watches anew.
+    /// A client is connected again, once it has noticed that it was not: it reads everything that it watches anew.
     pub(crate) fn reconnect(&mut self, process: ProcessId, epoch: u64) {
+        self.notice_break(process, epoch);
         let link = &mut self.process_mut(process).link;
         if link.epoch == epoch && link.noticed {
             link.noticed = false;

@@ -26,6 +26,7 @@ pub(crate) struct Observers {
     invariants: Vec<Box<dyn Invariant>>,
     /// The first breach; nothing after it counts.
     pub(crate) violation: Option<Violation>,
+    regressed: bool,
 }
 
 /// Something that a person who looks at the run should hear.
@@ -49,6 +50,7 @@ impl Observers {
             recording: None,
             invariants: invariant::all(options),
             violation: None,
+            regressed: false,
         }
     }
 
@@ -57,6 +59,7 @@ impl Observers {
             trace.observe(now, fact);
         }
         self.ownership.observe(now, fact);
+        self.regressed |= matches!(fact, Fact::PlanRegressed { .. });
         self.marks.observe(fact);
         self.counts.observe(fact);
         if let Some(what) = for_people(fact) {
@@ -86,6 +89,11 @@ impl Observers {
                 return;
             }
         }
+    }
+
+    /// Whether the store has ever forgotten something.
+    pub(crate) const fn has_regressed(&self) -> bool {
+        self.regressed
     }
 
     /// The partition with this place.

@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     /// Until when the store answers nobody.
     pub(crate) store_down_until: Moment,
+    /// Until when nothing gets through to or from anybody.
+    pub(crate) all_cut_off_until: Moment,
     pub(crate) processes: Vec<Process>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
@@ -82,6 +84,8 @@ pub(crate) enum What {
     Wake { process: ProcessId },
     /// A process is born.
     Start { birth: Birth },
+    /// An operator deletes what is not a record.
+    ClearGarbage,
     /// A link that was broken for a while is mended.
     Mend { process: ProcessId, epoch: u64 },
 }
@@ -105,6 +109,7 @@ impl What {
             | Self::ReadSnapshot { .. }
             | Self::Wake { .. }
             | Self::Start { .. }
+            | Self::ClearGarbage
             | Self::Mend { .. } => None,
         }
     }
@@ -129,6 +134,7 @@ impl World {
             schedule: Schedule::new(),
             store: Store::default(),
             store_down_until: Moment::START,
+            all_cut_off_until: Moment::START,
             processes: Vec::new(),
             by_instance: BTreeMap::new(),
             watches: [BTreeMap::new(), BTreeMap::new()],
@@ -170,6 +176,9 @@ impl World {
         });
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
+        if self.now < self.all_cut_off_until {
+            self.isolate(process, Some(self.all_cut_off_until.since(self.now)), true);
+        }
         self.settle(process);
         self.feed(process, Event::Partitions(self.list.clone()));
         self.schedule_reread(process);
@@ -246,6 +255,7 @@ impl World {
             What::Start { birth } => {
                 self.start(birth);
             }
+            What::ClearGarbage => self.clear_garbage(),
             What::Mend { process, epoch } => {
                 if self.process(process).link.epoch == epoch {
                     self.mend(process);

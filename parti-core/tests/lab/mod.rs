@@ -325,7 +325,9 @@ impl Lab {
     pub(crate) fn restore(&mut self, backup: Store) {
         self.note("the store loses its last writes");
         self.store = backup;
-        Bucket::ALL.into_iter().for_each(|bucket| self.break_watches(bucket));
+        for bucket in Bucket::ALL {
+            self.break_watches(bucket);
+        }
     }
 
     fn break_watches(&mut self, bucket: Bucket) {

@@ -19,6 +19,8 @@ pub(super) struct MoveBudget {
     percent: usize,
     plan: PlanView,
     generations: BTreeMap<Generation, Counted>,
+    /// Whether the store has ever forgotten something: then the plan is made anew.
+    regressed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +37,7 @@ impl MoveBudget {
             Some(Plant::BudgetIgnored) => WorkerOptions::default().move_budget_percent,
             _ => options.worker.move_budget_percent,
         };
-        Self { percent: percent as usize, plan: PlanView::default(), generations: BTreeMap::new() }
+        Self { percent: percent as usize, plan: PlanView::default(), generations: BTreeMap::new(), regressed: false }
     }
 
     fn counted(&mut self, generation: Generation) -> &mut Counted {
@@ -69,7 +71,10 @@ impl Invariant for MoveBudget {
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         if let Fact::PlanRegressed { .. } = fact {
-            self.generations.clear();
+            self.regressed = true;
+        }
+        if self.regressed {
+            return Ok(());
         }
         if let Fact::Asked { action: Action::Notice(Notice::Planned { generation, reason, .. }), .. } = fact
             && *reason == PlanReason::Emergency

@@ -14,6 +14,8 @@ pub(super) struct NoOrphan {
     calm_since: Option<Moment>,
     /// Since when some partition or other has had no worker.
     unowned_since: Option<Moment>,
+    /// Whether the store has ever forgotten something: then nothing is granted until all have noticed.
+    regressed: bool,
 }
 
 impl Invariant for NoOrphan {
@@ -33,6 +35,7 @@ impl Invariant for NoOrphan {
         match fact {
             Fact::Healed => self.calm_since = Some(scene.now),
             Fact::Disturbed { .. } => self.calm_since = None,
+            Fact::PlanRegressed { .. } => self.regressed = true,
             Fact::Operated { .. } if self.calm_since.is_some() => self.calm_since = Some(scene.now),
             _ => {}
         }
@@ -42,7 +45,7 @@ impl Invariant for NoOrphan {
         }
         let since = *self.unowned_since.get_or_insert(scene.now);
         match self.calm_since {
-            Some(calm) if scene.now.since(calm.max(since)) > bound(scene) => Err(orphan(scene, calm)),
+            Some(calm) if scene.now.since(calm.max(since)) > bound(scene, self.regressed) => Err(orphan(scene, calm)),
             Some(_) | None => Ok(()),
         }
     }
@@ -54,11 +57,12 @@ impl Invariant for NoOrphan {
 
 /// The longest wait that the protocol knows: dead processes are found, those who may come back are waited for, the last
 /// window closes, and drains end.
-fn bound(scene: &Scene<'_>) -> Duration {
+fn bound(scene: &Scene<'_>, regressed: bool) -> Duration {
     let worker = &scene.options.worker;
     let drain = worker.release_timeout_ms.min(scene.options.application.drain_ms.1);
     let windows = worker.cold_start_window_ms.max(worker.restart_hold_ms) + worker.rebalance_interval_ms;
-    scene.options.observed_lease() * 3 + Duration::from_millis(windows + drain + scene.options.network.reread_ms.1)
+    let leases = if regressed { 8 } else { 3 };
+    scene.options.observed_lease() * leases + Duration::from_millis(windows + drain + scene.options.network.reread_ms.1)
 }
 
 fn orphan(scene: &Scene<'_>, calm: Moment) -> Breach {

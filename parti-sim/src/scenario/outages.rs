@@ -118,9 +118,7 @@ fn isolate_all(stage: &mut Stage) {
     stage.begin();
     stage.measure();
     stage.disturb("all workers are cut off", false);
-    for process in stage.all() {
-        stage.world.isolate(process, Some(ISOLATION), false);
-    }
+    stage.world.isolate_all(ISOLATION, false);
     stage.run_for(ISOLATION);
     stage.calm();
     stage.settle();

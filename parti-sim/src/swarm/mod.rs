@@ -109,7 +109,8 @@ impl Happening {
         let windows = worker.cold_start_window_ms + worker.restart_hold_ms + worker.surge_wait_ms;
         let rounds = MAX_ROUNDS * (worker.rebalance_interval_ms + worker.planned_scale_window_ms);
         let drains = worker.release_timeout_ms.min(self.world.options.application.drain_ms.1);
-        let least = self.world.options.observed_lease() * 4
+        let leases = if self.world.observers.has_regressed() { 9 } else { 4 };
+        let least = self.world.options.observed_lease() * leases
             + Duration::from_millis(windows + drains + self.world.options.network.reread_ms.1);
         let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
         self.run_for(least);
@@ -217,12 +218,7 @@ impl Happening {
                 let preferred_slot = ordinal.map(Slot::new);
                 self.world.start(Birth { preferred_slot, ..Birth::default() });
             }
-            Deed::IsolateAll { for_ms, closed } => {
-                let living: Vec<_> = self.world.living().map(|(process, _)| process).collect();
-                for process in living {
-                    self.world.isolate(process, Some(ms(for_ms)), closed);
-                }
-            }
+            Deed::IsolateAll { for_ms, closed } => self.world.isolate_all(ms(for_ms), closed),
             Deed::StoreDown { for_ms } => self.world.store_down(ms(for_ms)),
             Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
             Deed::RollBack { plan, writes, for_ms } => self.world.roll_back(bucket(plan), writes as usize, ms(for_ms)),

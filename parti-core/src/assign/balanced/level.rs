@@ -10,7 +10,10 @@ use crate::assign::bounds::Bounds;
 use crate::assign::groups::ANYWHERE;
 use crate::assign::survey::NOBODY;
 
-/// What makes partitions interchangeable: group, weight, and whether they had no holder (so that moving them is free).
+/// So many passes are made in one plan; what they leave is for another round.
+const MAX_PASSES: u32 = 8;
+
+/// What makes partitions interchangeable: group, weight, and whether they are on the move anyway, so that it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind(u64);
 
@@ -60,15 +63,28 @@ struct Stocks {
 
 impl Table<'_> {
     /// Moves partitions until every worker is within its bounds, or no move helps, or the budget is spent.
+    ///
+    /// A partition moves once in a pass, so that another pass may find more where not all workers came within bounds.
+    /// Each step takes the workers less far out of their bounds in sum, or no farther and evens out their loads, so
+    /// that the passes come to an end.
     pub(super) fn level(&mut self) {
-        if !self.is_uneven() {
-            return;
+        for pass in 0..MAX_PASSES {
+            if !self.is_uneven() || !self.level_once(pass == 0) {
+                return;
+            }
         }
-        let mut stocks = Stocks::new(self);
+        self.another_round = true;
+    }
+
+    /// One pass; whether there may be more to do in another.
+    fn level_once(&mut self, first: bool) -> bool {
+        let mut stocks = Stocks::new(self, first);
+        self.ladders.fill_with(|| None);
         let mut flows = Flows::new(self.loads.len());
         let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
         let rung = |table: &Self, worker: usize| (table.depth(worker), tie_break(worker as u32, roster, seed));
         let mut donors: BinaryHeap<_> = (0..roster.len()).map(|worker| rung(self, worker)).collect();
+        let mut steps = 0;
         // Where the budget will not do, everybody gets a part of it.
         self.turn = (self.budget / roster.len()) as u64;
         let mut under = (0..roster.len()).filter(|&worker| self.is_under(worker)).count();
@@ -89,6 +105,7 @@ impl Table<'_> {
                 self.another_round = true;
                 break;
             };
+            steps += 1;
             stocks.take(donor, &step);
             flows.record(donor, &step);
             let was_under = usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to));
@@ -104,6 +121,7 @@ impl Table<'_> {
             }
         }
         self.settle(flows);
+        steps > 0 && !self.another_round
     }
 
     /// The step, or as much of it as the budget allows, which then has less.
@@ -172,15 +190,19 @@ impl Table<'_> {
         let room = self.bounds.upper[to].saturating_sub(self.loads[to]);
         let middle = lots.partition_point(|lot| lot.kind.weight() <= reach / 2);
         let near = lots[..middle].last().into_iter().chain(first(&lots[middle..]));
-        let best = near.max_by_key(|lot| gain(lot.kind, reach)).filter(|lot| gain(lot.kind, reach) > 0);
+        let better = |lot: &&Lot| {
+            gain(lot.kind, reach) > 0 && self.stray_after(donor, to, lot.kind.weight()) <= self.stray_after(donor, to, 0)
+        };
+        let best = near.filter(better).max_by_key(|lot| gain(lot.kind, reach));
         if let Some(lot) = best
             && (lot.kind.weight() <= room || self.is_much_better(donor, to, lot.kind.weight()))
         {
             return Some(*lot);
         }
         let fitting = lots.partition_point(|lot| lot.kind.weight() <= room);
-        let helps = |lot: &&Lot| gain(lot.kind, reach) > 0 || self.strays_less(donor, to, lot.kind.weight());
-        lots[..fitting].last().filter(helps).copied()
+        let strays_less =
+            |lot: &&Lot| self.stray_after(donor, to, lot.kind.weight()) < self.stray_after(donor, to, 0);
+        lots[..fitting].last().filter(|lot| better(lot) || strays_less(lot)).copied()
     }
 
     /// How many partitions of `lot` to move at once: what both need, or what one needs as far as it brings the other no
@@ -203,13 +225,12 @@ impl Table<'_> {
         level(to, self.loads[to] + weight) * 1000 < level(donor, self.loads[donor]) * (1000 - epsilon)
     }
 
-    /// Whether the two are then less far outside their bounds, taken together.
-    fn strays_less(&self, donor: usize, to: usize, weight: u64) -> bool {
+    /// How far the two, taken together, are out of their bounds once `weight` has moved.
+    fn stray_after(&self, donor: usize, to: usize, weight: u64) -> u64 {
         let stray = |worker: usize, load: u64| {
             self.bounds.lower[worker].saturating_sub(load) + load.saturating_sub(self.bounds.upper[worker])
         };
-        let (from, into) = (self.loads[donor], self.loads[to]);
-        stray(donor, from - weight) + stray(to, into + weight) < stray(donor, from) + stray(to, into)
+        stray(donor, self.loads[donor] - weight) + stray(to, self.loads[to] + weight)
     }
 }
 
@@ -241,10 +262,10 @@ fn first(lots: &[Lot]) -> Option<&Lot> {
 }
 
 impl Stocks {
-    /// Where there are no rules, the inventory and the partitions that had no holder are all there is.
-    fn new(table: &Table<'_>) -> Self {
+    /// Where there are no rules and none but those without a holder have moved, the inventory tells of all others.
+    fn new(table: &Table<'_>, first: bool) -> Self {
         let made = (0..table.loads.len()).map(|_| None).collect();
-        let with_inventory = table.groups.is_free();
+        let with_inventory = first && table.groups.is_free();
         let entry = |partition: usize| (table.owners[partition], table.kind(partition));
         let mut more: Vec<_> = if with_inventory {
             table.homeless.iter().map(|&key| entry(partition_of(key))).collect()
@@ -292,7 +313,7 @@ impl Kind {
 impl Table<'_> {
     /// The kind of a partition.
     pub(super) fn kind(&self, partition: usize) -> Kind {
-        let fresh = self.survey.seats[partition] == NOBODY;
+        let fresh = self.survey.seats[partition] != self.owners[partition];
         if self.groups.is_free() {
             return Kind::new(ANYWHERE, self.weight(partition), fresh);
         }

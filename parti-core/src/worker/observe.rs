@@ -1,0 +1,235 @@
+//! Each event is recorded in one part, without output.
+
+use super::{Standing, Stop, Watched, Worker};
+use crate::action::{Notice, SuspendReason};
+use crate::config::Mode;
+use crate::event::{Command, Event, KvEvent, Outcome};
+use crate::ids::{Incarnation, OperationId, Position, Revision, WatchId};
+use crate::key::{Bucket, Key};
+use crate::lease::LeaseNews;
+use crate::ownership::ListingNews;
+use crate::record::Record;
+use crate::slot::ClaimNews;
+
+impl Worker {
+    pub(super) fn observe(&mut self, event: Event) {
+        match event {
+            Event::Timeout => {}
+            Event::Kv(event) => self.observe_kv(event),
+            Event::Probed { slot, instance, outcome } => {
+                self.membership.observe_probed(self.now, slot, instance, outcome);
+            }
+            Event::Partitions(list) => {
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_list(self.now, &list, &self.plan);
+                }
+                self.partitions = Some(list);
+            }
+            Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
+            Event::Command(command) => self.observe_command(command),
+        }
+    }
+
+    fn observe_kv(&mut self, event: KvEvent) {
+        match event {
+            KvEvent::Entry { watch, key, revision, record } => {
+                if let Some(live) = self.is_current(watch, key) {
+                    self.observe_entry(key, revision, &record, live);
+                }
+            }
+            KvEvent::Deleted { watch, key, revision } => {
+                if self.is_current(watch, key).is_some() {
+                    self.observe_deleted(key, revision);
+                }
+            }
+            KvEvent::Undecodable { watch, key, revision, error } => {
+                if self.is_current(watch, key).is_some() {
+                    self.membership.observe_unreadable(self.now, key, revision);
+                    self.plan.observe_unreadable(key, revision);
+                    self.outbox.notice(Notice::Undecodable { key, revision, error });
+                }
+            }
+            KvEvent::CaughtUp { watch, incarnation, last } => self.observe_caught_up(watch, incarnation, last),
+            KvEvent::WatchLost { watch } => self.observe_watch_lost(watch),
+            KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
+            KvEvent::Lost => {
+                self.connected = false;
+                if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
+                    self.ownership.suspend(SuspendReason::ConnectionLost, &mut self.outbox);
+                }
+            }
+            KvEvent::Restored => {
+                self.connected = true;
+                self.membership.start_anew(self.now, None);
+                if let Standing::Holding(lease) = &mut self.standing {
+                    lease.observe_restored(self.now);
+                }
+            }
+        }
+    }
+
+    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
+        let before = self.membership.changes();
+        self.membership.observe_entry(self.now, key, revision, record, live);
+        let changed = self.membership.changes() != before;
+        match (key, record) {
+            (Key::Slot(slot), Record::Member(member)) => {
+                if let Standing::Holding(lease) = &mut self.standing
+                    && lease.slot == slot
+                {
+                    lease.observe_record(self.now, revision, Some(member), self.instance);
+                }
+                if let Some(leader) = self.leader.as_mut().filter(|_| changed) {
+                    leader.observe_member(slot);
+                }
+            }
+            (Key::Assign(slot), Record::Assignment(assignment)) => {
+                self.plan.observe_entry(key, revision, record);
+                match &self.standing {
+                    Standing::Holding(lease) if lease.slot == slot && live => {
+                        let position = Position { incarnation: self.plan.incarnation(), revision };
+                        self.ownership.observe_assignment(position, assignment, lease.tenure);
+                    }
+                    Standing::Holding(lease) if lease.slot == slot => {
+                        self.ownership.observe_listed(revision, assignment);
+                    }
+                    Standing::Holding(_) | Standing::Seeking(_) => {}
+                }
+            }
+            (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
+            (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
+        }
+    }
+
+    fn observe_deleted(&mut self, key: Key, revision: Revision) {
+        self.membership.observe_deleted(self.now, key, revision);
+        match key {
+            Key::Slot(slot) => {
+                if let Standing::Holding(lease) = &mut self.standing
+                    && lease.slot == slot
+                {
+                    lease.observe_record(self.now, revision, None, self.instance);
+                }
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_member(slot);
+                }
+            }
+            Key::Assign(_) | Key::Cluster => self.plan.observe_deleted(key, revision),
+            Key::Leader | Key::Control(_) => {}
+        }
+    }
+
+    fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
+        let is_first = |watched: &mut Watched| watched.watch == watch && !core::mem::replace(&mut watched.listed, true);
+        if self.members_watch.as_mut().is_some_and(is_first) {
+            self.observe_members_listed(incarnation);
+        } else if self.plan_watch.as_mut().is_some_and(is_first) {
+            self.observe_plan_listed(incarnation, last);
+        }
+    }
+
+    fn observe_members_listed(&mut self, incarnation: Incarnation) {
+        let known = self.membership.incarnation();
+        if known != Incarnation::default() && known != incarnation {
+            self.notice_regression(Bucket::Members, "the bucket was made anew");
+            return self.seek_anew();
+        }
+        let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
+        self.has_listed = true;
+        self.membership.end_listing(incarnation, |key| interest.as_ref().is_some_and(|interest| interest.covers(key)));
+        match &mut self.standing {
+            Standing::Seeking(search) => search.observe_listing(self.now),
+            Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),
+        }
+    }
+
+    fn observe_plan_listed(&mut self, incarnation: Incarnation, last: Revision) {
+        self.plan.end_listing(incarnation, last);
+        let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
+        match self.ownership.observe_listing(incarnation, tenure) {
+            ListingNews::Sound => {}
+            ListingNews::Doubtful => self.read_plan_at = Some(self.now + self.timing.retry),
+            ListingNews::Regressed if self.starting_over => {}
+            ListingNews::Regressed => self.notice_regression(Bucket::Plan, "an assignment that was applied is gone"),
+        }
+    }
+
+    /// What is missed until the watch is back is made up for by another listing.
+    fn observe_watch_lost(&mut self, watch: WatchId) {
+        if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
+            watched.listed = false;
+            self.membership.begin_listing();
+        } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
+            watched.listed = false;
+        }
+    }
+
+    fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
+        let (now, timing) = (self.now, self.timing);
+        match &mut self.standing {
+            Standing::Seeking(search) => {
+                match search.observe_done(now, operation, outcome, self.membership.incarnation(), &timing) {
+                    ClaimNews::Won(won) => return self.take_slot(won),
+                    ClaimNews::Settled => return,
+                    ClaimNews::NotOurs => {}
+                }
+            }
+            Standing::Holding(lease) => {
+                if let Some(news) = lease.observe_done(now, operation, outcome, &timing) {
+                    return self.observe_renewal(news, outcome);
+                }
+            }
+        }
+        let known = self.leadership.observe_done(now, operation, outcome, &timing)
+            || self.plan.observe_done(operation, outcome, &mut self.outbox);
+        if !known && let Some(leader) = &mut self.leader {
+            leader.observe_done(now, operation, outcome, &mut self.membership, &mut self.outbox);
+        }
+    }
+
+    fn observe_renewal(&mut self, news: LeaseNews, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Committed(_)) {
+            self.ownership.repeat_news();
+        }
+        match news {
+            LeaseNews::None => {}
+            LeaseNews::Renewed { after_gap } => {
+                if after_gap {
+                    self.membership.start_anew(self.now, None);
+                }
+                // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
+                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
+                    self.ownership.resume(&mut self.outbox);
+                }
+            }
+            LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
+            LeaseNews::Finished => self.halt(),
+        }
+    }
+
+    fn observe_command(&mut self, command: Command) {
+        match command {
+            Command::Leave | Command::Restart => {
+                let patience_until = self.now + self.config.release_timeout;
+                let give_up_at = patience_until + self.config.release_timeout + self.timing.lease;
+                self.stop.get_or_insert(Stop { command, patience_until, give_up_at });
+                self.ownership.repeat_news();
+            }
+            Command::RebalanceNow => {
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_request();
+                }
+            }
+        }
+    }
+
+    /// Whether `key` belongs to the current watch of its bucket, and if so whether that watch has shown a complete
+    /// listing before.
+    fn is_current(&self, watch: WatchId, key: Key) -> Option<bool> {
+        let watched = match key.bucket() {
+            Bucket::Members => self.members_watch.as_ref(),
+            Bucket::Plan => self.plan_watch.as_ref(),
+        };
+        watched.filter(|watched| watched.watch == watch).map(|watched| watched.listed)
+    }
+}

@@ -1,0 +1,129 @@
+//! What others see of a worker.
+
+use alloc::vec::Vec;
+
+use super::Worker;
+use crate::action::SuspendReason;
+use crate::ids::{Generation, Instance, Slot, Tenure, Term};
+use crate::key::Control;
+use crate::leader::Leader;
+use crate::lease::Lease;
+use crate::membership::LeaderKey;
+use crate::state::{PlannerPhase, WorkerState};
+use crate::time::Instant;
+
+/// A look at a worker: cheap to make, for metrics, tests and checks.
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each of interest by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub state: WorkerState,
+    /// Why its state is [`Degraded`](WorkerState::Degraded), if it is.
+    pub degraded: Option<SuspendReason>,
+    /// This process.
+    pub instance: Instance,
+    /// Its slot, if it has one.
+    pub slot: Option<Slot>,
+    /// Its tenure of the slot.
+    pub tenure: Option<Tenure>,
+    /// Until when it may act; `None` without a slot. Past that instant it has no right to its partitions.
+    pub lease_until: Option<Instant>,
+    /// Whether its work is suspended.
+    pub suspended: bool,
+    /// Whether it leads: established in the plan, and its lease has not run out.
+    pub leader: bool,
+    /// The term of its leadership, if it leads.
+    pub term: Option<Term>,
+    /// The generation of the newest plan that it knows.
+    pub generation: Generation,
+    /// What its planner is doing, if it leads.
+    pub planner: Option<PlannerPhase>,
+    /// How many partitions it holds and is to keep.
+    pub owned: usize,
+    /// How many partitions it holds and is giving up.
+    pub releasing: usize,
+    /// What operators want, if this worker leads; others do not watch it.
+    pub controls: Vec<Control>,
+    /// Whether it has seen an assignment of its own, be it an empty one.
+    pub assigned: bool,
+    /// Whether it has halted.
+    pub halted: bool,
+}
+
+impl Worker {
+    /// A cheap look at the worker.
+    pub fn status(&self) -> Status {
+        let lease = self.lease();
+        let term = self.leadership.term().filter(|_| self.may_lead());
+        let state = self.state();
+        Status {
+            state,
+            degraded: self.degraded().filter(|_| state == WorkerState::Degraded),
+            instance: self.instance,
+            slot: lease.map(|lease| lease.slot),
+            tenure: lease.map(|lease| lease.tenure),
+            lease_until: lease.and_then(Lease::until),
+            suspended: self.ownership.is_suspended(),
+            leader: term.is_some(),
+            term,
+            generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
+            planner: self.planner(),
+            owned: self.ownership.owned_count(),
+            releasing: self.ownership.releasing_count(),
+            controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
+            assigned: self.ownership.has_assignment(),
+            halted: self.halted,
+        }
+    }
+
+    /// Whether the store has lost writes, and this worker is not over it yet.
+    fn is_recovering(&self) -> bool {
+        self.starting_over || self.leader.as_ref().is_some_and(Leader::is_recovering)
+    }
+
+    fn state(&self) -> WorkerState {
+        if self.halted || self.stop.is_some() {
+            return WorkerState::Shutdown;
+        }
+        if !self.has_listed {
+            return WorkerState::Init;
+        }
+        if self.degraded().is_some() {
+            return WorkerState::Degraded;
+        }
+        if self.lease().is_none_or(|lease| lease.until().is_none()) {
+            return WorkerState::ClaimingId;
+        }
+        let nobody_leads = matches!(self.membership.leader(), LeaderKey::Absent | LeaderKey::Deleted { .. });
+        match self.planner() {
+            Some(PlannerPhase::Scaling) => WorkerState::Scaling,
+            Some(PlannerPhase::Emergency) => WorkerState::Emergency,
+            Some(PlannerPhase::Rebalancing) => WorkerState::Rebalancing,
+            None if nobody_leads => WorkerState::Election,
+            None | Some(PlannerPhase::Idle) if !self.ownership.has_assignment() => WorkerState::WaitingAssignment,
+            None | Some(PlannerPhase::Idle) if self.ownership.is_changing() => WorkerState::Rebalancing,
+            None | Some(PlannerPhase::Idle) => WorkerState::Stable,
+        }
+    }
+
+    /// What the planner is doing, if this worker leads and may decide.
+    fn planner(&self) -> Option<PlannerPhase> {
+        self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase)
+    }
+
+    /// Why the store is out of reach, if it is: the connection is gone, or no renewal has been committed for a lease,
+    /// or none since the connection came back.
+    fn degraded(&self) -> Option<SuspendReason> {
+        if !self.connected {
+            return Some(SuspendReason::ConnectionLost);
+        }
+        if self.is_recovering() {
+            return Some(SuspendReason::StoreRegressed);
+        }
+        let lease = self.lease()?;
+        if lease.until().is_some() && !lease.is_valid(self.now) {
+            return Some(SuspendReason::LeaseRanOut);
+        }
+        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
+    }
+}
