@@ -320,6 +320,7 @@ impl Leader {
             Verdict::Wait(
                 WaitReason::RebalanceInterval
                 | WaitReason::NoPartitions
+                | WaitReason::PlanUnreadable
                 | WaitReason::StoreRegressed
                 | WaitReason::Paused,
                 _,

@@ -165,6 +165,14 @@ impl Lab {
         self.settle();
     }
 
+    /// Deletes whatever is stored under a key, as somebody else could.
+    pub(crate) fn delete(&mut self, key: Key) {
+        self.note(&format!("somebody deletes {key}"));
+        self.store.put(key, None);
+        self.show(key);
+        self.settle();
+    }
+
     /// What is stored under a key, if anything is.
     pub(crate) fn stored(&self, key: Key) -> Option<&[u8]> {
         self.store.entries.get(&key).and_then(|(_, bytes)| bytes.as_deref())
