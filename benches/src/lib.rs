@@ -38,6 +38,15 @@ impl Weights {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Equal, Self::TenthFivefold, Self::HundredthFortyfold];
 
+    /// As tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::TenthFivefold => "tenth-fivefold",
+            Self::HundredthFortyfold => "hundredth-fortyfold",
+        }
+    }
+
     fn of(self, seed: u64) -> NonZeroU32 {
         let draw = mix(seed) % 100;
         let weight = match self {
@@ -86,7 +95,25 @@ impl Event {
         Self::WeightsChanged,
         Self::PartitionsAdded,
     ];
+
+    /// As tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FromNothing => "from-nothing",
+            Self::JoinOne => "join-one",
+            Self::LeaveOne => "leave-one",
+            Self::CrashOne => "crash-one",
+            Self::ReturnOne => "return-one",
+            Self::JoinHalf => "join-half",
+            Self::LeaveThird => "leave-third",
+            Self::WeightsChanged => "weights-changed",
+            Self::PartitionsAdded => "partitions-added",
+        }
+    }
 }
+
+/// Decides which weights change.
+const CHANGE_SEED: u64 = 1 << 40;
 
 /// One case: what there is when the calculator is asked.
 #[derive(Clone, Debug)]
@@ -134,7 +161,8 @@ impl Case {
             Event::JoinHalf => case.workers.extend((size.workers..size.workers + size.workers / 2).map(worker)),
             Event::LeaveThird => case.workers.iter_mut().step_by(3).for_each(|worker| worker.draining = true),
             Event::WeightsChanged => {
-                let changed = |n: usize| if mix(n as u64 ^ 77) % 10 == 0 { n + size.partitions } else { n };
+                let changed =
+                    |n: usize| if mix(CHANGE_SEED + n as u64).is_multiple_of(10) { n + size.partitions } else { n };
                 case.partitions = list((0..size.partitions).map(|n| (n, weights.of(changed(n) as u64))));
             }
             Event::PartitionsAdded => {
@@ -187,6 +215,12 @@ fn list(partitions: impl Iterator<Item = (usize, NonZeroU32)>) -> PartitionList 
         Partition::new(id).with_weight(weight)
     };
     PartitionList::new(partitions.map(partition).collect()).expect("distinct ids")
+}
+
+/// Hashes every id once: what plans are compared with.
+pub fn hash_all(partitions: &PartitionList) -> u64 {
+    let hash = |partition: &Partition| xxhash_rust::xxh3::xxh3_64(partition.id.as_str().as_bytes());
+    partitions.as_slice().iter().fold(0, |all, partition| all ^ hash(partition))
 }
 
 /// The finalizer of `SplitMix64`: spreads consecutive numbers.

@@ -285,10 +285,10 @@ fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
             let restarting = record.is_some_and(|record| record.phase == MemberPhase::Restarting);
             let replaced = record.is_some_and(|record| record.instance != held.instance);
             let gone = view.membership.is_gone(held.slot, view.probe_confirm);
-            restarting
-                || replaced
-                || gone
-                || view.membership.has_expired(view.now, held.slot, view.timing.observed_lease())
+            // Who could not write itself does not know whether others could.
+            let silent = view.lease.is_fresh(view.now, view.timing)
+                && view.membership.has_expired(view.now, held.slot, view.timing.observed_lease());
+            restarting || replaced || gone || silent
         }
     }
 }

@@ -109,11 +109,6 @@ impl Lease {
         self.lost
     }
 
-    /// The write whose outcome is still to come.
-    pub(crate) fn in_flight(&self) -> Option<OperationId> {
-        self.in_flight.as_ref().map(|sent| sent.operation)
-    }
-
     /// Whether renewals are being committed: a worker whose own writes fail judges nobody.
     pub(crate) fn is_fresh(&self, now: Instant, timing: &Timing) -> bool {
         self.renewed_at.is_some_and(|at| now < at + timing.renewal * 2)

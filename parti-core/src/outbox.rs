@@ -1,10 +1,10 @@
 //! What the parts have decided, as actions, with fresh names for writes and watches.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::action::{Action, Notice, Request, Write};
 use crate::ids::{OperationId, WatchId};
-use crate::key::{Bucket, Interest};
+use crate::key::{Bucket, Interest, Key};
 
 /// The queue between the parts, which decide, and the caller, who acts.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct Outbox {
     actions: VecDeque<Action>,
     last_operation: OperationId,
     last_watch: WatchId,
+    /// The keys of `members` that are being written: one key has one write in flight.
+    writing: BTreeMap<Key, OperationId>,
 }
 
 impl Outbox {
@@ -29,8 +31,21 @@ impl Outbox {
 
     pub(crate) fn request(&mut self, write: Write) -> OperationId {
         self.last_operation = self.last_operation.next();
+        if write.key().bucket() == Bucket::Members {
+            self.writing.insert(write.key(), self.last_operation);
+        }
         self.push(Action::Kv(Request { operation: self.last_operation, write }));
         self.last_operation
+    }
+
+    /// Whether the outcome of a write of `key` is still to come.
+    pub(crate) fn is_writing(&self, key: Key) -> bool {
+        self.writing.contains_key(&key)
+    }
+
+    /// The outcome of a write has come.
+    pub(crate) fn observe_done(&mut self, operation: OperationId) {
+        self.writing.retain(|_, writing| *writing != operation);
     }
 
     pub(crate) fn watch(&mut self, bucket: Bucket, interest: Interest) -> WatchId {

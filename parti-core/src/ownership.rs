@@ -125,6 +125,11 @@ impl Ownership {
         ListingNews::Sound
     }
 
+    /// Whether the last listing has shown less than was applied.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.doubts > 0
+    }
+
     /// The application has stopped working on a partition.
     pub(crate) fn observe_released(&mut self, partition: &PartitionId, token: Token) {
         let Some(hold) = self.holds.get(partition).filter(|hold| hold.token == token) else { return };

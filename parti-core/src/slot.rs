@@ -34,8 +34,6 @@ pub(crate) struct SlotSearch {
     standby: Option<StandbyReason>,
     not_before: Instant,
     probed: bool,
-    /// A write of the lease that was lost, whose outcome is still to come: one key has one write in flight.
-    outstanding: Option<OperationId>,
 }
 
 #[derive(Debug)]
@@ -85,11 +83,6 @@ pub(crate) struct Won {
 }
 
 impl SlotSearch {
-    /// The search after a lease was lost, one of whose writes may be in flight.
-    pub(crate) fn after(outstanding: Option<OperationId>) -> Self {
-        Self { outstanding, ..Self::default() }
-    }
-
     /// A complete listing of the members has been seen.
     pub(crate) fn observe_listing(&mut self, now: Instant) {
         self.listening_since.get_or_insert(now);
@@ -106,9 +99,6 @@ impl SlotSearch {
         incarnation: Incarnation,
         timing: &Timing,
     ) -> ClaimNews {
-        if self.outstanding.take_if(|outstanding| *outstanding == operation).is_some() {
-            return ClaimNews::Settled;
-        }
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
         let Claim { sent_at, target, known, .. } = claim;
         match outcome {
@@ -145,11 +135,6 @@ impl SlotSearch {
         self.read_again_at.take_if(|at| now >= *at).is_some()
     }
 
-    /// The write whose outcome is still to come.
-    pub(crate) fn in_flight(&self) -> Option<OperationId> {
-        self.claim.as_ref().map(|claim| claim.operation).or(self.outstanding)
-    }
-
     /// Whether a claim is on its way.
     pub(crate) fn is_claiming(&self) -> bool {
         self.claim.is_some()
@@ -164,7 +149,7 @@ impl SlotSearch {
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, rng: &mut Rng, outbox: &mut Outbox) {
         let Some(listening_since) = self.listening_since else { return };
         self.ask_who_is_alive(view.membership, outbox);
-        if self.claim.is_some() || self.outstanding.is_some() || view.now < self.not_before {
+        if self.claim.is_some() || view.now < self.not_before {
             return;
         }
         let chooser = Chooser { view, listening_since, conflicts: &self.conflicts };
@@ -173,6 +158,7 @@ impl SlotSearch {
             None => chooser.choose_any(self.tries, rng),
         };
         match choice {
+            Choice::Take(target) if outbox.is_writing(Key::Slot(target.slot)) => {}
             Choice::Take(target) => {
                 let known = chooser.known(target.slot);
                 let operation = outbox.request(target.write(view.record));
@@ -209,7 +195,7 @@ impl SlotSearch {
         let learnt = listening_since + learning_time(timing);
         let expiries = membership.members().filter(|(_, member)| member.record().is_some());
         let expiries = expiries.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
-        let idle = self.claim.is_none() && self.outstanding.is_none();
+        let idle = self.claim.is_none();
         let surge = listening_since + config.surge_wait;
         let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| idle && *at > now);
         due.chain(self.read_again_at).min()

@@ -188,6 +188,7 @@ impl Worker {
         self.suspend_if_expired();
         self.probe();
         self.lead();
+        self.believe_takeover();
         self.work();
         self.advance_stop();
         self.renew();
@@ -212,13 +213,9 @@ impl Worker {
         self.seek_anew();
     }
 
-    /// Claims a slot anew, once the last write of the lease or the search that is given up is settled.
+    /// Claims a slot anew.
     fn seek_anew(&mut self) {
-        let in_flight = match &self.standing {
-            Standing::Seeking(search) => search.in_flight(),
-            Standing::Holding(lease) => lease.in_flight(),
-        };
-        self.standing = Standing::Seeking(SlotSearch::after(in_flight));
+        self.standing = Standing::Seeking(SlotSearch::default());
         self.members_watch = None;
         self.plan_watch = None;
         self.read_plan_at = None;
@@ -301,6 +298,13 @@ impl Worker {
         let probing =
             self.connected && self.stop.is_none() && self.config.probe_confirm.is_some() && self.lease().is_some();
         probing.then_some(self.config.probe_interval)
+    }
+
+    /// The listing on which a leader's takeover was committed was not stale: what it lacked is gone.
+    fn believe_takeover(&mut self) {
+        if self.leadership.term().is_some() && self.ownership.is_doubtful() && !self.starting_over {
+            self.notice_regression(Bucket::Plan, "an assignment that was applied is gone");
+        }
     }
 
     fn lead(&mut self) {

@@ -236,7 +236,7 @@ impl Fleet {
         let mut loads = BTreeMap::<usize, usize>::new();
         books.owners.values().flatten().for_each(|owner| *loads.entry(*owner).or_default() += 1);
         let (least, most) = (loads.values().min().unwrap_or(&0), loads.values().max().unwrap_or(&0));
-        say(&format!("{what}: settled after {:.1} s, {least} to {most} partitions each", took.as_secs_f64()));
+        say(&format!("{what}: settled after {:.2} s, {least} to {most} partitions each", took.as_secs_f64()));
         say(&format!("    {moved} partitions have another owner; {}\n", books.figures));
         Ok(())
     }

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_trace_reads_back_with_its_setting_and_happens_again() {
-        let plan = Plan::random(5, None);
+        let plan = Plan::random(5, None, false);
         let repeatable = Repeatable::Swarm(Box::new(plan.clone()));
         let trace = repeatable.trace();
         let mut file = Vec::new();

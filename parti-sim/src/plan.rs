@@ -281,7 +281,7 @@ mod tests {
     fn every_strategy_and_every_weight_comes_to_rest() {
         for &strategy in StrategyName::value_variants() {
             for &weights in Weights::value_variants() {
-                let change = Change::new(&PlanArgs { strategy, weights, ..args() }).expect("a plan");
+                let change = Change::new(&PlanArgs { weights, strategy, ..args() }).expect("a plan");
                 assert!(change.finished, "{strategy:?} {weights:?}");
             }
         }

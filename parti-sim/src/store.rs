@@ -1,6 +1,6 @@
 //! The model of the store: what JetStream KV does with conditional writes, and what a failing server can do to it.
 //!
-//! The same behaviours are asked of a real server by the [conformance suite](crate::conformance).
+//! The same behaviours are asked of real servers by the tests of `parti-nats` (`store_tests.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

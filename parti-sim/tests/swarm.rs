@@ -1,7 +1,7 @@
 //! Random worlds hold; with a planted bug they do not, and the right invariant says so.
 
-use parti_sim::Plant;
 use parti_sim::swarm::{self, Plan};
+use parti_sim::{Mark, Plant};
 
 /// Within how many seeds each planted bug must be found.
 const SEEDS_PER_PLANT: u64 = 2_000;
@@ -9,7 +9,7 @@ const SEEDS_PER_PLANT: u64 = 2_000;
 #[test]
 fn random_worlds_hold() {
     for seed in 0..300 {
-        let run = swarm::run(&Plan::random(seed, None), false);
+        let run = swarm::run(&Plan::random(seed, None, false), false);
         assert!(run.violation.is_none(), "swarm --start {seed} --seeds 1: {}", run.violation.expect("one"));
     }
 }
@@ -18,9 +18,8 @@ fn random_worlds_hold() {
 fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
     let mut marks = parti_sim::Marks::default();
     for seed in 0..300 {
-        marks.add(&swarm::run(&Plan::random(seed, None), false).marks);
+        marks.add(&swarm::run(&Plan::random(seed, None, false), false).marks);
     }
-    use parti_sim::Mark;
     let required = [
         Mark::ClaimedFresh,
         Mark::ClaimedInherited,
@@ -54,7 +53,7 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
 #[test]
 fn one_seed_gives_one_trace() {
     for seed in 0..20 {
-        let trace = || swarm::run(&Plan::random(seed, None), true).trace.expect("it was asked for");
+        let trace = || swarm::run(&Plan::random(seed, None, false), true).trace.expect("it was asked for");
         assert!(trace() == trace(), "swarm --start {seed} --seeds 1 --twice");
     }
 }
@@ -63,7 +62,7 @@ fn one_seed_gives_one_trace() {
 fn every_planted_bug_is_caught_by_its_invariant() {
     for plant in Plant::ALL {
         let caught = (0..SEEDS_PER_PLANT).find(|seed| {
-            let run = swarm::run(&Plan::random(*seed, Some(plant)), false);
+            let run = swarm::run(&Plan::random(*seed, Some(plant), false), false);
             run.violation.is_some_and(|violation| plant.caught_by().contains(&violation.invariant))
         });
         assert!(caught.is_some(), "{plant} was not caught by {:?} in {SEEDS_PER_PLANT} seeds", plant.caught_by());
@@ -72,7 +71,7 @@ fn every_planted_bug_is_caught_by_its_invariant() {
 
 #[test]
 fn a_failure_is_shrunk_to_what_it_needs() {
-    let plan = Plan::random(1, Some(Plant::EndlessTimer));
+    let plan = Plan::random(1, Some(Plant::EndlessTimer), false);
     let violation = swarm::run(&plan, false).violation.expect("it is caught at once");
     let shrunk = swarm::shrink(&plan, &violation);
     assert_eq!(shrunk.violation.invariant, "bounded");

@@ -1,18 +1,21 @@
-//! Prints what the assignment calculator takes and reaches in every case, as text or as JSON.
+//! Prints what the assignment calculator takes and reaches in every case that has a bound, as text or as JSON.
 
 use std::hint::black_box;
-use std::process::ExitCode;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use parti_benches::{Case, Event, SIZES, Size, Weights};
-use parti_core::PartitionList;
-use parti_core::assign::Balanced;
+use parti_benches::{Case, Event, SIZES, Size, Weights, hash_all};
+use parti_core::assign::{Balanced, Plan};
 use peak_alloc::PeakAlloc;
 use serde::Serialize;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
+
+/// A case is timed until it has run so often or for so long, and at least three times; the best time counts.
+const MOST_TRIES: usize = 100;
+const TIME_PER_CASE: Duration = Duration::from_millis(250);
 
 /// Measures the assignment calculator in every case that has a bound.
 #[derive(Parser)]
@@ -25,126 +28,134 @@ struct Args {
     up_to: usize,
 }
 
+/// One case, measured.
 #[derive(Serialize)]
 struct Row {
-    partitions: usize,
-    workers: u32,
+    #[serde(flatten)]
+    size: Size,
     weights: Weights,
     event: Event,
+    /// The time of the first round, problem and plan together.
     milliseconds: f64,
+    /// That time divided by the time of hashing every partition id once.
     ratio: f64,
     rounds: usize,
+    /// In all rounds.
     moved: usize,
     least_moves: usize,
     moves_to_least: f64,
-    largest_round: f64,
+    /// The largest share of the partitions with a staying holder that one round moves, in percent.
+    largest_round_percent: f64,
+    /// After the last round.
     peak_to_mean: f64,
     least_to_mean: f64,
-    bytes_per_partition: f64,
+    peak_bytes_per_partition: f64,
 }
 
-fn main() -> ExitCode {
+fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut rows = Vec::new();
+    let mut out = io::stdout().lock();
     if !args.json {
-        println!(
-            "{:>9} x {:<5} {:<20} {:<17} {:>8} {:>6} {:>6} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6}",
-            "partitions",
-            "workers",
-            "weights",
-            "event",
-            "ms",
-            "ratio",
-            "rounds",
-            "moved",
-            "least",
-            "m/l",
-            "round%",
-            "peak",
-            "low",
-            "B/part"
-        );
+        writeln!(out, "{HEADER}")?;
     }
+    let mut rows = Vec::new();
     for size in SIZES.into_iter().filter(|size| size.partitions <= args.up_to) {
-        for weights in Weights::ALL {
-            for event in Event::ALL {
-                let row = measure(size, weights, event);
-                if !args.json {
-                    println!(
-                        "{:>9} x {:<5} {:<20} {:<17} {:>8.3} {:>6.2} {:>6} {:>8} {:>8} {:>6.3} {:>6.1} {:>6.3} {:>6.3} {:>6.1}",
-                        row.partitions,
-                        row.workers,
-                        format!("{weights:?}"),
-                        format!("{event:?}"),
-                        row.milliseconds,
-                        row.ratio,
-                        row.rounds,
-                        row.moved,
-                        row.least_moves,
-                        row.moves_to_least,
-                        row.largest_round * 100.0,
-                        row.peak_to_mean,
-                        row.least_to_mean,
-                        row.bytes_per_partition
-                    );
-                }
-                rows.push(row);
+        for (weights, event) in Weights::ALL.into_iter().flat_map(|weights| Event::ALL.map(|event| (weights, event))) {
+            let row = Row::measure(size, weights, event);
+            if !args.json {
+                row.print(&mut out)?;
             }
+            rows.push(row);
         }
     }
-    ExitCode::SUCCESS
+    if args.json { writeln!(out, "{}", serde_json::to_string_pretty(&rows)?) } else { Ok(()) }
 }
 
-fn measure(size: Size, weights: Weights, event: Event) -> Row {
-    let mut case = Case::new(size, weights, event);
-    let tries = (3_000_000 / size.partitions).clamp(3, 30);
-    let hashing = best_of(tries, || hash_all(&case.partitions));
-    let time = best_of(tries, || case.plan(&Balanced));
-    let before = PeakAlloc.current_usage();
-    PeakAlloc.reset_peak_usage();
-    drop(black_box(case.plan(&Balanced)));
-    let bytes = PeakAlloc.peak_usage() - before;
-    let rounds = case.rounds(&Balanced);
-    let moved: usize = rounds.iter().map(|round| round.figures.moved).sum();
-    let least = rounds[0].figures.least_moves;
-    let last = rounds[rounds.len() - 1].figures;
-    Row {
-        partitions: size.partitions,
-        workers: size.workers,
-        weights,
-        event,
-        milliseconds: time.as_secs_f64() * 1e3,
-        ratio: time.as_secs_f64() / hashing.as_secs_f64(),
-        rounds: rounds.len(),
-        moved,
-        least_moves: least,
-        moves_to_least: moved as f64 / least.max(1) as f64,
-        largest_round: rounds
-            .iter()
-            .map(|r| r.figures.staying_moved as f64 / case.holders.len() as f64)
-            .fold(0.0, f64::max),
-        peak_to_mean: last.after.peak_permille as f64 / 1000.0,
-        least_to_mean: last.after.least_permille as f64 / 1000.0,
-        bytes_per_partition: bytes as f64 / size.partitions as f64,
+const HEADER: &str = "partitions workers weights             event                  ms  ratio rounds    moved    least \
+                      m/least round% peak/mean least/mean bytes/partition";
+
+impl Row {
+    fn measure(size: Size, weights: Weights, event: Event) -> Self {
+        let mut case = Case::new(size, weights, event);
+        let hashing = best_time(|| hash_all(&case.partitions));
+        let time = best_time(|| case.plan(&Balanced));
+        let bytes = peak_bytes(|| case.plan(&Balanced));
+        let rounds = case.rounds(&Balanced);
+        let moved = rounds.iter().map(|round| round.figures.moved).sum();
+        let least_moves = rounds[0].figures.least_moves;
+        let after = rounds[rounds.len() - 1].figures.after;
+        Self {
+            size,
+            weights,
+            event,
+            milliseconds: time.as_secs_f64() * 1e3,
+            ratio: time.as_secs_f64() / hashing.as_secs_f64(),
+            rounds: rounds.len(),
+            moved,
+            least_moves,
+            moves_to_least: if moved == least_moves { 1.0 } else { float(moved) / float(least_moves) },
+            largest_round_percent: rounds.iter().map(percent_moved).fold(0.0, f64::max),
+            peak_to_mean: float(after.peak_permille) / 1e3,
+            least_to_mean: float(after.least_permille) / 1e3,
+            peak_bytes_per_partition: float(bytes) / float(case.partitions.as_slice().len()),
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "{:>10} {:>7} {:<19} {:<16} {:>8.3} {:>6.2} {:>6} {:>8} {:>8} {:>7.3} {:>6.1} {:>9.3} {:>10.3} {:>15.1}",
+            self.size.partitions,
+            self.size.workers,
+            self.weights.name(),
+            self.event.name(),
+            self.milliseconds,
+            self.ratio,
+            self.rounds,
+            self.moved,
+            self.least_moves,
+            self.moves_to_least,
+            self.largest_round_percent,
+            self.peak_to_mean,
+            self.least_to_mean,
+            self.peak_bytes_per_partition,
+        )
     }
 }
 
-fn best_of<T>(tries: usize, mut work: impl FnMut() -> T) -> Duration {
-    (0..tries)
-        .map(|_| {
-            let start = Instant::now();
-            let out = black_box(work());
-            let took = start.elapsed();
-            drop(out);
-            took
-        })
-        .min()
-        .unwrap_or_default()
+fn best_time<T>(mut work: impl FnMut() -> T) -> Duration {
+    let mut best = Duration::MAX;
+    let mut spent = Duration::ZERO;
+    for nth in 0..MOST_TRIES {
+        if nth >= 3 && spent >= TIME_PER_CASE {
+            break;
+        }
+        let start = Instant::now();
+        let result = black_box(work());
+        let took = start.elapsed();
+        drop(result);
+        best = best.min(took);
+        spent += took;
+    }
+    best
 }
 
-fn hash_all(partitions: &PartitionList) -> u64 {
-    partitions
-        .as_slice()
-        .iter()
-        .fold(0, |all, partition| all ^ xxhash_rust::xxh3::xxh3_64(partition.id.as_str().as_bytes()))
+/// The most bytes that are allocated at once while `work` runs, result included, beyond what there was before.
+fn peak_bytes<T>(work: impl FnOnce() -> T) -> usize {
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    drop(black_box(work()));
+    MEMORY.peak_usage() - before
+}
+
+fn percent_moved(round: &Plan) -> f64 {
+    let figures = round.figures;
+    let staying = figures.partitions + figures.staying_moved - figures.moved;
+    float(figures.staying_moved) * 100.0 / float(staying.max(1))
+}
+
+/// For figures that people read.
+#[expect(clippy::cast_precision_loss, reason = "no figure here has more than 52 bits")]
+fn float<T: TryInto<u64>>(number: T) -> f64 {
+    number.try_into().unwrap_or(u64::MAX) as f64
 }

@@ -18,14 +18,18 @@ pub struct Figures {
     pub budget: usize,
     /// A number of moves, over all rounds, below which no plan brings every worker within its bounds.
     ///
-    /// It is the number of partitions without a staying holder, each of which has to move, and the greater of two:
+    /// It is the number of partitions without a staying holder, each of which has to move, plus the number of others
+    /// that have to:
     ///
     /// - *Shedding.* A worker above its upper bound has to give so many of its partitions that the rest is within it.
-    ///   No choice takes fewer than giving the heaviest first, and what it receives only adds to it. Different workers
-    ///   give different partitions, so the numbers add up.
-    /// - *Filling.* The workers below their lower bounds lack a weight in sum. The partitions without a holder may all
-    ///   go there; what is then still lacking, other partitions have to bring, and no choice takes fewer than the
-    ///   heaviest first.
+    ///   No choice takes fewer than giving the heaviest first, and what it receives only adds to it.
+    /// - *Filling.* The workers below their lower bounds lack a weight in sum. The partitions without a holder, and
+    ///   those shed, may all go there; what is then still lacking, more partitions have to bring.
+    ///
+    /// Say that a plan takes `n(w)` partitions from each worker `w`. Then `n(w)` is at least what `w` has to shed, and
+    /// what all of them weigh is at most the weight of the `n(w)` heaviest of each, which has to cover what is lacking.
+    /// As the next heaviest of a worker never weighs more than the one before, the least sum of such `n(w)` is found by
+    /// first shedding and then taking the heaviest that are left anywhere, until nothing is lacking.
     ///
     /// With equal weights it is exact: moving partitions from workers above to workers below their bounds, and from or
     /// to the others where either side runs out, takes exactly so many. With unequal weights the two sides can be at

@@ -1,5 +1,10 @@
 //! Homes: each partition's own choice among the workers, by hash.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "workers and partitions are fewer than 2³², by the limits of slots and lists"
+)]
+
 use alloc::vec;
 use alloc::vec::Vec;
 

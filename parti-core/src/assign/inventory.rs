@@ -4,7 +4,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::survey::{NOBODY, Survey};
-use crate::partition::Partition;
 
 /// So many different weights are counted in a table; more are sorted.
 const FEW_WEIGHTS: usize = 32;
@@ -34,23 +33,23 @@ impl WeightLot {
 
 impl Inventory {
     /// O(partitions) where there are few different weights, else a factor log partitions more.
-    pub(super) fn new(survey: &Survey, partitions: &[Partition]) -> Self {
+    pub(super) fn new(survey: &Survey) -> Self {
         if survey.all_equal() {
             let lots = survey.counts.iter().map(|&count| WeightLot { weight: survey.heaviest, count }).collect();
             return Self { lots, ends: (1..=survey.counts.len()).collect() };
         }
-        match Palette::of(partitions) {
-            Some(palette) => Self::counted(survey, partitions, &palette),
-            None => Self::sorted(survey, partitions),
+        match Palette::of(&survey.weights) {
+            Some(palette) => Self::counted(survey, &palette),
+            None => Self::sorted(survey),
         }
     }
 
-    fn counted(survey: &Survey, partitions: &[Partition], palette: &Palette) -> Self {
+    fn counted(survey: &Survey, palette: &Palette) -> Self {
         let width = palette.weights.len();
         let mut counts = vec![0_u32; survey.counts.len() * width];
-        for (partition, &seat) in partitions.iter().zip(&survey.seats) {
+        for (&weight, &seat) in survey.weights.iter().zip(&survey.seats) {
             if seat != NOBODY {
-                counts[seat as usize * width + palette.rank(partition.weight.get())] += 1;
+                counts[seat as usize * width + palette.rank(weight)] += 1;
             }
         }
         let mut lots = Vec::with_capacity(counts.len());
@@ -63,7 +62,7 @@ impl Inventory {
         Self { lots, ends }
     }
 
-    fn sorted(survey: &Survey, partitions: &[Partition]) -> Self {
+    fn sorted(survey: &Survey) -> Self {
         let mut next = Vec::with_capacity(survey.counts.len());
         let mut len = 0;
         for &count in &survey.counts {
@@ -71,9 +70,9 @@ impl Inventory {
             len += count as usize;
         }
         let mut weights = vec![0_u32; len];
-        for (partition, &seat) in partitions.iter().zip(&survey.seats) {
+        for (&weight, &seat) in survey.weights.iter().zip(&survey.seats) {
             if let Some(at) = next.get_mut(seat as usize) {
-                weights[*at] = partition.weight.get();
+                weights[*at] = weight;
                 *at += 1;
             }
         }
@@ -95,13 +94,6 @@ impl Inventory {
         let start = if worker == 0 { 0 } else { self.ends[worker - 1] };
         &self.lots[start..self.ends[worker]]
     }
-
-    /// What all workers hold, in order of weight; a weight can come several times.
-    pub(super) fn all(&self) -> Vec<WeightLot> {
-        let mut lots = self.lots.clone();
-        lots.sort_unstable();
-        lots
-    }
 }
 
 /// A few weights, in order, and a small hash table of their ranks.
@@ -113,11 +105,10 @@ struct Palette {
 impl Palette {
     const CELLS: usize = 4 * FEW_WEIGHTS;
 
-    /// The weights of `partitions`, unless there are more than a few.
-    fn of(partitions: &[Partition]) -> Option<Self> {
+    /// The different ones of `weights`, unless there are more than a few.
+    fn of(weights: &[u32]) -> Option<Self> {
         let mut palette = Self { weights: Vec::new(), cells: [(0, 0); Self::CELLS] };
-        for partition in partitions {
-            let weight = partition.weight.get();
+        for &weight in weights {
             let cell = palette.cell(weight);
             if palette.cells[cell].0 != weight {
                 if palette.weights.len() == FEW_WEIGHTS {

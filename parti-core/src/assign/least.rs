@@ -19,27 +19,51 @@ pub(super) fn staying_moves(problem: &Problem<'_>) -> usize {
         return 0;
     }
     let inventory = problem.inventory();
-    let shed: u64 = (0..).zip(&excess).map(|(worker, &excess)| heaviest_reaching(inventory.of(worker), excess)).sum();
-    let fill = if still_lacking == 0 { 0 } else { heaviest_reaching(&inventory.all(), still_lacking) };
-    usize::try_from(shed.max(fill)).unwrap_or(usize::MAX)
+    let mut shed = Taken::default();
+    let mut kept = Vec::new();
+    for (worker, &excess) in excess.iter().enumerate() {
+        let lots = inventory.of(worker);
+        let taken = Taken::heaviest_first(lots.iter().rev(), excess);
+        if still_lacking > 0 {
+            let mut skip = taken.count;
+            kept.extend(lots.iter().rev().map(|lot| {
+                let gone = u32::try_from(skip).unwrap_or(u32::MAX).min(lot.count);
+                skip -= u64::from(gone);
+                WeightLot { count: lot.count - gone, ..*lot }
+            }));
+        }
+        shed.count += taken.count;
+        shed.weight += taken.weight;
+    }
+    kept.sort_unstable();
+    let fill = Taken::heaviest_first(kept.iter().rev(), still_lacking.saturating_sub(shed.weight));
+    usize::try_from(shed.count + fill.count).unwrap_or(usize::MAX)
 }
 
 fn pairwise(more: &[u64], less: &[u64]) -> Vec<u64> {
     more.iter().zip(less).map(|(more, less)| more.saturating_sub(*less)).collect()
 }
 
-/// How many partitions of `lots`, which are in order of weight, it takes to reach `goal`, heaviest first; all of them
-/// if they do not.
-fn heaviest_reaching(lots: &[WeightLot], mut goal: u64) -> u64 {
-    let mut taken = 0;
-    for lot in lots.iter().rev() {
-        let (weight, count) = (u64::from(lot.weight), u64::from(lot.count));
-        let enough = goal.div_ceil(weight).min(count);
-        taken += enough;
-        goal = goal.saturating_sub(enough * weight);
-        if goal == 0 {
-            break;
+/// Partitions taken from somewhere.
+#[derive(Default)]
+struct Taken {
+    count: u64,
+    weight: u64,
+}
+
+impl Taken {
+    /// So many of `lots`, which come heaviest first, that their weight reaches `goal`; all of them if it does not.
+    fn heaviest_first<'l>(lots: impl Iterator<Item = &'l WeightLot>, goal: u64) -> Self {
+        let mut taken = Self::default();
+        for lot in lots {
+            let weight = u64::from(lot.weight);
+            let count = goal.saturating_sub(taken.weight).div_ceil(weight).min(u64::from(lot.count));
+            if taken.weight >= goal {
+                break;
+            }
+            taken.count += count;
+            taken.weight += count * weight;
         }
+        taken
     }
-    taken
 }

@@ -34,6 +34,8 @@ mod inventory;
 #[cfg(test)]
 mod laws;
 mod least;
+#[cfg(test)]
+mod reference;
 mod ring;
 mod round_robin;
 mod survey;
@@ -236,12 +238,12 @@ impl<'a> Problem<'a> {
     }
 
     fn weight(&self, partition: usize) -> u64 {
-        u64::from(self.partitions.as_slice()[partition].weight.get())
+        u64::from(self.survey.weights[partition])
     }
 
     /// What each worker holds, by weight; counted when first asked for.
     fn inventory(&self) -> &Inventory {
-        self.inventory.get_or_init(|| Inventory::new(&self.survey, self.partitions.as_slice()))
+        self.inventory.get_or_init(|| Inventory::new(&self.survey))
     }
 
     /// The worker to which the partition of `rule` is pinned, if it can hold it.
@@ -444,7 +446,7 @@ fn explain(problem: &Problem<'_>, owners: &[u32]) -> (Vec<Move>, Vec<u64>) {
             continue;
         }
         let from = problem.holders[partition];
-        let weight = u64::from(problem.partitions.as_slice()[partition].weight.get());
+        let weight = problem.weight(partition);
         if let Some(load) = loads.get_mut(seat as usize) {
             *load -= weight;
         }

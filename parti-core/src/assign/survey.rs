@@ -31,6 +31,8 @@ pub(super) struct Survey {
     pub(super) roster: Roster,
     /// The index of the holder of each partition, or [`NOBODY`].
     pub(super) seats: Vec<u32>,
+    /// The weight of each partition, closer together than in the list.
+    pub(super) weights: Vec<u32>,
     pub(super) loads: Vec<u64>,
     pub(super) counts: Vec<u32>,
     /// How many partitions no staying worker holds, and their weight.
@@ -108,6 +110,7 @@ impl Survey {
         let mut loads = vec![0_u64; nobody + 1];
         let mut counts = vec![0_u32; nobody + 1];
         let mut seats = Vec::with_capacity(holders.len());
+        let mut weights = Vec::with_capacity(holders.len());
         let (mut lightest, mut heaviest, mut granule, mut last) = (u32::MAX, 0, 0, 0);
         for (partition, holder) in partitions.as_slice().iter().zip(holders) {
             let weight = partition.weight.get();
@@ -116,6 +119,7 @@ impl Survey {
             loads[place] += u64::from(weight);
             counts[place] += 1;
             seats.push(seat);
+            weights.push(weight);
             lightest = lightest.min(weight);
             heaviest = heaviest.max(weight);
             if granule != 1 && weight != last {
@@ -129,7 +133,7 @@ impl Survey {
         }
         let homeless_weight = loads.pop().unwrap_or(0);
         let homeless = counts.pop().unwrap_or(0) as usize;
-        Self { roster, seats, loads, counts, homeless, homeless_weight, total, lightest, heaviest, granule }
+        Self { roster, seats, weights, loads, counts, homeless, homeless_weight, total, lightest, heaviest, granule }
     }
 
     /// Whether all partitions weigh the same.

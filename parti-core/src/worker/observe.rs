@@ -184,6 +184,7 @@ impl Worker {
     }
 
     fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
+        self.outbox.observe_done(operation);
         let (now, timing) = (self.now, self.timing);
         match &mut self.standing {
             Standing::Seeking(search) => {

@@ -115,6 +115,12 @@ impl Cluster {
         Self { servers: urls.iter().enumerate().map(launch).collect() }
     }
 
+    /// The server that calls itself `name`.
+    pub(crate) fn server(&mut self, name: &str) -> &mut Server {
+        let is_it = |server: &&mut Server| server.arguments.iter().any(|argument| argument == name);
+        self.servers.iter_mut().find(is_it).expect("a server of this cluster")
+    }
+
     /// All servers, separated by commas.
     pub(crate) fn urls(&self) -> String {
         self.servers.iter().map(Server::url).collect::<Vec<_>>().join(",")

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
+use parti_sim::plan::PlanArgs;
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
 use replay::ReplayArgs;
 use swarm::SwarmArgs;
@@ -34,6 +35,8 @@ enum Command {
     Swarm(SwarmArgs),
     /// Let what a trace file tells of happen again, and show it, all or in part.
     Replay(ReplayArgs),
+    /// Show the rounds in which a group goes from one number of workers to another.
+    Plan(PlanArgs),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +73,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Scenario(args) => scenario(&args, &mut out),
         Command::Swarm(args) => swarm::swarm(&args, &mut out),
         Command::Replay(args) => replay::replay(&args, &mut out),
+        Command::Plan(args) => plan(&args, &mut out),
     };
     match code.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
@@ -79,6 +83,13 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Prints the rounds of a change.
+fn plan(args: &PlanArgs, out: &mut impl Write) -> io::Result<u8> {
+    let rounds = parti_sim::plan::run(args).map_err(io::Error::other)?;
+    writeln!(out, "{}", rounds.trim_end())?;
+    Ok(0)
 }
 
 fn scenario(args: &ScenarioArgs, out: &mut impl Write) -> io::Result<u8> {

@@ -16,6 +16,7 @@ use super::{TRACE_LINES, json};
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of the command line
 pub(super) struct SwarmArgs {
     /// How many seeds.
     #[arg(long, default_value_t = 1_000)]
@@ -35,6 +36,9 @@ pub(super) struct SwarmArgs {
     /// Print the failure as it is, without looking for a smaller one.
     #[arg(long)]
     no_shrink: bool,
+    /// Let the store lose what it had acknowledged in some worlds, be made anew, or hold what is not a record.
+    #[arg(long)]
+    lossy: bool,
     /// Plant a deliberate bug, to see it caught.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
@@ -109,7 +113,7 @@ fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, shows_progress_sin
             return;
         }
         let seed = args.start + number;
-        let plan = Plan::random(seed, args.plant);
+        let plan = Plan::random(seed, args.plant, args.lossy);
         let run = swarm::run(&plan, args.twice);
         let failure = match &run {
             Run { violation: Some(violation), .. } => Some(Failure::Broken(violation.clone())),
@@ -139,10 +143,11 @@ fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, shows_progress_sin
 }
 
 fn report(args: &SwarmArgs, seed: u64, violation: &Violation, out: &mut impl Write) -> io::Result<()> {
-    let plan = Plan::random(seed, args.plant);
+    let plan = Plan::random(seed, args.plant, args.lossy);
     writeln!(out, "\nseed {seed}: {violation}")?;
     let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
-    writeln!(out, "repeat it: cargo run -p parti-sim -- swarm --start {seed} --seeds 1{plant}")?;
+    let lossy = if args.lossy { " --lossy" } else { "" };
+    writeln!(out, "repeat it: cargo run -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}")?;
     let (plan, violation) = if args.no_shrink {
         (plan, violation.clone())
     } else {

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parti_core::{AssignmentRecord, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Write};
+use parti_core::{AssignmentRecord, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Write};
 
 use super::Scene;
 use crate::fact::{Fact, PartitionIndex};
 
-/// The assignment records and the phases of the members, as last committed.
+/// The assignment records and the members, as last committed.
 #[derive(Debug, Default)]
 pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
-    phases: BTreeMap<Slot, MemberPhase>,
+    /// Of each slot, the tenure that its record says that it continues, and the phase.
+    members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
 }
 
 /// The partitions that one write takes away from a worker that stays.
@@ -32,16 +33,17 @@ impl PlanView {
         let Fact::Stored { write, outcome: Outcome::Committed(_), .. } = fact else { return None };
         match (write.key(), record_of(write)) {
             (Key::Slot(slot), Some(Record::Member(record))) => {
-                self.phases.insert(slot, record.phase);
+                self.members.insert(slot, (record.tenure, record.phase));
                 None
             }
             (Key::Slot(slot), None) => {
-                self.phases.remove(&slot);
+                self.members.remove(&slot);
                 None
             }
             (Key::Assign(slot), Some(Record::Assignment(record))) => {
                 let before = self.assignments.insert(slot, Arc::clone(record))?;
-                let stays = before.tenure == record.tenure && self.phases.get(&slot) == Some(&MemberPhase::Active);
+                let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
+                let stays = before.tenure == record.tenure && active;
                 stays.then(|| moves(slot, &before, record, scene)).flatten()
             }
             (Key::Assign(slot), None) => {

@@ -191,7 +191,8 @@ impl Table<'_> {
         let middle = lots.partition_point(|lot| lot.kind.weight() <= reach / 2);
         let near = lots[..middle].last().into_iter().chain(first(&lots[middle..]));
         let better = |lot: &&Lot| {
-            gain(lot.kind, reach) > 0 && self.stray_after(donor, to, lot.kind.weight()) <= self.stray_after(donor, to, 0)
+            gain(lot.kind, reach) > 0
+                && self.stray_after(donor, to, lot.kind.weight()) <= self.stray_after(donor, to, 0)
         };
         let best = near.filter(better).max_by_key(|lot| gain(lot.kind, reach));
         if let Some(lot) = best
@@ -200,8 +201,7 @@ impl Table<'_> {
             return Some(*lot);
         }
         let fitting = lots.partition_point(|lot| lot.kind.weight() <= room);
-        let strays_less =
-            |lot: &&Lot| self.stray_after(donor, to, lot.kind.weight()) < self.stray_after(donor, to, 0);
+        let strays_less = |lot: &&Lot| self.stray_after(donor, to, lot.kind.weight()) < self.stray_after(donor, to, 0);
         lots[..fitting].last().filter(|lot| better(lot) || strays_less(lot)).copied()
     }
 

@@ -1,5 +1,10 @@
 //! The default strategy: everything stays where it is unless balance or capacity says otherwise.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "workers and partitions are fewer than 2³², by the limits of slots and lists"
+)]
+
 mod ladder;
 mod level;
 mod settle;
@@ -92,7 +97,7 @@ impl<'p> Table<'p> {
     }
 
     fn weight(&self, partition: usize) -> u32 {
-        self.problem.partitions.as_slice()[partition].weight.get()
+        self.survey.weights[partition]
     }
 
     fn is_under(&self, worker: usize) -> bool {

@@ -69,10 +69,11 @@ impl Table<'_> {
             }
             // What may leave first, then homes, then quotas: each loop is free of the others' branches.
             let mut len = 0;
-            for (partition, &owner) in (start..).zip(&self.owners[start..]).take(CHUNK) {
+            let weights = &self.survey.weights[start..];
+            for (partition, (&owner, &weight)) in (start..).zip(self.owners[start..].iter().zip(weights)).take(CHUNK) {
                 chunk[len] = partition;
                 let lightest = lightest.get(owner as usize).copied().unwrap_or(u64::MAX);
-                len += usize::from(u64::from(self.weight(partition)) >= lightest);
+                len += usize::from(u64::from(weight) >= lightest);
             }
             self.homes_of(chunk[..len].iter().copied(), &mut homes);
             for (&partition, &home) in chunk[..len].iter().zip(&homes) {

@@ -1,0 +1,60 @@
+//! A slow and obvious version, to compare the fast one with.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::testing::Group;
+
+/// What a plan for partitions of equal weight costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    pub(super) moved: usize,
+    pub(super) staying_moved: usize,
+    pub(super) another_round: bool,
+}
+
+/// Plans for partitions that weigh 1, one at a time, with a look at every worker each time, by counts alone.
+pub(super) fn balanced(group: &Group) -> Cost {
+    let workers: Vec<_> = group.workers.iter().filter(|worker| !worker.draining).collect();
+    let capacity: u64 = workers.iter().map(|worker| u64::from(worker.capacity.get())).sum();
+    let total = group.holders.len() as u64;
+    let mut counts = vec![0_u64; workers.len()];
+    for holder in group.holders.iter().flatten() {
+        if let Some(index) = workers.iter().position(|worker| worker.slot == *holder) {
+            counts[index] += 1;
+        }
+    }
+    let homeless = total - counts.iter().sum::<u64>();
+    if workers.is_empty() {
+        let leaving = group.holders.iter().flatten().count();
+        return Cost { moved: leaving, staying_moved: 0, another_round: false };
+    }
+    let epsilon = u64::from(group.options.epsilon_permille);
+    let share = |index: usize| total * u64::from(workers[index].capacity.get());
+    let upper =
+        |index: usize| (share(index) * (1000 + epsilon) / (1000 * capacity)).max(share(index).div_ceil(capacity));
+    let lower = |index: usize| (share(index) * (1000 - epsilon)).div_ceil(1000 * capacity).min(share(index) / capacity);
+    let level = |count: u64, index: usize| count * capacity * 1_000_000 / u64::from(workers[index].capacity.get());
+    let everyone = 0..workers.len();
+    // Where a partition goes does not matter to the costs, as long as those below their bounds come first.
+    for _ in 0..homeless {
+        let to = everyone.clone().min_by_key(|&index| (counts[index] >= lower(index), level(counts[index], index)));
+        counts[to.expect("there are workers")] += 1;
+    }
+    let staying = total - homeless;
+    let budget = (staying * u64::from(group.options.move_budget_percent) / 100).max(1).min(staying);
+    let mut moved = 0;
+    let another_round = loop {
+        let uneven = everyone.clone().any(|index| counts[index] > upper(index) || counts[index] < lower(index));
+        if !uneven || moved == budget {
+            break uneven;
+        }
+        let from = everyone.clone().max_by_key(|&index| (counts[index] > upper(index), level(counts[index], index)));
+        let to = everyone.clone().min_by_key(|&index| (counts[index] >= lower(index), level(counts[index], index)));
+        counts[from.expect("there are workers")] -= 1;
+        counts[to.expect("there are workers")] += 1;
+        moved += 1;
+    };
+    let staying_moved = usize::try_from(moved).expect("a small group");
+    Cost { moved: staying_moved + usize::try_from(homeless).expect("a small group"), staying_moved, another_round }
+}
