@@ -271,6 +271,11 @@ pub enum StandbyReason {
         /// By whom.
         holder: Instance,
     },
+    /// The slot that was asked for has a record that this version cannot read.
+    PreferredSlotUnreadable {
+        /// Which slot.
+        slot: Slot,
+    },
     /// Workers of another software version are there, one of which may be about to leave its slot to this worker.
     OtherVersion {
         /// How many there are.
@@ -299,6 +304,8 @@ pub enum StepDownReason {
     Leaving,
     /// The leader record is gone.
     RecordGone,
+    /// The leader record was written by a version that this one cannot read.
+    RecordUnreadable,
 }
 
 /// Why a leader has ended a tenure.
@@ -331,6 +338,9 @@ pub enum WaitReason {
     StoreRegressed,
     /// The list of partitions has not come yet.
     NoPartitions,
+    /// The plan has a record that this version cannot read: who owns what is not known, so nothing is planned. Unless
+    /// it is from a newer version, nobody else leads meanwhile; it goes on once the record is repaired or deleted.
+    PlanUnreadable,
 }
 
 /// What made a plan necessary.

@@ -306,7 +306,7 @@ impl Leader {
     /// What the planner is doing.
     pub(crate) fn phase(&self) -> PlannerPhase {
         let Some(handoff) = &self.handoff else { return PlannerPhase::Idle };
-        if !handoff.is_settled() {
+        if !handoff.is_settled() || self.published != PlannerPhase::Idle {
             return if self.last_reason == PlanReason::Emergency {
                 PlannerPhase::Emergency
             } else {
@@ -320,6 +320,7 @@ impl Leader {
             Verdict::Wait(
                 WaitReason::RebalanceInterval
                 | WaitReason::NoPartitions
+                | WaitReason::PlanUnreadable
                 | WaitReason::StoreRegressed
                 | WaitReason::Paused,
                 _,

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use crate::action::{Notice, StepDownReason, Write};
+use crate::action::{Notice, StepDownReason, WaitReason, Write};
 use crate::config::Timing;
 use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Term};
@@ -10,10 +10,13 @@ use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{LeaderKey, Membership, TenureState};
 use crate::outbox::Outbox;
-use crate::plan_log::{ChainBreak, PlanLog};
+use crate::plan_log::{ChainBreak, Legibility, PlanLog};
 use crate::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
 use crate::state::PlannerPhase;
 use crate::time::{Duration, Instant};
+
+/// How many leases a worker leaves the leadership to others that can read the plan, before it claims it again.
+const LEASES_FOR_OTHERS: u32 = 6;
 
 /// This worker's part in who leads.
 ///
@@ -26,6 +29,8 @@ pub(crate) struct Leadership {
     not_before: Instant,
     /// The slot of the leader that this worker has watched before it claimed.
     predecessor: Option<Slot>,
+    /// Whether it has said that it cannot read the plan, since it was named.
+    waits: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +142,12 @@ impl Leadership {
             Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. } if view.stopping => {
                 self.resign(named_at, plan, outbox);
             }
-            Role::CatchingUp { named_at } if view.all_listed => self.take_over(named_at, view, plan, outbox),
+            Role::CatchingUp { named_at } if view.all_listed => match plan.legibility() {
+                Legibility::Whole => self.take_over(named_at, view, plan, outbox),
+                legibility @ (Legibility::Broken | Legibility::Newer) => {
+                    self.wait(named_at, legibility, view, plan, outbox);
+                }
+            },
             Role::TakingOver { named_at, term } if plan.is_settled() => {
                 self.role = Role::Leading { named_at, term };
                 outbox.notice(Notice::LeadershipGained { term });
@@ -161,6 +171,7 @@ impl Leadership {
         if leader.revision() > named_at {
             let reason = match leader.record() {
                 Some(record) => StepDownReason::Replaced { by: record.slot },
+                None if matches!(leader, LeaderKey::Unreadable { .. }) => StepDownReason::RecordUnreadable,
                 None => StepDownReason::RecordGone,
             };
             self.step_down(reason, plan, outbox);
@@ -179,6 +190,24 @@ impl Leadership {
             | Role::CatchingUp { .. }
             | Role::TakingOver { .. }
             | Role::Resigning { .. } => {}
+        }
+    }
+
+    /// Does not write a plan that it cannot read. Where a newer version could, it makes room for a worker that has it.
+    fn wait(
+        &mut self,
+        named_at: Revision,
+        legibility: Legibility,
+        view: &Surroundings<'_>,
+        plan: &mut PlanLog,
+        outbox: &mut Outbox,
+    ) {
+        if !core::mem::replace(&mut self.waits, true) {
+            outbox.notice(Notice::Waiting { reason: WaitReason::PlanUnreadable });
+        }
+        if legibility == Legibility::Newer {
+            self.not_before = view.now + view.timing.lease * LEASES_FOR_OTHERS;
+            self.resign(named_at, plan, outbox);
         }
     }
 
@@ -201,6 +230,7 @@ impl Leadership {
         };
         let held = view.membership.leader().record();
         self.predecessor = held.map(|held| held.slot).filter(|slot| *slot != view.lease.slot);
+        self.waits = false;
         self.role = Role::Claiming { operation: outbox.request(write) };
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct Ownership {
     /// The newest assignment of the tenure that was seen.
     assignment: Option<(Position, Arc<AssignmentRecord>)>,
     /// The assignment of this slot in a listing that is not complete.
-    listed: Option<(Revision, Arc<AssignmentRecord>)>,
+    listed: Option<(Revision, Option<Arc<AssignmentRecord>>)>,
     /// How many listings in a row have shown less than was applied.
     doubts: u32,
     /// The newest assignment that the tenure has applied; never goes back within a tenure.
@@ -98,10 +98,10 @@ impl Ownership {
         }
     }
 
-    /// The assignment record of this worker's slot in a listing: which life of the bucket it belongs to is known at the
-    /// end.
-    pub(crate) fn observe_listed(&mut self, revision: Revision, record: &Arc<AssignmentRecord>) {
-        self.listed = Some((revision, Arc::clone(record)));
+    /// The assignment record of this worker's slot in a listing, if it can be read: which life of the bucket it belongs
+    /// to is known at the end.
+    pub(crate) fn observe_listed(&mut self, revision: Revision, record: Option<&Arc<AssignmentRecord>>) {
+        self.listed = Some((revision, record.cloned()));
     }
 
     /// A complete listing ends. What the tenure has applied is in the store, or the store has lost it.
@@ -118,7 +118,8 @@ impl Ownership {
             return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
         }
         self.doubts = 0;
-        if let Some((_, record)) = listed {
+        // One that cannot be read is there, and says nothing: the last good one is kept.
+        if let Some((_, Some(record))) = listed {
             self.observe_assignment(position, &record, tenure);
         }
         ListingNews::Sound

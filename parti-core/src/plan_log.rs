@@ -21,6 +21,8 @@ use crate::record::{AssignmentRecord, ClusterRecord, Record};
 pub(crate) struct PlanLog {
     assignments: BTreeMap<Slot, Assignment>,
     cluster: Option<(Revision, Arc<ClusterRecord>)>,
+    /// The records that cannot be read, and whether that is because they are from a newer version.
+    unreadable: BTreeMap<Key, (Revision, bool)>,
     /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
     tail: Revision,
     incarnation: Incarnation,
@@ -36,6 +38,16 @@ pub(crate) struct PlanLog {
 pub(crate) struct Assignment {
     pub(crate) revision: Revision,
     pub(crate) record: Arc<AssignmentRecord>,
+}
+
+/// How much of the plan can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Legibility {
+    Whole,
+    /// Some record is not one.
+    Broken,
+    /// Some record is from a newer version, which could read it all.
+    Newer,
 }
 
 /// An append whose outcome is not known yet.
@@ -88,6 +100,15 @@ impl PlanLog {
         let of_assignments = self.assignments.values().map(|assignment| assignment.record.generation);
         let of_cluster = self.cluster.iter().map(|(_, cluster)| cluster.generation);
         of_assignments.chain(of_cluster).max().unwrap_or_default()
+    }
+
+    /// How much of the plan can be read. Who cannot read it all does not know who owns what, and must not write it.
+    pub(crate) fn legibility(&self) -> Legibility {
+        match self.unreadable.values().map(|(_, newer)| *newer).reduce(|some, other| some || other) {
+            None => Legibility::Whole,
+            Some(false) => Legibility::Broken,
+            Some(true) => Legibility::Newer,
+        }
     }
 
     /// Whether every append so far is known to be committed.
@@ -165,6 +186,7 @@ impl PlanLog {
             self.broken = Some(ChainBreak::Conflict);
             return;
         }
+        self.unreadable.retain(|other, (known, _)| *other != key || *known > revision);
         match key {
             Key::Assign(slot) if self.assignments.get(&slot).is_some_and(|known| known.revision < revision) => {
                 self.assignments.remove(&slot);
@@ -175,8 +197,9 @@ impl PlanLog {
         self.tail = self.tail.max(revision);
     }
 
-    /// An unreadable record still counts for the tail: it was seen, and it is left as it is.
-    pub(crate) fn observe_unreadable(&mut self, key: Key, revision: Revision) {
+    /// An unreadable record still counts for the tail: it was seen, and it is left as it is. `newer` tells whether it is
+    /// from a newer version.
+    pub(crate) fn observe_unreadable(&mut self, key: Key, revision: Revision, newer: bool) {
         if key.bucket() != Bucket::Plan {
             return;
         }
@@ -184,10 +207,23 @@ impl PlanLog {
             self.broken = Some(ChainBreak::Conflict);
             return;
         }
+        if revision > self.known(key) {
+            self.unreadable.insert(key, (revision, newer));
+        }
         self.tail = self.tail.max(revision);
     }
 
+    /// The revision of the record that is known of `key`.
+    fn known(&self, key: Key) -> Revision {
+        match key {
+            Key::Assign(slot) => self.assignments.get(&slot).map(|known| known.revision).unwrap_or_default(),
+            Key::Cluster => self.cluster.as_ref().map(|(known, _)| *known).unwrap_or_default(),
+            Key::Slot(_) | Key::Leader | Key::Control(_) => Revision::default(),
+        }
+    }
+
     fn store(&mut self, key: Key, revision: Revision, record: &Record) {
+        self.unreadable.retain(|other, (known, _)| *other != key || *known > revision);
         match (key, record) {
             (Key::Assign(slot), Record::Assignment(record)) => {
                 if self.assignments.get(&slot).is_none_or(|known| known.revision < revision) {

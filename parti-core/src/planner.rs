@@ -23,8 +23,32 @@ pub(crate) struct Planned {
     pub(crate) another_round: bool,
 }
 
-/// Divides `list` among the workers of `roster`. `current` is by place in the list.
+/// Divides `list` among the workers of `roster`; `current` is by place in the list. What the unreadable ones have stays
+/// with them, and the rest is divided as if it were all.
 pub(crate) fn plan(
+    config: &Config,
+    roster: &Roster,
+    list: &PartitionList,
+    current: &[Option<Slot>],
+    step: Step,
+) -> Result<Planned, PlanError> {
+    if roster.unreadable.is_empty() {
+        return divide(config, roster, list, current, step);
+    }
+    let stays = |at: &usize| current[*at].is_some_and(|slot| roster.unreadable.contains(&slot));
+    let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
+    let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
+    let part = part.expect("a part of a list is a list");
+    let holders: Vec<_> = others.iter().map(|at| current[*at]).collect();
+    let planned = divide(config, roster, &part, &holders, step)?;
+    let mut owners = current.to_vec();
+    for (at, owner) in others.into_iter().zip(planned.owners) {
+        owners[at] = owner;
+    }
+    Ok(Planned { owners, ..planned })
+}
+
+fn divide(
     config: &Config,
     roster: &Roster,
     list: &PartitionList,

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::handoff::Handoff;
 use crate::ids::{Slot, Tenure};
 use crate::key::Control;
-use crate::membership::Membership;
+use crate::membership::{MemberContent, Membership};
 use crate::record::MemberPhase;
 use crate::time::Instant;
 
@@ -21,6 +21,8 @@ pub(crate) struct Roster {
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
     /// The workers that leave, or that an operator drains.
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
+    /// The slots whose records this version cannot read: what they have stays with them, and they are given no more.
+    pub(crate) unreadable: BTreeSet<Slot>,
     /// Whether an operator wants nothing to move for the sake of balance.
     pub(crate) paused: bool,
 }
@@ -30,6 +32,9 @@ impl Roster {
     pub(crate) fn of(membership: &Membership) -> Self {
         let mut roster = Self { paused: membership.is_wanted(Control::Pause), ..Self::default() };
         for (slot, member) in membership.members() {
+            if matches!(member.content, MemberContent::Unreadable) {
+                roster.unreadable.insert(slot);
+            }
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
             let entry = (tenure, record.capacity);
             match record.phase {
@@ -119,7 +124,8 @@ impl Rebalance {
         step: Step,
         another_round: bool,
     ) {
-        self.planned = roster.workers.iter().map(|(slot, (tenure, _))| (*slot, *tenure)).collect();
+        self.planned.retain(|slot, _| roster.unreadable.contains(slot));
+        self.planned.extend(roster.workers.iter().map(|(slot, (tenure, _))| (*slot, *tenure)));
         self.list_changed = false;
         self.last_plan_at = now;
         // An emergency leaves the balance for later.
@@ -133,7 +139,8 @@ impl Rebalance {
 
     /// Whether partitions are planned for a tenure that is not there, or that leaves. O(workers).
     pub(crate) fn has_homeless(&self, roster: &Roster, handoff: &Handoff) -> bool {
-        handoff.loads().keys().any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
+        let readable = |slot: &&Slot| !roster.unreadable.contains(slot);
+        handoff.loads().keys().filter(readable).any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
     }
 
     /// By place in the list: the slot that should own the partition, if the tenure there is still the one planned for.
@@ -141,6 +148,7 @@ impl Rebalance {
     pub(crate) fn current_owners(&self, roster: &Roster, handoff: &Handoff) -> Vec<Option<Slot>> {
         let draining = |slot: &Slot| roster.draining.get(slot).map(|(tenure, _)| *tenure);
         let stays = |slot: &Slot| roster.tenure(*slot).or(draining(slot)) == self.planned_tenure(*slot);
+        let stays = |slot: &Slot| roster.unreadable.contains(slot) || stays(slot);
         let staying: BTreeSet<Slot> = handoff.loads().keys().copied().filter(stays).collect();
         handoff.targets().iter().map(|target| target.filter(|slot| staying.contains(slot))).collect()
     }

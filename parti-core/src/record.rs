@@ -179,6 +179,7 @@ struct Versioned<T> {
 
 /// Only the version, to find out whether the rest can be read.
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object with a format version `v`")]
 struct Version {
     v: u32,
 }

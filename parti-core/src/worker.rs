@@ -5,18 +5,18 @@ mod status;
 
 pub use status::Status;
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::{Config, ConfigError, Mode, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Generation, Instance, Position, Slot, Token, WatchId};
+use crate::ids::{Generation, Instance, Position, Revision, Slot, Token, WatchId};
 use crate::key::{Bucket, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, WriteKind};
-use crate::membership::Membership;
+use crate::membership::{Member, MemberContent, Membership};
 use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
@@ -44,6 +44,8 @@ pub struct Worker {
     read_plan_at: Option<Instant>,
     /// Whether it has ever seen a complete listing of the members.
     has_listed: bool,
+    /// The records that cannot be read and were already spoken of.
+    reported: BTreeMap<Key, Revision>,
     membership: Membership,
     plan: PlanLog,
     standing: Standing,
@@ -112,6 +114,7 @@ impl Worker {
             plan_watch: None,
             read_plan_at: None,
             has_listed: false,
+            reported: BTreeMap::new(),
             membership: Membership::default(),
             plan: PlanLog::default(),
             standing: Standing::Seeking(SlotSearch::default()),
@@ -389,9 +392,12 @@ impl Worker {
             self.members_watch.as_ref().is_some_and(|watched| watched.listed && watched.interest == Interest::All);
         let works = |slot| !self.membership.has_expired(self.now, slot, self.timing.observed_lease());
         let others = self.membership.members().filter(|(slot, _)| *slot != own);
-        let active =
-            others.filter(|(_, member)| member.record().is_some_and(|record| record.phase == MemberPhase::Active));
-        all_listed && !active.map(|(slot, _)| slot).any(works)
+        let may_take_over = |member: &Member| match &member.content {
+            MemberContent::Record(record) => record.phase == MemberPhase::Active,
+            MemberContent::Unreadable => true,
+            MemberContent::Deleted => false,
+        };
+        all_listed && !others.filter(|(_, member)| may_take_over(member)).map(|(slot, _)| slot).any(works)
     }
 
     fn renew(&mut self) {

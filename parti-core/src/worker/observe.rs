@@ -8,7 +8,7 @@ use crate::ids::{Incarnation, OperationId, Position, Revision, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
 use crate::ownership::ListingNews;
-use crate::record::Record;
+use crate::record::{Record, RecordError};
 use crate::slot::ClaimNews;
 
 impl Worker {
@@ -43,10 +43,8 @@ impl Worker {
                 }
             }
             KvEvent::Undecodable { watch, key, revision, error } => {
-                if self.is_current(watch, key).is_some() {
-                    self.membership.observe_unreadable(self.now, key, revision);
-                    self.plan.observe_unreadable(key, revision);
-                    self.outbox.notice(Notice::Undecodable { key, revision, error });
+                if let Some(live) = self.is_current(watch, key) {
+                    self.observe_unreadable(key, revision, error, live);
                 }
             }
             KvEvent::CaughtUp { watch, incarnation, last } => self.observe_caught_up(watch, incarnation, last),
@@ -91,7 +89,7 @@ impl Worker {
                         self.ownership.observe_assignment(position, assignment, lease.tenure);
                     }
                     Standing::Holding(lease) if lease.slot == slot => {
-                        self.ownership.observe_listed(revision, assignment);
+                        self.ownership.observe_listed(revision, Some(assignment));
                     }
                     Standing::Holding(_) | Standing::Seeking(_) => {}
                 }
@@ -116,6 +114,27 @@ impl Worker {
             }
             Key::Assign(_) | Key::Cluster => self.plan.observe_deleted(key, revision),
             Key::Leader | Key::Control(_) => {}
+        }
+    }
+
+    /// A record that this version cannot read is left alone, whatever it is: the last good state is kept.
+    fn observe_unreadable(&mut self, key: Key, revision: Revision, error: RecordError, live: bool) {
+        self.membership.observe_unreadable(self.now, key, revision);
+        self.plan.observe_unreadable(key, revision, matches!(error, RecordError::UnknownVersion { .. }));
+        if let Standing::Holding(lease) = &mut self.standing {
+            if key == Key::Slot(lease.slot) {
+                // Whoever wrote it, it is not this process.
+                lease.observe_record(self.now, revision, None, self.instance);
+            } else if key == Key::Assign(lease.slot) && !live {
+                self.ownership.observe_listed(revision, None);
+            }
+        }
+        if let (Some(leader), Key::Slot(slot)) = (&mut self.leader, key) {
+            leader.observe_member(slot);
+        }
+        // It is shown again at every re-reading, and was already spoken of.
+        if self.reported.insert(key, revision) != Some(revision) {
+            self.outbox.notice(Notice::Undecodable { key, revision, error });
         }
     }
 

@@ -14,7 +14,7 @@ use parti_core::{
 };
 
 /// How many events one instant may take before it counts as an endless loop.
-const MAX_EVENTS_PER_INSTANT: usize = 100_000;
+const MAX_EVENTS_PER_INSTANT: usize = 10_000;
 
 pub(crate) struct Lab {
     now: Instant,
@@ -165,6 +165,14 @@ impl Lab {
         self.settle();
     }
 
+    /// Deletes whatever is stored under a key, as somebody else could.
+    pub(crate) fn delete(&mut self, key: Key) {
+        self.note(&format!("somebody deletes {key}"));
+        self.store.put(key, None);
+        self.show(key);
+        self.settle();
+    }
+
     /// What is stored under a key, if anything is.
     pub(crate) fn stored(&self, key: Key) -> Option<&[u8]> {
         self.store.entries.get(&key).and_then(|(_, bytes)| bytes.as_deref())
@@ -173,10 +181,14 @@ impl Lab {
     /// Lets `millis` pass.
     pub(crate) fn run(&mut self, millis: u64) {
         let end = self.now + std::time::Duration::from_millis(millis);
+        let mut timeouts = 0;
         loop {
             let alive = || self.workers.iter().enumerate().filter(|(_, bench)| bench.alive);
             let next = alive().filter_map(|(at, bench)| bench.worker.poll_timeout().map(|due| (due, at))).min();
             let Some((due, at)) = next.filter(|(due, _)| *due <= end) else { break };
+            timeouts = if due > self.now { 0 } else { timeouts + 1 };
+            let name = &self.workers[at].name;
+            assert!(timeouts < MAX_EVENTS_PER_INSTANT, "{name} always wants to be woken at once:\n{}", self.transcript);
             self.now = self.now.max(due);
             self.workers[at].inbox.push_back(Event::Timeout);
             self.settle();

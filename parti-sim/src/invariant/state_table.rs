@@ -3,7 +3,7 @@
 use super::{Breach, Invariant, Scene};
 use crate::fact::Fact;
 
-/// No worker's state changes in a way that the table lacks.
+/// No worker's state changes in a way that the table lacks, or contradicts what its planner does.
 #[derive(Debug, Default)]
 pub(super) struct StateTable {}
 
@@ -18,10 +18,14 @@ impl Invariant for StateTable {
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
         let Fact::Status { process, before, after } = *fact else { return Ok(()) };
-        if before.state == after.state || before.state.may_become(after.state) {
-            return Ok(());
+        if !before.state.may_become(after.state) {
+            let what = format!("{process} went from {} to {}, which is not in the table", before.state, after.state);
+            return Err(Breach::new(what).by(process));
         }
-        Err(Breach::new(format!("{process} went from {} to {}, which is not in the table", before.state, after.state))
-            .by(process))
+        if !after.state.may_have(after.planner) {
+            let what = format!("{process} is {}, and yet its planner is {:?}", after.state, after.planner);
+            return Err(Breach::new(what).by(process));
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,299 @@
+//! What is stored: a golden file for each kind of record and format version, laws of the encoding, and what is refused.
+//!
+//! A golden file is never changed once its format version was released: it is what somebody has in their store.
+
+use parti_core::{
+    AssignmentRecord, ClusterRecord, Control, ControlRecord, Generation, Grant, Incarnation, Instance, Key,
+    LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord, PartitionId, PlannerPhase, Position, Record,
+    RecordError, Revision, Slot, Tenure, Term, Weight,
+};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+
+const KEYS: [Key; 5] =
+    [Key::Slot(Slot::new(7)), Key::Leader, Key::Control(Control::Maintenance), Key::Assign(Slot::new(7)), Key::Cluster];
+
+fn id(text: &str) -> PartitionId {
+    PartitionId::new(text).expect("a valid id")
+}
+
+fn position(incarnation: u64, revision: u64) -> Position {
+    Position { incarnation: Incarnation::new(incarnation), revision: Revision::new(revision) }
+}
+
+fn tenure() -> Tenure {
+    Tenure::new(position(1, 17))
+}
+
+fn weight(weight: u32) -> Weight {
+    Weight::new(weight).expect("not zero")
+}
+
+fn grant(partition: &str, of: u32, epoch: u64) -> Grant {
+    Grant { partition: id(partition), weight: weight(of), epoch: Generation::new(epoch) }
+}
+
+/// Each golden file of version 1, its key, and what it must be read as.
+fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
+    let [slot, leader, control, assign, cluster] = KEYS;
+    let new = MemberRecord {
+        tenure: None,
+        instance: Instance::new(u64::MAX),
+        phase: MemberPhase::Active,
+        applied: Position::default(),
+        generation: Generation::new(0),
+        releasing: vec![],
+        capacity: 1,
+        labels: [].into(),
+        software: String::new(),
+        beat: 1,
+    };
+    let old = MemberRecord {
+        tenure: Some(tenure()),
+        instance: Instance::new(4711),
+        phase: MemberPhase::Draining,
+        applied: position(1, 230),
+        generation: Generation::new(12),
+        releasing: vec![id("orders-3"), id("orders-7")],
+        capacity: 4,
+        labels: [("zone".into(), "a".into())].into(),
+        software: "1.4.2".into(),
+        beat: 90_210,
+    };
+    let leads = LeaderRecord { slot: Slot::new(7), tenure: tenure(), instance: Instance::new(4711) };
+    let wants = ControlRecord { by: "ann".into(), reason: "new disks".into(), hold_ms: Some(600_000) };
+    let empty = AssignmentRecord {
+        term: Term::new(3),
+        generation: Generation::new(12),
+        tenure: tenure(),
+        owned: vec![],
+        releasing: vec![],
+        incoming: vec![],
+    };
+    let full = AssignmentRecord {
+        owned: vec![grant("orders-1", 1, 9), grant("orders-2", 5, 12)],
+        releasing: vec![id("orders-3"), id("orders-7")],
+        incoming: vec![id("orders-4")],
+        ..empty.clone()
+    };
+    let head = ClusterRecord {
+        term: Term::new(3),
+        generation: Generation::new(12),
+        leader: Slot::new(7),
+        instance: Instance::new(4711),
+        phase: PlannerPhase::Rebalancing,
+        workers: 5,
+        partitions: 200,
+        rebalanced: Revision::new(88),
+        digest: 0xdead_beef_cafe_babe,
+    };
+    vec![
+        (include_bytes!("golden/v1/member-new.json"), slot, Record::Member(new.into())),
+        (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),
+        (include_bytes!("golden/v1/leader.json"), leader, Record::Leader(leads)),
+        (include_bytes!("golden/v1/control.json"), control, Record::Control(wants.into())),
+        (include_bytes!("golden/v1/assignment.json"), assign, Record::Assignment(full.into())),
+        (include_bytes!("golden/v1/assignment-empty.json"), assign, Record::Assignment(empty.into())),
+        (include_bytes!("golden/v1/cluster.json"), cluster, Record::Cluster(head.into())),
+    ]
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("records are text")
+}
+
+#[test]
+fn every_golden_file_of_version_1_is_read_as_what_it_was() {
+    for (bytes, key, record) in golden_v1() {
+        assert_eq!(Record::decode(key, bytes), Ok(record), "{}", text(bytes));
+    }
+}
+
+/// As long as this version is written, it is written in the same bytes.
+#[test]
+fn every_golden_file_of_version_1_is_written_as_it_was() {
+    for (bytes, _, record) in golden_v1() {
+        assert_eq!(text(&record.encode()), text(bytes));
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    for (bytes, key, record) in golden_v1() {
+        let more = text(bytes).replacen('{', r#"{"from_the_future":{"a":[1,null,"x"]},"#, 1);
+        assert_eq!(Record::decode(key, more.as_bytes()), Ok(record), "{more}");
+    }
+}
+
+#[test]
+fn an_unknown_version_is_said_to_be_that_whatever_else_the_record_has() {
+    for key in KEYS {
+        for text in [r#"{"v":99}"#, r#"{"v":99,"slot":"seven","tenure":{}}"#, r#"{"tenure":1,"v":99}"#] {
+            let error = Record::decode(key, text.as_bytes()).expect_err("unknown");
+            assert_eq!(error, RecordError::UnknownVersion { version: 99 });
+            assert_eq!(error.to_string(), "format version 99 is not known here (known: 1): upgrade this worker");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_record_is_refused_with_what_is_wrong_and_where() {
+    let assignment = |rest: &str| format!(r#"{{"v":1,"term":1,"generation":1,"tenure":[1,1],{rest}}}"#);
+    let [slot, leader, _, assign, cluster] = KEYS;
+    let values = [
+        (leader, String::new()),
+        (leader, "hello".into()),
+        (leader, "[]".into()),
+        (leader, r#"{"slot":7}"#.into()),
+        (leader, r#"{"v":"1"}"#.into()),
+        (leader, r#"{"v":1,"slot":7}"#.into()),
+        (leader, r#"{"v":1,"slot":-7,"tenure":[1,1],"instance":1}"#.into()),
+        (slot, r#"{"v":1,"tenure":null,"instance":1,"phase":"dancing","applied":[0,0],"capacity":1,"beat":1}"#.into()),
+        (cluster, r#"{"v":1,"x":"#.to_owned() + &"[".repeat(200)),
+        (assign, assignment(r#""owned":[["a\u0000b",1,1]]"#)),
+        (assign, assignment(r#""owned":[["a",0,1]]"#)),
+        (assign, assignment(r#""owned":[["a",1,1],["b",1,1],["a",2,2]]"#)),
+        (assign, assignment(r#""owned":[],"releasing":["b","a","b"]"#)),
+    ];
+    let errors = values.map(|(key, value)| {
+        let error = Record::decode(key, value.as_bytes()).expect_err(&value);
+        format!("{key} {}\n    {error}", value.chars().take(100).collect::<String>())
+    });
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn a_record_that_is_too_large_is_refused_unread() {
+    let bytes = vec![b' '; MAX_RECORD_BYTES + 1];
+    let error = Record::decode(Key::Leader, &bytes).expect_err("too large");
+    assert_eq!(error, RecordError::TooLarge { bytes: MAX_RECORD_BYTES + 1 });
+}
+
+fn any_id() -> impl Strategy<Value = PartitionId> {
+    r"[^\p{Cc}]{1,12}|\PC{1,60}"
+        .prop_filter_map("an id has no control characters", |text| PartitionId::new(text).ok())
+}
+
+fn any_position() -> impl Strategy<Value = Position> {
+    any::<(u64, u64)>().prop_map(|(incarnation, revision)| position(incarnation, revision))
+}
+
+fn ids() -> impl Strategy<Value = Vec<PartitionId>> {
+    btree_set(any_id(), 0..6).prop_map(|ids| ids.into_iter().collect())
+}
+
+prop_compose! {
+    fn member()(
+        tenure in proptest::option::of(any_position()),
+        phase in prop_oneof![Just(MemberPhase::Active), Just(MemberPhase::Draining), Just(MemberPhase::Restarting)],
+        applied in any_position(),
+        releasing in ids(),
+        labels in btree_map(".{0,20}", ".{0,20}", 0..4),
+        software in ".{0,20}",
+        (instance, generation, capacity, beat) in any::<(u64, u64, u32, u64)>(),
+    ) -> Record {
+        let (instance, generation) = (Instance::new(instance), Generation::new(generation));
+        let tenure = tenure.map(Tenure::new);
+        let record =
+            MemberRecord { tenure, instance, phase, applied, generation, releasing, capacity, labels, software, beat };
+        Record::Member(record.into())
+    }
+}
+
+prop_compose! {
+    fn leader()(slot: u32, tenure in any_position(), instance: u64) -> Record {
+        let record =
+            LeaderRecord { slot: Slot::new(slot), tenure: Tenure::new(tenure), instance: Instance::new(instance) };
+        Record::Leader(record)
+    }
+}
+
+prop_compose! {
+    fn control()(by in ".{0,20}", reason in ".{0,20}", hold_ms: Option<u64>) -> Record {
+        Record::Control(ControlRecord { by, reason, hold_ms }.into())
+    }
+}
+
+prop_compose! {
+    fn assignment()(
+        (term, generation) in any::<(u64, u64)>(),
+        tenure in any_position(),
+        owned in btree_map(any_id(), (1..=u32::MAX, any::<u64>()), 0..6),
+        releasing in ids(),
+        incoming in ids(),
+    ) -> Record {
+        let grant = |(partition, (of, epoch))| Grant { partition, weight: weight(of), epoch: Generation::new(epoch) };
+        let record = AssignmentRecord {
+            term: Term::new(term),
+            generation: Generation::new(generation),
+            tenure: Tenure::new(tenure),
+            owned: owned.into_iter().map(grant).collect(),
+            releasing,
+            incoming,
+        };
+        Record::Assignment(record.into())
+    }
+}
+
+prop_compose! {
+    fn cluster()(
+        phase in prop_oneof![
+            Just(PlannerPhase::Idle),
+            Just(PlannerPhase::Scaling),
+            Just(PlannerPhase::Rebalancing),
+            Just(PlannerPhase::Emergency),
+        ],
+        (term, generation, leader, instance) in any::<(u64, u64, u32, u64)>(),
+        (workers, partitions, rebalanced, digest) in any::<(u32, u32, u64, u64)>(),
+    ) -> Record {
+        let record = ClusterRecord {
+            term: Term::new(term),
+            generation: Generation::new(generation),
+            leader: Slot::new(leader),
+            instance: Instance::new(instance),
+            phase,
+            workers,
+            partitions,
+            rebalanced: Revision::new(rebalanced),
+            digest,
+        };
+        Record::Cluster(record.into())
+    }
+}
+
+/// A key and a record that can be stored under it.
+fn record() -> impl Strategy<Value = (Key, Record)> {
+    let [slot, leads, wants, assign, head] = KEYS.map(Just);
+    prop_oneof![(slot, member()), (leads, leader()), (wants, control()), (assign, assignment()), (head, cluster())]
+}
+
+proptest! {
+    #[test]
+    fn every_record_reads_back_from_its_bytes((key, record) in record()) {
+        let bytes = record.encode();
+        prop_assert_eq!(Record::decode(key, &bytes), Ok(record), "{}", text(&bytes));
+    }
+
+    #[test]
+    fn whatever_bytes_are_stored_they_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
+        for key in KEYS {
+            prop_assert!(Record::decode(key, &bytes).is_err(), "{:?}", bytes);
+        }
+    }
+
+    /// What is read from damaged bytes is a record like any other.
+    #[test]
+    fn a_damaged_record_is_read_or_refused(
+        (key, record) in record(),
+        damage in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = record.encode();
+        for (at, byte) in damage {
+            *at.get_mut(&mut bytes) = byte;
+        }
+        if let Ok(record) = Record::decode(key, &bytes) {
+            let again = record.encode();
+            prop_assert_eq!(Record::decode(key, &again), Ok(record), "{}", text(&again));
+        }
+    }
+}
