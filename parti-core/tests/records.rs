@@ -170,8 +170,7 @@ fn a_record_that_is_too_large_is_refused_unread() {
 }
 
 fn any_id() -> impl Strategy<Value = PartitionId> {
-    r"[^\p{Cc}]{1,12}|\PC{1,60}"
-        .prop_filter_map("an id has no control characters", |text| PartitionId::new(text).ok())
+    r"[^\p{Cc}]{1,12}|\PC{1,60}".prop_filter_map("an id has no control characters", |text| PartitionId::new(text).ok())
 }
 
 fn any_position() -> impl Strategy<Value = Position> {
