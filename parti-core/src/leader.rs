@@ -205,14 +205,14 @@ impl Leader {
         plan: &PlanLog,
         outbox: &mut Outbox,
     ) {
-        let applied = membership.members().filter_map(|(_, member)| member.record()).map(|record| record.applied);
-        let lost = |applied: &Position| {
-            *applied != Position::default()
-                && (applied.incarnation != plan.tail().incarnation || *applied > plan.tail())
+        let records = || membership.members().filter_map(|(_, member)| member.record());
+        let tail = plan.tail();
+        let lost = |applied: Position| {
+            applied != Position::default() && (applied.incarnation != tail.incarnation || applied > tail)
         };
-        let sound = !applied.filter(|applied| lost(applied)).any(|_| true);
-        let seen = membership.members().filter_map(|(_, member)| member.record()).map(|record| record.generation);
-        self.generation = self.generation.max(seen.max().unwrap_or_default());
+        let sound = !records().any(|record| lost(record.applied));
+        let seen = records().map(|record| record.generation).max().unwrap_or_default();
+        self.generation = self.generation.max(seen);
         let of_other_life = |tenure: Tenure| tenure.begun().incarnation != membership.incarnation();
         let mut tenures = self.handoff.iter().flat_map(Handoff::tenures_with_partitions);
         let quarantine = view.store_regressed || tenures.any(of_other_life);
