@@ -1,7 +1,7 @@
 //! Everything that can happen to a worker.
 
 use crate::ids::{Incarnation, Instance, OperationId, Revision, Slot, Token, WatchId};
-use crate::key::{Bucket, Key};
+use crate::key::Key;
 use crate::partition::{PartitionId, PartitionList};
 use crate::record::{Record, RecordError};
 
@@ -136,14 +136,6 @@ impl KvEvent {
         match Record::decode(key, bytes) {
             Ok(record) => Self::Entry { watch, key, revision, record },
             Err(error) => Self::Undecodable { watch, key, revision, error },
-        }
-    }
-
-    /// The bucket that this is news from, where it is news of a key.
-    pub fn bucket(&self) -> Option<Bucket> {
-        match self {
-            Self::Entry { key, .. } | Self::Deleted { key, .. } | Self::Undecodable { key, .. } => Some(key.bucket()),
-            Self::CaughtUp { .. } | Self::WatchLost { .. } | Self::Done { .. } | Self::Lost | Self::Restored => None,
         }
     }
 }
