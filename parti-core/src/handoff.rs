@@ -310,11 +310,10 @@ impl Sheet {
         }
     }
 
-    /// The tenure has ended: it holds nothing any more.
+    /// The tenure has ended: it holds nothing any more. What its slot may expect is for the next tenure to hear.
     fn take_all(&mut self, list: &PartitionList) -> Vec<PartitionId> {
         let mut freed = core::mem::take(&mut self.releasing);
         freed.extend(self.owned.drain(..).map(|(at, _)| list.as_slice()[at as usize].id.clone()));
-        self.incoming.clear();
         freed
     }
 
