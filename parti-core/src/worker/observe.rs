@@ -180,6 +180,8 @@ impl Worker {
             self.membership.begin_listing();
         } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed = false;
+            // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
+            self.plan.begin_listing();
         }
     }
 
