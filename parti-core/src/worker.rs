@@ -86,8 +86,11 @@ struct Stop {
     command: Command,
     /// When to release what nobody has taken over.
     patience_until: Instant,
-    /// When to halt whatever is left to do.
+    /// When to wait no longer: first for the application, which has been told to cancel everything by then, and then
+    /// for anything.
     give_up_at: Instant,
+    /// Whether the application has had time to cancel everything.
+    cancelled: bool,
 }
 
 impl Worker {
@@ -136,8 +139,12 @@ impl Worker {
 
     /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
+        let ran_until = self.runs_until();
         self.now = self.now.max(now);
         if !self.halted {
+            if ran_until.is_some_and(|until| until < self.now) {
+                self.suspend_as_seen_gone(SuspendReason::Stalled);
+            }
             self.observe(event);
             self.decide();
         }
@@ -171,7 +178,9 @@ impl Worker {
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
         let reading = self.read_plan_at;
         let probe = self.probe_interval().map(|_| self.probing.deadline());
-        [standing, leadership, leader, reading, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
+        let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
+        let own = self.ownership.deadline();
+        [standing, leadership, leader, reading, probe, running, own, stop].into_iter().flatten().min()
     }
 
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
@@ -272,11 +281,34 @@ impl Worker {
         self.standing = Standing::Holding(won.lease);
     }
 
+    /// For how long this process may not run before it has to doubt what it knows; none where nobody else would act on
+    /// that. Others evict a worker early if nobody has listened there for `probe_confirm`. They can see that of one that
+    /// is frozen while its connection is closed, and it cannot: what is left of `probe_confirm` is for its client to
+    /// notice.
+    fn may_seem_gone(&self) -> Option<Duration> {
+        let strict = self.config.mode == Mode::Strict && self.lease().is_some();
+        self.config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3)
+    }
+
+    /// Until when this process certainly has not been frozen for too long, see [`may_seem_gone`](Self::may_seem_gone).
+    fn runs_until(&self) -> Option<Instant> {
+        self.may_seem_gone().map(|limit| self.now + limit)
+    }
+
+    /// Others may have seen this process gone, and evicted it: nothing is worked on before a renewal shows that nobody
+    /// has.
+    fn suspend_as_seen_gone(&mut self, reason: SuspendReason) {
+        self.ownership.suspend(self.now, reason, &mut self.outbox);
+        if let Standing::Holding(lease) = &mut self.standing {
+            lease.renew_at_once(self.now);
+        }
+    }
+
     /// In `Strict` mode nothing is worked on without a right to.
     fn suspend_if_expired(&mut self) {
         let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
         if expired && self.config.mode == Mode::Strict {
-            self.ownership.suspend(SuspendReason::LeaseRanOut, &mut self.outbox);
+            self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
         }
     }
 
@@ -380,8 +412,12 @@ impl Worker {
             self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox);
         }
         let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
-        if self.now >= stop.give_up_at || searching && self.ownership.is_empty() {
+        let gives_up = self.now >= stop.give_up_at;
+        if gives_up && stop.cancelled || searching && self.ownership.is_empty() {
             self.halt();
+        } else if gives_up {
+            // Counted from now: a process that was frozen has told its application only now.
+            self.stop = Some(Stop { give_up_at: self.now + self.timing.lease, cancelled: true, ..stop });
         }
     }
 

@@ -53,14 +53,14 @@ impl Worker {
             KvEvent::Lost => {
                 self.connected = false;
                 if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
-                    self.ownership.suspend(SuspendReason::ConnectionLost, &mut self.outbox);
+                    self.suspend_as_seen_gone(SuspendReason::ConnectionLost);
                 }
             }
             KvEvent::Restored => {
                 self.connected = true;
                 self.membership.start_anew(self.now, None);
                 if let Standing::Holding(lease) = &mut self.standing {
-                    lease.observe_restored(self.now);
+                    lease.renew_at_once(self.now);
                 }
             }
         }
@@ -219,8 +219,12 @@ impl Worker {
                 if after_gap {
                     self.membership.start_anew(self.now, None);
                 }
+                let Standing::Holding(lease) = &mut self.standing else { return };
+                let shows_all = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
+                if !shows_all {
+                    lease.renew_at_once(self.now);
                 // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
-                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
+                } else if self.connected && lease.is_valid(self.now) {
                     self.ownership.resume(&mut self.outbox);
                 }
             }
@@ -233,8 +237,8 @@ impl Worker {
         match command {
             Command::Leave | Command::Restart => {
                 let patience_until = self.now + self.config.release_timeout;
-                let give_up_at = patience_until + self.config.release_timeout + self.timing.lease;
-                self.stop.get_or_insert(Stop { command, patience_until, give_up_at });
+                let give_up_at = patience_until + self.config.release_timeout;
+                self.stop.get_or_insert(Stop { command, patience_until, give_up_at, cancelled: false });
                 self.ownership.repeat_news();
             }
             Command::RebalanceNow => {
