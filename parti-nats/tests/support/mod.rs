@@ -59,6 +59,11 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends the process at once; the store stays.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
