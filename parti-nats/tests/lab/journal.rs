@@ -273,3 +273,73 @@ impl Journal {
         holds
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: u32 = 0;
+    const B: u32 = 1;
+
+    fn write(journal: &mut Journal, process: u32, at: u64, event: Event) {
+        journal.write(process, Line { at: At(at), worker: 0, event });
+    }
+
+    fn started(token: &str) -> Event {
+        Event::Started { partitions: vec![(0, token.into())] }
+    }
+
+    fn stopped() -> Event {
+        Event::Stopped { partitions: vec![0] }
+    }
+
+    #[test]
+    fn a_handover_is_no_violation_and_its_gap_is_known() {
+        let mut journal = Journal::new(1);
+        write(&mut journal, A, 10, started("1"));
+        write(&mut journal, A, 20, stopped());
+        assert!(journal.is_idle());
+        write(&mut journal, B, 25, started("2"));
+        assert_eq!(journal.violations(), [""; 0]);
+        assert!(journal.is_covered() && !journal.is_idle());
+        assert_eq!(journal.gaps(A, At(15)), [Duration::from_nanos(5)]);
+        assert_eq!(journal.takeovers(A, At(15)), [Duration::from_nanos(10)]);
+        assert!(journal.gaps(A, At(21)).is_empty());
+    }
+
+    #[test]
+    fn two_workers_at_once_are_a_violation_and_so_is_a_token_that_does_not_grow() {
+        let mut journal = Journal::new(1);
+        write(&mut journal, A, 10, started("2"));
+        write(&mut journal, B, 15, started("1"));
+        write(&mut journal, A, 16, stopped());
+        let violations = journal.violations();
+        assert!(violations.len() == 2 && violations[0].contains("two workers"), "{violations:?}");
+        assert!(violations[1].contains("does not grow"), "{violations:?}");
+    }
+
+    #[test]
+    fn a_worker_that_resumes_keeps_its_token() {
+        let mut journal = Journal::new(1);
+        write(&mut journal, A, 10, started("1"));
+        write(&mut journal, A, 20, stopped());
+        write(&mut journal, A, 30, started("1"));
+        assert_eq!(journal.violations(), [""; 0]);
+        journal.bury(A, At(40));
+        write(&mut journal, B, 50, started("1"));
+        assert_eq!(journal.violations().len(), 1);
+    }
+
+    #[test]
+    fn a_frozen_worker_holds_nothing_until_it_says_that_it_went_on() {
+        let mut journal = Journal::new(1);
+        write(&mut journal, A, 10, started("1"));
+        journal.freeze(A, At(20));
+        write(&mut journal, B, 30, started("2"));
+        assert!(journal.is_covered());
+        assert_eq!(journal.violations(), [""; 0]);
+        journal.thaw(A);
+        write(&mut journal, A, 35, stopped());
+        assert_eq!(journal.violations().len(), 1);
+    }
+}

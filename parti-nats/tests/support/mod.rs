@@ -72,6 +72,13 @@ impl Server {
         }
     }
 
+    /// Takes the store away from a server that was killed.
+    pub(crate) fn lose_store(&mut self) {
+        assert!(self.process.is_none(), "a server that runs keeps its store");
+        std::fs::remove_dir_all(&self.directory).expect("the store is this server's own");
+        std::fs::create_dir_all(&self.directory).expect("the temporary directory must be writable");
+    }
+
     /// Starts the process again, on the same port and with the same store.
     pub(crate) fn resume(&mut self) {
         let process = Command::new(&*BINARY)
