@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use parti_core::{Command, Config, Event, GroupName, Partition, PartitionId, PartitionList, Worker};
 use tokio::sync::{mpsc, watch};
 
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::guard::Lease;
 use crate::handle::{Assignment, Handle};
 use crate::publisher::Publisher;
-use crate::{bucket, clock};
+use crate::{bucket, clock, permissions};
 
 /// The mean wait between two tries of a first connection.
 const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
@@ -24,6 +24,7 @@ const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Builder {
     group: String,
+    client: Option<Client>,
     servers: Vec<String>,
     options: ConnectOptions,
     config: Config,
@@ -34,11 +35,16 @@ pub struct Builder {
 
 /// Everything that is known before there is a connection.
 struct Plan {
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
+    door: Door,
     partitions: PartitionList,
     replicas: usize,
     retry: bool,
+}
+
+/// The way to the server.
+enum Door {
+    Servers(Vec<ServerAddr>, Box<ConnectOptions>),
+    Client(Client),
 }
 
 impl Builder {
@@ -46,6 +52,7 @@ impl Builder {
     pub fn new(group: impl Into<String>) -> Self {
         Self {
             group: group.into(),
+            client: None,
             servers: Vec::new(),
             options: ConnectOptions::new(),
             config: Config::default(),
@@ -68,6 +75,21 @@ impl Builder {
     #[must_use]
     pub fn connect_options(mut self, options: ConnectOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Uses a client that is there already, instead of one of the worker's own: [`server`](Self::server) and
+    /// [`connect_options`](Self::connect_options) then say nothing.
+    ///
+    /// Make it with [`connect_options`](crate::connect_options), or set these yourself, since they cannot be changed or
+    /// even seen from outside: the ping interval at most a third of [`Config::probe_confirm`], or else this worker may
+    /// be taken for dead before it knows that it is cut off, and a partition have two owners; reconnects without end,
+    /// with at most 250 ms between them, or else a short outage outlasts the lease. What the server refuses to such a
+    /// client is known by its silence only. A worker with a client of its own does not slow down others, or wait for
+    /// them; one client for both is right where connections are scarce.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
         self
     }
 
@@ -126,8 +148,10 @@ impl Builder {
             servers.push("nats://localhost:4222".into());
         }
         let plan = Plan {
-            servers: connection::parse_servers(&servers)?,
-            options: self.options,
+            door: match self.client {
+                Some(client) => Door::Client(client),
+                None => Door::Servers(connection::parse_servers(&servers)?, Box::new(self.options)),
+            },
             partitions: self.partitions?,
             replicas: self.replicas,
             retry: self.retry_first_connection,
@@ -179,11 +203,20 @@ async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
 }
 
 async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
-    let connection = Connection::open(&plan.servers, plan.options.clone(), &parts.config).await?;
+    let connection = match &plan.door {
+        Door::Servers(servers, options) => Connection::open(servers, (**options).clone(), &parts.config).await?,
+        Door::Client(client) => Connection::adopt(client.clone(), &parts.config).await?,
+    };
     let server = connection.client.server_info();
     bucket::check_server(&format!("{}:{}", server.host, server.port), &server.version)?;
-    bucket::ensure(&connection.jetstream, &parts.group, plan.replicas).await?;
-    Ok(connection)
+    let ready = async {
+        bucket::ensure(&connection.jetstream, &parts.group, plan.replicas).await?;
+        permissions::check(&connection, &parts.group, parts.config.slots.0).await
+    };
+    match ready.await {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(connection.refusals.error(Some(error.clone())).unwrap_or(error)),
+    }
 }
 
 async fn asked_to_stop(inputs: &mut mpsc::UnboundedReceiver<Input>) {

@@ -62,6 +62,23 @@ pub enum ErrorKind {
         /// The server.
         server: String,
     },
+    /// The server refuses something that this client has to do.
+    #[error(
+        "this client must be allowed what the group needs, but the server says: {}: give its user the permissions of parti_nats::permissions",
+        .missing.join("; ")
+    )]
+    Permission {
+        /// What was refused, as the server says it.
+        missing: Vec<String>,
+    },
+    /// Nobody has answered on a subject on which the server should have.
+    #[error(
+        "the server must answer requests to {subject}, but nobody did: allow this client to publish there and to subscribe to its inbox, see parti_nats::permissions, or let the worker keep trying with retry_first_connection"
+    )]
+    Unanswered {
+        /// Which subject.
+        subject: String,
+    },
     /// A bucket has settings that the protocol cannot work with.
     #[error("the stream {stream} of bucket {bucket} does not fit: {}", list(.mismatches))]
     Bucket {
@@ -121,12 +138,16 @@ impl Error {
     /// Whether trying again can help without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self.kind {
-            ErrorKind::Connect { .. } | ErrorKind::JetStreamDisabled { .. } | ErrorKind::Store { .. } => true,
+            ErrorKind::Connect { .. }
+            | ErrorKind::JetStreamDisabled { .. }
+            | ErrorKind::Unanswered { .. }
+            | ErrorKind::Store { .. } => true,
             ErrorKind::Config(_)
             | ErrorKind::Group(_)
             | ErrorKind::Partitions(_)
             | ErrorKind::Url { .. }
             | ErrorKind::ServerVersion { .. }
+            | ErrorKind::Permission { .. }
             | ErrorKind::Bucket { .. }
             | ErrorKind::ConnectionClosed
             | ErrorKind::TimedOut { .. }

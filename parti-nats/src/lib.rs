@@ -62,6 +62,7 @@ mod guard;
 mod handle;
 mod kv;
 mod notice;
+mod permissions;
 mod probe;
 mod publisher;
 #[cfg(test)]
@@ -71,8 +72,9 @@ mod store_tests;
 mod support;
 mod watch;
 
-pub use bucket::Mismatch;
+pub use bucket::{Mismatch, create_buckets};
 pub use builder::Builder;
+pub use connection::connect_options;
 pub use error::{Error, ErrorKind};
 pub use guard::Guard;
 pub use handle::{Assignment, Change, Handle};
@@ -81,3 +83,4 @@ pub use parti_core::{
     PartitionError, PartitionId, PartitionList, PlannerPhase, ReleaseReason, Revision, Slot, Status, SuspendReason,
     Tenure, Term, Token, Weight, WorkerState,
 };
+pub use permissions::{Permissions, Role, permissions};

@@ -26,7 +26,8 @@ pub struct Status {
     pub slot: Option<Slot>,
     /// Its tenure of the slot.
     pub tenure: Option<Tenure>,
-    /// Until when it may act; `None` without a slot. Past that instant it has no right to its partitions.
+    /// Until when it may act, unless it is given an event before; `None` without a slot. Past that instant it has no
+    /// right to its partitions.
     pub lease_until: Option<Instant>,
     /// Whether its work is suspended.
     pub suspended: bool,
@@ -42,6 +43,8 @@ pub struct Status {
     pub owned: usize,
     /// How many partitions it holds and is giving up.
     pub releasing: usize,
+    /// Whether the application wants it to own nothing.
+    pub draining: bool,
     /// What operators want, if this worker leads; others do not watch it.
     pub controls: Vec<Control>,
     /// Whether it has seen an assignment of its own, be it an empty one.
@@ -62,7 +65,7 @@ impl Worker {
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
-            lease_until: lease.and_then(Lease::until),
+            lease_until: lease.and_then(Lease::until).map(|until| self.runs_until().map_or(until, |runs| until.min(runs))),
             suspended: self.ownership.is_suspended(),
             leader: term.is_some(),
             term,
@@ -70,6 +73,7 @@ impl Worker {
             planner: self.planner(),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
+            draining: self.draining,
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             assigned: self.ownership.has_assignment(),
             halted: self.halted,
@@ -124,6 +128,6 @@ impl Worker {
         if lease.until().is_some() && !lease.is_valid(self.now) {
             return Some(SuspendReason::LeaseRanOut);
         }
-        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
+        self.ownership.suspended_for()
     }
 }

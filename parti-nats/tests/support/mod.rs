@@ -44,14 +44,28 @@ impl Server {
         Self::launch(port, vec!["-js".to_owned()])
     }
 
+    /// A server with this configuration, written into a file, besides its address and its store.
+    pub(crate) fn start_with_config(config: &str) -> Self {
+        let mut server = Self::prepare(free_port(), Vec::new());
+        let path = server.directory.join("nats.conf");
+        std::fs::write(&path, config).expect("the temporary directory must be writable");
+        server.arguments = vec!["-c".to_owned(), path.to_string_lossy().into_owned()];
+        server.resume();
+        server
+    }
+
     fn launch(port: u16, arguments: Vec<String>) -> Self {
+        let mut server = Self::prepare(port, arguments);
+        server.resume();
+        server
+    }
+
+    fn prepare(port: u16, arguments: Vec<String>) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let name = format!("parti-test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).expect("the temporary directory must be writable");
-        let mut server = Self { port, arguments, directory, process: None };
-        server.resume();
-        server
+        Self { port, arguments, directory, process: None }
     }
 
     /// Where clients connect to.
