@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
+use crate::size::{RecordTooLarge, Sizes};
 
 /// Where each partition is, where it should be, and the records that say so.
 ///
@@ -149,6 +150,23 @@ impl Handoff {
     /// Whether every partition is owned by the slot that should own it, and every record is written.
     pub(crate) fn is_settled(&self) -> bool {
         self.ready.is_empty() && self.sheets.values().all(|sheet| sheet.releasing.is_empty() && !sheet.changed)
+    }
+
+    /// Whether every record stays within `limit` bytes, at every step on the way to these targets. O(P).
+    pub(crate) fn check_sizes(
+        &self,
+        targets: &[Option<Slot>],
+        generation: Generation,
+        limit: usize,
+    ) -> Result<(), RecordTooLarge> {
+        if limit == usize::MAX {
+            return Ok(());
+        }
+        let records = Sizes::of(&self.list, &self.holders, targets, generation);
+        // What was removed from the list is only known by its holders.
+        let removed = self.sheets.iter().flat_map(|(slot, sheet)| sheet.releasing.iter().map(move |id| (*slot, id)));
+        let removed = removed.filter(|(_, id)| self.list.position(id).is_none());
+        records.with(removed).check(limit)
     }
 
     /// Takes over the targets of a new plan for the workers `roster`. Nothing is granted yet. O(P).

@@ -64,6 +64,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
+    /// How many bytes a record may have.
+    pub(crate) record_limit: usize,
     /// Whether this worker has noticed, in this process, that the members' bucket was made anew or has lost writes.
     pub(crate) store_regressed: bool,
     /// Whether this worker's own writes are being committed: else it judges nobody.
@@ -147,6 +149,11 @@ impl Leader {
 
     pub(crate) fn observe_request(&mut self) {
         self.rebalance.observe_request();
+        self.roster_of = None;
+    }
+
+    /// The store takes larger or smaller records than before: what was refused may be possible.
+    pub(crate) fn observe_record_limit(&mut self) {
         self.roster_of = None;
     }
 
@@ -260,6 +267,11 @@ impl Leader {
                 return;
             }
         };
+        if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
+            outbox.notice(Notice::PlanRefused { reason: too_large.to_string() });
+            self.verdict = Verdict::Idle;
+            return;
+        }
         self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);

@@ -176,6 +176,7 @@ mod probing;
 mod rebalance;
 mod record;
 mod rng;
+mod size;
 mod slot;
 mod state;
 mod time;

@@ -54,6 +54,10 @@ pub struct Worker {
     probing: Probing,
     ownership: Ownership,
     partitions: Option<PartitionList>,
+    /// How many bytes a record may have.
+    record_limit: usize,
+    /// Whether the application wants this worker to own nothing.
+    draining: bool,
     /// Whether this process has noticed that the members' bucket was made anew or has lost writes.
     store_regressed: bool,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
@@ -123,6 +127,8 @@ impl Worker {
             probing: Probing::default(),
             ownership: Ownership::default(),
             partitions: None,
+            record_limit: usize::MAX,
+            draining: false,
             store_regressed: false,
             starting_over: false,
             stop: None,
@@ -345,6 +351,7 @@ impl Worker {
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
+                record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
             };
@@ -374,7 +381,7 @@ impl Worker {
         let reason = match stop.command {
             Command::Restart => Some(ReleaseReason::Restarting),
             Command::Leave if self.now >= stop.patience_until || self.is_alone() => Some(ReleaseReason::Leaving),
-            Command::Leave | Command::RebalanceNow => None,
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
         };
         if let Some(reason) = reason {
             self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox);
@@ -411,6 +418,7 @@ impl Worker {
         let phase = match (kind, self.stop.map(|stop| stop.command)) {
             (WriteKind::Restarting, _) => MemberPhase::Restarting,
             (WriteKind::Renewal | WriteKind::Deletion, Some(Command::Leave)) => MemberPhase::Draining,
+            (WriteKind::Renewal | WriteKind::Deletion, _) if self.draining => MemberPhase::Draining,
             (WriteKind::Renewal | WriteKind::Deletion, _) => MemberPhase::Active,
         };
         let (applied, releasing) = self.ownership.acknowledge();
@@ -433,7 +441,7 @@ impl Worker {
             Command::Leave if self.ownership.assignment().is_none_or(|assignment| assignment.owned.is_empty()) => {
                 WriteKind::Deletion
             }
-            Command::Leave | Command::RebalanceNow => WriteKind::Renewal,
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => WriteKind::Renewal,
         }
     }
 

@@ -223,6 +223,7 @@ async fn answered(connection: &Connection, subject: &str, answer: impl Future<Ou
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
     use parti_core::WorkerState;
 
     use super::*;
@@ -300,7 +301,6 @@ mod tests {
         for subject in ["parti.orders.members.slot.0", "parti.orders.plan.assign.0", "parti.orders.probe.x"] {
             worker.publish(subject, "forged".into()).await.expect("sent");
         }
-        use futures_util::StreamExt;
         let heard = heard.next().await.expect("the last of them");
         assert_eq!(heard.subject.as_str(), "parti.orders.probe.x");
     }

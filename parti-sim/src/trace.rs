@@ -118,6 +118,7 @@ fn describe_event(event: &Event) -> String {
         Event::Probed { slot, outcome, .. } => format!("probe of slot.{slot}: {outcome:?}"),
         Event::Partitions(list) => format!("{} partitions", list.as_slice().len()),
         Event::Released { partition, token } => format!("released {partition} with {token}"),
+        Event::RecordLimit(bytes) => format!("records of at most {bytes} bytes"),
         Event::Command(command) => format!("command {command:?}"),
     }
 }

@@ -42,6 +42,8 @@ pub struct Status {
     pub owned: usize,
     /// How many partitions it holds and is giving up.
     pub releasing: usize,
+    /// Whether the application wants it to own nothing.
+    pub draining: bool,
     /// What operators want, if this worker leads; others do not watch it.
     pub controls: Vec<Control>,
     /// Whether it has seen an assignment of its own, be it an empty one.
@@ -70,6 +72,7 @@ impl Worker {
             planner: self.planner(),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
+            draining: self.draining,
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             assigned: self.ownership.has_assignment(),
             halted: self.halted,
