@@ -29,6 +29,8 @@ pub(crate) struct Handoff {
     holders: Vec<Option<Slot>>,
     /// Places of partitions that nobody holds and somebody should.
     ready: BTreeSet<u32>,
+    /// How many partitions nobody should own.
+    unplaced: usize,
     sheets: BTreeMap<Slot, Sheet>,
     /// Slots whose acknowledgement or tenure may have changed since the last look.
     dirty: BTreeSet<Slot>,
@@ -72,6 +74,7 @@ impl Handoff {
             loads: BTreeMap::new(),
             holders: alloc::vec![None; count],
             ready: BTreeSet::new(),
+            unplaced: 0,
             sheets: BTreeMap::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
@@ -85,6 +88,7 @@ impl Handoff {
             }
         }
         handoff.loads = count_by_slot(&handoff.targets);
+        handoff.unplaced = count_unplaced(&handoff.targets);
         handoff.dirty.extend(handoff.sheets.keys());
         handoff
     }
@@ -137,6 +141,11 @@ impl Handoff {
         self.sheets.values().filter(holds).map(|sheet| sheet.tenure)
     }
 
+    /// How many partitions nobody holds, those included that nobody should.
+    pub(crate) fn unowned_count(&self) -> usize {
+        self.ready.len() + self.unplaced
+    }
+
     /// Something other than a plain renewal was seen of `slot`.
     pub(crate) fn observe_member(&mut self, slot: Slot) {
         self.dirty.insert(slot);
@@ -173,6 +182,7 @@ impl Handoff {
     pub(crate) fn retarget(&mut self, targets: Vec<Option<Slot>>, roster: impl Iterator<Item = Slot>) {
         self.targets = targets;
         self.loads = count_by_slot(&self.targets);
+        self.unplaced = count_unplaced(&self.targets);
         for (slot, sheet) in &mut self.sheets {
             sheet.revoke(|at| self.targets[at as usize] == Some(*slot), &self.list);
         }
@@ -296,6 +306,10 @@ fn count_by_slot(targets: &[Option<Slot>]) -> BTreeMap<Slot, usize> {
         *counts.entry(*slot).or_insert(0) += 1;
     }
     counts
+}
+
+fn count_unplaced(targets: &[Option<Slot>]) -> usize {
+    targets.iter().filter(|target| target.is_none()).count()
 }
 
 /// A place in the list as the sheets keep it; lists are far shorter than 2³².

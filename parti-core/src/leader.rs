@@ -21,6 +21,7 @@ use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, Record};
 use crate::state::PlannerPhase;
 use crate::time::Instant;
+use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
@@ -313,6 +314,16 @@ impl Leader {
         let (term, generation) = (self.term, self.generation);
         let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
+    }
+
+    /// The group in numbers. O(1).
+    pub(crate) fn fleet(&self) -> Fleet {
+        let list = self.handoff.as_ref().map(Handoff::list);
+        Fleet {
+            workers: self.roster.workers.len(),
+            partitions: list.map_or(0, |list| list.as_slice().len()),
+            unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
+        }
     }
 
     /// What the planner is doing.

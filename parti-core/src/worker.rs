@@ -3,7 +3,7 @@
 mod observe;
 mod status;
 
-pub use status::Status;
+pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
