@@ -150,7 +150,9 @@ impl World {
 
     fn plan_regressed(&mut self) {
         let last = self.store.last_revision(Bucket::Plan);
-        self.tell(&Fact::PlanRegressed { last });
+        let living = self.living().map(|(_, process)| process.status.generation);
+        let remembered = living.chain(self.store.generations()).max().unwrap_or_default();
+        self.tell(&Fact::PlanRegressed { last, remembered });
     }
 
     /// Somebody writes something that is not a record.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use parti_core::{Action, Event, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write};
+use parti_core::{Action, Event, Generation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write};
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,8 +87,9 @@ pub(crate) enum Fact<'a> {
     Operated { what: &'a str, may_move: bool },
     /// All faults are over.
     Healed,
-    /// The store has lost writes, or was made anew, up to this revision of the plan.
-    PlanRegressed { last: Revision },
+    /// The store has lost writes, or was made anew, up to this revision of the plan. What is left in it, and in those who
+    /// live, remembers plans up to this generation.
+    PlanRegressed { last: Revision, remembered: Generation },
 }
 
 impl Fact<'_> {
