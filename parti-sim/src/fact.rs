@@ -87,9 +87,10 @@ pub(crate) enum Fact<'a> {
     Operated { what: &'a str, may_move: bool },
     /// All faults are over.
     Healed,
-    /// The store has lost writes, or was made anew, up to this revision of the plan. What is left in it, and in those who
-    /// live, remembers plans up to this generation.
-    PlanRegressed { last: Revision, remembered: Generation },
+    /// The store has lost writes, or was made anew, up to this revision of the plan.
+    PlanRegressed { last: Revision },
+    /// After a loss of writes: the newest plan that a record which is left, or a worker that lives, has heard of.
+    Remembered { generation: Generation },
 }
 
 impl Fact<'_> {
@@ -117,7 +118,8 @@ impl Fact<'_> {
             | Self::Disturbed { .. }
             | Self::Operated { .. }
             | Self::Healed
-            | Self::PlanRegressed { .. } => None,
+            | Self::PlanRegressed { .. }
+            | Self::Remembered { .. } => None,
         }
     }
 }

@@ -101,9 +101,8 @@ pub(crate) fn describe(fact: &Fact<'_>) -> Option<String> {
         Fact::Disturbed { what, .. } => format!("FAULT {what}"),
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Healed => "all faults are over".into(),
-        Fact::PlanRegressed { last, remembered } => {
-            format!("the plan is now at revision {last}, and generation {remembered} is remembered")
-        }
+        Fact::PlanRegressed { last } => format!("the plan is now at revision {last}"),
+        Fact::Remembered { generation } => format!("generation {generation} is still remembered"),
         Fact::Acquired { .. }
         | Fact::Draining { .. }
         | Fact::Released { .. }

@@ -25,8 +25,8 @@ impl Invariant for TokensIncrease {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
-        if let Fact::PlanRegressed { remembered, .. } = fact {
-            self.highest.retain(|_, (token, _)| token.epoch <= *remembered);
+        if let Fact::Remembered { generation } = fact {
+            self.highest.retain(|_, (token, _)| token.epoch <= *generation);
         }
         let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
         match self.highest.insert(partition, (token, process)) {
