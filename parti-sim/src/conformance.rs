@@ -143,8 +143,8 @@ fn races_have_one_winner(store: &mut dyn StoreUnderTest) {
         let created = only_winner(&store.race((0..RACERS).map(|racer| create(number, racer.into())).collect()));
         let updated =
             only_winner(&store.race((0..RACERS).map(|racer| update(number, racer.into(), created)).collect()));
-        let deletes = (0..RACERS).map(|_| Write::Delete { key, expected: updated }).collect();
-        let deleted = only_winner(&store.race(deletes));
+        let delete = Write::Delete { key, expected: updated };
+        let deleted = only_winner(&store.race(vec![delete; RACERS as usize]));
         // Over the delete marker, too.
         let again = only_winner(&store.race((0..RACERS).map(|racer| create(number, racer.into())).collect()));
         assert!(created < updated && updated < deleted && deleted < again);
