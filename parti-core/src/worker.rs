@@ -3,7 +3,7 @@
 mod observe;
 mod status;
 
-pub use status::Status;
+pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -54,6 +54,10 @@ pub struct Worker {
     probing: Probing,
     ownership: Ownership,
     partitions: Option<PartitionList>,
+    /// How many bytes a record may have.
+    record_limit: usize,
+    /// Whether the application wants this worker to own nothing.
+    draining: bool,
     /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
     store_regressed: Option<Instant>,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
@@ -126,6 +130,8 @@ impl Worker {
             probing: Probing::default(),
             ownership: Ownership::default(),
             partitions: None,
+            record_limit: usize::MAX,
+            draining: false,
             store_regressed: None,
             starting_over: false,
             stop: None,
@@ -396,6 +402,7 @@ impl Worker {
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
+                record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
                 seen: self.ownership.generation(),
@@ -426,7 +433,7 @@ impl Worker {
         let reason = match stop.command {
             Command::Restart => Some(ReleaseReason::Restarting),
             Command::Leave if self.now >= stop.patience_until || self.is_alone() => Some(ReleaseReason::Leaving),
-            Command::Leave | Command::RebalanceNow => None,
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
         };
         if let Some(reason) = reason {
             self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox);
@@ -469,6 +476,7 @@ impl Worker {
         let phase = match (kind, self.stop.map(|stop| stop.command)) {
             (WriteKind::Restarting, _) => MemberPhase::Restarting,
             (WriteKind::Renewal | WriteKind::Deletion, Some(Command::Leave)) => MemberPhase::Draining,
+            (WriteKind::Renewal | WriteKind::Deletion, _) if self.draining => MemberPhase::Draining,
             (WriteKind::Renewal | WriteKind::Deletion, _) => MemberPhase::Active,
         };
         let (applied, releasing) = self.ownership.acknowledge();
@@ -492,7 +500,7 @@ impl Worker {
             Command::Leave if self.ownership.assignment().is_none_or(|assignment| assignment.owned.is_empty()) => {
                 WriteKind::Deletion
             }
-            Command::Leave | Command::RebalanceNow => WriteKind::Renewal,
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => WriteKind::Renewal,
         }
     }
 

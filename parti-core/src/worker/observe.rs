@@ -25,6 +25,12 @@ impl Worker {
                 }
                 self.partitions = Some(list);
             }
+            Event::RecordLimit(bytes) => {
+                self.record_limit = bytes;
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_record_limit();
+                }
+            }
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
@@ -244,6 +250,14 @@ impl Worker {
                 let patience_until = self.now + self.config.release_timeout;
                 let give_up_at = patience_until + self.config.release_timeout;
                 self.stop.get_or_insert(Stop { command, patience_until, give_up_at, cancelled: false });
+                self.ownership.repeat_news();
+            }
+            Command::Drain | Command::Undrain => {
+                self.draining = command == Command::Drain;
+                self.ownership.repeat_news();
+            }
+            Command::Drain | Command::Undrain => {
+                self.draining = command == Command::Drain;
                 self.ownership.repeat_news();
             }
             Command::RebalanceNow => {
