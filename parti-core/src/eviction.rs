@@ -144,7 +144,7 @@ impl Eviction {
     ) {
         let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
         let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
-        if tried || self.in_flight.values().any(|(evicted, _)| *evicted == slot) {
+        if tried || outbox.is_writing(Key::Slot(slot)) {
             return;
         }
         self.tried.insert(slot, (expected, view.now + view.timing.renewal));

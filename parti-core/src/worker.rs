@@ -171,7 +171,10 @@ impl Worker {
                 search.deadline(self.now, &self.config, &self.timing, &self.membership)
             }
             Standing::Seeking(_) => None,
-            Standing::Holding(lease) => lease.deadline(self.now, self.connected, &self.timing),
+            Standing::Holding(lease) => {
+                let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
+                lease.deadline(self.now, may_write, &self.timing)
+            }
         };
         let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
         let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
@@ -464,7 +467,9 @@ impl Worker {
         let kind = self.write_kind();
         let Standing::Holding(lease) = &mut self.standing else { return };
         let urgent = kind != WriteKind::Renewal || self.ownership.has_news();
-        if !self.connected || self.halted || !lease.may_write(self.now, urgent) {
+        // An earlier lease of the same slot may have left a write on its way.
+        let blocked = !self.connected || self.halted || self.outbox.is_writing(Key::Slot(lease.slot));
+        if blocked || !lease.may_write(self.now, urgent) {
             return;
         }
         self.beat += 1;
