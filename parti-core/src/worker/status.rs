@@ -26,7 +26,8 @@ pub struct Status {
     pub slot: Option<Slot>,
     /// Its tenure of the slot.
     pub tenure: Option<Tenure>,
-    /// Until when it may act; `None` without a slot. Past that instant it has no right to its partitions.
+    /// Until when it may act, unless it is given an event before; `None` without a slot. Past that instant it has no
+    /// right to its partitions.
     pub lease_until: Option<Instant>,
     /// Whether its work is suspended.
     pub suspended: bool,
@@ -78,7 +79,9 @@ impl Worker {
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
-            lease_until: lease.and_then(Lease::until),
+            lease_until: lease
+                .and_then(Lease::until)
+                .map(|until| self.runs_until().map_or(until, |runs| until.min(runs))),
             suspended: self.ownership.is_suspended(),
             leader: term.is_some(),
             term,
@@ -142,6 +145,6 @@ impl Worker {
         if lease.until().is_some() && !lease.is_valid(self.now) {
             return Some(SuspendReason::LeaseRanOut);
         }
-        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
+        self.ownership.suspended_for()
     }
 }

@@ -73,12 +73,24 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends the process at once; the store stays.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().expect("a child can be killed");
             process.wait().expect("a child can be waited for");
         }
+    }
+
+    /// Takes the store away from a server that was killed.
+    pub(crate) fn lose_store(&mut self) {
+        assert!(self.process.is_none(), "a server that runs keeps its store");
+        std::fs::remove_dir_all(&self.directory).expect("the store is this server's own");
+        std::fs::create_dir_all(&self.directory).expect("the temporary directory must be writable");
     }
 
     /// Starts the process again, on the same port and with the same store.
