@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::partition::{PartitionId, PartitionList, Places};
 use crate::plan_log::PlanLog;
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
+use crate::size::{RecordTooLarge, Sizes};
 
 /// How many records are written in a row before the leader looks again at what has happened meanwhile, such as the end
 /// of a worker; those not counted that say less than before.
@@ -32,6 +33,8 @@ pub(crate) struct Handoff {
     holders: Vec<Option<Slot>>,
     /// Places of partitions that nobody holds and somebody should, each once.
     ready: Vec<u32>,
+    /// How many partitions nobody should own.
+    unplaced: usize,
     sheets: BTreeMap<Slot, Sheet>,
     /// The slots whose records do not yet say what they should.
     unwritten: BTreeSet<Slot>,
@@ -95,6 +98,7 @@ impl Handoff {
             owners: BTreeSet::new(),
             holders: alloc::vec![None; count],
             ready: Vec::new(),
+            unplaced: 0,
             sheets: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             releasing: BTreeSet::new(),
@@ -110,6 +114,7 @@ impl Handoff {
             }
         }
         handoff.owners = slots_of(&handoff.targets);
+        handoff.unplaced = count_unplaced(&handoff.targets);
         handoff.dirty.extend(handoff.sheets.keys());
         handoff
     }
@@ -163,6 +168,11 @@ impl Handoff {
         self.sheets.values().filter(holds).map(|sheet| sheet.tenure)
     }
 
+    /// How many partitions nobody holds, those included that nobody should.
+    pub(crate) fn unowned_count(&self) -> usize {
+        self.ready.len() + self.unplaced
+    }
+
     /// Something other than a plain renewal was seen of `slot`.
     pub(crate) fn observe_member(&mut self, slot: Slot) {
         self.dirty.insert(slot);
@@ -186,10 +196,28 @@ impl Handoff {
         keep(&mut self.releasing, sheet.is_some_and(|sheet| !sheet.releasing.is_empty()));
     }
 
+    /// Whether every record stays within `limit` bytes, at every step on the way to these targets. O(P).
+    pub(crate) fn check_sizes(
+        &self,
+        targets: &[Option<Slot>],
+        generation: Generation,
+        limit: usize,
+    ) -> Result<(), RecordTooLarge> {
+        if limit == usize::MAX {
+            return Ok(());
+        }
+        let records = Sizes::of(&self.list, &self.holders, targets, generation);
+        // What was removed from the list is only known by its holders.
+        let removed = self.sheets.iter().flat_map(|(slot, sheet)| sheet.releasing.iter().map(move |id| (*slot, id)));
+        let removed = removed.filter(|(_, id)| self.list.position(id).is_none());
+        records.with(removed).check(limit)
+    }
+
     /// Takes over the targets of a new plan for the workers `roster`. Nothing is granted yet. O(P).
     pub(crate) fn retarget(&mut self, targets: Vec<Option<Slot>>, roster: impl Iterator<Item = Slot>) {
         self.targets = targets;
         self.owners = slots_of(&self.targets);
+        self.unplaced = count_unplaced(&self.targets);
         for (slot, sheet) in &mut self.sheets {
             sheet.revoke(|at| self.targets[at as usize] == Some(*slot), &self.list);
         }
@@ -332,6 +360,10 @@ fn slots_of(targets: &[Option<Slot>]) -> BTreeSet<Slot> {
     slots.into_iter().collect()
 }
 
+fn count_unplaced(targets: &[Option<Slot>]) -> usize {
+    targets.iter().filter(|target| target.is_none()).count()
+}
+
 /// A place in the list as the sheets keep it; lists are far shorter than 2³².
 fn place(at: usize) -> u32 {
     u32::try_from(at).expect("a list has at most MAX_PARTITIONS partitions")
@@ -370,7 +402,7 @@ impl Sheet {
         }
     }
 
-    /// The tenure has ended: it holds nothing any more. What is to come is for the next one.
+    /// The tenure has ended: it holds nothing any more. What its slot may expect is for the next tenure to hear.
     fn take_all(&mut self) -> (Vec<u32>, Vec<PartitionId>) {
         let owned = self.owned.drain(..).map(|(place, _)| place).collect();
         (owned, core::mem::take(&mut self.releasing))

@@ -21,6 +21,7 @@ use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, Record};
 use crate::state::PlannerPhase;
 use crate::time::Instant;
+use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
@@ -64,6 +65,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
+    /// How many bytes a record may have.
+    pub(crate) record_limit: usize,
     /// Whether this worker has noticed, in this process, that the members' bucket was made anew or has lost writes.
     pub(crate) store_regressed: bool,
     /// Whether this worker's own writes are being committed: else it judges nobody.
@@ -147,6 +150,11 @@ impl Leader {
 
     pub(crate) fn observe_request(&mut self) {
         self.rebalance.observe_request();
+        self.roster_of = None;
+    }
+
+    /// The store takes larger or smaller records than before: what was refused may be possible.
+    pub(crate) fn observe_record_limit(&mut self) {
         self.roster_of = None;
     }
 
@@ -260,6 +268,11 @@ impl Leader {
                 return;
             }
         };
+        if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
+            outbox.notice(Notice::PlanRefused { reason: too_large.to_string() });
+            self.verdict = Verdict::Idle;
+            return;
+        }
         self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);
@@ -301,6 +314,16 @@ impl Leader {
         let (term, generation) = (self.term, self.generation);
         let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
+    }
+
+    /// The group in numbers. O(1).
+    pub(crate) fn fleet(&self) -> Fleet {
+        let list = self.handoff.as_ref().map(Handoff::list);
+        Fleet {
+            workers: self.roster.workers.len(),
+            partitions: list.map_or(0, |list| list.as_slice().len()),
+            unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
+        }
     }
 
     /// What the planner is doing.
