@@ -163,9 +163,9 @@ impl Handoff {
     }
 
     /// The tenures that hold partitions, as far as the records tell.
-    pub(crate) fn tenures_with_partitions(&self) -> impl Iterator<Item = Tenure> {
-        let holds = |sheet: &&Sheet| !sheet.owned.is_empty() || !sheet.releasing.is_empty();
-        self.sheets.values().filter(holds).map(|sheet| sheet.tenure)
+    pub(crate) fn tenures_with_partitions(&self) -> impl Iterator<Item = (Slot, Tenure)> {
+        let holds = |sheet: &Sheet| !sheet.owned.is_empty() || !sheet.releasing.is_empty();
+        self.sheets.iter().filter(move |(_, sheet)| holds(sheet)).map(|(slot, sheet)| (*slot, sheet.tenure))
     }
 
     /// How many partitions nobody holds, those included that nobody should.
@@ -307,7 +307,9 @@ impl Handoff {
     fn begin_tenure(&mut self, slot: Slot, view: &Surroundings<'_>) {
         let Some(tenure) = (view.planned)(slot) else { return };
         let sheet = self.sheets.entry(slot).or_default();
-        if sheet.tenure < tenure && sheet.owned.is_empty() && sheet.releasing.is_empty() {
+        // In a store that has lost writes a later tenure may have the lower number.
+        let follows = sheet.tenure < tenure || view.membership.tenure_state(slot, sheet.tenure) == TenureState::Ended;
+        if sheet.tenure != tenure && follows && sheet.owned.is_empty() && sheet.releasing.is_empty() {
             sheet.tenure = tenure;
             sheet.changed = true;
             self.note(slot);
