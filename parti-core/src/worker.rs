@@ -259,6 +259,8 @@ impl Worker {
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
+        // An earlier write of the record that is still on its way would be followed by another one.
+        let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
