@@ -111,7 +111,10 @@ impl World {
         watch.front = watch.front.max(arrives);
         watch.key_fronts.clear();
         let (at, watch) = (watch.front, watch.id);
-        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation, Revision::new(last)) });
+        self.schedule.push(
+            at,
+            What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation, Revision::new(last)) },
+        );
     }
 
     /// Shows the last write of `key` to everyone who watches it.

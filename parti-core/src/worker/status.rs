@@ -65,7 +65,9 @@ impl Worker {
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
-            lease_until: lease.and_then(Lease::until).map(|until| self.runs_until().map_or(until, |runs| until.min(runs))),
+            lease_until: lease
+                .and_then(Lease::until)
+                .map(|until| self.runs_until().map_or(until, |runs| until.min(runs))),
             suspended: self.ownership.is_suspended(),
             leader: term.is_some(),
             term,
