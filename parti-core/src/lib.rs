@@ -203,4 +203,4 @@ pub use record::{
 };
 pub use state::{PlannerPhase, WorkerState};
 pub use time::{Duration, Instant};
-pub use worker::{Status, Worker};
+pub use worker::{Fleet, Status, Worker};

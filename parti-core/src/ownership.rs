@@ -76,10 +76,11 @@ pub(crate) struct Holder {
 }
 
 impl Ownership {
-    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far. A suspension ends with
-    /// the tenure that it was of.
-    pub(crate) fn begin(&mut self, applied: Position, outbox: &mut Outbox) {
+    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `generation` the newest plan
+    /// that it has seen. A suspension ends with the tenure that it was of.
+    pub(crate) fn begin(&mut self, applied: Position, generation: Generation, outbox: &mut Outbox) {
         self.resume(outbox);
+        self.generation = self.generation.max(generation);
         self.assignment = None;
         self.listed = None;
         self.doubts = 0;

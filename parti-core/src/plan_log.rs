@@ -75,9 +75,10 @@ impl PlanLog {
         self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
     }
 
-    /// The last revision of the bucket, with this worker's own appends on top.
-    pub(crate) fn tail(&self) -> Position {
-        Position { incarnation: self.incarnation, revision: self.tail }
+    /// Whether `applied`, a write of the slot's assignment record that somebody has seen, is not in the plan any more.
+    pub(crate) fn has_lost(&self, slot: Slot, applied: Position) -> bool {
+        let known = Position { incarnation: self.incarnation, revision: self.known(Key::Assign(slot)) };
+        applied.incarnation != known.incarnation || applied > known
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {

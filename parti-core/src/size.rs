@@ -87,6 +87,7 @@ fn digits(number: u64) -> usize {
 mod tests {
     use alloc::string::ToString;
     use alloc::sync::Arc;
+    use alloc::vec::Vec;
     use alloc::{format, vec};
 
     use super::*;
@@ -125,9 +126,10 @@ mod tests {
             record(vec![], vec![], ids),
         );
         for bytes in [owned, releasing, incoming] {
-            assert_eq!(sizes.check(bytes + OVERHEAD_BYTES), Ok(()));
+            assert!(sizes.check(bytes - 1).is_err(), "{bytes}");
         }
-        let error = sizes.check(owned - OVERHEAD_BYTES).expect_err("too large");
+        assert_eq!(sizes.check(owned + OVERHEAD_BYTES), Ok(()), "the bound is close");
+        let error = sizes.check(owned - 1).expect_err("too large");
         assert_eq!(error.slot, Slot::new(3), "both are as large, and the last is named");
     }
 

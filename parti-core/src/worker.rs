@@ -3,7 +3,7 @@
 mod observe;
 mod status;
 
-pub use status::Status;
+pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -58,8 +58,8 @@ pub struct Worker {
     record_limit: usize,
     /// Whether the application wants this worker to own nothing.
     draining: bool,
-    /// Whether this process has noticed that the members' bucket was made anew or has lost writes.
-    store_regressed: bool,
+    /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
+    store_regressed: Option<Instant>,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
     starting_over: bool,
     stop: Option<Stop>,
@@ -132,7 +132,7 @@ impl Worker {
             partitions: None,
             record_limit: usize::MAX,
             draining: false,
-            store_regressed: false,
+            store_regressed: None,
             starting_over: false,
             stop: None,
             halted: false,
@@ -243,7 +243,7 @@ impl Worker {
         match bucket {
             Bucket::Members => {
                 self.membership = Membership::default();
-                self.store_regressed = true;
+                self.store_regressed = Some(self.now);
             }
             Bucket::Plan => self.starting_over = true,
         }
@@ -260,16 +260,15 @@ impl Worker {
         });
         if let Some(won) = adopted {
             // After a loss of writes the record, and the assignment that names it, may be from before what was lost.
-            self.starting_over = self.store_regressed;
+            self.starting_over = self.store_regressed.is_some();
             return self.take_slot(won);
         }
         if self.connected && self.stop.is_none() {
-            let (config, instance, beat) = (&self.config, self.instance, self.beat);
-            let record = |tenure, applied| MemberRecord {
-                tenure,
-                applied,
-                ..own_record(config, instance, beat, MemberPhase::Active)
-            };
+            let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
+            let generation = self.ownership.generation();
+            let own = own_record(config, instance, beat, MemberPhase::Active);
+            let record = |tenure| MemberRecord { tenure, generation, ..own.clone() };
+            let claimed = search.is_claiming();
             let view = slot::Surroundings {
                 now: self.now,
                 config,
@@ -278,12 +277,13 @@ impl Worker {
                 record: &record,
             };
             search.decide(&view, &mut self.rng, &mut self.outbox);
+            self.beat += u64::from(search.is_claiming() && !claimed);
         }
     }
 
     fn take_slot(&mut self, won: Won) {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
-        self.ownership.begin(won.applied, &mut self.outbox);
+        self.ownership.begin(won.applied, won.generation, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
     }
 
@@ -459,7 +459,8 @@ impl Worker {
         };
         let (applied, releasing) = self.ownership.acknowledge();
         let record = own_record(&self.config, self.instance, self.beat, phase);
-        let generation = self.ownership.generation();
+        let planned = self.leader.as_ref().map(Leader::generation).unwrap_or_default();
+        let generation = self.ownership.generation().max(planned);
         let record = MemberRecord { tenure: Some(lease.tenure), applied, generation, releasing, ..record };
         lease.write(self.now, kind, record, &mut self.outbox);
     }

@@ -17,6 +17,8 @@ use crate::permissions::Refusals;
 const SHORTEST_RECONNECT_DELAY: Duration = Duration::from_millis(20);
 /// The longest wait before a reconnect.
 const LONGEST_RECONNECT_DELAY: Duration = Duration::from_millis(250);
+/// How much of a message is not for the partitions in a record.
+const RESERVED_BYTES: usize = 16 * 1024;
 /// The longest wait for an answer of a healthy store.
 const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -125,6 +127,13 @@ impl Connection {
     /// Returns as soon as the connection stands. `false` if it never will.
     pub(crate) async fn wait_until_up(&mut self) -> bool {
         self.link.wait_for(|link| link.up).await.is_ok()
+    }
+
+    /// How many bytes a record may have, so that it fits into one message along with its headers and what a member
+    /// record has besides the ids of partitions.
+    pub(crate) fn record_limit(&self) -> usize {
+        let payload = self.client.max_payload();
+        payload - (payload / 4).min(RESERVED_BYTES)
     }
 
     /// Tells of what becomes of the connection from now on.

@@ -101,6 +101,30 @@ pub enum ErrorKind {
         /// What was tried: `created` or `looked at`.
         attempt: &'static str,
     },
+    /// What is stored as the group's partition list is none.
+    #[error("the partition list in bucket {bucket} cannot be read: see the source of this error, and write it again")]
+    PartitionList {
+        /// The bucket.
+        bucket: String,
+    },
+    /// Somebody else has written meanwhile.
+    #[error("{what} has changed since it was read: read it again, or use PartitionBucket::edit, which does")]
+    Conflict {
+        /// What has changed.
+        what: String,
+    },
+    /// The server has not said whether it has stored a write; it may still do so.
+    #[error("it is not known whether {what} was written: read it again, or use PartitionBucket::edit, which does")]
+    OutcomeUnknown {
+        /// What was to be written.
+        what: String,
+    },
+    /// A partition is not in the list.
+    #[error("{id:?} is not in the partition list: add it first")]
+    UnknownPartition {
+        /// Which one.
+        id: parti_core::PartitionId,
+    },
     /// The connection was closed for good, by its owner or by the client library.
     #[error("the connection to NATS was closed for good: start the worker again")]
     ConnectionClosed,
@@ -149,6 +173,10 @@ impl Error {
             | ErrorKind::ServerVersion { .. }
             | ErrorKind::Permission { .. }
             | ErrorKind::Bucket { .. }
+            | ErrorKind::PartitionList { .. }
+            | ErrorKind::Conflict { .. }
+            | ErrorKind::OutcomeUnknown { .. }
+            | ErrorKind::UnknownPartition { .. }
             | ErrorKind::ConnectionClosed
             | ErrorKind::TimedOut { .. }
             | ErrorKind::Stopped => false,

@@ -99,6 +99,11 @@ impl Observers {
         self.regressed
     }
 
+    /// All partitions that the run ever has.
+    pub(crate) const fn partitions(&self) -> &PartitionList {
+        &self.partitions
+    }
+
     /// The partition with this place.
     pub(crate) fn partition(&self, index: PartitionIndex) -> &Partition {
         &self.partitions.as_slice()[index.index()]

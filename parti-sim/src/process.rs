@@ -20,6 +20,8 @@ pub struct Birth {
     pub software: String,
     /// How much load it takes compared with others; 0 stands for 1.
     pub capacity: u32,
+    /// The number of the worker whose process it is, where somebody numbers them.
+    pub number: u32,
 }
 
 /// One process life of a worker.

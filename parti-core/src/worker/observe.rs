@@ -211,7 +211,7 @@ impl Worker {
         let known = self.leadership.observe_done(now, operation, outcome, &timing)
             || self.plan.observe_done(operation, outcome, &mut self.outbox);
         if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(now, operation, outcome, &mut self.membership, &mut self.outbox);
+            leader.observe_done(now, &timing, (operation, outcome), &mut self.membership, &mut self.outbox);
         }
     }
 
@@ -245,6 +245,10 @@ impl Worker {
                 let patience_until = self.now + self.config.release_timeout;
                 let give_up_at = patience_until + self.config.release_timeout;
                 self.stop.get_or_insert(Stop { command, patience_until, give_up_at, cancelled: false });
+                self.ownership.repeat_news();
+            }
+            Command::Drain | Command::Undrain => {
+                self.draining = command == Command::Drain;
                 self.ownership.repeat_news();
             }
             Command::Drain | Command::Undrain => {

@@ -39,6 +39,8 @@ pub struct Status {
     pub generation: Generation,
     /// What its planner is doing, if it leads.
     pub planner: Option<PlannerPhase>,
+    /// What it sees of the whole group, if it leads.
+    pub fleet: Option<Fleet>,
     /// How many partitions it holds and is to keep.
     pub owned: usize,
     /// How many partitions it holds and is giving up.
@@ -51,6 +53,18 @@ pub struct Status {
     pub assigned: bool,
     /// Whether it has halted.
     pub halted: bool,
+}
+
+/// A leader's count of the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// The workers that share the work, those that are about to come back from a restart included.
+    pub workers: usize,
+    /// The partitions in the list.
+    pub partitions: usize,
+    /// The partitions that no worker holds, by the plan: those of a worker that has just crashed count once its tenure
+    /// has ended.
+    pub unowned: usize,
 }
 
 impl Worker {
@@ -73,6 +87,7 @@ impl Worker {
             term,
             generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
             planner: self.planner(),
+            fleet: self.leader.as_ref().filter(|_| term.is_some()).map(Leader::fleet),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
             draining: self.draining,
