@@ -251,10 +251,6 @@ impl Worker {
                 self.draining = command == Command::Drain;
                 self.ownership.repeat_news();
             }
-            Command::Drain | Command::Undrain => {
-                self.draining = command == Command::Drain;
-                self.ownership.repeat_news();
-            }
             Command::RebalanceNow => {
                 if let Some(leader) = &mut self.leader {
                     leader.observe_request();
