@@ -58,12 +58,19 @@ async fn a_worker_is_let_in_by_its_nkey_and_by_no_other() {
 
 #[tokio::test]
 async fn a_worker_is_let_in_by_credentials_that_its_account_has_signed() {
-    let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
+    let (operator, account, system) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
+    let preloaded = [&account, &system].map(|account| {
+        format!(
+            "{}: {}",
+            account.public_key(),
+            token(account, &operator, &account_claims(account.public_key() == system.public_key()))
+        )
+    });
     let server = Server::start_with_config(&format!(
-        "jetstream: enabled\noperator: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {} }}\n",
+        "jetstream: enabled\noperator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}\n",
         token(&operator, &operator, &json!({ "type": "operator", "version": 2 })),
-        account.public_key(),
-        token(&account, &operator, &account_claims()),
+        system.public_key(),
+        preloaded.join(", "),
     ));
     let credentials = |signer: &KeyPair, allowed: &Permissions| {
         let user = KeyPair::new_user();
@@ -133,14 +140,16 @@ fn token(subject: &KeyPair, issuer: &KeyPair, claims: &Value) -> String {
     format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
 }
 
-fn account_claims() -> Value {
-    let none = -1;
+/// An account without limits; that of the system has no store.
+fn account_claims(is_system: bool) -> Value {
+    let (none, store) = (-1, if is_system { 0 } else { -1 });
     json!({
         "type": "account",
         "version": 2,
         "limits": {
             "subs": none, "data": none, "payload": none, "imports": none, "exports": none, "wildcards": true,
-            "conn": none, "leaf": none, "mem_storage": none, "disk_storage": none, "streams": none, "consumer": none,
+            "conn": none, "leaf": none, "mem_storage": store, "disk_storage": store, "streams": store,
+            "consumer": store,
         },
     })
 }
