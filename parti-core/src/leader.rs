@@ -26,7 +26,7 @@ use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     term: Term,
     generation: Generation,
