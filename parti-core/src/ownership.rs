@@ -13,7 +13,7 @@ use crate::record::AssignmentRecord;
 use crate::time::Instant;
 
 /// What the application works on, and what it should work on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ownership {
     holds: BTreeMap<PartitionId, Hold>,
     /// The newest assignment of the tenure that was seen.
@@ -24,10 +24,11 @@ pub(crate) struct Ownership {
     doubts: u32,
     /// The newest assignment that the tenure has applied; never goes back within a tenure.
     applied: Position,
-    /// The newest plan of which this process has seen an assignment.
+    /// The newest plan that this process has heard of.
     generation: Generation,
     prepared: BTreeSet<PartitionId>,
-    suspended: bool,
+    /// Why all work is to stop for now, and since when.
+    suspended: Option<(SuspendReason, Instant)>,
     /// Releases that the application has not confirmed, in order of their deadlines.
     drains: BTreeSet<(Instant, PartitionId)>,
     /// Whether the last renewal says less than is true.
@@ -54,7 +55,7 @@ pub(crate) enum ListingNews {
 pub(crate) enum Applying {
     /// Nothing: it has no valid lease.
     Nothing,
-    /// What it is to give up: it is about to stop.
+    /// What it is to give up: it is about to stop, or must not work for now.
     Releases,
     /// All of it.
     Everything,
@@ -75,10 +76,11 @@ pub(crate) struct Holder {
 }
 
 impl Ownership {
-    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far. A suspension ends with
-    /// the tenure that it was of.
-    pub(crate) fn begin(&mut self, applied: Position, outbox: &mut Outbox) {
+    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `generation` the newest plan
+    /// that it has seen. A suspension ends with the tenure that it was of.
+    pub(crate) fn begin(&mut self, applied: Position, generation: Generation, outbox: &mut Outbox) {
         self.resume(outbox);
+        self.generation = self.generation.max(generation);
         self.assignment = None;
         self.listed = None;
         self.doubts = 0;
@@ -150,13 +152,32 @@ impl Ownership {
         self.assignment.as_ref().map(|(_, record)| &**record)
     }
 
-    /// The newest plan of which this process has seen an assignment.
+    /// Somebody has seen a plan of this generation.
+    pub(crate) fn observe_generation(&mut self, generation: Generation) {
+        self.generation = self.generation.max(generation);
+    }
+
+    /// The newest plan that this process has heard of.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
+    /// Why all work is to stop for now, if it is.
+    pub(crate) fn suspended_for(&self) -> Option<SuspendReason> {
+        self.suspended.map(|(reason, _)| reason)
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
-        self.suspended
+        self.suspended.is_some()
+    }
+
+    /// Whether a renewal that was sent at `sent_at` shows that nobody has taken what this worker holds. Where others may
+    /// have seen the process gone, only one that was sent after that does.
+    pub(crate) fn may_resume(&self, sent_at: Instant) -> bool {
+        self.suspended.is_none_or(|(reason, since)| match reason {
+            SuspendReason::ConnectionLost | SuspendReason::Stalled => sent_at >= since,
+            SuspendReason::LeaseRanOut | SuspendReason::StoreRegressed => true,
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -199,17 +220,19 @@ impl Ownership {
     }
 
     /// All work stops at once.
-    pub(crate) fn suspend(&mut self, reason: SuspendReason, outbox: &mut Outbox) {
-        if !self.suspended {
-            self.suspended = true;
+    pub(crate) fn suspend(&mut self, now: Instant, reason: SuspendReason, outbox: &mut Outbox) {
+        if self.suspended.is_none() {
             outbox.push(Action::Suspend { reason });
+        }
+        let seen_gone = matches!(reason, SuspendReason::ConnectionLost | SuspendReason::Stalled);
+        if seen_gone || self.suspended.is_none() {
+            self.suspended = Some((reason, now));
         }
     }
 
     /// The lease goes on: work goes on.
     pub(crate) fn resume(&mut self, outbox: &mut Outbox) {
-        if self.suspended {
-            self.suspended = false;
+        if self.suspended.take().is_some() {
             outbox.push(Action::Resume);
         }
     }

@@ -54,7 +54,7 @@ impl Roster {
 }
 
 /// When to plan, from which workers came and went, and what the list and the last plan ask for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rebalance {
     /// Whom the current plan is for.
     planned: BTreeMap<Slot, Tenure>,
@@ -140,7 +140,7 @@ impl Rebalance {
     /// Whether partitions are planned for a tenure that is not there, or that leaves. O(workers).
     pub(crate) fn has_homeless(&self, roster: &Roster, handoff: &Handoff) -> bool {
         let readable = |slot: &&Slot| !roster.unreadable.contains(slot);
-        handoff.loads().keys().filter(readable).any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
+        handoff.owners().iter().filter(readable).any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
     }
 
     /// By place in the list: the slot that should own the partition, if the tenure there is still the one planned for.
@@ -149,8 +149,8 @@ impl Rebalance {
         let draining = |slot: &Slot| roster.draining.get(slot).map(|(tenure, _)| *tenure);
         let stays = |slot: &Slot| roster.tenure(*slot).or(draining(slot)) == self.planned_tenure(*slot);
         let stays = |slot: &Slot| roster.unreadable.contains(slot) || stays(slot);
-        let staying: BTreeSet<Slot> = handoff.loads().keys().copied().filter(stays).collect();
-        handoff.targets().iter().map(|target| target.filter(|slot| staying.contains(slot))).collect()
+        let gone: BTreeSet<Slot> = handoff.owners().iter().copied().filter(|slot| !stays(slot)).collect();
+        handoff.targets().iter().map(|target| target.filter(|slot| !gone.contains(slot))).collect()
     }
 
     /// What to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).

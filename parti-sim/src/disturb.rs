@@ -37,6 +37,7 @@ impl World {
         }
         self.change_work(process, |app| app.set_frozen(true));
         self.tell(&Fact::Crashed { process });
+        self.handlers.crashed(process);
         self.end(process);
     }
 
@@ -76,6 +77,7 @@ impl World {
         }
         self.change_work(process, |app| app.set_frozen(true));
         self.tell(&Fact::Halted { process });
+        self.handlers.stopped(self.now, process);
         if !self.has_said_goodbye(process) {
             let what = "a worker halts that could not say so";
             self.tell(&Fact::Operated { what, may_move: true });
@@ -103,6 +105,9 @@ impl World {
         self.process_mut(process).link.held.retain(|held| matches!(held, What::Arrive { .. }));
         for bucket in Bucket::ALL {
             self.watches_of(bucket).remove(&process);
+        }
+        if self.observers.has_regressed() {
+            self.tell_what_is_remembered();
         }
     }
 
@@ -151,6 +156,13 @@ impl World {
     fn plan_regressed(&mut self) {
         let last = self.store.last_revision(Bucket::Plan);
         self.tell(&Fact::PlanRegressed { last });
+        self.tell_what_is_remembered();
+    }
+
+    fn tell_what_is_remembered(&mut self) {
+        let living = self.living().map(|(_, process)| process.status.generation);
+        let generation = living.chain(self.store.generations()).max().unwrap_or_default();
+        self.tell(&Fact::Remembered { generation });
     }
 
     /// Somebody writes something that is not a record.

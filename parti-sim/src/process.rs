@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::{Config, Instant, Interest, Key, OperationId, Slot, Status, WatchId, Worker};
+use parti_core::{Config, Incarnation, Instant, Interest, Key, OperationId, Revision, Slot, Status, WatchId, Worker};
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
@@ -20,10 +20,12 @@ pub struct Birth {
     pub software: String,
     /// How much load it takes compared with others; 0 stands for 1.
     pub capacity: u32,
+    /// The number of the worker whose process it is, where somebody numbers them.
+    pub number: u32,
 }
 
 /// One process life of a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) worker: Worker,
     pub(crate) clock: ProcessClock,
@@ -89,7 +91,7 @@ impl ProcessClock {
 }
 
 /// The connection of a process to the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     /// Whether nothing gets through.
     pub(crate) broken: bool,
@@ -113,7 +115,7 @@ impl Link {
 }
 
 /// A watch that the store keeps for a process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
     pub(crate) interest: Interest,
@@ -125,6 +127,8 @@ pub(crate) struct Watch {
     pub(crate) front: Moment,
     /// Nothing of a key is shown before this, where keys overtake each other.
     pub(crate) key_fronts: BTreeMap<Key, Moment>,
+    /// Which life of the bucket was last read, and up to which revision it was heard; none before the first reading.
+    pub(crate) heard: Option<(Incarnation, Revision)>,
 }
 
 impl Watch {
@@ -136,6 +140,7 @@ impl Watch {
             silent_until: Moment::START,
             front: Moment::START,
             key_fronts: BTreeMap::new(),
+            heard: None,
         }
     }
 }

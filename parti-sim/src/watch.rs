@@ -22,12 +22,12 @@ const LACKING_PPM: u32 = 300_000;
 const OLD_NEWS_PPM: u32 = 50_000;
 
 /// What a watch shows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Shown {
-    /// The current values, and that these are all.
-    Snapshot(Vec<KvEvent>, Incarnation),
-    /// A change.
-    Change(KvEvent),
+    /// The current values, and that these are all: in which life of the bucket, up to which revision of it.
+    Snapshot(Vec<KvEvent>, Incarnation, Revision),
+    /// A change, in this life of the bucket.
+    Change(KvEvent, Incarnation),
     /// That it has broken.
     Lost,
 }
@@ -46,6 +46,16 @@ impl World {
                 self.schedule_snapshot(process, bucket, watch);
             }
         }
+    }
+
+    /// Every watch of a worker has broken with its connection, and is read anew.
+    pub(crate) fn lose_watches(&mut self, process: ProcessId) {
+        for bucket in Bucket::ALL {
+            if let Some(watch) = self.watches_of(bucket).get(&process).map(|watch| watch.id) {
+                self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
+            }
+        }
+        self.reread(process);
     }
 
     pub(crate) fn schedule_reread(&mut self, process: ProcessId) {
@@ -82,11 +92,15 @@ impl World {
         let partial = self.network_rng.chance(partial_ppm);
         let interest = self.watches_of(bucket)[&process].interest.clone();
         let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
+        let mut last = self.store.last_revision(bucket).value().saturating_sub(behind);
         let mut shown = Vec::with_capacity(entries.len());
         for (key, entry) in entries {
             if !partial || !self.network_rng.chance(LACKING_PPM) {
                 shown.push(entry.shown(watch, key));
-            } else if self.options.plant == Some(Plant::AbsenceIsDeletion) {
+                continue;
+            }
+            last = last.min(entry.revision.value() - 1); // it says how far it is complete
+            if self.options.plant == Some(Plant::AbsenceIsDeletion) {
                 shown.push(KvEvent::Deleted { watch, key, revision: entry.revision.next() });
             }
         }
@@ -97,7 +111,10 @@ impl World {
         watch.front = watch.front.max(arrives);
         watch.key_fronts.clear();
         let (at, watch) = (watch.front, watch.id);
-        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation) });
+        self.schedule.push(
+            at,
+            What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation, Revision::new(last)) },
+        );
     }
 
     /// Shows the last write of `key` to everyone who watches it.
@@ -127,21 +144,22 @@ impl World {
         }
         let entry = self.store.entry(key).expect("it was just written");
         let change = entry.shown(watch.id, key);
+        let life = self.store.incarnation(bucket);
         let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
         if twice {
-            let shown = Shown::Change(change.clone());
+            let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
         }
         if self.options.plant == Some(Plant::OldNewsAsNew)
             && let Some(old) = old_news(&change)
             && self.network_rng.chance(OLD_NEWS_PPM)
         {
-            let shown = Shown::Change(change.clone());
+            let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
-            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old) });
+            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old, life) });
             return;
         }
-        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change) });
+        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change, life) });
     }
 
     /// A watch's message reaches the worker.
@@ -158,11 +176,23 @@ impl World {
             return;
         }
         match shown {
-            Shown::Change(change) => self.feed(process, Event::Kv(change)),
+            Shown::Change(change, life) => match &mut self.watch_of(process, bucket).heard {
+                // Each change says which one of the key it follows: here not the one that was shown.
+                Some((known, _)) if *known != life => self.schedule_snapshot(process, bucket, watch),
+                heard => {
+                    if let Some((_, heard)) = heard {
+                        *heard = (*heard).max(revision(&change).unwrap_or_default());
+                    }
+                    self.feed(process, Event::Kv(change));
+                }
+            },
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
-            Shown::Snapshot(entries, incarnation) => {
-                // The model has no keys but those of the protocol.
-                let last = entries.iter().filter_map(revision).max().unwrap_or_default();
+            Shown::Snapshot(entries, incarnation, last) => {
+                let before = self.watch_of(process, bucket).heard.replace((incarnation, last));
+                if before.is_some_and(|(life, heard)| life != incarnation || heard > last) {
+                    // The bucket was made anew, has lost writes, or a replica lags: who reads it cannot tell.
+                    self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
+                }
                 for entry in entries {
                     self.feed(process, Event::Kv(entry));
                 }
@@ -186,6 +216,11 @@ impl World {
         if let Some(watch) = self.watches_of(bucket).get_mut(&process) {
             watch.silent_until = until;
         }
+    }
+
+    /// The watch of a process, which has one.
+    fn watch_of(&mut self, process: ProcessId, bucket: Bucket) -> &mut Watch {
+        self.watches_of(bucket).get_mut(&process).expect("it was asked whether it is current")
     }
 
     /// The watch was not replaced by another.

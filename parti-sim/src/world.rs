@@ -1,16 +1,18 @@
 //! The world: workers, store, network and applications under one virtual clock, in one thread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::{
-    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionId, PartitionList,
-    ProbeOutcome, Request, Slot, Token, WatchId, Worker,
+    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionList, ProbeOutcome,
+    Request, Slot, Token, WatchId, Worker,
 };
 
 use crate::app::{App, FencedStore};
 use crate::clock::{Moment, WorkerClock};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::kit::Handlers;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::plant::Plant;
@@ -26,7 +28,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 const WILD_PPM: u64 = 400_000;
 
 /// Workers, store, network and applications.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) now: Moment,
@@ -36,7 +38,8 @@ pub(crate) struct World {
     pub(crate) store_down_until: Moment,
     /// Until when nothing gets through to or from anybody.
     pub(crate) all_cut_off_until: Moment,
-    pub(crate) processes: Vec<Process>,
+    /// Shared between copies of the world until one of them changes it.
+    pub(crate) processes: Vec<Arc<Process>>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
     pub(crate) watches: [BTreeMap<ProcessId, Watch>; 2],
@@ -46,13 +49,15 @@ pub(crate) struct World {
     config: Config,
     list: PartitionList,
     fenced: FencedStore,
+    /// What a user's own applications do, where there are any.
+    pub(crate) handlers: Handlers,
     /// What somebody has written that is not a record.
     pub(crate) garbage: Vec<Key>,
     pub(crate) observers: Observers,
 }
 
 /// Something that is still to happen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum What {
     /// A worker's timer fires, if it is still set to this moment.
     Timer { process: ProcessId },
@@ -92,7 +97,7 @@ pub(crate) enum What {
 
 impl What {
     /// The process that must run for this to happen; none for what happens elsewhere.
-    const fn needs(&self) -> Option<ProcessId> {
+    pub(crate) const fn needs(&self) -> Option<ProcessId> {
         match self {
             Self::Timer { process }
             | Self::Reply { process, .. }
@@ -129,6 +134,12 @@ impl World {
         }
         config.validate().expect("the options give workers a valid config");
         let listed = all.as_slice()[..options.partitions as usize].to_vec();
+        Self::made_of(options, config, &all, PartitionList::new(listed).expect("part of a list"))
+    }
+
+    /// An empty world with this valid config, where `all` are the partitions that it ever has and `list` are those
+    /// that it begins with.
+    pub(crate) fn made_of(options: &Options, config: Config, all: &PartitionList, list: PartitionList) -> Self {
         let mut world = Self {
             now: Moment::START,
             schedule: Schedule::new(),
@@ -142,14 +153,17 @@ impl World {
             app_rng: Rng::for_purpose(options.seed, "application"),
             birth_rng: Rng::for_purpose(options.seed, "birth"),
             config,
-            list: PartitionList::new(listed).expect("part of a list"),
+            list,
             fenced: FencedStore::new(all.as_slice().len()),
+            handlers: Handlers::default(),
             garbage: Vec::new(),
-            observers: Observers::new(options, &all),
+            observers: Observers::new(options, all),
             options: options.clone(),
         };
-        for spare in options.partitions as usize..all.as_slice().len() {
-            world.tell(&Fact::Listed { partition: PartitionIndex::new(spare), listed: false });
+        for (spare, partition) in all.as_slice().iter().enumerate() {
+            if world.list.position(&partition.id).is_none() {
+                world.tell(&Fact::Listed { partition: PartitionIndex::new(spare), listed: false });
+            }
         }
         world
     }
@@ -160,7 +174,7 @@ impl World {
         let clock = ProcessClock::new(self.new_clock());
         let worker = self.new_worker(process, &birth, &clock);
         let status = worker.status();
-        self.processes.push(Process {
+        self.processes.push(Arc::new(Process {
             worker,
             clock,
             app: App::default(),
@@ -173,9 +187,10 @@ impl World {
             successor: None,
             falsely_gone_until: Moment::START,
             drain_percent: 100,
-        });
+        }));
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
+        self.handlers.started(self.process(process).birth.number);
         if self.now < self.all_cut_off_until {
             self.isolate(process, Some(self.all_cut_off_until.since(self.now)), true);
         }
@@ -228,7 +243,7 @@ impl World {
         true
     }
 
-    fn happen(&mut self, what: What) {
+    pub(crate) fn happen(&mut self, what: What) {
         match what {
             What::Timer { process } => self.fire(process),
             What::Arrive { process, request, sent } => self.arrive(process, request, sent),
@@ -273,13 +288,14 @@ impl World {
     }
 
     pub(crate) fn process_mut(&mut self, process: ProcessId) -> &mut Process {
-        &mut self.processes[process.index()]
+        Arc::make_mut(&mut self.processes[process.index()])
     }
 
     /// The processes that have not ended, in order of their starts.
     pub(crate) fn living(&self) -> impl Iterator<Item = (ProcessId, &Process)> {
         let all = self.processes.iter().enumerate();
-        all.filter(|(_, process)| process.life != Life::Ended).map(|(index, process)| (ProcessId::new(index), process))
+        let living = all.filter(|(_, process)| process.life != Life::Ended);
+        living.map(|(index, process)| (ProcessId::new(index), process.as_ref()))
     }
 
     /// The process that leads, by its own account.
@@ -289,7 +305,7 @@ impl World {
 
     /// Gives every worker another list of partitions: those of `listed`.
     pub(crate) fn set_list(&mut self, listed: impl Fn(PartitionIndex) -> bool) {
-        let all = self.options.all_partitions();
+        let all = self.observers.partitions().clone();
         let mut kept: Vec<Partition> = Vec::new();
         for (index, partition) in all.as_slice().iter().enumerate() {
             let index = PartitionIndex::new(index);
@@ -374,15 +390,18 @@ impl World {
             Action::Kv(request) => self.send(process, request),
             Action::Watch { watch, bucket, interest } => self.open_watch(process, watch, bucket, interest),
             Action::Probe { slot, instance } => self.probe(process, slot, instance),
-            Action::Acquire { partition, token } => self.acquire(process, &partition.id, token),
-            Action::Prepare { .. } | Action::Notice(_) => {}
+            Action::Acquire { partition, token } => self.acquire(process, &partition, token),
+            Action::Prepare { partition } => self.handlers.prepare(self.now, process, &partition),
+            Action::Notice(_) => {}
             Action::Release { partition, token, reason } => {
                 let Some(index) = self.observers.index_of(&partition) else { return };
                 self.tell(&Fact::Draining { process, partition: index, reason });
+                let takes = self.handlers.release(self.now, process, (&partition, token), reason);
                 let at_once = reason == parti_core::ReleaseReason::Evicted;
-                self.release(process, index, token, at_once);
+                self.release(process, index, token, if at_once { Some(Duration::ZERO) } else { takes });
             }
             Action::Cancel { partition, token } => {
+                self.handlers.cancelled(self.now, process, &partition);
                 let Some(partition) = self.observers.index_of(&partition) else { return };
                 if self.options.plant != Some(Plant::EndlessDrain) {
                     self.stop_at_once(process, partition);
@@ -391,18 +410,20 @@ impl World {
             }
             Action::Suspend { reason } => {
                 self.tell(&Fact::Suspended { process, reason });
+                self.handlers.suspended(self.now, process, reason);
                 self.suspend(process);
             }
             Action::Resume => {
                 self.tell(&Fact::Resumed { process });
+                self.handlers.resumed(self.now, process);
                 self.change_work(process, |app| app.set_suspended(false));
             }
             Action::Halt => self.halt(process, resurrected),
         }
     }
 
-    fn acquire(&mut self, process: ProcessId, id: &PartitionId, token: Token) {
-        let Some(partition) = self.observers.index_of(id) else { return };
+    fn acquire(&mut self, process: ProcessId, acquired: &Partition, token: Token) {
+        let Some(partition) = self.observers.index_of(&acquired.id) else { return };
         if self.options.plant == Some(Plant::AcquireTwice) {
             self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
         }
@@ -410,6 +431,7 @@ impl World {
         if !self.process_mut(process).app.acquire(partition, token) {
             return;
         }
+        self.handlers.acquired(self.now, process, acquired, token);
         let deaf = self.options.plant == Some(Plant::DeafApplication) && self.app_rng.chance(20_000);
         if deaf {
             self.process_mut(process).app.set_idle(partition);
@@ -427,17 +449,21 @@ impl World {
         }
     }
 
-    fn release(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, at_once: bool) {
+    /// The application begins to finish with a partition, and takes as long as it says or, if it does not say, as chance
+    /// says.
+    fn release(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, says: Option<Duration>) {
         if !self.process_mut(process).app.drain(partition, token) {
             return;
         }
+        let at_once = says == Some(Duration::ZERO);
         if at_once {
             self.stop_at_once(process, partition);
         }
         let (least, most) = self.options.application.drain_ms;
         let drain_ms = self.app_rng.between(least, most) * u64::from(self.process(process).drain_percent) / 100;
+        let says = says.unwrap_or(Duration::from_millis(drain_ms));
         let works = self.process(process).app.works();
-        let takes = if at_once || !works { AT_ONCE } else { AT_ONCE.max(Duration::from_millis(drain_ms)) };
+        let takes = if works { AT_ONCE.max(says) } else { AT_ONCE };
         match self.options.plant {
             Some(Plant::EndlessDrain) => {}
             Some(Plant::ReleaseBeforeDrained) => {
@@ -471,6 +497,7 @@ impl World {
     fn report_released(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
         self.tell(&Fact::Released { process, partition });
         let partition = self.observers.partition(partition).id.clone();
+        self.handlers.released(self.now, process, &partition);
         self.feed(process, Event::Released { partition, token });
     }
 
@@ -533,6 +560,7 @@ impl World {
     }
 
     fn write_fenced(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+        self.handlers.work(process, &self.observers.partition(partition).id, token);
         let token = self.shown(token);
         let accepted = self.fenced.write(partition, token);
         self.tell(&Fact::Wrote { process, partition, token, accepted });

@@ -25,6 +25,12 @@ impl Worker {
                 }
                 self.partitions = Some(list);
             }
+            Event::RecordLimit(bytes) => {
+                self.record_limit = bytes;
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_record_limit();
+                }
+            }
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
@@ -52,15 +58,21 @@ impl Worker {
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
                 self.connected = false;
+                // What is missed meanwhile, snapshots that follow make up for: until then nothing is known for certain.
+                let watches = [&self.members_watch, &self.plan_watch];
+                for watch in watches.map(|watched| watched.as_ref().map(|watched| watched.watch)).into_iter().flatten()
+                {
+                    self.observe_watch_lost(watch);
+                }
                 if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
-                    self.ownership.suspend(SuspendReason::ConnectionLost, &mut self.outbox);
+                    self.suspend_as_seen_gone(SuspendReason::ConnectionLost);
                 }
             }
             KvEvent::Restored => {
                 self.connected = true;
                 self.membership.start_anew(self.now, None);
                 if let Standing::Holding(lease) = &mut self.standing {
-                    lease.observe_restored(self.now);
+                    lease.renew_at_once(self.now);
                 }
             }
         }
@@ -72,6 +84,7 @@ impl Worker {
         let changed = self.membership.changes() != before;
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
+                self.ownership.observe_generation(member.generation);
                 if let Standing::Holding(lease) = &mut self.standing
                     && lease.slot == slot
                 {
@@ -155,7 +168,8 @@ impl Worker {
         }
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
         self.has_listed = true;
-        self.membership.end_listing(incarnation, |key| interest.as_ref().is_some_and(|interest| interest.covers(key)));
+        let covers = |key| interest.as_ref().is_some_and(|interest| interest.covers(key));
+        self.membership.end_listing(self.now, self.timing.observed_lease(), incarnation, covers);
         match &mut self.standing {
             Standing::Seeking(search) => search.observe_listing(self.now),
             Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),
@@ -180,6 +194,8 @@ impl Worker {
             self.membership.begin_listing();
         } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed = false;
+            // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
+            self.plan.begin_listing();
         }
     }
 
@@ -188,7 +204,7 @@ impl Worker {
         let (now, timing) = (self.now, self.timing);
         match &mut self.standing {
             Standing::Seeking(search) => {
-                match search.observe_done(now, operation, outcome, self.membership.incarnation(), &timing) {
+                match search.observe_done(now, operation, outcome, &mut self.membership, &timing) {
                     ClaimNews::Won(won) => return self.take_slot(won),
                     ClaimNews::Settled => return,
                     ClaimNews::NotOurs => {}
@@ -200,10 +216,10 @@ impl Worker {
                 }
             }
         }
-        let known = self.leadership.observe_done(now, operation, outcome, &timing)
+        let known = self.leadership.observe_done(now, operation, outcome, &timing, &mut self.membership)
             || self.plan.observe_done(operation, outcome, &mut self.outbox);
         if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(now, operation, outcome, &mut self.membership, &mut self.outbox);
+            leader.observe_done(now, &timing, (operation, outcome), &mut self.membership, &mut self.outbox);
         }
     }
 
@@ -217,9 +233,10 @@ impl Worker {
                 if after_gap {
                     self.membership.start_anew(self.now, None);
                 }
-                // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
-                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
-                    self.ownership.resume(&mut self.outbox);
+                let Standing::Holding(lease) = &mut self.standing else { return };
+                let shows_all = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
+                if !shows_all {
+                    lease.renew_at_once(self.now);
                 }
             }
             LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
@@ -231,8 +248,12 @@ impl Worker {
         match command {
             Command::Leave | Command::Restart => {
                 let patience_until = self.now + self.config.release_timeout;
-                let give_up_at = patience_until + self.config.release_timeout + self.timing.lease;
-                self.stop.get_or_insert(Stop { command, patience_until, give_up_at });
+                let give_up_at = patience_until + self.config.release_timeout;
+                self.stop.get_or_insert(Stop { command, patience_until, give_up_at, cancelled: false });
+                self.ownership.repeat_news();
+            }
+            Command::Drain | Command::Undrain => {
+                self.draining = command == Command::Drain;
                 self.ownership.repeat_news();
             }
             Command::RebalanceNow => {

@@ -23,7 +23,7 @@ use crate::ownership::Ownership;
 use crate::trace::TraceLine;
 
 /// Something that must hold after every event.
-pub(crate) trait Invariant: std::fmt::Debug {
+pub(crate) trait Invariant: std::fmt::Debug + Copied {
     /// Its name, as planted bugs and failures cite it.
     fn name(&self) -> &'static str;
 
@@ -45,6 +45,23 @@ pub(crate) trait Invariant: std::fmt::Debug {
     }
 }
 
+/// Copies an invariant with all that it has seen, for a search that goes on from one state in several ways.
+pub(crate) trait Copied {
+    fn copied(&self) -> Box<dyn Invariant>;
+}
+
+impl<T: Invariant + Clone + 'static> Copied for T {
+    fn copied(&self) -> Box<dyn Invariant> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Invariant> {
+    fn clone(&self) -> Self {
+        self.as_ref().copied()
+    }
+}
+
 /// What an invariant can look at.
 #[derive(Debug)]
 pub(crate) struct Scene<'a> {
@@ -59,6 +76,11 @@ impl Scene<'_> {
     /// The place of a partition, if it is one that the run ever has.
     pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
         self.partitions.position(id).map(PartitionIndex::new)
+    }
+
+    /// The name of a partition.
+    pub(crate) fn name(&self, partition: PartitionIndex) -> &PartitionId {
+        &self.partitions.as_slice()[partition.index()].id
     }
 }
 
@@ -96,6 +118,8 @@ pub struct Violation {
     pub process: Option<ProcessId>,
     /// The partition that it is about, if it is about one.
     pub partition: Option<PartitionIndex>,
+    /// The name of that partition.
+    pub partition_id: Option<PartitionId>,
 }
 
 impl Violation {
@@ -103,7 +127,7 @@ impl Violation {
     pub fn concerns(&self, line: &TraceLine) -> bool {
         let process = self.process.is_some() && line.process == self.process;
         let partition = self.partition.is_some() && line.partition == self.partition;
-        let named = self.partition.is_some_and(|index| line.text.contains(&format!("p{:05}", index.index())));
+        let named = self.partition_id.as_ref().is_some_and(|id| line.text.contains(id.as_str()));
         let about_nobody = self.process.is_none() && self.partition.is_none();
         about_nobody || process || partition || named || line.process.is_none()
     }

@@ -5,7 +5,7 @@ use crate::fact::Fact;
 
 /// Two processes never work on one partition at once. Where the mode is `Available` they may, and only fencing tokens
 /// keep them apart.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct NoDuplicate {}
 
 impl Invariant for NoDuplicate {
@@ -26,8 +26,8 @@ impl Invariant for NoDuplicate {
         match other {
             None => Ok(()),
             Some((other, theirs)) => Err(Breach::new(format!(
-                "p{:05} is worked on by {process} (token {token}) and by {other} (token {theirs})",
-                partition.index()
+                "{} is worked on by {process} (token {token}) and by {other} (token {theirs})",
+                scene.name(partition)
             ))
             .by(process)
             .on(partition)),

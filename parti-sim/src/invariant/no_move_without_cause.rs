@@ -9,7 +9,7 @@ use crate::fact::Fact;
 
 /// No partition is taken from a worker that stays unless something has happened that is a reason to: a worker that
 /// joined, left, or was lost, another list, an operator's wish. A restart in place and an outage seen by all are none.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct NoMoveWithoutCause {
     plan: PlanView,
     /// Until when moves are explained by what has happened.
@@ -44,9 +44,9 @@ impl Invariant for NoMoveWithoutCause {
         }
         let partition = moves.partitions[0];
         Err(Breach::new(format!(
-            "generation {} takes p{:05} and {} others from {}, but nothing has happened since {} that is a reason to",
+            "generation {} takes {} and {} others from {}, but nothing has happened since {} that is a reason to",
             moves.generation,
-            partition.index(),
+            scene.name(partition),
             moves.partitions.len() - 1,
             moves.slot.worker_name(),
             self.excused_until,
