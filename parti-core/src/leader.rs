@@ -319,7 +319,9 @@ impl Leader {
         if planned.unplaced > 0 {
             outbox.notice(Notice::Unplaced { partitions: planned.unplaced });
         }
-        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0;
+        // What was removed from the list is being released, and the head of the plan is to speak of the new list.
+        let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
+        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
         handoff.retarget(planned.owners, self.roster.workers.keys().copied());
         if changes {
             self.generation = self.generation.next();
