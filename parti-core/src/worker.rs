@@ -32,7 +32,7 @@ use crate::time::{Duration, Instant};
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Worker {
     config: Config,
     strategy: Arc<dyn Strategy>,
@@ -72,14 +72,14 @@ pub struct Worker {
 }
 
 /// A slot, or the search for one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     Seeking(SlotSearch),
     Holding(Lease),
 }
 
 /// A watch of one bucket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watched {
     watch: WatchId,
     interest: Interest,
@@ -185,7 +185,10 @@ impl Worker {
                 search.deadline(self.now, &self.config, &self.timing, &self.membership)
             }
             Standing::Seeking(_) => None,
-            Standing::Holding(lease) => lease.deadline(self.now, self.connected, &self.timing),
+            Standing::Holding(lease) => {
+                let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
+                lease.deadline(self.now, may_write, &self.timing)
+            }
         };
         let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
         let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
@@ -219,6 +222,7 @@ impl Worker {
         self.lead();
         self.believe_takeover();
         self.work();
+        self.resume();
         self.advance_stop();
         self.renew();
         self.watch_what_matters();
@@ -269,6 +273,8 @@ impl Worker {
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
+        // An earlier write of the record that is still on its way would be followed by another one.
+        let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
@@ -329,6 +335,21 @@ impl Worker {
         let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
         if expired && self.config.mode == Mode::Strict {
             self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
+        }
+    }
+
+    /// Work goes on when a renewal shows that nobody has taken over, and what this worker was told to give up meanwhile
+    /// has been seen: a store that has lost writes may have forgotten that it had ended the tenure, and still know whose
+    /// the partitions are.
+    fn resume(&mut self) {
+        let Standing::Holding(lease) = &self.standing else { return };
+        let renewed = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
+        // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
+        let may_act = self.connected && renewed && lease.is_valid(self.now);
+        let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
+        if self.ownership.is_suspended() && may_act && told {
+            self.ownership.resume(&mut self.outbox);
+            self.work();
         }
     }
 
@@ -401,6 +422,7 @@ impl Worker {
                 record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
+                seen: self.ownership.generation(),
             };
             leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
         }
@@ -411,11 +433,11 @@ impl Worker {
             // Nothing is assigned, but releases of what was lost may still be under way.
             return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
         };
-        let idle = self.ownership.is_suspended() || lease.until().is_none() || self.starting_over;
-        let applying = match (idle, self.stop) {
+        let idle = lease.until().is_none() || self.starting_over;
+        let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended()) {
             (true, _) => Applying::Nothing,
-            (false, Some(_)) => Applying::Releases,
-            (false, None) => Applying::Everything,
+            (false, true) => Applying::Releases,
+            (false, false) => Applying::Everything,
         };
         let incarnation = self.membership.incarnation().max(self.plan.incarnation());
         let holder = Holder { incarnation, claim: lease.claim };
@@ -462,7 +484,9 @@ impl Worker {
         let kind = self.write_kind();
         let Standing::Holding(lease) = &mut self.standing else { return };
         let urgent = kind != WriteKind::Renewal || self.ownership.has_news();
-        if !self.connected || self.halted || !lease.may_write(self.now, urgent) {
+        // An earlier lease of the same slot may have left a write on its way.
+        let blocked = !self.connected || self.halted || self.outbox.is_writing(Key::Slot(lease.slot));
+        if blocked || !lease.may_write(self.now, urgent) {
             return;
         }
         self.beat += 1;
@@ -511,6 +535,7 @@ impl Worker {
             Standing::Seeking(search) => search.take_reading(self.now),
             Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
         };
+        let doubt = self.membership.take_reading() || doubt;
         let members = self.members_interest();
         if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
             self.membership.begin_listing();
