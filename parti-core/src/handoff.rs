@@ -188,6 +188,11 @@ impl Handoff {
         self.ready.is_empty() && self.unwritten.is_empty() && self.releasing.is_empty()
     }
 
+    /// Whether some records do not yet say what they should.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
     /// To be called after every change of the slot's sheet.
     fn note(&mut self, slot: Slot) {
         let sheet = self.sheets.get(&slot);

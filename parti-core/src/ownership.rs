@@ -309,7 +309,7 @@ impl Ownership {
             if !self.holds.contains_key(&grant.partition) {
                 let token = token(grant.epoch);
                 self.holds.insert(grant.partition.clone(), Hold { token, release_by: None });
-                let partition = Partition { id: grant.partition.clone(), weight: grant.weight };
+                let partition = Partition::new(grant.partition.clone()).with_weight(grant.weight);
                 outbox.push(Action::Acquire { partition, token });
             }
         }

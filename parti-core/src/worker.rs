@@ -6,9 +6,11 @@ mod status;
 pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
+use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Mode, Timing};
 use crate::event::{Command, Event};
 use crate::ids::{Generation, Instance, Position, Revision, Slot, Token, WatchId};
@@ -33,6 +35,7 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Worker {
     config: Config,
+    strategy: Arc<dyn Strategy>,
     timing: Timing,
     rng: Rng,
     instance: Instance,
@@ -112,6 +115,7 @@ impl Worker {
         let instance = Instance::new(rng.next_u64());
         let mut worker = Self {
             timing: Timing::new(&config),
+            strategy: config.strategy.strategy(),
             config,
             rng,
             instance,
@@ -141,6 +145,16 @@ impl Worker {
         };
         worker.watch_what_matters();
         Ok(worker)
+    }
+
+    /// The same worker, which divides partitions by `strategy` while it leads, in place of what [`Config::strategy`] says.
+    /// To be called before anything else, with the same strategy for every worker of the group.
+    ///
+    /// Each answer is checked: every partition once, only workers that are there and may own it. Where the strategy has
+    /// no answer, or a wrong one, everything stays as it is, and a [`Notice::PlanRefused`] says why.
+    #[must_use]
+    pub fn with_strategy(self, strategy: Arc<dyn Strategy>) -> Self {
+        Self { strategy, ..self }
     }
 
     /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
@@ -401,6 +415,7 @@ impl Worker {
             let view = leader::Surroundings {
                 now: self.now,
                 config: &self.config,
+                strategy: &*self.strategy,
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
