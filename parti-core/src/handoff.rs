@@ -10,6 +10,7 @@ use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
+use crate::planted::{Planted, PlantedBug};
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
 use crate::size::{RecordTooLarge, Sizes};
 
@@ -36,6 +37,7 @@ pub(crate) struct Handoff {
     dirty: BTreeSet<Slot>,
     /// Slots to which something new is coming and whose records do not say so yet. That can wait: it gives no right.
     announcements: BTreeSet<Slot>,
+    planted: Planted,
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
@@ -78,6 +80,7 @@ impl Handoff {
             sheets: BTreeMap::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
+            planted: plan.planted(),
         };
         for (slot, assignment) in plan.assignments() {
             handoff.read(slot, assignment.revision, &assignment.record);
@@ -198,6 +201,9 @@ impl Handoff {
                     self.ready.insert(place(at));
                 }
                 (Some(target), Some(holder)) if target != holder => {
+                    if self.planted.has(PlantedBug::GrantUnreleased) {
+                        self.ready.insert(place(at));
+                    }
                     incoming.entry(*target).or_default().push(place(at));
                 }
                 (Some(_) | None, Some(_)) | (None, None) => {}
@@ -243,7 +249,12 @@ impl Handoff {
             TenureState::Ended => sheet.take_all(&self.list),
             TenureState::Continues => {
                 let record = view.membership.member(slot).and_then(|member| member.record());
-                record.map(|record| sheet.take_acknowledged(record, view.incarnation)).unwrap_or_default()
+                let unconfirmed = self.planted.has(PlantedBug::ReleaseUnconfirmed);
+                match record {
+                    Some(_) if unconfirmed => core::mem::take(&mut sheet.releasing),
+                    Some(record) => sheet.take_acknowledged(record, view.incarnation),
+                    None => Vec::new(),
+                }
             }
             // Absence proves nothing.
             TenureState::NoRecord | TenureState::Unclear => Vec::new(),
@@ -279,7 +290,8 @@ impl Handoff {
             let planned = (view.planned)(slot);
             let sheet = self.sheets.get_mut(&slot).filter(|sheet| Some(sheet.tenure) == planned);
             let Some(sheet) = sheet else { return true };
-            sheet.owned.push((*place, view.generation));
+            let raised = !self.planted.has(PlantedBug::EpochNotRaised);
+            sheet.owned.push((*place, if raised { view.generation } else { Generation::new(1) }));
             self.holders[*place as usize] = Some(slot);
             touched.insert(slot);
             false
