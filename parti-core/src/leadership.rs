@@ -23,7 +23,7 @@ const LEASES_FOR_OTHERS: u32 = 6;
 /// The leader record names a tenure; leadership lasts as long as that tenure's lease, so there is nothing else to renew.
 /// Being named is not enough to write: a new leader first reads the whole plan and appends a record with its term to it,
 /// which commits only if it has seen every write before, and after which no older leader can append.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Leadership {
     role: Role,
     not_before: Instant,
@@ -146,7 +146,8 @@ impl Leadership {
             Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. } if view.stopping => {
                 self.resign(named_at, plan, outbox);
             }
-            Role::CatchingUp { named_at } if view.all_listed => match plan.legibility() {
+            // An append of an earlier leadership may still be on its way.
+            Role::CatchingUp { named_at } if view.all_listed && !outbox.is_appending() => match plan.legibility() {
                 Legibility::Whole => self.take_over(named_at, view, plan, outbox),
                 legibility @ (Legibility::Broken | Legibility::Newer) => {
                     self.wait(named_at, legibility, view, plan, outbox);

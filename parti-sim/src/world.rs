@@ -1,6 +1,7 @@
 //! The world: workers, store, network and applications under one virtual clock, in one thread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::{
@@ -15,7 +16,7 @@ use crate::kit::Handlers;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::plant::Plant;
-use crate::process::{Birth, Life, Link, Process, ProcessClock, Watch, config_of};
+use crate::process::{Birth, Life, Link, Process, Watch, config_of};
 use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::store::Store;
@@ -27,7 +28,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 const WILD_PPM: u64 = 400_000;
 
 /// Workers, store, network and applications.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) now: Moment,
@@ -37,7 +38,8 @@ pub(crate) struct World {
     pub(crate) store_down_until: Moment,
     /// Until when nothing gets through to or from anybody.
     pub(crate) all_cut_off_until: Moment,
-    pub(crate) processes: Vec<Process>,
+    /// Shared between copies of the world until one of them changes it.
+    pub(crate) processes: Vec<Arc<Process>>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
     pub(crate) watches: [BTreeMap<ProcessId, Watch>; 2],
@@ -55,7 +57,7 @@ pub(crate) struct World {
 }
 
 /// Something that is still to happen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum What {
     /// A worker's timer fires, if it is still set to this moment.
     Timer { process: ProcessId },
@@ -95,7 +97,7 @@ pub(crate) enum What {
 
 impl What {
     /// The process that must run for this to happen; none for what happens elsewhere.
-    const fn needs(&self) -> Option<ProcessId> {
+    pub(crate) const fn needs(&self) -> Option<ProcessId> {
         match self {
             Self::Timer { process }
             | Self::Reply { process, .. }
@@ -169,10 +171,10 @@ impl World {
     /// Lets a process begin.
     pub(crate) fn start(&mut self, birth: Birth) -> ProcessId {
         let process = ProcessId::new(self.processes.len());
-        let clock = ProcessClock::new(self.new_clock());
-        let worker = self.new_worker(process, &birth, &clock);
+        let clock = self.new_clock();
+        let worker = self.new_worker(process, &birth, clock);
         let status = worker.status();
-        self.processes.push(Process {
+        self.processes.push(Arc::new(Process {
             worker,
             clock,
             app: App::default(),
@@ -185,7 +187,7 @@ impl World {
             successor: None,
             falsely_gone_until: Moment::START,
             drain_percent: 100,
-        });
+        }));
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
         self.handlers.started(self.process(process).birth.number);
@@ -199,10 +201,14 @@ impl World {
         process
     }
 
-    fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: &ProcessClock) -> Worker {
+    fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: WorkerClock) -> Worker {
         let seed = self.birth_rng.next_u64();
         let config = config_of(birth, &self.config);
         let worker = Worker::new(config, seed, clock.at(self.now)).expect("the group's config was checked");
+        let worker = match self.options.plant.and_then(Plant::in_core) {
+            Some(bug) => worker.with_planted_bug(bug),
+            None => worker,
+        };
         self.by_instance.insert(worker.status().instance, process);
         worker
     }
@@ -211,7 +217,7 @@ impl World {
     pub(crate) fn resurrect(&mut self, process: ProcessId) {
         let clock = self.process(process).clock;
         let birth = self.process(process).birth.clone();
-        self.process_mut(process).worker = self.new_worker(process, &birth, &clock);
+        self.process_mut(process).worker = self.new_worker(process, &birth, clock);
         self.feed(process, Event::Partitions(self.list.clone()));
     }
 
@@ -241,7 +247,7 @@ impl World {
         true
     }
 
-    fn happen(&mut self, what: What) {
+    pub(crate) fn happen(&mut self, what: What) {
         match what {
             What::Timer { process } => self.fire(process),
             What::Arrive { process, request, sent } => self.arrive(process, request, sent),
@@ -286,13 +292,14 @@ impl World {
     }
 
     pub(crate) fn process_mut(&mut self, process: ProcessId) -> &mut Process {
-        &mut self.processes[process.index()]
+        Arc::make_mut(&mut self.processes[process.index()])
     }
 
     /// The processes that have not ended, in order of their starts.
     pub(crate) fn living(&self) -> impl Iterator<Item = (ProcessId, &Process)> {
         let all = self.processes.iter().enumerate();
-        all.filter(|(_, process)| process.life != Life::Ended).map(|(index, process)| (ProcessId::new(index), process))
+        let living = all.filter(|(_, process)| process.life != Life::Ended);
+        living.map(|(index, process)| (ProcessId::new(index), process.as_ref()))
     }
 
     /// The process that leads, by its own account.
@@ -361,8 +368,7 @@ impl World {
             return;
         }
         let deadline = one.worker.poll_timeout().map_or(Moment::NEVER, |instant| one.clock.when(instant));
-        let soonest = if one.clock.is_stopped() { now + AT_ONCE } else { now };
-        let at = if endless { now } else { deadline.max(soonest) };
+        let at = if endless { now } else { deadline.max(now) };
         if at != one.armed || at == now {
             one.armed = at;
             if at != Moment::NEVER {
