@@ -258,6 +258,28 @@ fn highest_token(workers: &[Keeper]) -> Token {
     tokens.max().expect("something is owned")
 }
 
+#[tokio::test]
+async fn nonsense_on_the_subjects_of_news_confuses_nobody_for_long() {
+    let server = Server::start();
+    let start = || Keeper::start(builder(&server, 1).partitions(list(10)));
+    let mut workers = vec![start()];
+    until("owner of all", &mut workers, |workers| workers[0].owned().len() == 10).await;
+    let client = client(&server).await;
+    for number in 0..20_000_u64 {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Sequence", (u64::MAX - number).to_string());
+        headers.insert("Nats-Last-Sequence", number.to_string());
+        for subject in ["plan.assign.0", "plan.cluster", "members.slot.0", "members.leader"] {
+            let subject = format!("parti.orders.{subject}");
+            client.publish_with_headers(subject, headers.clone(), "nonsense".into()).await.expect("sent");
+        }
+    }
+    client.flush().await.expect("sent");
+    workers.push(start());
+    let divided = |workers: &[Keeper]| workers.iter().all(|worker| worker.owned().len() == 5 && worker.is_ready());
+    until("divided", &mut workers, divided).await;
+}
+
 /// Fails once, and has a list afterwards.
 struct Moody(Option<SourceError>);
 
