@@ -16,7 +16,7 @@ use crate::time::Instant;
 
 /// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
 /// meanwhile makes it fail.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction {
     in_flight: BTreeMap<OperationId, (Slot, EvictReason)>,
     /// Tried without success: not again before this instant, unless something new is seen of the slot.
@@ -144,7 +144,7 @@ impl Eviction {
     ) {
         let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
         let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
-        if tried || self.in_flight.values().any(|(evicted, _)| *evicted == slot) {
+        if tried || outbox.is_writing(Key::Slot(slot)) {
             return;
         }
         self.tried.insert(slot, (expected, view.now + view.timing.renewal));

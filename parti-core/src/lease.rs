@@ -16,7 +16,7 @@ use crate::time::Instant;
 ///
 /// A renewal sent at *s* and committed gives the right to act until *s + lease* by this worker's clock. Counting from
 /// the sending is what makes it safe: whoever watches the record sees the renewal later than *s*, and waits longer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lease {
     pub(crate) slot: Slot,
     pub(crate) tenure: Tenure,
@@ -38,7 +38,7 @@ pub(crate) struct Lease {
     forgotten: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     operation: OperationId,
     sent_at: Instant,
@@ -228,9 +228,9 @@ impl Lease {
     }
 
     /// When something is due: the end of the right to act, the next renewal, or another reading.
-    pub(crate) fn deadline(&self, now: Instant, connected: bool, timing: &Timing) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant, may_write: bool, timing: &Timing) -> Option<Instant> {
         let end = self.until.filter(|until| *until > now);
-        let idle = connected && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
+        let idle = may_write && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
         let renewal = idle.then(|| self.next_renewal.max(self.not_before));
         let reading = self.contested_since.map(|since| since + timing.retry);
         [end, renewal, reading].into_iter().flatten().min()

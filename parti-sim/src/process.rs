@@ -25,7 +25,7 @@ pub struct Birth {
 }
 
 /// One process life of a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) worker: Worker,
     pub(crate) clock: ProcessClock,
@@ -91,7 +91,7 @@ impl ProcessClock {
 }
 
 /// The connection of a process to the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     /// Whether nothing gets through.
     pub(crate) broken: bool,
@@ -115,7 +115,7 @@ impl Link {
 }
 
 /// A watch that the store keeps for a process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
     pub(crate) interest: Interest,

@@ -22,12 +22,12 @@ const LACKING_PPM: u32 = 300_000;
 const OLD_NEWS_PPM: u32 = 50_000;
 
 /// What a watch shows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Shown {
     /// The current values, and that these are all: in which life of the bucket, up to which revision of it.
     Snapshot(Vec<KvEvent>, Incarnation, Revision),
-    /// A change.
-    Change(KvEvent),
+    /// A change, in this life of the bucket.
+    Change(KvEvent, Incarnation),
     /// That it has broken.
     Lost,
 }
@@ -144,21 +144,22 @@ impl World {
         }
         let entry = self.store.entry(key).expect("it was just written");
         let change = entry.shown(watch.id, key);
+        let life = self.store.incarnation(bucket);
         let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
         if twice {
-            let shown = Shown::Change(change.clone());
+            let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
         }
         if self.options.plant == Some(Plant::OldNewsAsNew)
             && let Some(old) = old_news(&change)
             && self.network_rng.chance(OLD_NEWS_PPM)
         {
-            let shown = Shown::Change(change.clone());
+            let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
-            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old) });
+            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old, life) });
             return;
         }
-        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change) });
+        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change, life) });
     }
 
     /// A watch's message reaches the worker.
@@ -175,12 +176,16 @@ impl World {
             return;
         }
         match shown {
-            Shown::Change(change) => {
-                if let Some((_, heard)) = &mut self.watch_of(process, bucket).heard {
-                    *heard = (*heard).max(revision(&change).unwrap_or_default());
+            Shown::Change(change, life) => match &mut self.watch_of(process, bucket).heard {
+                // Each change says which one of the key it follows: here not the one that was shown.
+                Some((known, _)) if *known != life => self.schedule_snapshot(process, bucket, watch),
+                heard => {
+                    if let Some((_, heard)) = heard {
+                        *heard = (*heard).max(revision(&change).unwrap_or_default());
+                    }
+                    self.feed(process, Event::Kv(change));
                 }
-                self.feed(process, Event::Kv(change));
-            }
+            },
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
             Shown::Snapshot(entries, incarnation, last) => {
                 let before = self.watch_of(process, bucket).heard.replace((incarnation, last));

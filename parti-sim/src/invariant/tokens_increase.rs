@@ -10,7 +10,7 @@ use crate::fact::{Fact, PartitionIndex, ProcessId};
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
 /// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that lives, has
 /// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
 }
