@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::assign::{Balanced, ConsistentHash, RoundRobin, Strategy};
 use crate::duration;
 use crate::ids::Slot;
+use crate::planted::Planted;
 
 pub use rules::ConfigError;
 
@@ -319,13 +320,15 @@ pub(crate) struct Timing {
     pub(crate) retry: Duration,
     /// What an observer waits for beyond the lease, against clocks of different rates: an eighth of the lease.
     pub(crate) margin: Duration,
+    /// The deliberate bug of this worker.
+    pub(crate) planted: Planted,
 }
 
 impl Timing {
     pub(crate) fn new(config: &Config) -> Self {
         let lease = config.lease;
         let retry = (lease / 16).min(Duration::from_millis(250));
-        Self { lease, renewal: lease / 4, retry, margin: lease / 8 }
+        Self { lease, renewal: lease / 4, retry, margin: lease / 8, planted: Planted::default() }
     }
 
     /// How long an observer waits after a revision arrived before it may take its holder for stopped.

@@ -18,6 +18,7 @@ use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
 use crate::planner;
+use crate::planted::PlantedBug;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
@@ -209,7 +210,8 @@ impl Leader {
             self.look_for_request(membership);
         }
         self.tell_recovery(outbox);
-        if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
+        let waits = self.is_recovering() && !timing.planted.has(PlantedBug::GrantWhileRecovering);
+        if !plan.is_settled() || plan.broken().is_some() || waits {
             return;
         }
         self.plan_due |= self.deadline_of_plan().is_some_and(|at| at <= now);
@@ -239,7 +241,9 @@ impl Leader {
         };
         self.sound = !records().any(lost);
         let seen = records().map(|(_, record)| record.generation).max().unwrap_or_default();
-        self.generation = self.generation.max(seen).max(view.seen);
+        if !view.timing.planted.has(PlantedBug::ForgetGeneration) {
+            self.generation = self.generation.max(seen).max(view.seen);
+        }
         let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
         let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
             tenure.begun().incarnation != membership.incarnation() || membership.was_forgotten(*slot, *tenure)

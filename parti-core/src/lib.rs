@@ -172,6 +172,7 @@ mod ownership;
 mod partition;
 mod plan_log;
 mod planner;
+mod planted;
 mod probing;
 mod rebalance;
 mod record;
@@ -197,6 +198,9 @@ pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GRO
 pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Placement, Weight,
 };
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use planted::PlantedBug;
 pub use record::{
     AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase,
     MemberRecord, Record, RecordError,
