@@ -10,6 +10,7 @@ use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::{PartitionId, PartitionList, Places};
 use crate::plan_log::PlanLog;
+use crate::planted::{Planted, PlantedBug};
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
 use crate::size::{RecordTooLarge, Sizes};
 
@@ -44,6 +45,7 @@ pub(crate) struct Handoff {
     dirty: BTreeSet<Slot>,
     /// Slots to which something new is coming and whose records do not say so yet. That can wait: it gives no right.
     announcements: BTreeSet<Slot>,
+    planted: Planted,
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
@@ -104,6 +106,7 @@ impl Handoff {
             releasing: BTreeSet::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
+            planted: plan.planted(),
         };
         for (slot, assignment) in plan.assignments() {
             handoff.read(&places, slot, assignment.revision, &assignment.record);
@@ -188,6 +191,11 @@ impl Handoff {
         self.ready.is_empty() && self.unwritten.is_empty() && self.releasing.is_empty()
     }
 
+    /// Whether some records do not yet say what they should.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
     /// To be called after every change of the slot's sheet.
     fn note(&mut self, slot: Slot) {
         let sheet = self.sheets.get(&slot);
@@ -231,6 +239,9 @@ impl Handoff {
             match (target, holder) {
                 (Some(_), None) => self.ready.push(place(at)),
                 (Some(target), Some(holder)) if target != holder => {
+                    if self.planted.has(PlantedBug::GrantUnreleased) {
+                        self.ready.push(place(at));
+                    }
                     incoming.entry(*target).or_default().push(place(at));
                 }
                 (Some(_) | None, Some(_)) | (None, None) => {}
@@ -282,8 +293,13 @@ impl Handoff {
             TenureState::Ended => sheet.take_all(),
             TenureState::Continues => {
                 let record = view.membership.member(slot).and_then(|member| member.record());
-                let released = record.map(|record| sheet.take_acknowledged(record, view.incarnation));
-                (Vec::new(), released.unwrap_or_default())
+                let unconfirmed = self.planted.has(PlantedBug::ReleaseUnconfirmed);
+                let released = match record {
+                    Some(_) if unconfirmed => core::mem::take(&mut sheet.releasing),
+                    Some(record) => sheet.take_acknowledged(record, view.incarnation),
+                    None => Vec::new(),
+                };
+                (Vec::new(), released)
             }
             // Absence proves nothing.
             TenureState::NoRecord | TenureState::Unclear => return false,
@@ -320,6 +336,8 @@ impl Handoff {
     fn grant(&mut self, view: &Surroundings<'_>) {
         let mut granted: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         let mut waiting = Vec::new();
+        let raised = !self.planted.has(PlantedBug::EpochNotRaised);
+        let epoch = if raised { view.generation } else { Generation::new(1) };
         for place in core::mem::take(&mut self.ready) {
             if let Some(slot) = self.targets[place as usize] {
                 granted.entry(slot).or_default().push(place);
@@ -334,7 +352,7 @@ impl Handoff {
             for place in &places {
                 self.holders[*place as usize] = Some(slot);
             }
-            sheet.owned.extend(places.into_iter().map(|place| (place, view.generation)));
+            sheet.owned.extend(places.into_iter().map(|place| (place, epoch)));
             sheet.owned.sort_unstable();
             sheet.incoming.retain(|at| self.holders[*at as usize] != Some(slot));
             sheet.changed = true;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::action::{PlanReason, WaitReason};
-use crate::assign::Step;
+use crate::assign::{Labels, Step};
 use crate::config::Config;
 use crate::handoff::Handoff;
 use crate::ids::{Slot, Tenure};
@@ -23,6 +23,8 @@ pub(crate) struct Roster {
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
     /// The slots whose records this version cannot read: what they have stays with them, and they are given no more.
     pub(crate) unreadable: BTreeSet<Slot>,
+    /// The labels of those that have any.
+    pub(crate) labels: BTreeMap<Slot, Labels>,
     /// Whether an operator wants nothing to move for the sake of balance.
     pub(crate) paused: bool,
 }
@@ -37,6 +39,9 @@ impl Roster {
             }
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
             let entry = (tenure, record.capacity);
+            if !record.labels.is_empty() {
+                roster.labels.insert(slot, record.labels.clone());
+            }
             match record.phase {
                 MemberPhase::Active | MemberPhase::Restarting if membership.is_wanted(Control::Drain(slot)) => {
                     roster.draining.insert(slot, entry)
@@ -58,6 +63,8 @@ impl Roster {
 pub(crate) struct Rebalance {
     /// Whom the current plan is for.
     planned: BTreeMap<Slot, Tenure>,
+    /// The labels that they had; none before the first plan.
+    labels: Option<BTreeMap<Slot, Labels>>,
     window: Option<Window>,
     next_round: bool,
     /// When the last plan of any kind was made, or this worker began to lead.
@@ -91,6 +98,7 @@ impl Rebalance {
         let next_round = !planned.is_empty();
         Self {
             planned,
+            labels: None,
             window: None,
             next_round,
             last_plan_at: now,
@@ -128,6 +136,7 @@ impl Rebalance {
         self.planned.extend(roster.workers.iter().map(|(slot, (tenure, _))| (*slot, *tenure)));
         self.list_changed = false;
         self.last_plan_at = now;
+        self.labels = Some(roster.labels.clone());
         // An emergency leaves the balance for later.
         self.next_round = another_round || step == Step::Emergency;
         if step == Step::Planned {
@@ -180,6 +189,8 @@ impl Rebalance {
         if self.list_changed {
             return Verdict::Plan(PlanReason::PartitionsChanged, Step::Emergency);
         }
+        // A worker that has restarted with other labels may no longer own what it has.
+        self.next_round |= self.labels.as_ref().is_some_and(|labels| *labels != roster.labels);
         if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(now, config) }
     }
 

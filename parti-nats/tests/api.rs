@@ -348,8 +348,15 @@ async fn live(seen: &mut Seen) {
     server.resume();
     until("back", &mut workers, |workers| workers.iter().all(Keeper::is_ready)).await;
 
-    jetstream.delete_stream("KV_parti_orders_members").await.expect("deleted");
+    // Somebody deletes a bucket as often as it is made anew, until a write finds none.
+    let meddling = tokio::spawn(async move {
+        loop {
+            let _ = jetstream.delete_stream("KV_parti_orders_members").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
     until("without an answer", &mut workers, |_| seen.has("parti_store_unknown_total")).await;
+    meddling.abort();
     until("back", &mut workers, |workers| workers.iter().all(Keeper::is_ready) && share(workers) == 10).await;
 
     for worker in &workers {

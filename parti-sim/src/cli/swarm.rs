@@ -39,7 +39,8 @@ pub(super) struct SwarmArgs {
     /// Print the failure as it is, without looking for a smaller one.
     #[arg(long)]
     no_shrink: bool,
-    /// Let the store lose what it had acknowledged in some worlds, be made anew, or hold what is not a record.
+    /// Let the store lose what it had acknowledged, be made anew, or hold what is not a record in every world, and not
+    /// only in one of ten.
     #[arg(long)]
     lossy: bool,
     /// Plant a deliberate bug, to see it caught.
