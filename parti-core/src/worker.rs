@@ -243,7 +243,7 @@ impl Worker {
         self.outbox.notice(Notice::SlotLost { slot });
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
-        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+        self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
         if self.lease().is_some_and(Lease::is_forgotten) {
             self.notice_regression(Bucket::Members, "a committed renewal is gone");
         }
@@ -272,7 +272,7 @@ impl Worker {
         }
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
-        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+        self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
     }
 
     fn seek_slot(&mut self) {
@@ -306,7 +306,7 @@ impl Worker {
 
     fn take_slot(&mut self, won: Won) {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
-        self.ownership.begin(won.applied, won.generation, &mut self.outbox);
+        self.ownership.begin(won.lease.tenure, won.applied, won.generation, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
     }
 
