@@ -203,7 +203,7 @@ impl Worker {
         });
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
-        let reading = self.read_plan_at;
+        let reading = [self.read_plan_at, self.membership.reading_at()].into_iter().flatten().min();
         let probe = self.probe_interval().map(|_| self.probing.deadline());
         let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
         let own = self.ownership.deadline();
@@ -539,7 +539,7 @@ impl Worker {
             Standing::Seeking(search) => search.take_reading(self.now),
             Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
         };
-        let doubt = self.membership.take_reading() || doubt;
+        let doubt = self.membership.take_reading(self.now) || doubt;
         let members = self.members_interest();
         if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
             self.membership.begin_listing();
