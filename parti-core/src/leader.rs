@@ -1,12 +1,12 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{EvictReason, Notice, PlanReason, WaitReason};
-use crate::assign::Step;
+use crate::assign::{Step, Strategy};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
@@ -27,7 +27,8 @@ use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
-#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     term: Term,
     generation: Generation,
@@ -55,6 +56,8 @@ pub(crate) struct Leader {
     accounted: bool,
     verdict: Verdict,
     last_reason: PlanReason,
+    /// Why there is no plan, if there is none.
+    refused: Option<String>,
     /// The phase that the head of the plan says.
     published: PlannerPhase,
 }
@@ -63,6 +66,8 @@ pub(crate) struct Leader {
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a Config,
+    /// How partitions are divided.
+    pub(crate) strategy: &'a dyn Strategy,
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
@@ -96,6 +101,7 @@ impl Leader {
             accounted: false,
             verdict: Verdict::Idle,
             last_reason: PlanReason::NextRound,
+            refused: None,
             published: PlannerPhase::Idle,
         };
         if let Some(list) = list {
@@ -302,19 +308,16 @@ impl Leader {
     ) {
         let Some(handoff) = &mut self.handoff else { return };
         let current = self.rebalance.current_owners(&self.roster, handoff);
-        let planned = match planner::plan(view.config, &self.roster, handoff.list(), &current, step) {
+        let planned = match planner::plan(view.strategy, view.config, &self.roster, handoff.list(), &current, step) {
             Ok(planned) => planned,
             Err(error) => {
-                outbox.notice(Notice::PlanRefused { reason: error.to_string() });
-                self.verdict = Verdict::Idle;
-                return;
+                return self.refuse(error.to_string(), outbox);
             }
         };
         if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
-            outbox.notice(Notice::PlanRefused { reason: too_large.to_string() });
-            self.verdict = Verdict::Idle;
-            return;
+            return self.refuse(too_large.to_string(), outbox);
         }
+        self.refused = None;
         self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);
@@ -322,7 +325,9 @@ impl Leader {
         if planned.unplaced > 0 {
             outbox.notice(Notice::Unplaced { partitions: planned.unplaced });
         }
-        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0;
+        // What was removed from the list is being released, and the head of the plan is to speak of the new list.
+        let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
+        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
         handoff.retarget(planned.owners, self.roster.workers.keys().copied());
         if changes {
             self.generation = self.generation.next();
@@ -336,6 +341,15 @@ impl Leader {
             let phase =
                 if reason == PlanReason::Emergency { PlannerPhase::Emergency } else { PlannerPhase::Rebalancing };
             self.publish(phase, view, plan, outbox);
+        }
+    }
+
+    /// There is no plan: everything stays as it is until something changes. The same reason is told once.
+    fn refuse(&mut self, reason: String, outbox: &mut Outbox) {
+        self.verdict = Verdict::Idle;
+        if self.refused.as_ref() != Some(&reason) {
+            outbox.notice(Notice::PlanRefused { reason: reason.clone() });
+            self.refused = Some(reason);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::record::AssignmentRecord;
 use crate::time::Instant;
 
 /// What the application works on, and what it should work on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ownership {
     holds: BTreeMap<PartitionId, Hold>,
     /// The newest assignment of the tenure that was seen.
@@ -335,7 +335,7 @@ impl Ownership {
             if !self.holds.contains_key(&grant.partition) {
                 let token = token(grant.epoch);
                 self.holds.insert(grant.partition.clone(), Hold { token, release_by: None, cut_off: false });
-                let partition = Partition { id: grant.partition.clone(), weight: grant.weight };
+                let partition = Partition::new(grant.partition.clone()).with_weight(grant.weight);
                 outbox.push(Action::Acquire { partition, token });
             }
         }

@@ -6,9 +6,11 @@ mod status;
 pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
+use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Mode, Timing};
 use crate::event::{Command, Event};
 use crate::ids::{Generation, Instance, Position, Revision, Slot, Token, WatchId};
@@ -31,9 +33,10 @@ use crate::time::{Duration, Instant};
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Worker {
     config: Config,
+    strategy: Arc<dyn Strategy>,
     timing: Timing,
     rng: Rng,
     instance: Instance,
@@ -70,14 +73,14 @@ pub struct Worker {
 }
 
 /// A slot, or the search for one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     Seeking(SlotSearch),
     Holding(Lease),
 }
 
 /// A watch of one bucket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watched {
     watch: WatchId,
     interest: Interest,
@@ -113,6 +116,7 @@ impl Worker {
         let instance = Instance::new(rng.next_u64());
         let mut worker = Self {
             timing: Timing::new(&config),
+            strategy: config.strategy.strategy(),
             config,
             rng,
             instance,
@@ -142,6 +146,16 @@ impl Worker {
         };
         worker.watch_what_matters();
         Ok(worker)
+    }
+
+    /// The same worker, which divides partitions by `strategy` while it leads, in place of what [`Config::strategy`] says.
+    /// To be called before anything else, with the same strategy for every worker of the group.
+    ///
+    /// Each answer is checked: every partition once, only workers that are there and may own it. Where the strategy has
+    /// no answer, or a wrong one, everything stays as it is, and a [`Notice::PlanRefused`] says why.
+    #[must_use]
+    pub fn with_strategy(self, strategy: Arc<dyn Strategy>) -> Self {
+        Self { strategy, ..self }
     }
 
     /// The same worker with a deliberate bug.
@@ -278,6 +292,8 @@ impl Worker {
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
+        // An earlier write of the record that is still on its way would be followed by another one.
+        let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
@@ -420,6 +436,7 @@ impl Worker {
             let view = leader::Surroundings {
                 now: self.now,
                 config: &self.config,
+                strategy: &*self.strategy,
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,

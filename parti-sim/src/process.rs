@@ -25,7 +25,7 @@ pub struct Birth {
 }
 
 /// One process life of a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) worker: Worker,
     pub(crate) clock: WorkerClock,
@@ -55,7 +55,7 @@ pub(crate) enum Life {
 }
 
 /// The connection of a process to the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     /// Whether nothing gets through.
     pub(crate) broken: bool,
@@ -79,7 +79,7 @@ impl Link {
 }
 
 /// A watch that the store keeps for a process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
     pub(crate) interest: Interest,

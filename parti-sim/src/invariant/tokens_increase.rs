@@ -12,7 +12,7 @@ use crate::fact::{Fact, PartitionIndex, ProcessId};
 /// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers. And a grant that
 /// was made before the loss may come back with it, with a token that the fenced store refuses, until a leader has
 /// noticed: whoever takes over such a slot has nothing else to go by.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
     /// The newest plan that has come back with a loss of writes.
