@@ -16,7 +16,7 @@ use crate::time::Instant;
 
 /// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
 /// meanwhile makes it fail.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction {
     in_flight: BTreeMap<OperationId, (Slot, EvictReason)>,
     /// Tried without success: not again before this instant, unless something new is seen of the slot.

@@ -17,7 +17,7 @@ use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
 /// A partition is *held* by a slot while it is in `owned` or `releasing` of the slot's record. It is granted to another
 /// only after a record without it was appended, which happens only once its holder has acknowledged the release or the
 /// holder's tenure has ended. The grant follows in the same chain of appends, so it cannot commit without the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Handoff {
     list: PartitionList,
     /// By place in the list: which slot should own the partition.
@@ -36,7 +36,7 @@ pub(crate) struct Handoff {
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sheet {
     tenure: Tenure,
     revision: Revision,

@@ -24,7 +24,7 @@ use crate::time::Instant;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     term: Term,
     generation: Generation,

@@ -23,7 +23,7 @@ const LEASES_FOR_OTHERS: u32 = 6;
 /// The leader record names a tenure; leadership lasts as long as that tenure's lease, so there is nothing else to renew.
 /// Being named is not enough to write: a new leader first reads the whole plan and appends a record with its term to it,
 /// which commits only if it has seen every write before, and after which no older leader can append.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Leadership {
     role: Role,
     not_before: Instant,

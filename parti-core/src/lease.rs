@@ -16,7 +16,7 @@ use crate::time::Instant;
 ///
 /// A renewal sent at *s* and committed gives the right to act until *s + lease* by this worker's clock. Counting from
 /// the sending is what makes it safe: whoever watches the record sees the renewal later than *s*, and waits longer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lease {
     pub(crate) slot: Slot,
     pub(crate) tenure: Tenure,
@@ -38,7 +38,7 @@ pub(crate) struct Lease {
     forgotten: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InFlight {
     operation: OperationId,
     sent_at: Instant,

@@ -13,7 +13,7 @@ use crate::time::Instant;
 /// This worker's view of the `members` bucket: as much of it as it watches.
 ///
 /// It may lag and it may have gaps; nothing is granted or taken on its strength without a conditional write.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Membership {
     slots: BTreeMap<Slot, Member>,
     leader: LeaderKey,
@@ -30,7 +30,7 @@ pub(crate) struct Membership {
 }
 
 /// The last that was seen under `slot.<n>`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) revision: Revision,
     pub(crate) content: MemberContent,
@@ -52,7 +52,7 @@ pub(crate) struct Absence {
     last: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum MemberContent {
     Record(Arc<MemberRecord>),
     /// A delete marker: whatever tenure was there has ended.

@@ -7,7 +7,7 @@ use crate::ids::{OperationId, WatchId};
 use crate::key::{Bucket, Interest, Key};
 
 /// The queue between the parts, which decide, and the caller, who acts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     actions: VecDeque<Action>,
     last_operation: OperationId,

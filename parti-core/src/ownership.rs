@@ -13,7 +13,7 @@ use crate::record::AssignmentRecord;
 use crate::time::Instant;
 
 /// What the application works on, and what it should work on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ownership {
     holds: BTreeMap<PartitionId, Hold>,
     /// The newest assignment of the tenure that was seen.

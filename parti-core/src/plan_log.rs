@@ -17,7 +17,7 @@ use crate::record::{AssignmentRecord, ClusterRecord, Record};
 /// it. One append is in flight at a time, the others wait for it. They must: an append says which revision it follows,
 /// not which write. Were several under way when another leader's takeover takes the place of the first, the second
 /// would find the very revision that it expects, and be accepted after the end of its writer's leadership.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PlanLog {
     assignments: BTreeMap<Slot, Assignment>,
     cluster: Option<(Revision, Arc<ClusterRecord>)>,
@@ -51,7 +51,7 @@ pub(crate) enum Legibility {
 }
 
 /// An append whose outcome is not known yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Append {
     /// Its name, once it was sent.
     operation: Option<OperationId>,

@@ -7,7 +7,7 @@ use crate::time::{Duration, Instant};
 
 /// A leader asks for every member, everyone else for the leader. Only the transport's word that *nobody listens* means
 /// anything; a process that is frozen or cut off does not answer, which says nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Probing {
     next_at: Instant,
 }

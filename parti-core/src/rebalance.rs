@@ -54,7 +54,7 @@ impl Roster {
 }
 
 /// When to plan, from which workers came and went, and what the list and the last plan ask for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rebalance {
     /// Whom the current plan is for.
     planned: BTreeMap<Slot, Tenure>,

@@ -21,7 +21,7 @@ use crate::time::Instant;
 const SPREAD: u64 = 8;
 
 /// The search for a slot, from the first listing of the members to the write that wins one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SlotSearch {
     /// When the first listing was complete, from which on silence means something.
     listening_since: Option<Instant>,
@@ -36,7 +36,7 @@ pub(crate) struct SlotSearch {
     probed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Claim {
     operation: OperationId,
     sent_at: Instant,

@@ -30,7 +30,7 @@ use crate::time::{Duration, Instant};
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Worker {
     config: Config,
     timing: Timing,
@@ -65,14 +65,14 @@ pub struct Worker {
 }
 
 /// A slot, or the search for one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     Seeking(SlotSearch),
     Holding(Lease),
 }
 
 /// A watch of one bucket.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watched {
     watch: WatchId,
     interest: Interest,

@@ -8,7 +8,7 @@ use parti_core::Token;
 use crate::fact::PartitionIndex;
 
 /// What one process's application does.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct App {
     holds: BTreeMap<PartitionIndex, Hold>,
     /// Told to stop all work for now.
@@ -27,7 +27,7 @@ pub(crate) struct Hold {
 }
 
 /// What the applications write to: it remembers the highest token that it has seen for each partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FencedStore {
     highest: Vec<Token>,
 }

@@ -5,6 +5,7 @@ mod app;
 mod clock;
 pub mod conformance;
 mod disturb;
+pub mod exhaustive;
 mod fact;
 mod figures;
 mod file;

@@ -13,7 +13,7 @@ use crate::recording::Recording;
 use crate::trace::{self, Trace};
 
 /// Everyone who looks on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Observers {
     options: Options,
     partitions: PartitionList,
@@ -69,6 +69,16 @@ impl Observers {
             recording.observe(now, fact);
         }
         self.each(now, |invariant, scene| invariant.observe(fact, scene));
+    }
+
+    /// Lets only these invariants look on.
+    pub(crate) fn keep_invariants(&mut self, names: &[&str]) {
+        self.invariants.retain(|invariant| names.contains(&invariant.name()));
+    }
+
+    /// Those who look on, with all that they have seen.
+    pub(crate) fn invariants(&self) -> impl Iterator<Item = &dyn Invariant> {
+        self.invariants.iter().map(AsRef::as_ref)
     }
 
     /// Lets every invariant look at how things ended.

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// Who works on what, kept up with every [`Fact`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ownership {
     partitions: Vec<Worked>,
     /// The slot that each process has, or had last.
@@ -44,7 +44,7 @@ pub(crate) struct Load {
 }
 
 /// What adds up while figures are taken.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Window {
     from: Moment,
     orphan: Duration,

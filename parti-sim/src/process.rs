@@ -23,7 +23,7 @@ pub struct Birth {
 }
 
 /// One process life of a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) worker: Worker,
     pub(crate) clock: ProcessClock,
@@ -89,7 +89,7 @@ impl ProcessClock {
 }
 
 /// The connection of a process to the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     /// Whether nothing gets through.
     pub(crate) broken: bool,
@@ -113,7 +113,7 @@ impl Link {
 }
 
 /// A watch that the store keeps for a process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
     pub(crate) interest: Interest,

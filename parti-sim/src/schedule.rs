@@ -6,13 +6,13 @@ use std::collections::BinaryHeap;
 use crate::clock::Moment;
 
 /// A queue of things to come. Two runs that push the same things in the same order pop them in the same order.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Schedule<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     pushed: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry<T> {
     at: Moment,
     number: u64,
@@ -36,6 +36,27 @@ impl<T> Schedule<T> {
 
     pub(crate) fn pop(&mut self) -> Option<(Moment, T)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.what))
+    }
+
+    /// Everything that is to come, in no order: when, the how-manieth that was pushed, and what.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Moment, u64, &T)> {
+        self.heap.iter().map(|Reverse(entry)| (entry.at, entry.number, &entry.what))
+    }
+
+    /// Takes out the thing that was pushed as this number, whenever it is to happen. O(n).
+    pub(crate) fn take(&mut self, number: u64) -> Option<T> {
+        let mut entries = std::mem::take(&mut self.heap).into_vec();
+        let at = entries.iter().position(|Reverse(entry)| entry.number == number);
+        let taken = at.map(|at| entries.swap_remove(at).0.what);
+        self.heap = entries.into();
+        taken
+    }
+
+    /// Puts each thing at another time, or drops it. O(n).
+    pub(crate) fn rearrange(&mut self, mut place: impl FnMut(Moment, &T) -> Option<Moment>) {
+        let entries = std::mem::take(&mut self.heap).into_vec().into_iter();
+        let placed = entries.filter_map(|Reverse(entry)| Some((place(entry.at, &entry.what)?, entry)));
+        self.heap = placed.map(|(at, entry)| Reverse(Entry { at, ..entry })).collect();
     }
 }
 

@@ -25,6 +25,8 @@ struct BucketModel {
     entries: BTreeMap<Key, Entry>,
     /// The last writes, newest at the back, each with what it replaced.
     journal: VecDeque<(Key, Option<Entry>)>,
+    /// How long the journal may be.
+    most_undone: usize,
 }
 
 /// The last write of a key.
@@ -65,6 +67,20 @@ impl Default for Store {
 }
 
 impl Store {
+    /// A store that cannot lose writes, in which the revisions of `plan` begin after `plan_begins_at`.
+    pub(crate) fn lasting(plan_begins_at: Revision) -> Self {
+        let mut store = Self::default();
+        store.members.most_undone = 0;
+        store.plan.most_undone = 0;
+        store.plan.last = plan_begins_at;
+        store
+    }
+
+    /// Every key that was ever written, with the last write.
+    pub(crate) fn entries(&self, bucket: Bucket) -> &BTreeMap<Key, Entry> {
+        &self.bucket(bucket).entries
+    }
+
     /// Carries out a conditional write, if its condition holds. Never [`Outcome::Unknown`].
     pub fn write(&mut self, write: &Write) -> Outcome {
         let bucket = self.bucket_mut(write.key().bucket());
@@ -172,7 +188,8 @@ fn value_of(write: &Write) -> Stored {
 
 impl BucketModel {
     fn new(incarnation: Incarnation) -> Self {
-        Self { incarnation, last: Revision::new(0), entries: BTreeMap::new(), journal: VecDeque::new() }
+        let (last, entries, journal) = (Revision::new(0), BTreeMap::new(), VecDeque::new());
+        Self { incarnation, last, entries, journal, most_undone: MAX_JOURNAL }
     }
 
     fn permits(&self, write: &Write) -> bool {
@@ -190,7 +207,7 @@ impl BucketModel {
         self.last = self.last.next();
         let before = self.entries.insert(key, Entry { revision: self.last, value });
         self.journal.push_back((key, before));
-        if self.journal.len() > MAX_JOURNAL {
+        if self.journal.len() > self.most_undone {
             self.journal.pop_front();
         }
         self.last

@@ -22,7 +22,7 @@ const LACKING_PPM: u32 = 300_000;
 const OLD_NEWS_PPM: u32 = 50_000;
 
 /// What a watch shows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Shown {
     /// The current values, and that these are all.
     Snapshot(Vec<KvEvent>, Incarnation),

@@ -1,6 +1,7 @@
 //! The world: workers, store, network and applications under one virtual clock, in one thread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::{
@@ -26,7 +27,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 const WILD_PPM: u64 = 400_000;
 
 /// Workers, store, network and applications.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) now: Moment,
@@ -36,7 +37,8 @@ pub(crate) struct World {
     pub(crate) store_down_until: Moment,
     /// Until when nothing gets through to or from anybody.
     pub(crate) all_cut_off_until: Moment,
-    pub(crate) processes: Vec<Process>,
+    /// Shared between copies of the world until one of them changes it.
+    pub(crate) processes: Vec<Arc<Process>>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
     pub(crate) watches: [BTreeMap<ProcessId, Watch>; 2],
@@ -52,7 +54,7 @@ pub(crate) struct World {
 }
 
 /// Something that is still to happen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum What {
     /// A worker's timer fires, if it is still set to this moment.
     Timer { process: ProcessId },
@@ -92,7 +94,7 @@ pub(crate) enum What {
 
 impl What {
     /// The process that must run for this to happen; none for what happens elsewhere.
-    const fn needs(&self) -> Option<ProcessId> {
+    pub(crate) const fn needs(&self) -> Option<ProcessId> {
         match self {
             Self::Timer { process }
             | Self::Reply { process, .. }
@@ -160,7 +162,7 @@ impl World {
         let clock = ProcessClock::new(self.new_clock());
         let worker = self.new_worker(process, &birth, &clock);
         let status = worker.status();
-        self.processes.push(Process {
+        self.processes.push(Arc::new(Process {
             worker,
             clock,
             app: App::default(),
@@ -173,7 +175,7 @@ impl World {
             successor: None,
             falsely_gone_until: Moment::START,
             drain_percent: 100,
-        });
+        }));
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
         if self.now < self.all_cut_off_until {
@@ -228,7 +230,7 @@ impl World {
         true
     }
 
-    fn happen(&mut self, what: What) {
+    pub(crate) fn happen(&mut self, what: What) {
         match what {
             What::Timer { process } => self.fire(process),
             What::Arrive { process, request, sent } => self.arrive(process, request, sent),
@@ -273,13 +275,14 @@ impl World {
     }
 
     pub(crate) fn process_mut(&mut self, process: ProcessId) -> &mut Process {
-        &mut self.processes[process.index()]
+        Arc::make_mut(&mut self.processes[process.index()])
     }
 
     /// The processes that have not ended, in order of their starts.
     pub(crate) fn living(&self) -> impl Iterator<Item = (ProcessId, &Process)> {
         let all = self.processes.iter().enumerate();
-        all.filter(|(_, process)| process.life != Life::Ended).map(|(index, process)| (ProcessId::new(index), process))
+        let living = all.filter(|(_, process)| process.life != Life::Ended);
+        living.map(|(index, process)| (ProcessId::new(index), process.as_ref()))
     }
 
     /// The process that leads, by its own account.

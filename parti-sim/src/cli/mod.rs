@@ -1,5 +1,6 @@
 //! The command line.
 
+mod exhaustive;
 mod replay;
 mod swarm;
 
@@ -11,6 +12,7 @@ use std::time::Instant;
 use clap::{Args, Parser, Subcommand};
 use parti_sim::plan::PlanArgs;
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
+use exhaustive::ExhaustiveArgs;
 use replay::ReplayArgs;
 use swarm::SwarmArgs;
 
@@ -33,6 +35,8 @@ enum Command {
     Scenario(ScenarioArgs),
     /// Let many random worlds happen, one for each seed, with every invariant checked after every event.
     Swarm(SwarmArgs),
+    /// Look at every state of small worlds: every order of messages, faults and timers, within bounds.
+    Exhaustive(ExhaustiveArgs),
     /// Let what a trace file tells of happen again, and show it, all or in part.
     Replay(ReplayArgs),
     /// Show the rounds in which a group goes from one number of workers to another.
@@ -72,6 +76,7 @@ pub(crate) fn run() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Scenario(args) => scenario(&args, &mut out),
         Command::Swarm(args) => swarm::swarm(&args, &mut out),
+        Command::Exhaustive(args) => exhaustive::exhaustive(&args, &mut out),
         Command::Replay(args) => replay::replay(&args, &mut out),
         Command::Plan(args) => plan(&args, &mut out),
     };

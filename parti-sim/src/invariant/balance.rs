@@ -8,7 +8,7 @@ const TOLERANCE_PERCENT: u64 = 5;
 
 /// When all is over, no worker has more than the mean and 5 %, or than the mean and the heaviest partition where
 /// partitions are few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Balance;
 
 impl Invariant for Balance {

@@ -16,14 +16,14 @@ const ACTIONS_BESIDE: usize = 64;
 
 /// A worker's answers to one event, its wake-ups at one moment and its requests in flight stay within bounds that
 /// depend on the size of the group alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bounded {
     most_actions: usize,
     most_in_flight: usize,
     processes: BTreeMap<ProcessId, Counted>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counted {
     actions: usize,
     in_flight: usize,

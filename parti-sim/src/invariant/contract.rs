@@ -9,7 +9,7 @@ use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// A partition is acquired only after its earlier hold was released, and released only while it is held; nothing is
 /// held at the halt; operations have names of their own; one key has one write in flight.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Contract {
     held: BTreeMap<ProcessId, BTreeMap<PartitionIndex, Token>>,
     in_flight: BTreeMap<ProcessId, BTreeMap<OperationId, Key>>,

@@ -23,7 +23,7 @@ use crate::ownership::Ownership;
 use crate::trace::TraceLine;
 
 /// Something that must hold after every event.
-pub(crate) trait Invariant: std::fmt::Debug {
+pub(crate) trait Invariant: std::fmt::Debug + Copied {
     /// Its name, as planted bugs and failures cite it.
     fn name(&self) -> &'static str;
 
@@ -42,6 +42,23 @@ pub(crate) trait Invariant: std::fmt::Debug {
     fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
         let _ = scene;
         Ok(())
+    }
+}
+
+/// Copies an invariant with all that it has seen, for a search that goes on from one state in several ways.
+pub(crate) trait Copied {
+    fn copied(&self) -> Box<dyn Invariant>;
+}
+
+impl<T: Invariant + Clone + 'static> Copied for T {
+    fn copied(&self) -> Box<dyn Invariant> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn Invariant> {
+    fn clone(&self) -> Self {
+        self.as_ref().copied()
     }
 }
 

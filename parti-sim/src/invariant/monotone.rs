@@ -9,7 +9,7 @@ use crate::fact::{Fact, ProcessId};
 
 /// The generations in the plan never go back, nor do those that a worker follows within one tenure, nor the revision
 /// that a tenure has applied.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Monotone {
     in_plan: Generation,
     known: BTreeMap<ProcessId, (Option<Tenure>, Generation)>,

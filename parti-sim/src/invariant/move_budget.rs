@@ -14,7 +14,7 @@ use crate::plant::Plant;
 const REMEMBERED: usize = 8;
 
 /// What the records of one generation take away from workers that stay is within the budget of that generation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MoveBudget {
     percent: usize,
     plan: PlanView,
@@ -23,7 +23,7 @@ pub(super) struct MoveBudget {
     regressed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counted {
     moved: usize,
     /// How many partitions there were, when the first of them moved: no fewer than had an owner that stays.

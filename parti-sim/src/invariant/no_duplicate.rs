@@ -5,7 +5,7 @@ use crate::fact::Fact;
 
 /// Two processes never work on one partition at once. Where the mode is `Available` they may, and only fencing tokens
 /// keep them apart.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct NoDuplicate {}
 
 impl Invariant for NoDuplicate {

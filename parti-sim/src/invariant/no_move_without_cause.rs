@@ -9,7 +9,7 @@ use crate::fact::Fact;
 
 /// No partition is taken from a worker that stays unless something has happened that is a reason to: a worker that
 /// joined, left, or was lost, another list, an operator's wish. A restart in place and an outage seen by all are none.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct NoMoveWithoutCause {
     plan: PlanView,
     /// Until when moves are explained by what has happened.

@@ -8,7 +8,7 @@ use crate::fact::Fact;
 
 /// From the healing on, and again from everything that an operator does, there is a bound after which no partition is
 /// without a worker, and none stays so for longer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct NoOrphan {
     /// Since when nothing has disturbed the world.
     calm_since: Option<Moment>,

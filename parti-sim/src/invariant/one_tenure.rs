@@ -9,7 +9,7 @@ use crate::fact::Fact;
 
 /// Every write of a member record that gets into the store rests on the record's last revision, or on its absence:
 /// the chain of a tenure is never broken by a write that did not know of the one before.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct OneTenure {
     last: BTreeMap<Slot, (Revision, Option<Instance>)>,
 }

@@ -6,7 +6,7 @@ use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, ProcessId};
 
 /// What gets into `plan` is written by one process per term, and terms never go back.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct OneWriter {
     newest: Option<(Term, ProcessId)>,
 }

@@ -9,7 +9,7 @@ use super::Scene;
 use crate::fact::{Fact, PartitionIndex};
 
 /// The assignment records and the members, as last committed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.

@@ -4,7 +4,7 @@ use super::{Breach, Invariant, Scene};
 use crate::fact::Fact;
 
 /// No worker's state changes in a way that the table lacks, or contradicts what its planner does.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct StateTable {}
 
 impl Invariant for StateTable {

@@ -9,7 +9,7 @@ use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
 /// the store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
 }

@@ -1,0 +1,126 @@
+//! `exhaustive`: every state of small worlds.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Progress};
+use parti_sim::{Kind, Plant};
+
+/// How often progress is shown.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub(super) struct ExhaustiveArgs {
+    /// How many workers.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
+    workers: u32,
+    /// How many partitions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    partitions: u32,
+    /// What there is at first; all beginnings, one after the other, unless told otherwise.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    from: Vec<Beginning>,
+    /// How often something may go wrong.
+    #[arg(long, default_value_t = 1)]
+    faults: u32,
+    /// What may go wrong; everything, unless told otherwise.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kinds: Vec<Fault>,
+    /// The longest path.
+    #[arg(long, default_value_t = 10_000)]
+    depth: u32,
+    /// For how many minutes to go on with each beginning.
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// Plant a deliberate bug, to see it caught.
+    #[arg(long, value_enum)]
+    plant: Option<Plant>,
+    /// Print how often each mechanism was reached.
+    #[arg(long)]
+    marks: bool,
+}
+
+pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Result<u8> {
+    let Ok(limit) = Duration::try_from_secs_f64(args.minutes * 60.0) else {
+        writeln!(io::stderr(), "parti-sim: --minutes must be a number from 0, but is {}", args.minutes)?;
+        return Ok(super::USAGE);
+    };
+    let beginnings = if args.from.is_empty() { &Beginning::ALL[..] } else { &args.from };
+    for beginning in beginnings {
+        let bounds = Bounds {
+            workers: args.workers,
+            partitions: args.partitions,
+            beginning: *beginning,
+            faults: args.faults,
+            kinds: if args.kinds.is_empty() { Fault::ALL.to_vec() } else { args.kinds.clone() },
+            depth: args.depth,
+            plant: args.plant,
+        };
+        let began = Instant::now();
+        let mut shown = began;
+        let found = exhaustive::search(&bounds, |progress| {
+            if shown.elapsed() > PROGRESS_EVERY {
+                shown = Instant::now();
+                show(*beginning, progress, began.elapsed());
+            }
+            began.elapsed() < limit
+        });
+        report(args, &bounds, &found, began.elapsed(), out)?;
+        if let Some(failure) = &found.failure {
+            return Ok(if failure.violation.kind == Kind::Safety { 1 } else { 3 });
+        }
+    }
+    Ok(0)
+}
+
+/// Progress is for a person who waits; when nobody reads it, nothing is lost.
+fn show(beginning: Beginning, progress: &Progress, elapsed: Duration) {
+    let Progress { seen, distinct, open, depth, faults } = progress;
+    let seconds = elapsed.as_secs();
+    let _ = writeln!(
+        io::stderr(),
+        "{beginning}, {seconds} s: {seen} states seen, {distinct} distinct, {open} of them still to be looked at, \
+         {faults} faults, depth {depth}"
+    );
+}
+
+fn report(
+    args: &ExhaustiveArgs,
+    bounds: &Bounds,
+    found: &Found,
+    took: Duration,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let Bounds { workers, partitions, beginning, .. } = bounds;
+    let Progress { seen, distinct, depth, .. } = found.progress;
+    writeln!(
+        out,
+        "{beginning}: {workers} workers, {partitions} partitions: {seen} states seen, {distinct} distinct, depth {depth}, \
+         {:.1} s",
+        took.as_secs_f64()
+    )?;
+    for (faults, level) in found.levels.iter().enumerate() {
+        let extent = if level.complete { "all of them" } else { "not all of them" };
+        writeln!(out, "  {faults} faults: {} states, {extent}, depth {}", level.states, level.depth)?;
+    }
+    if args.marks {
+        for (mark, count) in found.marks.iter() {
+            writeln!(out, "  {:<24}{count:>12}", format!("{mark:?}"))?;
+        }
+    }
+    let Some(failure) = &found.failure else { return writeln!(out, "held") };
+    writeln!(out, "\n{}\n", failure.violation)?;
+    for line in &failure.path {
+        writeln!(out, "{line}")?;
+    }
+    let kinds: Vec<_> = bounds.kinds.iter().map(ToString::to_string).collect();
+    let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+    writeln!(
+        out,
+        "\nrepeat it: cargo run --release -p parti-sim -- exhaustive --workers {workers} --partitions {partitions} \
+         --from {beginning} --faults {} --kinds {}{plant}",
+        bounds.faults,
+        kinds.join(",")
+    )
+}

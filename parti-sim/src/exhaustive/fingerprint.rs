@@ -1,0 +1,305 @@
+//! When two states of a small world are the same: what is in them, but for names and for when it was.
+//!
+//! A state is read from its debugging text, which shows all of it. Of numbers that only name things or points in time,
+//! nothing but their order or their distance matters: revisions, operations and watches are numbered anew, and instants
+//! count from now. Thus a world in which nothing has happened for a while is one state, and not one per heartbeat.
+
+use std::fmt::{self, Debug, Write as _};
+use std::sync::Arc;
+
+use parti_core::{Bucket, Instant};
+
+use super::state::State;
+use crate::clock::{Moment, nanos};
+use crate::fact::PartitionIndex;
+use crate::process::{Life, Process};
+use crate::watch::Shown;
+use crate::world::What;
+
+/// Where the revisions of `plan` begin in a small world, so that they can be told from those of `members`. Appends make
+/// their own revisions by counting on, so of these it matters whether one follows directly on another.
+pub(super) const PLAN_BEGINS_AT: u64 = 1 << 32;
+/// The invariants whose memory is no part of the state: it is of the step alone.
+const WITHOUT_MEMORY: [&str; 1] = ["bounded"];
+
+/// A piece of a state's text: what stands between two numbers, or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    kind: Kind,
+    /// Whose number it is, where processes count for themselves.
+    process: u8,
+    value: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Plain,
+    /// A point in time on a process's own clock.
+    Instant,
+    /// A point in time in the world.
+    Moment,
+    Revision,
+    Operation,
+    Watch,
+    /// A count of what was noticed: it is only asked whether it is still the same.
+    Count,
+}
+
+/// The text of a part of a state, read.
+type Tokens = Arc<[Token]>;
+/// The processes of a state, each with what was read of it.
+pub(super) type Read = Vec<(Arc<Process>, Tokens)>;
+
+/// A number that two states share if, as far as anybody can tell, they are the same. `before` is what was read of the
+/// processes in the state that this one follows on; what is read now takes its place.
+pub(super) fn fingerprint(state: &State, before: &[(Arc<Process>, Tokens)]) -> (u64, Read) {
+    let world = &state.world;
+    let mut processes = Vec::with_capacity(world.processes.len());
+    for (index, process) in world.processes.iter().enumerate() {
+        let known = before.get(index).filter(|(earlier, _)| Arc::ptr_eq(earlier, process));
+        let tokens = known.map_or_else(|| read_process(index, process), |(_, tokens)| Arc::clone(tokens));
+        processes.push((Arc::clone(process), tokens));
+    }
+    let mut rest = Scanner::default();
+    rest.read(&state.faults_left);
+    for bucket in Bucket::ALL {
+        let (store, watches) = (&world.store, &world.watches[usize::from(bucket == Bucket::Plan)]);
+        rest.read(&(store.incarnation(bucket), store.last_revision(bucket), store.entries(bucket)));
+        for (process, watch) in watches {
+            rest.read(&(process, watch.id, &watch.interest, watch.open));
+        }
+    }
+    for partition in 0..world.options.partitions as usize {
+        rest.read(&world.observers.ownership.workers_on(PartitionIndex::new(partition)));
+    }
+    for invariant in world.observers.invariants().filter(|invariant| !WITHOUT_MEMORY.contains(&invariant.name())) {
+        rest.read(&invariant);
+    }
+    let pending = read_pending(state);
+    let parts = || processes.iter().map(|(_, tokens)| tokens.as_ref()).chain([rest.tokens.as_slice()]);
+    let names = Names::of(parts().chain(pending.iter().map(Vec::as_slice)).flatten());
+    let locals: Vec<Instant> = world.processes.iter().map(|process| process.clock.at(world.now)).collect();
+    let sight = Sight { now: world.now, locals: &locals, horizon: state.horizon, names: &names };
+    let mut hash = parts().fold(0, |hash, tokens| sight.hash(hash, tokens));
+    // What is to come has no order but that of time and of the watches, which its text tells.
+    hash = mix(hash ^ pending.iter().map(|tokens| sight.hash(1, tokens)).fold(0, u64::wrapping_add));
+    (hash, processes)
+}
+
+fn read_process(index: usize, process: &Process) -> Tokens {
+    let mut scanner = Scanner { process: u8::try_from(index).unwrap_or(u8::MAX), ..Scanner::default() };
+    if process.life == Life::Ended {
+        scanner.read(&process.life);
+    } else {
+        let link = &process.link;
+        scanner.read(&(&process.worker, &process.app, process.life));
+        scanner.read(&(link.broken, link.noticed, link.closed, link.epoch, &link.held));
+        scanner.read(&(&process.pending, &process.clock, &process.successor));
+    }
+    scanner.tokens.into()
+}
+
+/// What is to come, each with what orders it.
+fn read_pending(state: &State) -> Vec<Vec<Token>> {
+    let world = &state.world;
+    let pending = state.pending();
+    let read = |(place, (at, number, what)): (usize, &(Moment, u64, &What))| {
+        let mut scanner = Scanner::default();
+        let due = if *at <= world.now { Moment::START } else { *at };
+        scanner.read(&due);
+        if let What::Show { process, bucket, watch, shown } = what {
+            // Snapshots and changes do not overtake each other.
+            let is_whole = |shown: &Shown| !matches!(shown, Shown::Change(_));
+            let before = pending[..place].iter().filter(|(_, earlier, other)| {
+                earlier < number
+                    && matches!(other, What::Show { process: p, bucket: b, watch: w, shown: s }
+                        if (p, b, w) == (process, bucket, watch) && (is_whole(s) || is_whole(shown)))
+            });
+            scanner.read(&before.count());
+        }
+        scanner.read(what);
+        scanner.tokens
+    };
+    pending.iter().enumerate().map(read).collect()
+}
+
+/// Reads debugging text as it is written.
+#[derive(Default)]
+struct Scanner {
+    tokens: Vec<Token>,
+    process: u8,
+    /// What stands since the last number.
+    text: u64,
+    /// The last word, and the last one with a colon: the name of a type and of a field.
+    word: u64,
+    field: u64,
+    in_word: bool,
+    number: Option<u64>,
+}
+
+impl Scanner {
+    fn read(&mut self, part: &dyn Debug) {
+        write!(self, "{part:?};").expect("reading takes everything");
+    }
+
+    fn byte(&mut self, byte: u8) {
+        if byte.is_ascii_digit() && !self.in_word {
+            let number = self.number.unwrap_or(0);
+            self.number = Some(number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')));
+            return;
+        }
+        if let Some(number) = self.number.take() {
+            self.end_number(number);
+        }
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            self.word = step_of_word(if self.in_word { self.word } else { 0 }, byte);
+            self.in_word = true;
+        } else {
+            self.in_word = false;
+            if byte == b':' {
+                self.field = self.word;
+            }
+        }
+        self.text = step_of_word(self.text, byte);
+        if byte == b';' {
+            self.push(Kind::Plain, self.text);
+            self.text = 0;
+        }
+    }
+
+    fn end_number(&mut self, number: u64) {
+        self.push(Kind::Plain, self.text);
+        self.text = 0;
+        let word = std::mem::take(&mut self.word);
+        let of_field = |name| self.field == name && (word == name || word == SOME);
+        match word {
+            PROCESS => self.process = u8::try_from(number).unwrap_or(u8::MAX),
+            INSTANT => return self.push(Kind::Instant, number),
+            MOMENT => return self.push(Kind::Moment, number),
+            REVISION => return self.push(Kind::Revision, number),
+            OPERATION => return self.push(Kind::Operation, number),
+            WATCH => return self.push(Kind::Watch, number),
+            _ if of_field(BEAT) => return, // for people
+            _ if [CHANGES, ROSTER_OF, LOOKED_AT].into_iter().any(of_field) => {
+                return self.push(Kind::Count, number);
+            }
+            _ => {}
+        }
+        self.push(Kind::Plain, number);
+    }
+
+    fn push(&mut self, kind: Kind, value: u64) {
+        self.tokens.push(Token { kind, process: self.process, value });
+    }
+}
+
+impl fmt::Write for Scanner {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.byte(byte));
+        Ok(())
+    }
+}
+
+const SOME: u64 = word("Some");
+const PROCESS: u64 = word("ProcessId");
+const INSTANT: u64 = word("Instant");
+const MOMENT: u64 = word("Moment");
+const REVISION: u64 = word("Revision");
+const OPERATION: u64 = word("OperationId");
+const WATCH: u64 = word("WatchId");
+const BEAT: u64 = word("beat");
+const CHANGES: u64 = word("changes");
+const ROSTER_OF: u64 = word("roster_of");
+const LOOKED_AT: u64 = word("looked_at");
+
+const fn word(text: &str) -> u64 {
+    let (bytes, mut hash, mut at) = (text.as_bytes(), 0, 0);
+    while at < bytes.len() {
+        hash = step_of_word(hash, bytes[at]);
+        at += 1;
+    }
+    hash
+}
+
+const fn step_of_word(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_add(0x9e37_79b9).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
+/// The names that occur in a state, in order, and the number that each is given.
+struct Names(Vec<((Kind, u8, u64), u64)>);
+
+impl Names {
+    fn of<'a>(tokens: impl Iterator<Item = &'a Token>) -> Self {
+        let mut names: Vec<_> = tokens.filter_map(Self::name).map(|name| (name, 0)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let (mut last, mut given) = ((Kind::Plain, 0, 0), 0);
+        for (name, number) in &mut names {
+            let follows = (last.0, last.1) == (name.0, name.1) && name.2 == last.2 + 1;
+            let counted = name.0 == Kind::Revision && name.2 >= PLAN_BEGINS_AT;
+            given += if counted && !follows { 2 } else { 1 };
+            *number = given;
+            last = *name;
+        }
+        Self(names)
+    }
+
+    fn name(token: &Token) -> Option<(Kind, u8, u64)> {
+        match token.kind {
+            Kind::Plain | Kind::Instant | Kind::Moment => None,
+            Kind::Revision => Some((token.kind, 0, token.value)),
+            Kind::Operation | Kind::Watch | Kind::Count => Some((token.kind, token.process, token.value)),
+        }
+    }
+
+    fn number(&self, token: &Token) -> u64 {
+        let Some(name) = Self::name(token).filter(|_| token.value > 0) else { return token.value };
+        let place = self.0.partition_point(|(other, _)| *other < name);
+        self.0[place].1
+    }
+}
+
+/// From where a state is looked at.
+struct Sight<'a> {
+    now: Moment,
+    locals: &'a [Instant],
+    /// What is longer ago than this makes no difference to anybody.
+    horizon: u64,
+    names: &'a Names,
+}
+
+impl Sight<'_> {
+    fn hash(&self, start: u64, tokens: &[Token]) -> u64 {
+        tokens.iter().fold(start, |hash, token| mix(hash ^ self.value(token)).wrapping_add(token.kind as u64))
+    }
+
+    fn value(&self, token: &Token) -> u64 {
+        match token.kind {
+            Kind::Plain => token.value,
+            Kind::Moment => self.since(self.now.as_nanos(), token.value),
+            Kind::Instant => {
+                let local = self.locals.get(usize::from(token.process)).copied().unwrap_or_default();
+                self.since(local.as_nanos(), token.value)
+            }
+            Kind::Revision | Kind::Operation | Kind::Watch | Kind::Count => self.names.number(token),
+        }
+    }
+
+    /// How far `at` is from `now`, both ways; far past and no time at all are one.
+    fn since(&self, now: u64, at: u64) -> u64 {
+        if at >= u64::MAX / 2 { at } else { at.saturating_add(self.horizon).saturating_sub(now) }
+    }
+}
+
+/// The horizon for these options: longer than any wait.
+pub(super) fn horizon(lease: std::time::Duration, longest_window: std::time::Duration) -> u64 {
+    nanos(lease * 3 + longest_window * 3)
+}
+
+/// The finalizer of `SplitMix64`.
+const fn mix(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
