@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Progress};
+use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Orders, Progress};
 use parti_sim::{Kind, Plant};
 
 /// How often progress is shown.
@@ -21,6 +21,9 @@ pub(super) struct ExhaustiveArgs {
     /// What there is at first; all beginnings, one after the other, unless told otherwise.
     #[arg(long, value_enum, value_delimiter = ',')]
     from: Vec<Beginning>,
+    /// Which things may come in any order, if nothing goes wrong.
+    #[arg(long, value_enum, default_value_t = Orders::Requests)]
+    orders: Orders,
     /// How often something may go wrong.
     #[arg(long, default_value_t = 1)]
     faults: u32,
@@ -52,6 +55,7 @@ pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Res
             workers: args.workers,
             partitions: args.partitions,
             beginning: *beginning,
+            orders: args.orders,
             faults: args.faults,
             kinds: if args.kinds.is_empty() { Fault::ALL.to_vec() } else { args.kinds.clone() },
             depth: args.depth,
@@ -119,7 +123,8 @@ fn report(
     writeln!(
         out,
         "\nrepeat it: cargo run --release -p parti-sim -- exhaustive --workers {workers} --partitions {partitions} \
-         --from {beginning} --faults {} --kinds {}{plant}",
+         --from {beginning} --orders {} --faults {} --kinds {}{plant}",
+        bounds.orders,
         bounds.faults,
         kinds.join(",")
     )

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use parti_core::Revision;
 
-pub use self::state::Fault;
+pub use self::state::{Fault, Orders};
 use self::fingerprint::{PLAN_BEGINS_AT, Read, fingerprint, horizon};
 use self::state::{State, Step, Told};
 use crate::clock::Moment;
@@ -45,6 +45,8 @@ pub struct Bounds {
     pub partitions: u32,
     /// What there is at first.
     pub beginning: Beginning,
+    /// Which things may come in any order, if nothing goes wrong.
+    pub orders: Orders,
     /// How often something may go wrong.
     pub faults: u32,
     /// What may go wrong.
@@ -206,20 +208,36 @@ impl<'a> Search<'a> {
             return None;
         }
         let before = kept.unwrap_or_else(|| Box::new(self.make_again(node)));
+        let can_be_late = before.state.faults_left > 0 && self.bounds.kinds.contains(&Fault::Late);
         for step in before.state.choices(&self.bounds.kinds) {
-            let mut state = before.state.clone();
-            state.take(step);
-            self.progress.seen += 1;
-            self.marks.add(&std::mem::take(&mut state.world.observers.marks));
-            if let Some(violation) = state.world.observers.violation.take() {
-                return Some(Failure { violation, path: self.tell(node, step) });
-            }
-            let (print, read) = fingerprint(&state, &before.read);
-            if self.seen.insert(print) {
-                self.add(node, Some(step), depth + 1, Kept { state, read });
+            let followed = match self.try_step(node, depth, &before, step) {
+                Ok(followed) => followed,
+                Err(failure) => return Some(failure),
+            };
+            if let (Step::Happen(number), true) = (step, can_be_late) {
+                for late in 0..followed {
+                    if let Err(failure) = self.try_step(node, depth, &before, Step::HappenBut(number, late)) {
+                        return Some(failure);
+                    }
+                }
             }
         }
         None
+    }
+
+    fn try_step(&mut self, node: u32, depth: u32, before: &Kept, step: Step) -> Result<u32, Failure> {
+        let mut state = before.state.clone();
+        let followed = state.take(step);
+        self.progress.seen += 1;
+        self.marks.add(&std::mem::take(&mut state.world.observers.marks));
+        if let Some(violation) = state.world.observers.violation.take() {
+            return Err(Failure { violation, path: self.tell(node, step) });
+        }
+        let (print, read) = fingerprint(&state, &before.read);
+        if self.seen.insert(print) {
+            self.add(node, Some(step), depth + 1, Kept { state, read });
+        }
+        Ok(followed)
     }
 
     fn add(&mut self, parent: u32, step: Option<Step>, depth: u32, kept: Kept) {
@@ -248,7 +266,9 @@ impl<'a> Search<'a> {
 
     fn make_again(&self, node: u32) -> Kept {
         let mut state = self.root.clone();
-        self.path_to(node).into_iter().for_each(|step| state.take(step));
+        for step in self.path_to(node) {
+            state.take(step);
+        }
         let (_, read) = fingerprint(&state, &[]);
         Kept { state, read }
     }
@@ -293,7 +313,7 @@ fn beginning(bounds: &Bounds) -> State {
     }
     let longest = options.worker.release_timeout_ms.max(options.worker.cold_start_window_ms);
     let horizon = horizon(Duration::from_millis(options.worker.lease_ms), Duration::from_millis(longest));
-    State::new(world, bounds.faults, horizon)
+    State::new(world, bounds.faults, horizon, bounds.orders)
 }
 
 /// Waits until everything has had an owner for two leases, and nothing is under way.

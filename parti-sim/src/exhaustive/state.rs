@@ -46,11 +46,30 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Which things may come in any order, if nothing goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Orders {
+    /// Requests and timers. What follows from them, replies and what watches show, comes at once and in order; that it
+    /// does not is a fault.
+    Requests,
+    /// Everything.
+    All,
+}
+
+impl fmt::Display for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = clap::ValueEnum::to_possible_value(self).expect("no variant is hidden");
+        f.write_str(value.get_name())
+    }
+}
+
 /// What can happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The thing with this number in the schedule happens.
     Happen(u64),
+    /// The same, but of what follows at once, what comes as this one is late.
+    HappenBut(u64, u32),
     /// Nothing happens until the next timer.
     Pass,
     /// The thing with this number is late.
@@ -70,12 +89,14 @@ pub(super) struct State {
     pub(super) faults_left: u32,
     /// What is longer ago than this makes no difference to anybody, in nanoseconds.
     pub(super) horizon: u64,
+    orders: Orders,
 }
 
 impl State {
-    pub(super) fn new(world: World, faults: u32, horizon: u64) -> Self {
-        let mut state = Self { world, faults_left: faults, horizon };
+    pub(super) fn new(world: World, faults: u32, horizon: u64, orders: Orders) -> Self {
+        let mut state = Self { world, faults_left: faults, horizon, orders };
         state.tidy();
+        state.follow_up(None);
         state
     }
 
@@ -154,10 +175,10 @@ impl State {
         entries.map(|(at, ..)| at).filter(|at| (self.world.now < *at) && *at < LATE).min()
     }
 
-    /// Lets it happen.
-    pub(super) fn take(&mut self, step: Step) {
+    /// Lets it happen, and what follows at once. Returns how many things followed.
+    pub(super) fn take(&mut self, step: Step) -> u32 {
         match step {
-            Step::Happen(number) => {
+            Step::Happen(number) | Step::HappenBut(number, _) => {
                 let what = self.world.schedule.take(number).expect("the step is one of the choices");
                 self.world.happen(what);
             }
@@ -171,10 +192,36 @@ impl State {
             }
             Step::Mend(process) => self.mend(process),
         }
-        if let Step::Delay(_) | Step::Do(..) = step {
+        if let Step::HappenBut(..) | Step::Delay(_) | Step::Do(..) = step {
             self.faults_left -= 1;
         }
         self.tidy();
+        self.follow_up(match step {
+            Step::HappenBut(_, late) => Some(late),
+            _ => None,
+        })
+    }
+
+    /// Lets everything come that comes at once, but for the one that is late. Returns how many there were.
+    fn follow_up(&mut self, late: Option<u32>) -> u32 {
+        let mut followed = 0;
+        while self.orders == Orders::Requests && self.world.observers.violation.is_none() {
+            let pending = self.pending();
+            let comes = |place: &usize| {
+                let (at, _, what) = &pending[*place];
+                *at <= self.world.now && comes_at_once(what) && self.is_free(&pending, *place)
+            };
+            let Some(number) = (0..pending.len()).find(comes).map(|place| pending[place].1) else { break };
+            if Some(followed) == late {
+                self.delay(number);
+            } else {
+                let what = self.world.schedule.take(number).expect("it was just there");
+                self.world.happen(what);
+            }
+            self.tidy();
+            followed += 1;
+        }
+        followed
     }
 
     /// A message will come at any time, or never; whoever waits for an answer gives up when it is time.
@@ -310,6 +357,29 @@ const fn can_be_late(what: &What) -> bool {
     }
 }
 
+/// What follows from other things and comes at once, where that is the order.
+const fn comes_at_once(what: &What) -> bool {
+    match what {
+        What::Reply { .. }
+        | What::ReadSnapshot { .. }
+        | What::Show { .. }
+        | What::Probed { .. }
+        | What::NoticeBreak { .. }
+        | What::Reconnect { .. }
+        | What::ReportReleased { .. }
+        | What::Drained { .. } => true,
+        What::Arrive { .. }
+        | What::Timer { .. }
+        | What::GiveUp { .. }
+        | What::Reread { .. }
+        | What::AppWrite { .. }
+        | What::Wake { .. }
+        | What::Start { .. }
+        | What::ClearGarbage
+        | What::Mend { .. } => false,
+    }
+}
+
 /// Whether a watch shows one thing before another: changes of one key in order, and snapshots in order with everything.
 fn must_come_before(earlier: &What, later: &What) -> bool {
     let (What::Show { process, bucket, watch, shown }, What::Show { process: p, bucket: b, watch: w, shown: s }) =
@@ -347,6 +417,10 @@ impl fmt::Display for Told<'_> {
         let find = |number| state.pending().into_iter().find(|(_, other, _)| *other == number).map(|(_, _, what)| what);
         match step {
             Step::Happen(number) => f.write_str(&find(*number).map(told).unwrap_or_default()),
+            Step::HappenBut(number, late) => {
+                let what = find(*number).map(told).unwrap_or_default();
+                write!(f, "FAULT: {what}, and of what follows, number {} comes late or never", late + 1)
+            }
             Step::Delay(number) => {
                 write!(f, "FAULT, this comes late or never: {}", find(*number).map(told).unwrap_or_default())
             }
