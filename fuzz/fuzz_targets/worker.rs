@@ -93,6 +93,8 @@ impl Driver<'_> {
             _ => Event::Command(match self.byte()? % 40 {
                 0 => Command::Leave,
                 1 => Command::Restart,
+                2..=5 => Command::Drain,
+                6..=9 => Command::Undrain,
                 _ => Command::RebalanceNow,
             }),
         })

@@ -150,6 +150,8 @@ pub enum SuspendReason {
     LeaseRanOut,
     /// The connection to the store is gone.
     ConnectionLost,
+    /// The process did not run for so long that others may have taken it for gone, and it would not know.
+    Stalled,
     /// The store has lost writes, and not everyone is over it yet.
     StoreRegressed,
 }

@@ -23,6 +23,9 @@ pub enum Event {
     },
     /// The partitions to divide, at the start and whenever the list changes.
     Partitions(PartitionList),
+    /// How many bytes a stored record may have, without end before it is told: whoever runs the worker knows what its
+    /// store takes. A plan with a larger record is refused as a whole.
+    RecordLimit(usize),
     /// The application has stopped working on a partition that it was told to [`Release`](crate::Action::Release).
     Released {
         /// Which partition.
@@ -126,6 +129,11 @@ pub enum Command {
     Leave,
     /// Release everything, keep the slot and its partitions for the successor, and halt.
     Restart,
+    /// Hand everything over to others, but stay, ready to take it back: until [`Undrain`](Self::Undrain) or the end of
+    /// this process. A group of nothing but draining workers keeps what it has.
+    Drain,
+    /// Take part again after [`Drain`](Self::Drain).
+    Undrain,
     /// Plan again now, if this worker leads, without waiting for a window or an interval.
     RebalanceNow,
 }

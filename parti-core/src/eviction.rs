@@ -47,7 +47,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Eviction {
-    /// Takes in the outcome of an eviction, and tells whose.
+    /// Takes in the outcome of an eviction, and tells whose and why.
     pub(crate) fn observe_done(
         &mut self,
         now: Instant,
@@ -55,13 +55,13 @@ impl Eviction {
         outcome: Outcome,
         membership: &mut Membership,
         outbox: &mut Outbox,
-    ) -> Option<Slot> {
+    ) -> Option<(Slot, EvictReason)> {
         let (slot, reason) = self.in_flight.remove(&operation)?;
         if let Outcome::Committed(revision) = outcome {
             membership.observe_deleted(now, Key::Slot(slot), revision);
             outbox.notice(Notice::Evicted { slot, reason });
         }
-        Some(slot)
+        Some((slot, reason))
     }
 
     /// Whether so many workers are silent that they are waited for, rather than taken for dead.

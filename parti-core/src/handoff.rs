@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
+use crate::size::{RecordTooLarge, Sizes};
 
 /// Where each partition is, where it should be, and the records that say so.
 ///
@@ -28,6 +29,8 @@ pub(crate) struct Handoff {
     holders: Vec<Option<Slot>>,
     /// Places of partitions that nobody holds and somebody should.
     ready: BTreeSet<u32>,
+    /// How many partitions nobody should own.
+    unplaced: usize,
     sheets: BTreeMap<Slot, Sheet>,
     /// Slots whose acknowledgement or tenure may have changed since the last look.
     dirty: BTreeSet<Slot>,
@@ -71,6 +74,7 @@ impl Handoff {
             loads: BTreeMap::new(),
             holders: alloc::vec![None; count],
             ready: BTreeSet::new(),
+            unplaced: 0,
             sheets: BTreeMap::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
@@ -84,6 +88,7 @@ impl Handoff {
             }
         }
         handoff.loads = count_by_slot(&handoff.targets);
+        handoff.unplaced = count_unplaced(&handoff.targets);
         handoff.dirty.extend(handoff.sheets.keys());
         handoff
     }
@@ -131,9 +136,14 @@ impl Handoff {
     }
 
     /// The tenures that hold partitions, as far as the records tell.
-    pub(crate) fn tenures_with_partitions(&self) -> impl Iterator<Item = Tenure> {
-        let holds = |sheet: &&Sheet| !sheet.owned.is_empty() || !sheet.releasing.is_empty();
-        self.sheets.values().filter(holds).map(|sheet| sheet.tenure)
+    pub(crate) fn tenures_with_partitions(&self) -> impl Iterator<Item = (Slot, Tenure)> {
+        let holds = |sheet: &Sheet| !sheet.owned.is_empty() || !sheet.releasing.is_empty();
+        self.sheets.iter().filter(move |(_, sheet)| holds(sheet)).map(|(slot, sheet)| (*slot, sheet.tenure))
+    }
+
+    /// How many partitions nobody holds, those included that nobody should.
+    pub(crate) fn unowned_count(&self) -> usize {
+        self.ready.len() + self.unplaced
     }
 
     /// Something other than a plain renewal was seen of `slot`.
@@ -151,10 +161,28 @@ impl Handoff {
         self.ready.is_empty() && self.sheets.values().all(|sheet| sheet.releasing.is_empty() && !sheet.changed)
     }
 
+    /// Whether every record stays within `limit` bytes, at every step on the way to these targets. O(P).
+    pub(crate) fn check_sizes(
+        &self,
+        targets: &[Option<Slot>],
+        generation: Generation,
+        limit: usize,
+    ) -> Result<(), RecordTooLarge> {
+        if limit == usize::MAX {
+            return Ok(());
+        }
+        let records = Sizes::of(&self.list, &self.holders, targets, generation);
+        // What was removed from the list is only known by its holders.
+        let removed = self.sheets.iter().flat_map(|(slot, sheet)| sheet.releasing.iter().map(move |id| (*slot, id)));
+        let removed = removed.filter(|(_, id)| self.list.position(id).is_none());
+        records.with(removed).check(limit)
+    }
+
     /// Takes over the targets of a new plan for the workers `roster`. Nothing is granted yet. O(P).
     pub(crate) fn retarget(&mut self, targets: Vec<Option<Slot>>, roster: impl Iterator<Item = Slot>) {
         self.targets = targets;
         self.loads = count_by_slot(&self.targets);
+        self.unplaced = count_unplaced(&self.targets);
         for (slot, sheet) in &mut self.sheets {
             sheet.revoke(|at| self.targets[at as usize] == Some(*slot), &self.list);
         }
@@ -235,7 +263,9 @@ impl Handoff {
     fn begin_tenure(&mut self, slot: Slot, view: &Surroundings<'_>) {
         let Some(tenure) = (view.planned)(slot) else { return };
         let sheet = self.sheets.entry(slot).or_default();
-        if sheet.tenure < tenure && sheet.owned.is_empty() && sheet.releasing.is_empty() {
+        // In a store that has lost writes a later tenure may have the lower number.
+        let follows = sheet.tenure < tenure || view.membership.tenure_state(slot, sheet.tenure) == TenureState::Ended;
+        if sheet.tenure != tenure && follows && sheet.owned.is_empty() && sheet.releasing.is_empty() {
             sheet.tenure = tenure;
             sheet.changed = true;
         }
@@ -280,6 +310,10 @@ fn count_by_slot(targets: &[Option<Slot>]) -> BTreeMap<Slot, usize> {
     counts
 }
 
+fn count_unplaced(targets: &[Option<Slot>]) -> usize {
+    targets.iter().filter(|target| target.is_none()).count()
+}
+
 /// A place in the list as the sheets keep it; lists are far shorter than 2³².
 fn place(at: usize) -> u32 {
     u32::try_from(at).expect("a list has at most MAX_PARTITIONS partitions")
@@ -310,11 +344,10 @@ impl Sheet {
         }
     }
 
-    /// The tenure has ended: it holds nothing any more.
+    /// The tenure has ended: it holds nothing any more. What its slot may expect is for the next tenure to hear.
     fn take_all(&mut self, list: &PartitionList) -> Vec<PartitionId> {
         let mut freed = core::mem::take(&mut self.releasing);
         freed.extend(self.owned.drain(..).map(|(at, _)| list.as_slice()[at as usize].id.clone()));
-        self.incoming.clear();
         freed
     }
 

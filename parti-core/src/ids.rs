@@ -101,25 +101,62 @@ impl fmt::Display for Position {
 
 /// One unbroken hold of a slot, named by the write in `members` that began it. Of two tenures of one slot the later one
 /// is the greater.
+///
+/// A store that has lost writes gives their revisions again. So the name also says whose write it was: no two tenures
+/// ever have the same name. Stored as `[incarnation, revision, writer]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Tenure(Position);
+#[serde(from = "StoredTenure", into = "StoredTenure")]
+pub struct Tenure {
+    begun: Position,
+    writer: u64,
+}
+
+/// A tenure as it is stored: one whose writer is not known is stored without.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredTenure {
+    Named(Incarnation, Revision, u64),
+    Begun(Position),
+}
+
+impl From<StoredTenure> for Tenure {
+    fn from(stored: StoredTenure) -> Self {
+        match stored {
+            StoredTenure::Named(incarnation, revision, writer) => {
+                Self { begun: Position { incarnation, revision }, writer }
+            }
+            StoredTenure::Begun(begun) => Self::new(begun),
+        }
+    }
+}
+
+impl From<Tenure> for StoredTenure {
+    fn from(Tenure { begun, writer }: Tenure) -> Self {
+        if writer == 0 { Self::Begun(begun) } else { Self::Named(begun.incarnation, begun.revision, writer) }
+    }
+}
 
 impl Tenure {
     /// The tenure that this write began.
     pub const fn new(begun: Position) -> Self {
-        Self(begun)
+        Self { begun, writer: 0 }
+    }
+
+    /// The same, begun by a certain claim of a certain process.
+    #[must_use]
+    pub const fn with_writer(self, writer: u64) -> Self {
+        Self { writer, ..self }
     }
 
     /// The write that began it.
     pub const fn begun(self) -> Position {
-        self.0
+        self.begun
     }
 }
 
 impl fmt::Display for Tenure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.begun.fmt(f)
     }
 }
 

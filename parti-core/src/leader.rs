@@ -1,10 +1,11 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::ToString;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::action::{Notice, PlanReason, WaitReason};
+use crate::action::{EvictReason, Notice, PlanReason, WaitReason};
 use crate::assign::Step;
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
@@ -12,15 +13,16 @@ use crate::eviction::{self, Eviction};
 use crate::handoff::{self, Handoff};
 use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure, Term};
 use crate::key::{Control, Key};
-use crate::membership::Membership;
+use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
 use crate::planner;
 use crate::rebalance::{Rebalance, Roster, Verdict};
-use crate::record::{ClusterRecord, Record};
+use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
 use crate::time::Instant;
+use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
@@ -30,9 +32,16 @@ pub(crate) struct Leader {
     generation: Generation,
     /// The last write of `control.rebalance` that was acted on.
     rebalanced: Revision,
-    quarantine: Quarantine,
+    /// Until when nothing is granted, since holders whose records the store has lost may not have noticed yet.
+    quarantine_until: Option<Instant>,
+    /// The tenures that were forgotten by the store and are waited for, or have been.
+    forgotten: BTreeSet<Tenure>,
+    /// The tenures with partitions of which nothing certain is known, since what was seen of their slots is older.
+    unclear: Vec<(Slot, Tenure)>,
     /// Whether no member has applied what the plan does not have.
     sound: bool,
+    /// Whether it has said that it waits for everyone to have noticed a loss of writes.
+    told_recovery: bool,
     eviction: Eviction,
     rebalance: Rebalance,
     /// None until the list of partitions has come.
@@ -49,14 +58,6 @@ pub(crate) struct Leader {
     published: PlannerPhase,
 }
 
-/// A wait in which nothing is granted, because holders from before the store was lost may not have noticed yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quarantine {
-    NotNeeded,
-    Until(Instant),
-    Over,
-}
-
 /// What a leader decides from.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
@@ -64,8 +65,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
-    /// Whether this worker has noticed, in this process, that the members' bucket was made anew or has lost writes.
-    pub(crate) store_regressed: bool,
+    /// How many bytes a record may have.
+    pub(crate) record_limit: usize,
+    /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
+    pub(crate) store_regressed: Option<Instant>,
     /// Whether this worker's own writes are being committed: else it judges nobody.
     pub(crate) heard: bool,
 }
@@ -76,8 +79,11 @@ impl Leader {
             term,
             generation: plan.last_generation(),
             rebalanced: plan.rebalanced(),
-            quarantine: Quarantine::NotNeeded,
+            quarantine_until: None,
+            forgotten: BTreeSet::new(),
+            unclear: Vec::new(),
             sound: true,
+            told_recovery: false,
             eviction: Eviction::default(),
             rebalance: Rebalance::new(BTreeMap::new(), now),
             handoff: None,
@@ -99,6 +105,11 @@ impl Leader {
 
     pub(crate) fn term(&self) -> Term {
         self.term
+    }
+
+    /// The newest plan that it has made or read.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// The list of partitions has come or changed.
@@ -128,14 +139,23 @@ impl Leader {
     pub(crate) fn observe_done(
         &mut self,
         now: Instant,
-        operation: OperationId,
-        outcome: Outcome,
+        timing: &Timing,
+        (operation, outcome): (OperationId, Outcome),
         membership: &mut Membership,
         outbox: &mut Outbox,
     ) {
-        if let Some(slot) = self.eviction.observe_done(now, operation, outcome, membership, outbox) {
-            self.observe_member(slot);
+        let Some((slot, reason)) = self.eviction.observe_done(now, operation, outcome, membership, outbox) else {
+            return;
+        };
+        if let (Outcome::Committed(_), EvictReason::NoRecord) = (outcome, reason) {
+            // There really was no record: whoever had it has not noticed yet, or is gone.
+            self.wait_until(now + timing.observed_lease());
         }
+        self.observe_member(slot);
+    }
+
+    fn wait_until(&mut self, until: Instant) {
+        self.quarantine_until = self.quarantine_until.max(Some(until));
     }
 
     /// Something other than a plain renewal was seen of `slot`.
@@ -147,6 +167,11 @@ impl Leader {
 
     pub(crate) fn observe_request(&mut self) {
         self.rebalance.observe_request();
+        self.roster_of = None;
+    }
+
+    /// The store takes larger or smaller records than before: what was refused may be possible.
+    pub(crate) fn observe_record_limit(&mut self) {
         self.roster_of = None;
     }
 
@@ -163,18 +188,19 @@ impl Leader {
             let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan };
             self.eviction.decide(&surroundings, membership, outbox);
         }
-        if matches!(self.quarantine, Quarantine::Until(until) if until <= now) {
-            self.quarantine = Quarantine::Over;
+        if self.quarantine_until.take_if(|until| *until <= now).is_some() {
             self.roster_of = None;
         }
+        self.look_at_unclear(membership);
         if self.roster_of != Some(membership.changes()) {
             self.plan_due = true;
             self.roster = Roster::of(membership);
             self.roster_of = Some(membership.changes());
             self.accounted = eviction::all_have_records(plan, membership);
-            self.look_for_lost_writes(view, membership, plan, outbox);
+            self.look_for_lost_writes(view, membership, plan);
             self.look_for_request(membership);
         }
+        self.tell_recovery(outbox);
         if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
             return;
         }
@@ -196,39 +222,57 @@ impl Leader {
     }
 
     /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
-    /// until each of them has noticed and started over. Where the members' bucket is a new one, holders of the old one
+    /// until each of them has noticed and started over. Where the members' bucket has lost records, their holders
     /// cannot renew any more, and have stopped when their leases have run out.
-    fn look_for_lost_writes(
-        &mut self,
-        view: &Surroundings<'_>,
-        membership: &Membership,
-        plan: &PlanLog,
-        outbox: &mut Outbox,
-    ) {
-        let records = || membership.members().filter_map(|(_, member)| member.record());
-        let tail = plan.tail();
-        let lost = |applied: Position| {
-            applied != Position::default() && (applied.incarnation != tail.incarnation || applied > tail)
+    fn look_for_lost_writes(&mut self, view: &Surroundings<'_>, membership: &Membership, plan: &PlanLog) {
+        let records = || membership.members().filter_map(|(slot, member)| Some((slot, member.record()?)));
+        let lost = |(slot, record): (Slot, &Arc<MemberRecord>)| {
+            record.applied != Position::default() && plan.has_lost(slot, record.applied)
         };
-        let sound = !records().any(|record| lost(record.applied));
-        let seen = records().map(|record| record.generation).max().unwrap_or_default();
+        self.sound = !records().any(lost);
+        let seen = records().map(|(_, record)| record.generation).max().unwrap_or_default();
         self.generation = self.generation.max(seen);
-        let of_other_life = |tenure: Tenure| tenure.begun().incarnation != membership.incarnation();
-        let mut tenures = self.handoff.iter().flat_map(Handoff::tenures_with_partitions);
-        let quarantine = view.store_regressed || tenures.any(of_other_life);
-        let was_recovering = self.is_recovering();
-        self.sound = sound;
-        if quarantine && self.quarantine == Quarantine::NotNeeded {
-            self.quarantine = Quarantine::Until(view.now + view.timing.observed_lease());
+        let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
+        let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
+            tenure.begun().incarnation != membership.incarnation() || membership.was_forgotten(*slot, *tenure)
+        };
+        for (_, tenure) in tenures.iter().filter(|tenure| was_forgotten(tenure)) {
+            if self.forgotten.insert(*tenure) {
+                self.wait_until(view.now + view.timing.observed_lease());
+            }
         }
-        if self.is_recovering() && !was_recovering {
+        let noticed = view.store_regressed.map(|at| at + view.timing.observed_lease());
+        if let Some(until) = noticed.filter(|until| *until > view.now) {
+            self.wait_until(until);
+        }
+        let is_unclear =
+            |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) == TenureState::Unclear;
+        self.unclear = tenures.into_iter().filter(is_unclear).collect();
+    }
+
+    /// Says so when the wait for everyone to have noticed a loss of writes begins.
+    fn tell_recovery(&mut self, outbox: &mut Outbox) {
+        let recovers = self.is_recovering();
+        if !core::mem::replace(&mut self.told_recovery, recovers) && recovers {
             outbox.notice(Notice::Waiting { reason: WaitReason::StoreRegressed });
+        }
+    }
+
+    /// Of a tenure that the store has forgotten, plain renewals of what is there instead tell in the end.
+    fn look_at_unclear(&mut self, membership: &Membership) {
+        let is_clear =
+            |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) != TenureState::Unclear;
+        if self.unclear.iter().any(is_clear) {
+            self.roster_of = None;
+            for (slot, _) in core::mem::take(&mut self.unclear) {
+                self.observe_member(slot);
+            }
         }
     }
 
     /// Whether this leader waits for everyone to have noticed that the store has lost writes.
     pub(crate) fn is_recovering(&self) -> bool {
-        !self.sound || matches!(self.quarantine, Quarantine::Until(_))
+        !self.sound || self.quarantine_until.is_some()
     }
 
     fn plan(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
@@ -260,6 +304,11 @@ impl Leader {
                 return;
             }
         };
+        if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
+            outbox.notice(Notice::PlanRefused { reason: too_large.to_string() });
+            self.verdict = Verdict::Idle;
+            return;
+        }
         self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);
@@ -301,6 +350,16 @@ impl Leader {
         let (term, generation) = (self.term, self.generation);
         let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
+    }
+
+    /// The group in numbers. O(1).
+    pub(crate) fn fleet(&self) -> Fleet {
+        let list = self.handoff.as_ref().map(Handoff::list);
+        Fleet {
+            workers: self.roster.workers.len(),
+            partitions: list.map_or(0, |list| list.as_slice().len()),
+            unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
+        }
     }
 
     /// What the planner is doing.
@@ -373,10 +432,6 @@ impl Leader {
         let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
         let planning = self.deadline_of_plan().filter(|_| may_plan);
         let judging = self.eviction.deadline(membership).filter(|_| heard);
-        let quarantine = match self.quarantine {
-            Quarantine::Until(until) => Some(until),
-            Quarantine::NotNeeded | Quarantine::Over => None,
-        };
-        [planning, judging, quarantine].into_iter().flatten().min()
+        [planning, judging, self.quarantine_until].into_iter().flatten().min()
     }
 }

@@ -131,7 +131,7 @@ impl Leadership {
     /// Claims, takes over, steps down or resigns.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         self.notice_loss(view, plan, outbox);
-        if !view.lease.is_valid(view.now) {
+        if !view.lease.is_valid(view.now) || outbox.is_writing(Key::Leader) {
             return;
         }
         match self.role {

@@ -104,6 +104,11 @@ impl Lease {
         !self.lost && self.until.is_some_and(|until| now < until)
     }
 
+    /// When the last write that is known to be committed was sent.
+    pub(crate) fn renewed_at(&self) -> Option<Instant> {
+        self.renewed_at
+    }
+
     /// Whether another process has the record, or nobody.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
@@ -216,8 +221,8 @@ impl Lease {
         self.in_flight = Some(InFlight { operation, sent_at: now, expected, kind });
     }
 
-    /// The connection is back: try at once.
-    pub(crate) fn observe_restored(&mut self, now: Instant) {
+    /// It matters whether a renewal is committed: try at once.
+    pub(crate) fn renew_at_once(&mut self, now: Instant) {
         self.next_renewal = self.next_renewal.min(now);
         self.not_before = now;
     }

@@ -176,6 +176,7 @@ mod probing;
 mod rebalance;
 mod record;
 mod rng;
+mod size;
 mod slot;
 mod state;
 mod time;
@@ -202,4 +203,4 @@ pub use record::{
 };
 pub use state::{PlannerPhase, WorkerState};
 pub use time::{Duration, Instant};
-pub use worker::{Status, Worker};
+pub use worker::{Fleet, Status, Worker};

@@ -87,7 +87,7 @@ pub(crate) enum TenureState {
     Continues,
     /// It has ended, and never returns.
     Ended,
-    /// No record was seen. That proves nothing.
+    /// No record was seen, or only that an earlier one was deleted. That proves nothing.
     NoRecord,
     /// What was seen is older than the tenure, or cannot be read.
     Unclear,
@@ -134,8 +134,8 @@ impl Membership {
 
     /// The tenure of a member's record: named in it, or by its own revision if it began the tenure.
     pub(crate) fn tenure_of(&self, member: &Member) -> Option<Tenure> {
-        let begun = Tenure::new(Position { incarnation: self.incarnation, revision: member.revision });
-        member.record().map(|record| record.tenure.unwrap_or(begun))
+        let written_at = Position { incarnation: self.incarnation, revision: member.revision };
+        member.record().map(|record| record.tenure_if_written(written_at))
     }
 
     pub(crate) fn leader(&self) -> LeaderKey {
@@ -331,13 +331,22 @@ impl Membership {
     /// What is known of `tenure` of `slot`.
     pub(crate) fn tenure_state(&self, slot: Slot, tenure: Tenure) -> TenureState {
         let Some(member) = self.slots.get(&slot) else { return TenureState::NoRecord };
-        let marker = Tenure::new(Position { incarnation: self.incarnation, revision: member.revision });
+        let shown = Position { incarnation: self.incarnation, revision: member.revision };
         match (&member.content, self.tenure_of(member)) {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
-            (MemberContent::Record(_), Some(seen)) if seen > tenure => TenureState::Ended,
-            (MemberContent::Deleted, _) if marker > tenure => TenureState::Ended,
-            (MemberContent::Record(_) | MemberContent::Deleted | MemberContent::Unreadable, _) => TenureState::Unclear,
+            // A tenure is unbroken: what was written after its beginning and does not continue it has followed it.
+            (MemberContent::Record(_) | MemberContent::Deleted, _) if shown > tenure.begun() => TenureState::Ended,
+            (MemberContent::Record(_) | MemberContent::Unreadable, _) => TenureState::Unclear,
+            (MemberContent::Deleted, _) => TenureState::NoRecord,
         }
+    }
+
+    /// Whether the store has forgotten how `tenure` of `slot` began: what is there instead began before, or with the same
+    /// revision.
+    pub(crate) fn was_forgotten(&self, slot: Slot, tenure: Tenure) -> bool {
+        let seen = self.slots.get(&slot).and_then(|member| self.tenure_of(member));
+        seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun())
+            && self.tenure_state(slot, tenure) == TenureState::Ended
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct Ownership {
     /// The newest plan of which this process has seen an assignment.
     generation: Generation,
     prepared: BTreeSet<PartitionId>,
-    suspended: bool,
+    /// Why all work is to stop for now, and since when.
+    suspended: Option<(SuspendReason, Instant)>,
     /// Releases that the application has not confirmed, in order of their deadlines.
     drains: BTreeSet<(Instant, PartitionId)>,
     /// Whether the last renewal says less than is true.
@@ -75,10 +76,11 @@ pub(crate) struct Holder {
 }
 
 impl Ownership {
-    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far. A suspension ends with
-    /// the tenure that it was of.
-    pub(crate) fn begin(&mut self, applied: Position, outbox: &mut Outbox) {
+    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `generation` the newest plan
+    /// that it has seen. A suspension ends with the tenure that it was of.
+    pub(crate) fn begin(&mut self, applied: Position, generation: Generation, outbox: &mut Outbox) {
         self.resume(outbox);
+        self.generation = self.generation.max(generation);
         self.assignment = None;
         self.listed = None;
         self.doubts = 0;
@@ -155,8 +157,22 @@ impl Ownership {
         self.generation
     }
 
+    /// Why all work is to stop for now, if it is.
+    pub(crate) fn suspended_for(&self) -> Option<SuspendReason> {
+        self.suspended.map(|(reason, _)| reason)
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
-        self.suspended
+        self.suspended.is_some()
+    }
+
+    /// Whether a renewal that was sent at `sent_at` shows that nobody has taken what this worker holds. Where others may
+    /// have seen the process gone, only one that was sent after that does.
+    pub(crate) fn may_resume(&self, sent_at: Instant) -> bool {
+        self.suspended.is_none_or(|(reason, since)| match reason {
+            SuspendReason::ConnectionLost | SuspendReason::Stalled => sent_at >= since,
+            SuspendReason::LeaseRanOut | SuspendReason::StoreRegressed => true,
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -199,17 +215,19 @@ impl Ownership {
     }
 
     /// All work stops at once.
-    pub(crate) fn suspend(&mut self, reason: SuspendReason, outbox: &mut Outbox) {
-        if !self.suspended {
-            self.suspended = true;
+    pub(crate) fn suspend(&mut self, now: Instant, reason: SuspendReason, outbox: &mut Outbox) {
+        if self.suspended.is_none() {
             outbox.push(Action::Suspend { reason });
+        }
+        let seen_gone = matches!(reason, SuspendReason::ConnectionLost | SuspendReason::Stalled);
+        if seen_gone || self.suspended.is_none() {
+            self.suspended = Some((reason, now));
         }
     }
 
     /// The lease goes on: work goes on.
     pub(crate) fn resume(&mut self, outbox: &mut Outbox) {
-        if self.suspended {
-            self.suspended = false;
+        if self.suspended.take().is_some() {
             outbox.push(Action::Resume);
         }
     }

@@ -23,7 +23,8 @@ pub(crate) struct PlanLog {
     cluster: Option<(Revision, Arc<ClusterRecord>)>,
     /// The records that cannot be read, and whether that is because they are from a newer version.
     unreadable: BTreeMap<Key, (Revision, bool)>,
-    /// The last revision of the bucket, as far as it is known, with this worker's own appends on top.
+    /// Up to where every write of the bucket has been seen: as the last complete listing says, with this worker's own
+    /// appends on top. A single change that is shown later does not count: those before it may have been missed.
     tail: Revision,
     incarnation: Incarnation,
     /// The append in flight, and those that wait for it.
@@ -74,9 +75,10 @@ impl PlanLog {
         self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
     }
 
-    /// The last revision of the bucket, with this worker's own appends on top.
-    pub(crate) fn tail(&self) -> Position {
-        Position { incarnation: self.incarnation, revision: self.tail }
+    /// Whether `applied`, a write of the slot's assignment record that somebody has seen, is not in the plan any more.
+    pub(crate) fn has_lost(&self, slot: Slot, applied: Position) -> bool {
+        let known = Position { incarnation: self.incarnation, revision: self.known(Key::Assign(slot)) };
+        applied.incarnation != known.incarnation || applied > known
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
@@ -178,7 +180,6 @@ impl PlanLog {
             return;
         }
         self.store(key, revision, record);
-        self.tail = self.tail.max(revision);
     }
 
     pub(crate) fn observe_deleted(&mut self, key: Key, revision: Revision) {
@@ -194,11 +195,9 @@ impl PlanLog {
             Key::Cluster if self.cluster.as_ref().is_some_and(|(known, _)| *known < revision) => self.cluster = None,
             Key::Assign(_) | Key::Cluster | Key::Slot(_) | Key::Leader | Key::Control(_) => {}
         }
-        self.tail = self.tail.max(revision);
     }
 
-    /// An unreadable record still counts for the tail: it was seen, and it is left as it is. `newer` tells whether it is
-    /// from a newer version.
+    /// `newer` tells whether it is from a newer version.
     pub(crate) fn observe_unreadable(&mut self, key: Key, revision: Revision, newer: bool) {
         if key.bucket() != Bucket::Plan {
             return;
@@ -210,7 +209,6 @@ impl PlanLog {
         if revision > self.known(key) {
             self.unreadable.insert(key, (revision, newer));
         }
-        self.tail = self.tail.max(revision);
     }
 
     /// The revision of the record that is known of `key`.

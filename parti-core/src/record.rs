@@ -65,6 +65,15 @@ pub struct MemberRecord {
     pub beat: u64,
 }
 
+impl MemberRecord {
+    /// The tenure that this record continues, or begins if it was written there.
+    pub(crate) fn tenure_if_written(&self, at: Position) -> Tenure {
+        // Each claim of a process counts as one of its writes, so no two have the same beat.
+        let writer = self.instance.value().wrapping_add(self.beat);
+        self.tenure.unwrap_or(Tenure::new(at).with_writer(writer))
+    }
+}
+
 /// What a worker is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,7 +8,7 @@ use core::mem::discriminant;
 use crate::action::{Action, ClaimKind, Notice, StandbyReason, Write};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
-use crate::ids::{Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure};
+use crate::ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
@@ -43,6 +43,8 @@ struct Claim {
     target: Target,
     /// The last revision of the slot that was known when the claim was sent.
     known: Revision,
+    /// What was written.
+    record: Arc<MemberRecord>,
 }
 
 /// A slot and the way to it.
@@ -80,6 +82,8 @@ pub(crate) struct Won {
     pub(crate) kind: ClaimKind,
     /// The write of the assignment record that the tenure has applied so far: nothing older may be applied.
     pub(crate) applied: Position,
+    /// The newest plan that the tenure has seen.
+    pub(crate) generation: Generation,
 }
 
 impl SlotSearch {
@@ -100,10 +104,10 @@ impl SlotSearch {
         timing: &Timing,
     ) -> ClaimNews {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
-        let Claim { sent_at, target, known, .. } = claim;
+        let Claim { sent_at, target, known, record, .. } = claim;
         match outcome {
             Outcome::Committed(revision) => {
-                return ClaimNews::Won(target.won(incarnation, revision, sent_at, now, timing));
+                return ClaimNews::Won(target.won(&record, Position { incarnation, revision }, sent_at, now, timing));
             }
             Outcome::Conflict => {
                 self.conflicts.insert(target.slot, known);
@@ -126,7 +130,7 @@ impl SlotSearch {
     ) -> Option<Won> {
         let record = member.record().filter(|_| self.claim.is_none())?;
         let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
-        Some(Won { lease, kind: ClaimKind::Fresh, applied: record.applied })
+        Some(Won { lease, kind: ClaimKind::Fresh, applied: record.applied, generation: record.generation })
     }
 
     /// Whether the members should be listed anew, since claims fail for a reason that the watch does not show. Asking
@@ -161,8 +165,9 @@ impl SlotSearch {
             Choice::Take(target) if outbox.is_writing(Key::Slot(target.slot)) => {}
             Choice::Take(target) => {
                 let known = chooser.known(target.slot);
-                let operation = outbox.request(target.write(view.record));
-                self.claim = Some(Claim { operation, sent_at: view.now, target, known });
+                let record = target.record(view.record);
+                let operation = outbox.request(target.write(Arc::clone(&record)));
+                self.claim = Some(Claim { operation, sent_at: view.now, target, known, record });
             }
             Choice::Wait(reason) if self.standby.map(|told| discriminant(&told)) != Some(discriminant(&reason)) => {
                 self.standby = Some(reason);
@@ -212,24 +217,30 @@ impl Target {
         Self { slot, kind: ClaimKind::Fresh, predecessor: None }
     }
 
-    fn write(&self, record: &dyn Fn(Option<Tenure>, Position) -> MemberRecord) -> Write {
-        let key = Key::Slot(self.slot);
-        match &self.predecessor {
-            None => Write::Create { key, record: Record::Member(Arc::new(record(None, Position::default()))) },
-            Some((expected, tenure, predecessor)) => {
-                let record = Record::Member(Arc::new(record(Some(*tenure), predecessor.applied)));
-                Write::Update { key, record, expected: *expected }
+    /// What the worker says of itself there: it goes on with what the predecessor has applied and seen.
+    fn record(&self, own: &dyn Fn(Option<Tenure>) -> MemberRecord) -> Arc<MemberRecord> {
+        Arc::new(match &self.predecessor {
+            None => own(None),
+            Some((_, tenure, predecessor)) => {
+                let own = own(Some(*tenure));
+                let generation = own.generation.max(predecessor.generation);
+                MemberRecord { applied: predecessor.applied, generation, ..own }
             }
+        })
+    }
+
+    fn write(&self, record: Arc<MemberRecord>) -> Write {
+        let (key, record) = (Key::Slot(self.slot), Record::Member(record));
+        match &self.predecessor {
+            None => Write::Create { key, record },
+            Some((expected, ..)) => Write::Update { key, record, expected: *expected },
         }
     }
 
-    fn won(self, incarnation: Incarnation, revision: Revision, sent_at: Instant, now: Instant, timing: &Timing) -> Won {
-        let (tenure, applied) = match &self.predecessor {
-            None => (Tenure::new(Position { incarnation, revision }), Position::default()),
-            Some((_, tenure, predecessor)) => (*tenure, predecessor.applied),
-        };
-        let lease = Lease::won(self.slot, tenure, revision, Some(sent_at), now, timing);
-        Won { lease, kind: self.kind, applied }
+    fn won(self, record: &MemberRecord, written: Position, sent_at: Instant, now: Instant, timing: &Timing) -> Won {
+        let tenure = record.tenure_if_written(written);
+        let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), now, timing);
+        Won { lease, kind: self.kind, applied: record.applied, generation: record.generation }
     }
 }
 
@@ -239,8 +250,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) config: &'a Config,
     pub(crate) timing: &'a Timing,
     pub(crate) membership: &'a Membership,
-    /// What this worker says of itself when it begins, given the tenure and what the tenure has applied.
-    pub(crate) record: &'a dyn Fn(Option<Tenure>, Position) -> MemberRecord,
+    /// What this worker says of itself when it begins, given the tenure that it goes on with.
+    pub(crate) record: &'a dyn Fn(Option<Tenure>) -> MemberRecord,
 }
 
 /// Makes one choice.

@@ -3,7 +3,7 @@
 mod observe;
 mod status;
 
-pub use status::Status;
+pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -54,8 +54,12 @@ pub struct Worker {
     probing: Probing,
     ownership: Ownership,
     partitions: Option<PartitionList>,
-    /// Whether this process has noticed that the members' bucket was made anew or has lost writes.
-    store_regressed: bool,
+    /// How many bytes a record may have.
+    record_limit: usize,
+    /// Whether the application wants this worker to own nothing.
+    draining: bool,
+    /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
+    store_regressed: Option<Instant>,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
     starting_over: bool,
     stop: Option<Stop>,
@@ -86,8 +90,11 @@ struct Stop {
     command: Command,
     /// When to release what nobody has taken over.
     patience_until: Instant,
-    /// When to halt whatever is left to do.
+    /// When to wait no longer: first for the application, which has been told to cancel everything by then, and then
+    /// for anything.
     give_up_at: Instant,
+    /// Whether the application has had time to cancel everything.
+    cancelled: bool,
 }
 
 impl Worker {
@@ -123,7 +130,9 @@ impl Worker {
             probing: Probing::default(),
             ownership: Ownership::default(),
             partitions: None,
-            store_regressed: false,
+            record_limit: usize::MAX,
+            draining: false,
+            store_regressed: None,
             starting_over: false,
             stop: None,
             halted: false,
@@ -136,8 +145,12 @@ impl Worker {
 
     /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
+        let ran_until = self.runs_until();
         self.now = self.now.max(now);
         if !self.halted {
+            if ran_until.is_some_and(|until| until < self.now) {
+                self.suspend_as_seen_gone(SuspendReason::Stalled);
+            }
             self.observe(event);
             self.decide();
         }
@@ -171,7 +184,9 @@ impl Worker {
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
         let reading = self.read_plan_at;
         let probe = self.probe_interval().map(|_| self.probing.deadline());
-        [standing, leadership, leader, reading, probe, self.ownership.deadline(), stop].into_iter().flatten().min()
+        let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
+        let own = self.ownership.deadline();
+        [standing, leadership, leader, reading, probe, running, own, stop].into_iter().flatten().min()
     }
 
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
@@ -228,7 +243,7 @@ impl Worker {
         match bucket {
             Bucket::Members => {
                 self.membership = Membership::default();
-                self.store_regressed = true;
+                self.store_regressed = Some(self.now);
             }
             Bucket::Plan => self.starting_over = true,
         }
@@ -245,16 +260,15 @@ impl Worker {
         });
         if let Some(won) = adopted {
             // After a loss of writes the record, and the assignment that names it, may be from before what was lost.
-            self.starting_over = self.store_regressed;
+            self.starting_over = self.store_regressed.is_some();
             return self.take_slot(won);
         }
         if self.connected && self.stop.is_none() {
-            let (config, instance, beat) = (&self.config, self.instance, self.beat);
-            let record = |tenure, applied| MemberRecord {
-                tenure,
-                applied,
-                ..own_record(config, instance, beat, MemberPhase::Active)
-            };
+            let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
+            let generation = self.ownership.generation();
+            let own = own_record(config, instance, beat, MemberPhase::Active);
+            let record = |tenure| MemberRecord { tenure, generation, ..own.clone() };
+            let claimed = search.is_claiming();
             let view = slot::Surroundings {
                 now: self.now,
                 config,
@@ -263,20 +277,44 @@ impl Worker {
                 record: &record,
             };
             search.decide(&view, &mut self.rng, &mut self.outbox);
+            self.beat += u64::from(search.is_claiming() && !claimed);
         }
     }
 
     fn take_slot(&mut self, won: Won) {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
-        self.ownership.begin(won.applied, &mut self.outbox);
+        self.ownership.begin(won.applied, won.generation, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
+    }
+
+    /// For how long this process may not run before it has to doubt what it knows; none where nobody else would act on
+    /// that. Others evict a worker early if nobody has listened there for `probe_confirm`. They can see that of one that
+    /// is frozen while its connection is closed, and it cannot: what is left of `probe_confirm` is for its client to
+    /// notice.
+    fn may_seem_gone(&self) -> Option<Duration> {
+        let strict = self.config.mode == Mode::Strict && self.lease().is_some();
+        self.config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3)
+    }
+
+    /// Until when this process certainly has not been frozen for too long, see [`may_seem_gone`](Self::may_seem_gone).
+    fn runs_until(&self) -> Option<Instant> {
+        self.may_seem_gone().map(|limit| self.now + limit)
+    }
+
+    /// Others may have seen this process gone, and evicted it: nothing is worked on before a renewal shows that nobody
+    /// has.
+    fn suspend_as_seen_gone(&mut self, reason: SuspendReason) {
+        self.ownership.suspend(self.now, reason, &mut self.outbox);
+        if let Standing::Holding(lease) = &mut self.standing {
+            lease.renew_at_once(self.now);
+        }
     }
 
     /// In `Strict` mode nothing is worked on without a right to.
     fn suspend_if_expired(&mut self) {
         let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
         if expired && self.config.mode == Mode::Strict {
-            self.ownership.suspend(SuspendReason::LeaseRanOut, &mut self.outbox);
+            self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
         }
     }
 
@@ -345,6 +383,7 @@ impl Worker {
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
+                record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
             };
@@ -374,14 +413,18 @@ impl Worker {
         let reason = match stop.command {
             Command::Restart => Some(ReleaseReason::Restarting),
             Command::Leave if self.now >= stop.patience_until || self.is_alone() => Some(ReleaseReason::Leaving),
-            Command::Leave | Command::RebalanceNow => None,
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
         };
         if let Some(reason) = reason {
             self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox);
         }
         let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
-        if self.now >= stop.give_up_at || searching && self.ownership.is_empty() {
+        let gives_up = self.now >= stop.give_up_at;
+        if gives_up && stop.cancelled || searching && self.ownership.is_empty() {
             self.halt();
+        } else if gives_up {
+            // Counted from now: a process that was frozen has told its application only now.
+            self.stop = Some(Stop { give_up_at: self.now + self.timing.lease, cancelled: true, ..stop });
         }
     }
 
@@ -411,11 +454,13 @@ impl Worker {
         let phase = match (kind, self.stop.map(|stop| stop.command)) {
             (WriteKind::Restarting, _) => MemberPhase::Restarting,
             (WriteKind::Renewal | WriteKind::Deletion, Some(Command::Leave)) => MemberPhase::Draining,
+            (WriteKind::Renewal | WriteKind::Deletion, _) if self.draining => MemberPhase::Draining,
             (WriteKind::Renewal | WriteKind::Deletion, _) => MemberPhase::Active,
         };
         let (applied, releasing) = self.ownership.acknowledge();
         let record = own_record(&self.config, self.instance, self.beat, phase);
-        let generation = self.ownership.generation();
+        let planned = self.leader.as_ref().map(Leader::generation).unwrap_or_default();
+        let generation = self.ownership.generation().max(planned);
         let record = MemberRecord { tenure: Some(lease.tenure), applied, generation, releasing, ..record };
         lease.write(self.now, kind, record, &mut self.outbox);
     }
@@ -433,7 +478,7 @@ impl Worker {
             Command::Leave if self.ownership.assignment().is_none_or(|assignment| assignment.owned.is_empty()) => {
                 WriteKind::Deletion
             }
-            Command::Leave | Command::RebalanceNow => WriteKind::Renewal,
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => WriteKind::Renewal,
         }
     }
 

@@ -3,7 +3,7 @@
 mod lab;
 
 use lab::Lab;
-use parti_core::{Bucket, Command, Config, Control, ControlRecord, Slot};
+use parti_core::{Bucket, Command, Config, Control, ControlRecord, Key, Slot};
 
 /// A fleet of `workers` that has divided its partitions; the transcript begins after that.
 fn fleet(workers: usize, partitions: usize) -> Lab {
@@ -60,6 +60,33 @@ fn a_leader_that_leaves_is_followed_at_once() {
     lab.run(1_000);
     assert!(lab.owners().values().all(|owners| owners.len() == 1));
     insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_worker_that_drains_gives_everything_up_and_takes_it_back_later() {
+    let mut lab = fleet(2, 4);
+    lab.command(1, Command::Drain);
+    lab.run(15_000);
+    assert!(lab.owners().values().all(|owners| owners[..] == ["w0"]), "{}", lab.transcript);
+    assert!(lab.workers[1].worker.status().draining);
+    lab.command(1, Command::Undrain);
+    lab.run(30_000);
+    assert_eq!(lab.owners().values().filter(|owners| owners[..] == ["w1"]).count(), 2, "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_plan_that_the_store_would_not_take_is_refused_before_anything_is_written() {
+    let mut lab = Lab::new(40);
+    lab.start("anna", Config::default());
+    lab.limit_records(0, 800);
+    lab.run(60_000);
+    assert!(lab.transcript.contains("worker-0 must have at most 800 bytes"), "{}", lab.transcript);
+    assert_eq!(lab.stored(Key::Assign(Slot::new(0))), None);
+    lab.start("bert", Config::default());
+    lab.limit_records(1, 800);
+    lab.run(60_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
 }
 
 #[test]

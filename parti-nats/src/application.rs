@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parti_core::{Event, Partition, PartitionId, ReleaseReason, SuspendReason, Token};
+use arc_swap::ArcSwap;
+use parti_core::{Event, Instant, Partition, PartitionId, ReleaseReason, SuspendReason, Token};
 use tokio::sync::{mpsc, watch};
 
+use crate::clock;
 use crate::driver::Input;
 use crate::guard::{Guard, Lease, Phase};
 use crate::handle::{Assignment, Change};
+use crate::metrics::Metrics;
 
 /// Turns what the core decides into guards and changes, and the end of guards into news for the core.
 #[derive(Debug)]
@@ -20,7 +23,10 @@ pub(crate) struct Application {
     /// What the application has not been told yet.
     batch: Vec<Change>,
     changes: mpsc::UnboundedSender<Vec<Change>>,
-    assignment: watch::Sender<Arc<Assignment>>,
+    assignment: Arc<ArcSwap<Assignment>>,
+    /// What was announced and has not come, and since when.
+    announced: BTreeMap<PartitionId, Instant>,
+    metrics: Arc<Metrics>,
 }
 
 /// One hold of one partition, from its acquisition until its release is reported.
@@ -30,6 +36,8 @@ struct Held {
     phase: watch::Sender<Phase>,
     /// Whether the application has dropped the guard before it was asked to.
     dropped: bool,
+    /// When it was asked to.
+    releasing_since: Option<Instant>,
 }
 
 impl Application {
@@ -37,31 +45,36 @@ impl Application {
         lease: Arc<Lease>,
         inputs: mpsc::UnboundedSender<Input>,
         changes: mpsc::UnboundedSender<Vec<Change>>,
-        assignment: watch::Sender<Arc<Assignment>>,
+        assignment: Arc<ArcSwap<Assignment>>,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        let (held, batch) = (BTreeMap::new(), Vec::new());
-        Self { held, suspended: false, lease, inputs, batch, changes, assignment }
+        let (held, batch, announced) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Self { held, suspended: false, lease, inputs, batch, changes, assignment, announced, metrics }
     }
 
     pub(crate) fn acquire(&mut self, partition: Partition, token: Token) {
         let phase = watch::Sender::new(if self.suspended { Phase::Suspended } else { Phase::Active });
         let id = partition.id.clone();
         let guard = Guard::new(partition, token, phase.subscribe(), Arc::clone(&self.lease), self.inputs.clone());
-        self.held.insert(id, Held { token, phase, dropped: false });
+        self.metrics.acquired(self.announced.remove(&id).map(|since| clock::now().since(since)));
+        self.held.insert(id, Held { token, phase, dropped: false, releasing_since: None });
         self.batch.push(Change::Acquired(guard));
     }
 
     pub(crate) fn prepare(&mut self, partition: PartitionId) {
+        self.announced.insert(partition.clone(), clock::now());
         self.batch.push(Change::Prepare { partition });
     }
 
     pub(crate) fn release(&mut self, partition: &PartitionId, token: Token, reason: ReleaseReason) {
-        let held = self.held.get(partition).filter(|held| held.token == token);
-        let at_once = match (held, reason) {
+        let held = self.held.get_mut(partition).filter(|held| held.token == token);
+        let at_once = match (&held, reason) {
             (None, _) | (_, ReleaseReason::Evicted) => true,
             (Some(held), ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting) => held.dropped,
         };
         if let Some(held) = held {
+            self.metrics.told_to_release(reason);
+            held.releasing_since = Some(clock::now());
             held.phase.send_replace(Phase::Releasing(reason));
             self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
         }
@@ -95,6 +108,7 @@ impl Application {
                 active
             });
         }
+        self.metrics.suspended(reason);
         self.batch.push(Change::Suspended { reason });
         for (partition, token) in over {
             self.cancel(partition, token);
@@ -138,7 +152,7 @@ impl Application {
         let kept =
             self.held.iter().filter(|(_, held)| matches!(*held.phase.borrow(), Phase::Active | Phase::Suspended));
         let assignment = kept.map(|(partition, held)| (partition.clone(), held.token)).collect();
-        self.assignment.send_replace(Arc::new(Assignment::new(assignment)));
+        self.assignment.store(Arc::new(Assignment::new(assignment)));
         // An error means that the application does not listen; the guards in the batch are dropped, which is heard here.
         let _ = self.changes.send(std::mem::take(&mut self.batch));
     }
@@ -147,6 +161,9 @@ impl Application {
     fn end(&mut self, partition: &PartitionId, token: Token) {
         if let Some(held) = self.held.remove(partition) {
             held.phase.send_replace(Phase::Ended);
+            if let Some(since) = held.releasing_since {
+                self.metrics.released(clock::now().since(since));
+            }
         }
         let released = Event::Released { partition: partition.clone(), token };
         // An error means that the driver is gone, and the core with it.
@@ -169,8 +186,9 @@ mod tests {
         let (change_sender, changes) = mpsc::unbounded_channel();
         let lease = Arc::new(Lease::default());
         lease.set(Some(crate::clock::now() + std::time::Duration::from_secs(600)));
-        let assignment = watch::Sender::new(Arc::default());
-        World { application: Application::new(lease, input_sender, change_sender, assignment), inputs, changes }
+        let metrics = Arc::new(Metrics::new("orders"));
+        let application = Application::new(lease, input_sender, change_sender, Arc::default(), metrics);
+        World { application, inputs, changes }
     }
 
     impl World {

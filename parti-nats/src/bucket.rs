@@ -1,8 +1,9 @@
 //! The buckets of a group: created as the protocol needs them, or checked.
 
+use async_nats::Client;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, RequestErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use parti_core::{Bucket, GroupName};
 
 use crate::error::{Error, ErrorKind};
@@ -27,12 +28,21 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn new(group: &GroupName, bucket: Bucket) -> Self {
-        let name = group.bucket_name(bucket);
+        Self::of(group, &bucket.to_string())
+    }
+
+    /// The bucket of a partition list that is kept in the store.
+    pub(crate) fn partitions(group: &GroupName) -> Self {
+        Self::of(group, "partitions")
+    }
+
+    fn of(group: &GroupName, kind: &str) -> Self {
+        let bucket = format!("parti_{group}_{kind}");
         Self {
-            stream: format!("KV_{name}"),
-            stored: format!("$KV.{name}."),
-            repeated: format!("parti.{group}.{bucket}."),
-            bucket: name,
+            stream: format!("KV_{bucket}"),
+            stored: format!("$KV.{bucket}."),
+            repeated: format!("parti.{group}.{kind}."),
+            bucket,
         }
     }
 }
@@ -59,21 +69,39 @@ pub(crate) fn check_server(server: &str, version: &str) -> Result<(), Error> {
     Err(Error::new(ErrorKind::ServerVersion { server: server.into(), version: version.into() }))
 }
 
+/// Creates the buckets of `group`, that of its partition list included, where they are not there yet: for an operator,
+/// so that workers need no permission to. `replicas` is the least number of copies to keep of each.
+///
+/// # Errors
+///
+/// [`ErrorKind::Bucket`] if one is there with settings that the protocol cannot work with, and what the server says if
+/// it creates none.
+pub async fn create_buckets(client: &Client, group: &GroupName, replicas: usize) -> Result<(), Error> {
+    let jetstream = jetstream::new(client.clone());
+    ensure(&jetstream, group, replicas).await?;
+    ensure_one(&jetstream, &Names::partitions(group), replicas).await
+}
+
 /// Makes sure that both buckets of `group` are there and fit. `replicas` is the least number of copies to keep.
 pub(crate) async fn ensure(jetstream: &Context, group: &GroupName, replicas: usize) -> Result<(), Error> {
     for bucket in Bucket::ALL {
-        let names = Names::new(group, bucket);
-        let found = match find(jetstream, &names).await? {
-            Some(found) => found,
-            None => create(jetstream, &names, replicas).await?,
-        };
-        let mismatches = mismatches(&found, &names, replicas);
-        if !mismatches.is_empty() {
-            let Names { bucket, stream, .. } = names;
-            return Err(Error::new(ErrorKind::Bucket { bucket, stream, mismatches }));
-        }
+        ensure_one(jetstream, &Names::new(group, bucket), replicas).await?;
     }
     Ok(())
+}
+
+/// Makes sure that one bucket is there and fits. Whoever is first creates it; the server lets one win.
+pub(crate) async fn ensure_one(jetstream: &Context, names: &Names, replicas: usize) -> Result<(), Error> {
+    let found = match find(jetstream, names).await? {
+        Some(found) => found,
+        None => create(jetstream, names, replicas).await?,
+    };
+    let mismatches = mismatches(&found, names, replicas);
+    if mismatches.is_empty() {
+        return Ok(());
+    }
+    let Names { bucket, stream, .. } = names.clone();
+    Err(Error::new(ErrorKind::Bucket { bucket, stream, mismatches }))
 }
 
 async fn find(jetstream: &Context, names: &Names) -> Result<Option<Config>, Error> {

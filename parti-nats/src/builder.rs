@@ -1,21 +1,29 @@
 //! What a service starts its worker with.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr};
-use parti_core::{Command, Config, Event, GroupName, Partition, PartitionId, PartitionList, Worker};
-use tokio::sync::{mpsc, watch};
+use arc_swap::ArcSwap;
+use async_nats::{Client, ConnectOptions, ServerAddr};
+use parti_core::{Command, Config, Event, GroupName, Mode, Partition, PartitionId, PartitionList, Worker};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use crate::application::Application;
+use crate::bucket::Names;
 use crate::connection::{self, Connection};
 use crate::driver::{Driver, Input, Parts};
 use crate::error::Error;
 use crate::guard::Lease;
 use crate::handle::{Assignment, Handle};
+use crate::health::{HealthCheck, Signs};
+use crate::metrics::Metrics;
 use crate::publisher::Publisher;
-use crate::{bucket, clock};
+use crate::source::{AnySource, BucketSource, Reader, Source};
+use crate::{bucket, clock, permissions};
 
 /// The mean wait between two tries of a first connection.
 const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
@@ -24,21 +32,49 @@ const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Builder {
     group: String,
+    client: Option<Client>,
     servers: Vec<String>,
     options: ConnectOptions,
     config: Config,
-    partitions: Result<PartitionList, Error>,
+    partitions: Result<Partitions, Error>,
     replicas: usize,
     retry_first_connection: bool,
 }
 
 /// Everything that is known before there is a connection.
 struct Plan {
-    servers: Vec<ServerAddr>,
-    options: ConnectOptions,
-    partitions: PartitionList,
+    door: Door,
+    /// Whether the partition list is kept in the store.
+    has_bucket: bool,
     replicas: usize,
     retry: bool,
+    refresh: Arc<Notify>,
+    signs: Arc<Signs>,
+    metrics: Arc<Metrics>,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+/// Where the partitions come from.
+enum Partitions {
+    List(PartitionList),
+    Bucket,
+    Source(Box<dyn AnySource>),
+}
+
+impl fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::List(_) => "List",
+            Self::Bucket => "Bucket",
+            Self::Source(_) => "Source",
+        })
+    }
+}
+
+/// The way to the server.
+enum Door {
+    Servers(Vec<ServerAddr>, Box<ConnectOptions>),
+    Client(Client),
 }
 
 impl Builder {
@@ -46,10 +82,11 @@ impl Builder {
     pub fn new(group: impl Into<String>) -> Self {
         Self {
             group: group.into(),
+            client: None,
             servers: Vec::new(),
             options: ConnectOptions::new(),
             config: Config::default(),
-            partitions: Ok(PartitionList::default()),
+            partitions: Ok(Partitions::List(PartitionList::default())),
             replicas: 1,
             retry_first_connection: false,
         }
@@ -71,6 +108,21 @@ impl Builder {
         self
     }
 
+    /// Uses a client that is there already, instead of one of the worker's own: [`server`](Self::server) and
+    /// [`connect_options`](Self::connect_options) then say nothing.
+    ///
+    /// Make it with [`connect_options`](crate::connect_options), or set these yourself, since they cannot be changed or
+    /// even seen from outside: the ping interval at most a third of [`Config::probe_confirm`], or else this worker may
+    /// be taken for dead before it knows that it is cut off, and a partition have two owners; reconnects without end,
+    /// with at most 250 ms between them, or else a short outage outlasts the lease. What the server refuses to such a
+    /// client is known by its silence only. A worker with a client of its own does not slow down others, or wait for
+    /// them; one client for both is right where connections are scarce.
+    #[must_use]
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
     /// Leases, windows and modes; see [`Config`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -78,10 +130,33 @@ impl Builder {
         self
     }
 
+    /// What the worker does when its lease runs out: whether a partition never has two owners, or an outage of the store
+    /// never stops the work. The same as [`Config::mode`]; to be called after [`config`](Self::config).
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.config.mode = mode;
+        self
+    }
+
     /// The partitions to divide. All workers of the group should be given the same list.
     #[must_use]
     pub fn partitions(mut self, partitions: PartitionList) -> Self {
-        self.partitions = Ok(partitions);
+        self.partitions = Ok(Partitions::List(partitions));
+        self
+    }
+
+    /// Divides the list that is kept in the store, and follows it; see [`PartitionBucket`](crate::PartitionBucket) for
+    /// how to write it. Its bucket is created like the others; there is nothing to divide until a list is written.
+    #[must_use]
+    pub fn partition_bucket(mut self) -> Self {
+        self.partitions = Ok(Partitions::Bucket);
+        self
+    }
+
+    /// Divides what `source` says; see [`Source`].
+    #[must_use]
+    pub fn source(mut self, source: impl Source) -> Self {
+        self.partitions = Ok(Partitions::Source(Box::new(source)));
         self
     }
 
@@ -89,7 +164,8 @@ impl Builder {
     #[must_use]
     pub fn partition_ids(mut self, ids: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         let partitions = ids.into_iter().map(|id| PartitionId::new(id).map(Partition::new)).collect();
-        self.partitions = Result::and_then(partitions, PartitionList::new).map_err(Error::from);
+        let list = Result::and_then(partitions, PartitionList::new);
+        self.partitions = list.map(Partitions::List).map_err(Error::from);
         self
     }
 
@@ -125,44 +201,88 @@ impl Builder {
         if servers.is_empty() {
             servers.push("nats://localhost:4222".into());
         }
-        let plan = Plan {
-            servers: connection::parse_servers(&servers)?,
-            options: self.options,
-            partitions: self.partitions?,
-            replicas: self.replicas,
-            retry: self.retry_first_connection,
+        let door = match self.client {
+            Some(client) => Door::Client(client),
+            None => Door::Servers(connection::parse_servers(&servers)?, Box::new(self.options)),
         };
+        let partitions = self.partitions?;
         let worker = Worker::new(self.config.clone(), clock::random_seed(), clock::now())?;
 
-        let lease = Arc::new(Lease::default());
+        let (lease, metrics, signs) = (Arc::<Lease>::default(), Arc::new(Metrics::new(group.as_str())), Arc::default());
         let (status_sender, status) = watch::channel(worker.status());
-        let (assignment_sender, assignment) = watch::channel(Arc::<Assignment>::default());
+        let assignment = Arc::<ArcSwap<Assignment>>::default();
         let (input_sender, inputs) = mpsc::unbounded_channel();
         let (change_sender, changes) = mpsc::unbounded_channel();
         let (end_sender, end) = watch::channel(None);
-        let application = Application::new(Arc::clone(&lease), input_sender.clone(), change_sender, assignment_sender);
-        let publisher = Publisher { mode: self.config.mode, lease: Arc::clone(&lease), status: status_sender };
-        let parts = Parts { worker, config: self.config, group, application, publisher };
-        tokio::spawn(async move {
-            let ended = run(parts, plan, inputs).await;
+        let plan = Plan {
+            door,
+            has_bucket: matches!(partitions, Partitions::Bucket),
+            replicas: self.replicas,
+            retry: self.retry_first_connection,
+            refresh: Arc::default(),
+            signs: Arc::clone(&signs),
+            metrics: Arc::clone(&metrics),
+            inputs: input_sender.clone(),
+        };
+        let (refresh, health) =
+            (Arc::clone(&plan.refresh), HealthCheck { status: status.clone(), end: end.clone(), signs });
+        let application = Application::new(
+            Arc::clone(&lease),
+            input_sender.clone(),
+            change_sender,
+            Arc::clone(&assignment),
+            Arc::clone(&metrics),
+        );
+        let publisher = Publisher {
+            mode: self.config.mode,
+            lease: Arc::clone(&lease),
+            status: status_sender,
+            signs: Arc::clone(&plan.signs),
+            metrics,
+            last: clock::now(),
+        };
+        let span = tracing::info_span!("parti_worker", %group, instance = %worker.status().instance);
+        let parts = Parts { worker, config: self.config, group, replicas: self.replicas, application, publisher };
+        let task = async move {
+            let ended = run(parts, plan, partitions, inputs).await;
             if let Err(error) = &ended {
-                tracing::error!(%error, "the worker has ended");
+                tracing::error!(event = "worker_failed", %error, "the worker has ended");
             }
             lease.set(None);
             end_sender.send_replace(Some(ended));
-        });
-        Ok(Handle { inputs: input_sender, changes, waiting: VecDeque::new(), status, assignment, end })
+        };
+        tokio::spawn(task.instrument(span));
+        let waiting = VecDeque::new();
+        Ok(Handle { inputs: input_sender, changes, waiting, status, assignment, health, refresh, end })
     }
 }
 
 /// Connects, then runs the worker to its end.
-async fn run(mut parts: Parts, plan: Plan, mut inputs: mpsc::UnboundedReceiver<Input>) -> Result<(), Error> {
+async fn run(
+    mut parts: Parts,
+    plan: Plan,
+    partitions: Partitions,
+    mut inputs: mpsc::UnboundedReceiver<Input>,
+) -> Result<(), Error> {
     let connection = tokio::select! {
         connected = connect(&parts, &plan) => connected?,
         // Nothing is held yet that would have to be given up.
         () = asked_to_stop(&mut inputs) => return Ok(()),
     };
-    parts.worker.handle(clock::now(), Event::Partitions(plan.partitions));
+    let source: Box<dyn AnySource> = match partitions {
+        Partitions::List(list) => {
+            parts.worker.handle(clock::now(), Event::Partitions(list));
+            return Driver::new(parts, connection, inputs).run().await;
+        }
+        Partitions::Bucket => Box::new(BucketSource::new(connection.clone(), &parts.group)),
+        Partitions::Source(source) => source,
+    };
+    let Plan { refresh, signs, metrics, inputs: lists, .. } = plan;
+    let failure = Arc::clone(&signs.source);
+    let reader = Reader { source, inputs: lists, refresh, failure, metrics };
+    // Ends with the worker.
+    let mut reading = JoinSet::new();
+    reading.spawn(reader.run().in_current_span());
     Driver::new(parts, connection, inputs).run().await
 }
 
@@ -179,11 +299,23 @@ async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
 }
 
 async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
-    let connection = Connection::open(&plan.servers, plan.options.clone(), &parts.config).await?;
+    let connection = match &plan.door {
+        Door::Servers(servers, options) => Connection::open(servers, (**options).clone(), &parts.config).await?,
+        Door::Client(client) => Connection::adopt(client.clone(), &parts.config).await?,
+    };
     let server = connection.client.server_info();
     bucket::check_server(&format!("{}:{}", server.host, server.port), &server.version)?;
-    bucket::ensure(&connection.jetstream, &parts.group, plan.replicas).await?;
-    Ok(connection)
+    let ready = async {
+        bucket::ensure(&connection.jetstream, &parts.group, plan.replicas).await?;
+        if plan.has_bucket {
+            bucket::ensure_one(&connection.jetstream, &Names::partitions(&parts.group), plan.replicas).await?;
+        }
+        permissions::check(&connection, &parts.group, parts.config.slots.0).await
+    };
+    match ready.await {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(connection.refusals.error(Some(error.clone())).unwrap_or(error)),
+    }
 }
 
 async fn asked_to_stop(inputs: &mut mpsc::UnboundedReceiver<Input>) {

@@ -1,21 +1,44 @@
 //! The connection to NATS: opened with settings that follow from the lease, and watched.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use parti_core::{Config, KvEvent};
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::{Error, ErrorKind};
+use crate::permissions::Refusals;
 
 /// The shortest wait before a reconnect; the client's own default doubles to 4 s, which would outlast a short outage.
 const SHORTEST_RECONNECT_DELAY: Duration = Duration::from_millis(20);
 /// The longest wait before a reconnect.
 const LONGEST_RECONNECT_DELAY: Duration = Duration::from_millis(250);
+/// How much of a message is not for the partitions in a record.
+const RESERVED_BYTES: usize = 16 * 1024;
 /// The longest wait for an answer of a healthy store.
 const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a client that somebody else has made is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// `options` with all that follows from the lease of `config`: how soon a dead path is noticed, how long to wait for an
+/// answer, how quickly to connect again.
+///
+/// For a client that is made here and given to [`Builder::client`](crate::Builder::client). A worker that makes its own
+/// sets the same.
+#[must_use]
+pub fn connect_options(options: ConnectOptions, config: &Config) -> ConnectOptions {
+    options
+        .ping_interval(ping_interval(config))
+        .connection_timeout((config.lease / 4).min(Duration::from_secs(2)))
+        .request_timeout(Some(request_timeout(config)))
+        .max_reconnects(None)
+        .reconnect_delay_callback(reconnect_delay)
+}
 
 /// A connection, cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,6 +46,7 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
+    pub(crate) refusals: Refusals,
     /// How long to wait for the answer to one request.
     pub(crate) request_timeout: Duration,
 }
@@ -37,26 +61,57 @@ pub(crate) struct Link {
 impl Connection {
     /// Connects to one of `servers`, with one try at each.
     pub(crate) async fn open(servers: &[ServerAddr], options: ConnectOptions, config: &Config) -> Result<Self, Error> {
-        let request_timeout = request_timeout(config);
         let (sender, link) = watch::channel(Link::default());
-        let options = options
-            .ping_interval(ping_interval(config))
-            .connection_timeout((config.lease / 4).min(Duration::from_secs(2)))
-            .request_timeout(Some(request_timeout))
-            .max_reconnects(None)
-            .reconnect_delay_callback(reconnect_delay)
-            .event_callback(move |event| {
-                sender.send_modify(|link| link.observe(&event));
-                std::future::ready(())
-            });
+        let (refused, refusals) = Refusals::new();
+        let options = connect_options(options, config).event_callback(move |event| {
+            sender.send_modify(|link| link.observe(&event));
+            if let Event::ServerError(error) = event {
+                Refusals::note(&refused, error.to_string().trim_start_matches("nats: "));
+            }
+            std::future::ready(())
+        });
         let client = options.connect(servers).await.map_err(|error| {
             let servers = servers.iter().map(address).collect::<Vec<_>>().join(", ");
             Error::with_source(ErrorKind::Connect { servers }, error)
         })?;
-        let jetstream = ContextBuilder::new().timeout(request_timeout).build(client.clone());
-        let mut connection = Self { client, jetstream, link, request_timeout };
+        let mut connection = Self::new(client, link, refusals, config);
         connection.wait_until_up().await;
         Ok(connection)
+    }
+
+    /// Takes over a client that somebody else has made; whether it stands is looked at every [`LOOK`], since only
+    /// whoever makes a client hears its events.
+    pub(crate) async fn adopt(client: Client, config: &Config) -> Result<Self, Error> {
+        let (sender, link) = watch::channel(Link::of(&client, 0));
+        let (_, refusals) = Refusals::new();
+        let mut connection = Self::new(client.clone(), link, refusals, config);
+        tokio::spawn(async move {
+            let connects = || client.statistics().connects.load(Ordering::Relaxed);
+            let before = connects().max(1); // it may still have to connect for the first time
+            while !sender.is_closed() {
+                let now = Link::of(&client, connects().saturating_sub(before));
+                sender.send_if_modified(|link| {
+                    *link != now && {
+                        *link = now;
+                        true
+                    }
+                });
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        let patience = config.lease;
+        match tokio::time::timeout(patience, connection.wait_until_up()).await {
+            Ok(true) => Ok(connection),
+            Ok(false) | Err(_) => {
+                Err(Error::new(ErrorKind::Connect { servers: "the servers of the given client".into() }))
+            }
+        }
+    }
+
+    fn new(client: Client, link: watch::Receiver<Link>, refusals: Refusals, config: &Config) -> Self {
+        let request_timeout = request_timeout(config);
+        let jetstream = ContextBuilder::new().timeout(request_timeout).build(client.clone());
+        Self { client, jetstream, link, refusals, request_timeout }
     }
 
     /// Whether requests reach the server as far as is known here.
@@ -67,6 +122,13 @@ impl Connection {
     /// Returns as soon as the connection stands. `false` if it never will.
     pub(crate) async fn wait_until_up(&mut self) -> bool {
         self.link.wait_for(|link| link.up).await.is_ok()
+    }
+
+    /// How many bytes a record may have, so that it fits into one message along with its headers and what a member
+    /// record has besides the ids of partitions.
+    pub(crate) fn record_limit(&self) -> usize {
+        let payload = self.client.max_payload();
+        payload - (payload / 4).min(RESERVED_BYTES)
     }
 
     /// Tells of what becomes of the connection from now on.
@@ -108,8 +170,13 @@ impl News {
 }
 
 impl Link {
+    /// What a look at a client shows, which has connected again `reconnects` times.
+    fn of(client: &Client, reconnects: u64) -> Self {
+        let up = client.connection_state() == State::Connected;
+        Self { up, breaks: reconnects + u64::from(!up) }
+    }
+
     fn observe(&mut self, event: &async_nats::Event) {
-        use async_nats::Event;
         match event {
             // Twice in a row if the client dropped the news of a break between them.
             Event::Connected => *self = Self { up: true, breaks: self.breaks + u64::from(self.up) },
@@ -161,8 +228,6 @@ fn reconnect_delay(attempts: usize) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use async_nats::Event;
-
     use super::*;
 
     #[test]

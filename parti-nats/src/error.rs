@@ -62,6 +62,23 @@ pub enum ErrorKind {
         /// The server.
         server: String,
     },
+    /// The server refuses something that this client has to do.
+    #[error(
+        "this client must be allowed what the group needs, but the server says: {}: give its user the permissions of parti_nats::permissions",
+        .missing.join("; ")
+    )]
+    Permission {
+        /// What was refused, as the server says it.
+        missing: Vec<String>,
+    },
+    /// Nobody has answered on a subject on which the server should have.
+    #[error(
+        "the server must answer requests to {subject}, but nobody did: allow this client to publish there and to subscribe to its inbox, see parti_nats::permissions, or let the worker keep trying with retry_first_connection"
+    )]
+    Unanswered {
+        /// Which subject.
+        subject: String,
+    },
     /// A bucket has settings that the protocol cannot work with.
     #[error("the stream {stream} of bucket {bucket} does not fit: {}", list(.mismatches))]
     Bucket {
@@ -83,6 +100,30 @@ pub enum ErrorKind {
         stream: String,
         /// What was tried: `created` or `looked at`.
         attempt: &'static str,
+    },
+    /// What is stored as the group's partition list is none.
+    #[error("the partition list in bucket {bucket} cannot be read: see the source of this error, and write it again")]
+    PartitionList {
+        /// The bucket.
+        bucket: String,
+    },
+    /// Somebody else has written meanwhile.
+    #[error("{what} has changed since it was read: read it again, or use PartitionBucket::edit, which does")]
+    Conflict {
+        /// What has changed.
+        what: String,
+    },
+    /// The server has not said whether it has stored a write; it may still do so.
+    #[error("it is not known whether {what} was written: read it again, or use PartitionBucket::edit, which does")]
+    OutcomeUnknown {
+        /// What was to be written.
+        what: String,
+    },
+    /// A partition is not in the list.
+    #[error("{id:?} is not in the partition list: add it first")]
+    UnknownPartition {
+        /// Which one.
+        id: parti_core::PartitionId,
     },
     /// The connection was closed for good, by its owner or by the client library.
     #[error("the connection to NATS was closed for good: start the worker again")]
@@ -121,13 +162,21 @@ impl Error {
     /// Whether trying again can help without anybody changing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self.kind {
-            ErrorKind::Connect { .. } | ErrorKind::JetStreamDisabled { .. } | ErrorKind::Store { .. } => true,
+            ErrorKind::Connect { .. }
+            | ErrorKind::JetStreamDisabled { .. }
+            | ErrorKind::Unanswered { .. }
+            | ErrorKind::Store { .. } => true,
             ErrorKind::Config(_)
             | ErrorKind::Group(_)
             | ErrorKind::Partitions(_)
             | ErrorKind::Url { .. }
             | ErrorKind::ServerVersion { .. }
+            | ErrorKind::Permission { .. }
             | ErrorKind::Bucket { .. }
+            | ErrorKind::PartitionList { .. }
+            | ErrorKind::Conflict { .. }
+            | ErrorKind::OutcomeUnknown { .. }
+            | ErrorKind::UnknownPartition { .. }
             | ErrorKind::ConnectionClosed
             | ErrorKind::TimedOut { .. }
             | ErrorKind::Stopped => false,

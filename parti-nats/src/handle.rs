@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parti_core::{
     Command, Event, PartitionId, PartitionList, ReleaseReason, Status, SuspendReason, Token, WorkerState,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::driver::Input;
 use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
+use crate::health::{Health, HealthCheck};
 
 /// A running worker.
 ///
@@ -22,7 +24,9 @@ pub struct Handle {
     pub(crate) changes: mpsc::UnboundedReceiver<Vec<Change>>,
     pub(crate) waiting: VecDeque<Change>,
     pub(crate) status: watch::Receiver<Status>,
-    pub(crate) assignment: watch::Receiver<Arc<Assignment>>,
+    pub(crate) assignment: Arc<ArcSwap<Assignment>>,
+    pub(crate) health: HealthCheck,
+    pub(crate) refresh: Arc<Notify>,
     /// How the worker ended, once it has.
     pub(crate) end: watch::Receiver<Option<Result<(), Error>>>,
 }
@@ -93,6 +97,17 @@ impl Assignment {
     }
 }
 
+/// Reads a worker's assignment from anywhere; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AssignmentReader(Arc<ArcSwap<Assignment>>);
+
+impl AssignmentReader {
+    /// The partitions that the worker holds and is to keep, without a lock.
+    pub fn read(&self) -> Arc<Assignment> {
+        self.0.load_full()
+    }
+}
+
 impl Handle {
     /// The next thing that has changed for the application; `None` once the worker has stopped. Cancel-safe.
     ///
@@ -109,10 +124,25 @@ impl Handle {
         if self.waiting.is_empty() { self.changes.recv().await } else { Some(std::mem::take(&mut self.waiting).into()) }
     }
 
-    /// The partitions that this worker holds and is to keep. Cheap; whether work on one is allowed at this moment, its
-    /// guard knows.
+    /// The partitions that this worker holds and is to keep. Cheap, and without a lock; whether work on one is allowed
+    /// at this moment, its guard knows.
     pub fn assignment(&self) -> Arc<Assignment> {
-        Arc::clone(&self.assignment.borrow())
+        self.assignment.load_full()
+    }
+
+    /// What is needed to read the [`assignment`](Self::assignment) anywhere else, such as in a request handler.
+    pub fn assignment_reader(&self) -> AssignmentReader {
+        AssignmentReader(Arc::clone(&self.assignment))
+    }
+
+    /// How the worker is at this moment, for a platform that asks. Cheap.
+    pub fn health(&self) -> Health {
+        self.health.check()
+    }
+
+    /// What is needed to ask for the [`health`](Self::health) anywhere else.
+    pub fn health_check(&self) -> HealthCheck {
+        self.health.clone()
     }
 
     /// What the worker is doing. Cheap.
@@ -158,7 +188,14 @@ impl Handle {
         }
     }
 
-    /// Replaces the list of partitions to divide. All workers of the group should be given the same list.
+    /// Reads the partition list again now, where it comes from a bucket or from a [`Source`](crate::Source) of one's
+    /// own. Returns at once.
+    pub fn refresh_partitions(&self) {
+        self.refresh.notify_one();
+    }
+
+    /// Replaces the list of partitions to divide, where it was given as such. All workers of the group should be given
+    /// the same list.
     pub fn update_partitions(&self, partitions: PartitionList) {
         self.send(Event::Partitions(partitions));
     }
@@ -172,6 +209,18 @@ impl Handle {
     /// Returns at once; see [`finished`](Self::finished).
     pub fn restart(&self) {
         self.send(Event::Command(Command::Restart));
+    }
+
+    /// Lets the worker hand everything over to others, but stay: for maintenance of what it depends on. It takes part
+    /// again after [`undrain`](Self::undrain), and so does its successor. Returns at once; it is done when the
+    /// [`assignment`](Self::assignment) is empty. A worker that nobody is there to take over from keeps everything.
+    pub fn drain(&self) {
+        self.send(Event::Command(Command::Drain));
+    }
+
+    /// Lets the worker take part again after [`drain`](Self::drain). Returns at once.
+    pub fn undrain(&self) {
+        self.send(Event::Command(Command::Undrain));
     }
 
     /// Lets the worker plan now, if it leads, without waiting for a window or an interval.

@@ -1,6 +1,7 @@
 //! Conditional writes, each with one of three outcomes.
 
 use std::error::Error as _;
+use std::sync::Arc;
 
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
@@ -12,6 +13,7 @@ use parti_core::{Bucket, GroupName, Key, Outcome, Revision, Write};
 use crate::bucket::Names;
 use crate::clock;
 use crate::connection::Connection;
+use crate::metrics::Metrics;
 
 /// The header by which a key-value bucket marks a deletion.
 const KV_OPERATION: &str = "KV-Operation";
@@ -24,6 +26,7 @@ pub(crate) struct Store {
     connection: Connection,
     members: Names,
     plan: Names,
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// What the server said to one publish.
@@ -39,11 +42,25 @@ enum Answer {
 impl Store {
     pub(crate) fn new(connection: Connection, group: &GroupName) -> Self {
         let [members, plan] = [Bucket::Members, Bucket::Plan].map(|bucket| Names::new(group, bucket));
-        Self { connection, members, plan }
+        Self { connection, members, plan, metrics: None }
+    }
+
+    /// The same, and what it does is measured.
+    pub(crate) fn measured(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Executes one write to its outcome. Writes do not wait for each other.
     pub(crate) async fn execute(&self, write: &Write) -> Outcome {
+        let begun = clock::now();
+        let outcome = self.try_until_settled(write).await;
+        if let Some(metrics) = &self.metrics {
+            metrics.wrote(write.key().bucket(), outcome, clock::now().since(begun));
+        }
+        outcome
+    }
+
+    async fn try_until_settled(&self, write: &Write) -> Outcome {
         let answer = match (write, self.answer_when_ready(write, None).await) {
             (Write::Create { key, .. }, Answer::ConditionFailed) => self.create_over_marker(*key, write).await,
             (_, answer) => answer,
@@ -158,11 +175,16 @@ pub(crate) fn is_marker(headers: &HeaderMap) -> bool {
     deleted || headers.get(header::NATS_MARKER_REASON).is_some()
 }
 
+/// The code with which the server refused a publish, if it was the server that did.
+pub(crate) fn error_code(error: &PublishError) -> Option<ErrorCode> {
+    let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
+    source.map(jetstream::Error::error_code)
+}
+
 /// What the refusal of a publish means. Decided by the code alone: the client sorts the same refusal by different
 /// servers into different kinds.
 fn refusal(key: Key, error: &PublishError) -> Answer {
-    let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
-    match source.map(jetstream::Error::error_code) {
+    match error_code(error) {
         Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => {
             Answer::ConditionFailed
         }

@@ -60,24 +60,34 @@ mod driver;
 mod error;
 mod guard;
 mod handle;
+mod health;
 mod kv;
+mod metrics;
 mod notice;
+mod permissions;
 mod probe;
 mod publisher;
+mod source;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod transport;
 mod watch;
 
-pub use bucket::Mismatch;
+pub use bucket::{Mismatch, create_buckets};
 pub use builder::Builder;
+pub use connection::connect_options;
 pub use error::{Error, ErrorKind};
 pub use guard::Guard;
-pub use handle::{Assignment, Change, Handle};
+pub use handle::{Assignment, AssignmentReader, Change, Handle};
+pub use health::{Health, HealthCheck, Verdict};
+pub use metrics::{METRICS, Metric, MetricKind};
 pub use parti_core::{
-    Config, ConfigError, Generation, GroupName, GroupNameError, Incarnation, Instance, Instant, Mode, Partition,
+    Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, Incarnation, Instance, Instant, Mode, Partition,
     PartitionError, PartitionId, PartitionList, PlannerPhase, ReleaseReason, Revision, Slot, Status, SuspendReason,
     Tenure, Term, Token, Weight, WorkerState,
 };
+pub use permissions::{Permissions, Role, permissions};
+pub use source::{Listed, PartitionBucket, Source, SourceError};

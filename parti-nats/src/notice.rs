@@ -1,17 +1,40 @@
-//! What an operator should hear, as log events.
+//! What an operator should hear, as log events with stable names.
 
 use parti_core::{GroupName, Notice};
 
-/// Logs a notice, louder if somebody should look.
+/// Logs a notice, louder if somebody should look. The field `event` is the name of what happened, and does not change
+/// from one version to the next; the field `notice` has the details.
 pub(crate) fn log(group: &GroupName, notice: &Notice) {
+    let event = name(notice);
     match notice {
         Notice::SlotLost { .. }
         | Notice::Evicted { .. }
         | Notice::Unplaced { .. }
+        | Notice::PlanRefused { .. }
         | Notice::ReleaseTimedOut { .. }
         | Notice::Undecodable { .. }
-        | Notice::StoreRegressed { .. } => tracing::warn!(%group, ?notice, "notice"),
+        | Notice::StoreRegressed { .. } => tracing::warn!(%group, event, ?notice, "notice"),
         // What is not known here yet is at least said.
-        _ => tracing::info!(%group, ?notice, "notice"),
+        _ => tracing::info!(%group, event, ?notice, "notice"),
+    }
+}
+
+/// The name of a notice in the log.
+fn name(notice: &Notice) -> &'static str {
+    match notice {
+        Notice::SlotClaimed { .. } => "slot_claimed",
+        Notice::Standby { .. } => "standby",
+        Notice::SlotLost { .. } => "slot_lost",
+        Notice::LeadershipGained { .. } => "leadership_gained",
+        Notice::LeadershipLost { .. } => "leadership_lost",
+        Notice::Evicted { .. } => "evicted",
+        Notice::Waiting { .. } => "waiting",
+        Notice::Planned { .. } => "planned",
+        Notice::Unplaced { .. } => "unplaced",
+        Notice::PlanRefused { .. } => "plan_refused",
+        Notice::ReleaseTimedOut { .. } => "release_timed_out",
+        Notice::Undecodable { .. } => "undecodable",
+        Notice::StoreRegressed { .. } => "store_regressed",
+        _ => "other",
     }
 }

@@ -1,5 +1,6 @@
 //! Tells whether another worker's process is there, and answers when others ask.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use async_nats::{Client, Request, RequestErrorKind, Subscriber};
@@ -8,9 +9,9 @@ use parti_core::{GroupName, Instance, ProbeOutcome};
 
 use crate::connection::Connection;
 
-/// The subject at which the process `instance` answers.
-fn subject(group: &GroupName, instance: Instance) -> String {
-    format!("parti.{group}.probe.{instance}")
+/// The subject at which the process `name` answers.
+pub(crate) fn subject(group: &GroupName, name: impl Display) -> String {
+    format!("parti.{group}.probe.{name}")
 }
 
 /// Opens the subscription by which others see that this process is there.

@@ -1,11 +1,14 @@
-//! What the core says of itself, made known to guards and handles.
+//! What the core says of itself, made known to guards, handles and metrics.
 
 use std::sync::Arc;
 
-use parti_core::{Instant, Mode, Status};
+use parti_core::{Instant, Mode, Notice, Status};
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::guard::Lease;
+use crate::health::Signs;
+use crate::metrics::Metrics;
 
 /// Publishes the status of a worker, and until when its guards are valid.
 #[derive(Debug)]
@@ -13,19 +16,36 @@ pub(crate) struct Publisher {
     pub(crate) mode: Mode,
     pub(crate) lease: Arc<Lease>,
     pub(crate) status: watch::Sender<Status>,
+    pub(crate) signs: Arc<Signs>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// When the status was published last.
+    pub(crate) last: Instant,
 }
 
 impl Publisher {
-    pub(crate) fn publish(&self, status: Status) {
+    pub(crate) fn publish(&mut self, status: Status) {
         self.lease.set(match self.mode {
             Mode::Strict => status.lease_until.filter(|_| !status.suspended),
             // Only the end of the tenure ends the right, and that the guards are told.
             Mode::Available => status.slot.map(|_| Instant::from_nanos(u64::MAX)),
         });
+        let now = clock::now();
+        let passed = now.since(std::mem::replace(&mut self.last, now));
+        self.metrics.observe(&self.status.borrow(), &status, now, passed);
         self.status.send_if_modified(|known| {
             let only_renewed = Status { lease_until: status.lease_until, ..known.clone() } == status;
             *known = status;
             !only_renewed
         });
+    }
+
+    pub(crate) fn notice(&self, notice: &Notice) {
+        self.metrics.noticed(notice);
+        match notice {
+            Notice::PlanRefused { reason } => self.signs.plan.store(Some(Arc::new(reason.clone()))),
+            Notice::Planned { .. } | Notice::LeadershipLost { .. } => self.signs.plan.store(None),
+            // The others are for the log.
+            _ => {}
+        }
     }
 }

@@ -17,7 +17,7 @@ use parti_core::{Bucket, Event, GroupName, Incarnation, Interest, Key, KvEvent, 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::bucket::Names;
+use crate::bucket::{self, Names};
 use crate::clock::jittered;
 use crate::connection::Connection;
 use crate::kv::{is_marker, last_message};
@@ -47,6 +47,8 @@ pub(crate) struct Watch {
     names: Names,
     request: Request,
     events: mpsc::Sender<Event>,
+    /// How many copies to keep of the bucket if it has to be made anew; `None` if that is left to others.
+    replicas: Option<usize>,
     /// The mean time from one reading of the store to the next where nothing is lost.
     interval: Duration,
     /// How often the connection had broken when the store was last read.
@@ -100,6 +102,7 @@ impl Watch {
             names,
             request,
             events,
+            replicas: None,
             interval,
             breaks: 0,
             incarnation: None,
@@ -108,6 +111,12 @@ impl Watch {
             ahead: BTreeMap::new(),
             missed: false,
         }
+    }
+
+    /// The same, and a bucket that was deleted is created again, with `replicas` copies: whoever notices first does it,
+    /// since the server lets one win, and all see a new life of the bucket.
+    pub(crate) fn recreating(self, replicas: usize) -> Self {
+        Self { replicas: Some(replicas), ..self }
     }
 
     /// Runs until the connection is closed for good or nobody wants to hear.
@@ -167,9 +176,17 @@ impl Watch {
                 }
                 Err(error) => {
                     tracing::debug!(bucket = self.names.bucket, error, "a bucket could not be read, trying again");
+                    self.create_if_gone().await;
                     tokio::time::sleep(jittered(AFTER_FAILURE)).await;
                 }
             }
+        }
+    }
+
+    async fn create_if_gone(&self) {
+        let Some(replicas) = self.replicas.filter(|_| self.connection.is_up()) else { return };
+        if let Err(error) = bucket::ensure_one(&self.connection.jetstream, &self.names, replicas).await {
+            tracing::debug!(bucket = self.names.bucket, %error, "a bucket is not as it should be");
         }
     }
 

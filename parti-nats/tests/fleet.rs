@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parti_nats::{
     Builder, Change, Config, Error, ErrorKind, Guard, Handle, PartitionId, Slot, Status, Token, WorkerState,
 };
-use support::{Cluster, Server, free_port};
+use support::{Server, free_port};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -286,30 +286,6 @@ async fn an_outage_longer_than_the_lease_suspends_all_work_and_moves_nothing() {
     server.resume();
     let after = ledger.settled(&["a", "b"]).await;
     assert_eq!(before, after);
-}
-
-#[tokio::test]
-async fn the_loss_of_one_of_three_servers_moves_nothing_at_the_default_lease() {
-    let mut cluster = Cluster::start();
-    let ledger = Ledger::default();
-    let start = |name| {
-        let ids = (0..PARTITIONS).map(|number| format!("p{number:02}"));
-        let config = Config { lease: Config::default().lease, expected_workers: Some(3), ..config() };
-        let builder = Builder::new("orders").server(cluster.urls()).partition_ids(ids).config(config).replicas(3);
-        // A cluster takes a moment until it can place a bucket.
-        Process::start(name, &ledger, builder.retry_first_connection(true))
-    };
-    let _processes = [start("a"), start("b"), start("c")];
-    let before = ledger.settled(&["a", "b", "c"]).await;
-
-    let client = async_nats::connect(cluster.servers[0].url()).await.expect("a server");
-    let jetstream = async_nats::jetstream::new(client);
-    let plan = jetstream.get_stream("KV_parti_orders_plan").await.expect("the plan's stream");
-    let leader = plan.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone()).expect("a leader");
-    cluster.server(&leader).kill();
-
-    tokio::time::sleep(Config::default().lease + Config::default().lease / 2).await; // longer than anybody waits
-    assert_eq!(ledger.settled(&["a", "b", "c"]).await, before);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ impl World {
         }
         self.change_work(process, |app| app.set_frozen(true));
         self.tell(&Fact::Crashed { process });
+        self.handlers.crashed(process);
         self.end(process);
     }
 
@@ -76,6 +77,7 @@ impl World {
         }
         self.change_work(process, |app| app.set_frozen(true));
         self.tell(&Fact::Halted { process });
+        self.handlers.stopped(self.now, process);
         if !self.has_said_goodbye(process) {
             let what = "a worker halts that could not say so";
             self.tell(&Fact::Operated { what, may_move: true });

@@ -191,7 +191,7 @@ impl World {
             link.noticed = false;
             link.closed = false;
             self.feed(process, Event::Kv(KvEvent::Restored));
-            self.reread(process);
+            self.lose_watches(process);
         }
     }
 

@@ -56,13 +56,13 @@ impl Observers {
 
     pub(crate) fn tell(&mut self, now: Moment, fact: &Fact<'_>) {
         if let Some(trace) = &mut self.trace {
-            trace.observe(now, fact);
+            trace.observe(now, fact, &self.partitions);
         }
         self.ownership.observe(now, fact);
         self.regressed |= matches!(fact, Fact::PlanRegressed { .. });
         self.marks.observe(fact);
         self.counts.observe(fact);
-        if let Some(what) = for_people(fact) {
+        if let Some(what) = for_people(fact, &self.partitions) {
             self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
         }
         if let Some(recording) = &mut self.recording {
@@ -95,7 +95,10 @@ impl Observers {
         for invariant in invariants {
             if let Err(Breach { sentence, process, partition }) = look(invariant.as_mut(), &scene) {
                 let (invariant, guarantee, kind) = (invariant.name(), invariant.guarantee(), invariant.kind());
-                *violation = Some(Violation { invariant, guarantee, kind, sentence, at: now, process, partition });
+                let partition_id = partition.map(|index| scene.name(index).clone());
+                let at = now;
+                *violation =
+                    Some(Violation { invariant, guarantee, kind, sentence, at, process, partition, partition_id });
                 return;
             }
         }
@@ -104,6 +107,11 @@ impl Observers {
     /// Whether the store has ever forgotten something.
     pub(crate) const fn has_regressed(&self) -> bool {
         self.regressed
+    }
+
+    /// All partitions that the run ever has.
+    pub(crate) const fn partitions(&self) -> &PartitionList {
+        &self.partitions
     }
 
     /// The partition with this place.
@@ -118,7 +126,7 @@ impl Observers {
 }
 
 /// What a person should hear: what was done to the world, and what workers want an operator to know.
-fn for_people(fact: &Fact<'_>) -> Option<String> {
+fn for_people(fact: &Fact<'_>, partitions: &PartitionList) -> Option<String> {
     match fact {
         Fact::Crashed { .. }
         | Fact::Halted { .. }
@@ -128,7 +136,7 @@ fn for_people(fact: &Fact<'_>) -> Option<String> {
         | Fact::Operated { .. }
         | Fact::Healed
         | Fact::PlanRegressed { .. }
-        | Fact::Wrote { accepted: false, .. } => trace::describe(fact),
+        | Fact::Wrote { accepted: false, .. } => trace::describe(fact, partitions),
         Fact::Asked { action: Action::Notice(notice), .. } => Some(trace::describe_notice(notice)),
         Fact::Suspended { reason, .. } => Some(format!("suspends: {reason:?}")),
         Fact::Resumed { .. } => Some("resumes".into()),

@@ -146,12 +146,18 @@ impl Default for Options {
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        let config = Config::default();
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).expect("defaults are short");
+        Self::from(&Config::default())
+    }
+}
+
+impl From<&Config> for WorkerOptions {
+    /// What `config` says, in whole milliseconds.
+    fn from(config: &Config) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             lease_ms: ms(config.lease),
             available: config.mode == Mode::Available,
-            slots: config.slots.1.value() + 1,
+            slots: config.slots.1.value() - config.slots.0.value() + 1,
             expected_workers: config.expected_workers,
             settle_window_ms: ms(config.settle_window),
             cold_start_window_ms: ms(config.cold_start_window),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::{Config, Instant, Interest, Key, OperationId, Slot, Status, WatchId, Worker};
+use parti_core::{Config, Incarnation, Instant, Interest, Key, OperationId, Revision, Slot, Status, WatchId, Worker};
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
@@ -20,6 +20,8 @@ pub struct Birth {
     pub software: String,
     /// How much load it takes compared with others; 0 stands for 1.
     pub capacity: u32,
+    /// The number of the worker whose process it is, where somebody numbers them.
+    pub number: u32,
 }
 
 /// One process life of a worker.
@@ -125,6 +127,8 @@ pub(crate) struct Watch {
     pub(crate) front: Moment,
     /// Nothing of a key is shown before this, where keys overtake each other.
     pub(crate) key_fronts: BTreeMap<Key, Moment>,
+    /// Which life of the bucket was last read, and up to which revision it was heard; none before the first reading.
+    pub(crate) heard: Option<(Incarnation, Revision)>,
 }
 
 impl Watch {
@@ -136,6 +140,7 @@ impl Watch {
             silent_until: Moment::START,
             front: Moment::START,
             key_fronts: BTreeMap::new(),
+            heard: None,
         }
     }
 }

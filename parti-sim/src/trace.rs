@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use parti_core::{Action, Event, KvEvent, MemberRecord, Notice, Outcome, PartitionId, Record, Write};
+use parti_core::{Action, Event, KvEvent, MemberRecord, Notice, Outcome, PartitionId, PartitionList, Record, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
@@ -52,8 +52,8 @@ impl Trace {
         kept
     }
 
-    pub(crate) fn observe(&mut self, at: Moment, fact: &Fact<'_>) {
-        if let Some(text) = describe(fact) {
+    pub(crate) fn observe(&mut self, at: Moment, fact: &Fact<'_>, partitions: &PartitionList) {
+        if let Some(text) = describe(fact, partitions) {
             self.lines.push(TraceLine { at, process: fact.process(), partition: partition_of(fact), text });
         }
     }
@@ -73,7 +73,8 @@ fn partition_of(fact: &Fact<'_>) -> Option<PartitionIndex> {
 }
 
 /// A fact in a few words; none for those that other lines tell.
-pub(crate) fn describe(fact: &Fact<'_>) -> Option<String> {
+pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<String> {
+    let name = |partition: &PartitionIndex| &partitions.as_slice()[partition.index()].id;
     Some(match fact {
         Fact::Started { .. } => "starts".into(),
         Fact::Crashed { .. } => "CRASHES".into(),
@@ -91,13 +92,13 @@ pub(crate) fn describe(fact: &Fact<'_>) -> Option<String> {
             let late = if *late { ", late" } else { "" };
             format!("== {} {}: {}{late}", verb(write), write.key(), describe_outcome(*outcome))
         }
-        Fact::Works { partition, token, .. } => format!("works on p{:05} with {token}", partition.index()),
-        Fact::Stops { partition, .. } => format!("stops p{:05}", partition.index()),
+        Fact::Works { partition, token, .. } => format!("works on {} with {token}", name(partition)),
+        Fact::Stops { partition, .. } => format!("stops {}", name(partition)),
         Fact::Wrote { partition, accepted: false, token, .. } => {
-            format!("is REFUSED by the fenced store for p{:05} with {token}", partition.index())
+            format!("is REFUSED by the fenced store for {} with {token}", name(partition))
         }
-        Fact::Listed { partition, listed: true } => format!("p{:05} joins the list", partition.index()),
-        Fact::Listed { partition, listed: false } => format!("p{:05} leaves the list", partition.index()),
+        Fact::Listed { partition, listed: true } => format!("{} joins the list", name(partition)),
+        Fact::Listed { partition, listed: false } => format!("{} leaves the list", name(partition)),
         Fact::Disturbed { what, .. } => format!("FAULT {what}"),
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Healed => "all faults are over".into(),
@@ -118,6 +119,7 @@ fn describe_event(event: &Event) -> String {
         Event::Probed { slot, outcome, .. } => format!("probe of slot.{slot}: {outcome:?}"),
         Event::Partitions(list) => format!("{} partitions", list.as_slice().len()),
         Event::Released { partition, token } => format!("released {partition} with {token}"),
+        Event::RecordLimit(bytes) => format!("records of at most {bytes} bytes"),
         Event::Command(command) => format!("command {command:?}"),
     }
 }

@@ -24,8 +24,8 @@ const OLD_NEWS_PPM: u32 = 50_000;
 /// What a watch shows.
 #[derive(Clone, Debug)]
 pub(crate) enum Shown {
-    /// The current values, and that these are all.
-    Snapshot(Vec<KvEvent>, Incarnation),
+    /// The current values, and that these are all: in which life of the bucket, up to which revision of it.
+    Snapshot(Vec<KvEvent>, Incarnation, Revision),
     /// A change.
     Change(KvEvent),
     /// That it has broken.
@@ -46,6 +46,16 @@ impl World {
                 self.schedule_snapshot(process, bucket, watch);
             }
         }
+    }
+
+    /// Every watch of a worker has broken with its connection, and is read anew.
+    pub(crate) fn lose_watches(&mut self, process: ProcessId) {
+        for bucket in Bucket::ALL {
+            if let Some(watch) = self.watches_of(bucket).get(&process).map(|watch| watch.id) {
+                self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
+            }
+        }
+        self.reread(process);
     }
 
     pub(crate) fn schedule_reread(&mut self, process: ProcessId) {
@@ -82,11 +92,15 @@ impl World {
         let partial = self.network_rng.chance(partial_ppm);
         let interest = self.watches_of(bucket)[&process].interest.clone();
         let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
+        let mut last = self.store.last_revision(bucket).value().saturating_sub(behind);
         let mut shown = Vec::with_capacity(entries.len());
         for (key, entry) in entries {
             if !partial || !self.network_rng.chance(LACKING_PPM) {
                 shown.push(entry.shown(watch, key));
-            } else if self.options.plant == Some(Plant::AbsenceIsDeletion) {
+                continue;
+            }
+            last = last.min(entry.revision.value() - 1); // it says how far it is complete
+            if self.options.plant == Some(Plant::AbsenceIsDeletion) {
                 shown.push(KvEvent::Deleted { watch, key, revision: entry.revision.next() });
             }
         }
@@ -97,7 +111,10 @@ impl World {
         watch.front = watch.front.max(arrives);
         watch.key_fronts.clear();
         let (at, watch) = (watch.front, watch.id);
-        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation) });
+        self.schedule.push(
+            at,
+            What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation, Revision::new(last)) },
+        );
     }
 
     /// Shows the last write of `key` to everyone who watches it.
@@ -158,11 +175,19 @@ impl World {
             return;
         }
         match shown {
-            Shown::Change(change) => self.feed(process, Event::Kv(change)),
+            Shown::Change(change) => {
+                if let Some((_, heard)) = &mut self.watch_of(process, bucket).heard {
+                    *heard = (*heard).max(revision(&change).unwrap_or_default());
+                }
+                self.feed(process, Event::Kv(change));
+            }
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
-            Shown::Snapshot(entries, incarnation) => {
-                // The model has no keys but those of the protocol.
-                let last = entries.iter().filter_map(revision).max().unwrap_or_default();
+            Shown::Snapshot(entries, incarnation, last) => {
+                let before = self.watch_of(process, bucket).heard.replace((incarnation, last));
+                if before.is_some_and(|(life, heard)| life != incarnation || heard > last) {
+                    // The bucket was made anew, has lost writes, or a replica lags: who reads it cannot tell.
+                    self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
+                }
                 for entry in entries {
                     self.feed(process, Event::Kv(entry));
                 }
@@ -186,6 +211,11 @@ impl World {
         if let Some(watch) = self.watches_of(bucket).get_mut(&process) {
             watch.silent_until = until;
         }
+    }
+
+    /// The watch of a process, which has one.
+    fn watch_of(&mut self, process: ProcessId, bucket: Bucket) -> &mut Watch {
+        self.watches_of(bucket).get_mut(&process).expect("it was asked whether it is current")
     }
 
     /// The watch was not replaced by another.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::{
-    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionId, PartitionList,
-    ProbeOutcome, Request, Slot, Token, WatchId, Worker,
+    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionList, ProbeOutcome,
+    Request, Slot, Token, WatchId, Worker,
 };
 
 use crate::app::{App, FencedStore};
 use crate::clock::{Moment, WorkerClock};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::kit::Handlers;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::plant::Plant;
@@ -48,6 +49,8 @@ pub(crate) struct World {
     config: Config,
     list: PartitionList,
     fenced: FencedStore,
+    /// What a user's own applications do, where there are any.
+    pub(crate) handlers: Handlers,
     /// What somebody has written that is not a record.
     pub(crate) garbage: Vec<Key>,
     pub(crate) observers: Observers,
@@ -131,6 +134,12 @@ impl World {
         }
         config.validate().expect("the options give workers a valid config");
         let listed = all.as_slice()[..options.partitions as usize].to_vec();
+        Self::made_of(options, config, &all, PartitionList::new(listed).expect("part of a list"))
+    }
+
+    /// An empty world with this valid config, where `all` are the partitions that it ever has and `list` are those
+    /// that it begins with.
+    pub(crate) fn made_of(options: &Options, config: Config, all: &PartitionList, list: PartitionList) -> Self {
         let mut world = Self {
             now: Moment::START,
             schedule: Schedule::new(),
@@ -144,14 +153,17 @@ impl World {
             app_rng: Rng::for_purpose(options.seed, "application"),
             birth_rng: Rng::for_purpose(options.seed, "birth"),
             config,
-            list: PartitionList::new(listed).expect("part of a list"),
+            list,
             fenced: FencedStore::new(all.as_slice().len()),
+            handlers: Handlers::default(),
             garbage: Vec::new(),
-            observers: Observers::new(options, &all),
+            observers: Observers::new(options, all),
             options: options.clone(),
         };
-        for spare in options.partitions as usize..all.as_slice().len() {
-            world.tell(&Fact::Listed { partition: PartitionIndex::new(spare), listed: false });
+        for (spare, partition) in all.as_slice().iter().enumerate() {
+            if world.list.position(&partition.id).is_none() {
+                world.tell(&Fact::Listed { partition: PartitionIndex::new(spare), listed: false });
+            }
         }
         world
     }
@@ -178,6 +190,7 @@ impl World {
         }));
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
+        self.handlers.started(self.process(process).birth.number);
         if self.now < self.all_cut_off_until {
             self.isolate(process, Some(self.all_cut_off_until.since(self.now)), true);
         }
@@ -292,7 +305,7 @@ impl World {
 
     /// Gives every worker another list of partitions: those of `listed`.
     pub(crate) fn set_list(&mut self, listed: impl Fn(PartitionIndex) -> bool) {
-        let all = self.options.all_partitions();
+        let all = self.observers.partitions().clone();
         let mut kept: Vec<Partition> = Vec::new();
         for (index, partition) in all.as_slice().iter().enumerate() {
             let index = PartitionIndex::new(index);
@@ -377,15 +390,18 @@ impl World {
             Action::Kv(request) => self.send(process, request),
             Action::Watch { watch, bucket, interest } => self.open_watch(process, watch, bucket, interest),
             Action::Probe { slot, instance } => self.probe(process, slot, instance),
-            Action::Acquire { partition, token } => self.acquire(process, &partition.id, token),
-            Action::Prepare { .. } | Action::Notice(_) => {}
+            Action::Acquire { partition, token } => self.acquire(process, &partition, token),
+            Action::Prepare { partition } => self.handlers.prepare(self.now, process, &partition),
+            Action::Notice(_) => {}
             Action::Release { partition, token, reason } => {
                 let Some(index) = self.observers.index_of(&partition) else { return };
                 self.tell(&Fact::Draining { process, partition: index, reason });
+                let takes = self.handlers.release(self.now, process, (&partition, token), reason);
                 let at_once = reason == parti_core::ReleaseReason::Evicted;
-                self.release(process, index, token, at_once);
+                self.release(process, index, token, if at_once { Some(Duration::ZERO) } else { takes });
             }
             Action::Cancel { partition, token } => {
+                self.handlers.cancelled(self.now, process, &partition);
                 let Some(partition) = self.observers.index_of(&partition) else { return };
                 if self.options.plant != Some(Plant::EndlessDrain) {
                     self.stop_at_once(process, partition);
@@ -394,18 +410,20 @@ impl World {
             }
             Action::Suspend { reason } => {
                 self.tell(&Fact::Suspended { process, reason });
+                self.handlers.suspended(self.now, process, reason);
                 self.suspend(process);
             }
             Action::Resume => {
                 self.tell(&Fact::Resumed { process });
+                self.handlers.resumed(self.now, process);
                 self.change_work(process, |app| app.set_suspended(false));
             }
             Action::Halt => self.halt(process, resurrected),
         }
     }
 
-    fn acquire(&mut self, process: ProcessId, id: &PartitionId, token: Token) {
-        let Some(partition) = self.observers.index_of(id) else { return };
+    fn acquire(&mut self, process: ProcessId, acquired: &Partition, token: Token) {
+        let Some(partition) = self.observers.index_of(&acquired.id) else { return };
         if self.options.plant == Some(Plant::AcquireTwice) {
             self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
         }
@@ -413,6 +431,7 @@ impl World {
         if !self.process_mut(process).app.acquire(partition, token) {
             return;
         }
+        self.handlers.acquired(self.now, process, acquired, token);
         let deaf = self.options.plant == Some(Plant::DeafApplication) && self.app_rng.chance(20_000);
         if deaf {
             self.process_mut(process).app.set_idle(partition);
@@ -430,17 +449,21 @@ impl World {
         }
     }
 
-    fn release(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, at_once: bool) {
+    /// The application begins to finish with a partition, and takes as long as it says or, if it does not say, as chance
+    /// says.
+    fn release(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, says: Option<Duration>) {
         if !self.process_mut(process).app.drain(partition, token) {
             return;
         }
+        let at_once = says == Some(Duration::ZERO);
         if at_once {
             self.stop_at_once(process, partition);
         }
         let (least, most) = self.options.application.drain_ms;
         let drain_ms = self.app_rng.between(least, most) * u64::from(self.process(process).drain_percent) / 100;
+        let says = says.unwrap_or(Duration::from_millis(drain_ms));
         let works = self.process(process).app.works();
-        let takes = if at_once || !works { AT_ONCE } else { AT_ONCE.max(Duration::from_millis(drain_ms)) };
+        let takes = if works { AT_ONCE.max(says) } else { AT_ONCE };
         match self.options.plant {
             Some(Plant::EndlessDrain) => {}
             Some(Plant::ReleaseBeforeDrained) => {
@@ -474,6 +497,7 @@ impl World {
     fn report_released(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
         self.tell(&Fact::Released { process, partition });
         let partition = self.observers.partition(partition).id.clone();
+        self.handlers.released(self.now, process, &partition);
         self.feed(process, Event::Released { partition, token });
     }
 
@@ -536,6 +560,7 @@ impl World {
     }
 
     fn write_fenced(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+        self.handlers.work(process, &self.observers.partition(partition).id, token);
         let token = self.shown(token);
         let accepted = self.fenced.write(partition, token);
         self.tell(&Fact::Wrote { process, partition, token, accepted });

@@ -25,6 +25,12 @@ impl Worker {
                 }
                 self.partitions = Some(list);
             }
+            Event::RecordLimit(bytes) => {
+                self.record_limit = bytes;
+                if let Some(leader) = &mut self.leader {
+                    leader.observe_record_limit();
+                }
+            }
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
@@ -53,14 +59,14 @@ impl Worker {
             KvEvent::Lost => {
                 self.connected = false;
                 if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
-                    self.ownership.suspend(SuspendReason::ConnectionLost, &mut self.outbox);
+                    self.suspend_as_seen_gone(SuspendReason::ConnectionLost);
                 }
             }
             KvEvent::Restored => {
                 self.connected = true;
                 self.membership.start_anew(self.now, None);
                 if let Standing::Holding(lease) = &mut self.standing {
-                    lease.observe_restored(self.now);
+                    lease.renew_at_once(self.now);
                 }
             }
         }
@@ -180,6 +186,8 @@ impl Worker {
             self.membership.begin_listing();
         } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed = false;
+            // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
+            self.plan.begin_listing();
         }
     }
 
@@ -203,7 +211,7 @@ impl Worker {
         let known = self.leadership.observe_done(now, operation, outcome, &timing)
             || self.plan.observe_done(operation, outcome, &mut self.outbox);
         if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(now, operation, outcome, &mut self.membership, &mut self.outbox);
+            leader.observe_done(now, &timing, (operation, outcome), &mut self.membership, &mut self.outbox);
         }
     }
 
@@ -217,8 +225,12 @@ impl Worker {
                 if after_gap {
                     self.membership.start_anew(self.now, None);
                 }
+                let Standing::Holding(lease) = &mut self.standing else { return };
+                let shows_all = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
+                if !shows_all {
+                    lease.renew_at_once(self.now);
                 // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
-                if self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now)) {
+                } else if self.connected && lease.is_valid(self.now) {
                     self.ownership.resume(&mut self.outbox);
                 }
             }
@@ -231,8 +243,16 @@ impl Worker {
         match command {
             Command::Leave | Command::Restart => {
                 let patience_until = self.now + self.config.release_timeout;
-                let give_up_at = patience_until + self.config.release_timeout + self.timing.lease;
-                self.stop.get_or_insert(Stop { command, patience_until, give_up_at });
+                let give_up_at = patience_until + self.config.release_timeout;
+                self.stop.get_or_insert(Stop { command, patience_until, give_up_at, cancelled: false });
+                self.ownership.repeat_news();
+            }
+            Command::Drain | Command::Undrain => {
+                self.draining = command == Command::Drain;
+                self.ownership.repeat_news();
+            }
+            Command::Drain | Command::Undrain => {
+                self.draining = command == Command::Drain;
                 self.ownership.repeat_news();
             }
             Command::RebalanceNow => {

@@ -26,7 +26,8 @@ pub struct Status {
     pub slot: Option<Slot>,
     /// Its tenure of the slot.
     pub tenure: Option<Tenure>,
-    /// Until when it may act; `None` without a slot. Past that instant it has no right to its partitions.
+    /// Until when it may act, unless it is given an event before; `None` without a slot. Past that instant it has no
+    /// right to its partitions.
     pub lease_until: Option<Instant>,
     /// Whether its work is suspended.
     pub suspended: bool,
@@ -38,16 +39,32 @@ pub struct Status {
     pub generation: Generation,
     /// What its planner is doing, if it leads.
     pub planner: Option<PlannerPhase>,
+    /// What it sees of the whole group, if it leads.
+    pub fleet: Option<Fleet>,
     /// How many partitions it holds and is to keep.
     pub owned: usize,
     /// How many partitions it holds and is giving up.
     pub releasing: usize,
+    /// Whether the application wants it to own nothing.
+    pub draining: bool,
     /// What operators want, if this worker leads; others do not watch it.
     pub controls: Vec<Control>,
     /// Whether it has seen an assignment of its own, be it an empty one.
     pub assigned: bool,
     /// Whether it has halted.
     pub halted: bool,
+}
+
+/// A leader's count of the group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// The workers that share the work, those that are about to come back from a restart included.
+    pub workers: usize,
+    /// The partitions in the list.
+    pub partitions: usize,
+    /// The partitions that no worker holds, by the plan: those of a worker that has just crashed count once its tenure
+    /// has ended.
+    pub unowned: usize,
 }
 
 impl Worker {
@@ -62,14 +79,18 @@ impl Worker {
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
-            lease_until: lease.and_then(Lease::until),
+            lease_until: lease
+                .and_then(Lease::until)
+                .map(|until| self.runs_until().map_or(until, |runs| until.min(runs))),
             suspended: self.ownership.is_suspended(),
             leader: term.is_some(),
             term,
             generation: self.ownership.assignment().map(|assignment| assignment.generation).unwrap_or_default(),
             planner: self.planner(),
+            fleet: self.leader.as_ref().filter(|_| term.is_some()).map(Leader::fleet),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
+            draining: self.draining,
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             assigned: self.ownership.has_assignment(),
             halted: self.halted,
@@ -124,6 +145,6 @@ impl Worker {
         if lease.until().is_some() && !lease.is_valid(self.now) {
             return Some(SuspendReason::LeaseRanOut);
         }
-        self.ownership.is_suspended().then_some(SuspendReason::ConnectionLost)
+        self.ownership.suspended_for()
     }
 }

@@ -133,6 +133,13 @@ impl Lab {
         self.settle();
     }
 
+    /// Tells a worker how large records may be.
+    pub(crate) fn limit_records(&mut self, at: usize, bytes: usize) {
+        self.note(&format!("{} learns that records may have {bytes} bytes", self.workers[at].name));
+        self.workers[at].inbox.push_back(Event::RecordLimit(bytes));
+        self.settle();
+    }
+
     pub(crate) fn crash(&mut self, at: usize) {
         self.note(&format!("{} crashes", self.workers[at].name));
         self.workers[at].alive = false;

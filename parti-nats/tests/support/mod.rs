@@ -44,19 +44,38 @@ impl Server {
         Self::launch(port, vec!["-js".to_owned()])
     }
 
+    /// A server with this configuration, written into a file, besides its address and its store.
+    pub(crate) fn start_with_config(config: &str) -> Self {
+        let mut server = Self::prepare(free_port(), Vec::new());
+        let path = server.directory.join("nats.conf");
+        std::fs::write(&path, config).expect("the temporary directory must be writable");
+        server.arguments = vec!["-c".to_owned(), path.to_string_lossy().into_owned()];
+        server.resume();
+        server
+    }
+
     fn launch(port: u16, arguments: Vec<String>) -> Self {
+        let mut server = Self::prepare(port, arguments);
+        server.resume();
+        server
+    }
+
+    fn prepare(port: u16, arguments: Vec<String>) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let name = format!("parti-test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).expect("the temporary directory must be writable");
-        let mut server = Self { port, arguments, directory, process: None };
-        server.resume();
-        server
+        Self { port, arguments, directory, process: None }
     }
 
     /// Where clients connect to.
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Ends the process at once; the store stays.
@@ -65,6 +84,13 @@ impl Server {
             process.kill().expect("a child can be killed");
             process.wait().expect("a child can be waited for");
         }
+    }
+
+    /// Takes the store away from a server that was killed.
+    pub(crate) fn lose_store(&mut self) {
+        assert!(self.process.is_none(), "a server that runs keeps its store");
+        std::fs::remove_dir_all(&self.directory).expect("the store is this server's own");
+        std::fs::create_dir_all(&self.directory).expect("the temporary directory must be writable");
     }
 
     /// Starts the process again, on the same port and with the same store.

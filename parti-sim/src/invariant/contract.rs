@@ -17,7 +17,7 @@ pub(super) struct Contract {
 }
 
 impl Contract {
-    fn observe_asked(&mut self, process: ProcessId, action: &Action) -> Result<(), Breach> {
+    fn observe_asked(&mut self, process: ProcessId, action: &Action, scene: &Scene<'_>) -> Result<(), Breach> {
         if self.halted.contains(&process) {
             return Err(Breach::new(format!("{process} asked for something after it had halted")).by(process));
         }
@@ -41,8 +41,8 @@ impl Contract {
                 match held.first_key_value() {
                     None => Ok(()),
                     Some((partition, _)) => Err(Breach::new(format!(
-                        "{process} halted while its application still had p{:05}",
-                        partition.index()
+                        "{process} halted while its application still had {}",
+                        scene.name(*partition)
                     ))
                     .by(process)
                     .on(*partition)),
@@ -70,7 +70,7 @@ impl Invariant for Contract {
         "the core's contract"
     }
 
-    fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         match *fact {
             Fact::Crashed { process } => {
                 self.held.remove(&process);
@@ -79,12 +79,12 @@ impl Invariant for Contract {
             Fact::Handed { process, event: Event::Kv(KvEvent::Done { operation, .. }) } => {
                 self.in_flight.entry(process).or_default().remove(operation);
             }
-            Fact::Asked { process, action } => return self.observe_asked(process, action),
+            Fact::Asked { process, action } => return self.observe_asked(process, action, scene),
             Fact::Acquired { process, partition, token } => {
                 if let Some(before) = self.held.entry(process).or_default().insert(partition, token) {
                     return Err(Breach::new(format!(
-                        "{process} was given p{:05} with token {token} before it had released it with {before}",
-                        partition.index()
+                        "{process} was given {} with token {token} before it had released it with {before}",
+                        scene.name(partition)
                     ))
                     .by(process)
                     .on(partition));
@@ -94,8 +94,8 @@ impl Invariant for Contract {
                 if !self.held.entry(process).or_default().contains_key(&partition) =>
             {
                 return Err(Breach::new(format!(
-                    "{process} was told to release p{:05}, which it does not have",
-                    partition.index()
+                    "{process} was told to release {}, which it does not have",
+                    scene.name(partition)
                 ))
                 .by(process)
                 .on(partition));

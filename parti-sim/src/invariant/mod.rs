@@ -77,6 +77,11 @@ impl Scene<'_> {
     pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
         self.partitions.position(id).map(PartitionIndex::new)
     }
+
+    /// The name of a partition.
+    pub(crate) fn name(&self, partition: PartitionIndex) -> &PartitionId {
+        &self.partitions.as_slice()[partition.index()].id
+    }
 }
 
 /// Whether something bad happened, or something good did not.
@@ -113,6 +118,8 @@ pub struct Violation {
     pub process: Option<ProcessId>,
     /// The partition that it is about, if it is about one.
     pub partition: Option<PartitionIndex>,
+    /// The name of that partition.
+    pub partition_id: Option<PartitionId>,
 }
 
 impl Violation {
@@ -120,7 +127,7 @@ impl Violation {
     pub fn concerns(&self, line: &TraceLine) -> bool {
         let process = self.process.is_some() && line.process == self.process;
         let partition = self.partition.is_some() && line.partition == self.partition;
-        let named = self.partition.is_some_and(|index| line.text.contains(&format!("p{:05}", index.index())));
+        let named = self.partition_id.as_ref().is_some_and(|id| line.text.contains(id.as_str()));
         let about_nobody = self.process.is_none() && self.partition.is_none();
         about_nobody || process || partition || named || line.process.is_none()
     }

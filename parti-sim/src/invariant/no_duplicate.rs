@@ -26,8 +26,8 @@ impl Invariant for NoDuplicate {
         match other {
             None => Ok(()),
             Some((other, theirs)) => Err(Breach::new(format!(
-                "p{:05} is worked on by {process} (token {token}) and by {other} (token {theirs})",
-                partition.index()
+                "{} is worked on by {process} (token {token}) and by {other} (token {theirs})",
+                scene.name(partition)
             ))
             .by(process)
             .on(partition)),

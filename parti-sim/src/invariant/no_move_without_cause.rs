@@ -44,9 +44,9 @@ impl Invariant for NoMoveWithoutCause {
         }
         let partition = moves.partitions[0];
         Err(Breach::new(format!(
-            "generation {} takes p{:05} and {} others from {}, but nothing has happened since {} that is a reason to",
+            "generation {} takes {} and {} others from {}, but nothing has happened since {} that is a reason to",
             moves.generation,
-            partition.index(),
+            scene.name(partition),
             moves.partitions.len() - 1,
             moves.slot.worker_name(),
             self.excused_until,

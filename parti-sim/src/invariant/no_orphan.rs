@@ -68,9 +68,9 @@ fn bound(scene: &Scene<'_>, regressed: bool) -> Duration {
 fn orphan(scene: &Scene<'_>, calm: Moment) -> Breach {
     let (partition, since) = scene.ownership.first_unowned().expect("some partition has no worker");
     Breach::new(format!(
-        "{} partitions have no worker, p{:05} for {:.3} s, although nothing has been wrong for {:.3} s",
+        "{} partitions have no worker, {} for {:.3} s, although nothing has been wrong for {:.3} s",
         scene.ownership.unowned(),
-        partition.index(),
+        scene.name(partition),
         scene.now.since(since).as_secs_f64(),
         scene.now.since(calm).as_secs_f64(),
     ))

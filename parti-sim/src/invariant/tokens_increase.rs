@@ -23,12 +23,12 @@ impl Invariant for TokensIncrease {
         "G3"
     }
 
-    fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
         match self.highest.insert(partition, (token, process)) {
             Some((before, holder)) if token <= before => Err(Breach::new(format!(
-                "{process} was given p{:05} with token {token}, but {holder} had it before with {before}",
-                partition.index()
+                "{process} was given {} with token {token}, but {holder} had it before with {before}",
+                scene.name(partition)
             ))
             .by(process)
             .on(partition)),

@@ -35,10 +35,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(options: &Options, keep: Keep) -> Self {
-        let mut world = World::new(options);
+        Self::of(World::new(options), keep)
+    }
+
+    /// The stage of a world that is there.
+    pub(crate) fn of(mut world: World, keep: Keep) -> Self {
         world.observers.trace = keep.trace.then(Trace::default);
         world.observers.recording = keep.recording.then(Recording::default);
-        let rng = Rng::for_purpose(options.seed, "scenario");
+        let rng = Rng::for_purpose(world.options.seed, "scenario");
         Self { world, rng, expectations: Vec::new(), measured_from: Moment::START }
     }
 

@@ -141,6 +141,7 @@ impl Happening {
             at: self.world.now,
             process: None,
             partition: None,
+            partition_id: None,
         });
     }
 

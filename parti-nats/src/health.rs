@@ -1,0 +1,165 @@
+//! Whether a worker should be restarted, and whether others may count on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parti_core::{Instant, Status, WorkerState};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::error::Error;
+use crate::source::Failure;
+
+/// How a worker is, for the questions of a platform such as Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the process should be left alone. Bad if the worker has ended with an error, or its task has not run
+    /// when it should have: only a restart helps. An outage of the store is no reason for one.
+    pub live: Verdict,
+    /// Whether the worker takes part, or would as soon as there is work. Good for one that stands by for a slot, since a
+    /// rolling update with surge goes on only when the new process is ready. Bad before the store was heard, while it
+    /// is out of reach, and from the wish to stop on.
+    pub ready: Verdict,
+    /// What somebody should look at though the worker is live and ready.
+    pub warnings: Vec<String>,
+}
+
+/// An answer with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether all is well.
+    pub good: bool,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Answers for a worker's health; cheap to clone, to be asked from anywhere.
+#[derive(Clone, Debug)]
+pub struct HealthCheck {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) end: watch::Receiver<Option<Result<(), Error>>>,
+    pub(crate) signs: Arc<Signs>,
+}
+
+/// What the worker's tasks leave for whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct Signs {
+    /// When the driver's task has to run again, by its own timer.
+    due: AtomicU64,
+    /// How late it may be, in nanoseconds.
+    patience: AtomicU64,
+    /// Why the partition list could not be read last.
+    pub(crate) source: Failure,
+    /// Why the last plan was refused.
+    pub(crate) plan: ArcSwapOption<String>,
+}
+
+impl Signs {
+    /// The driver runs now, and will again at `due`; `patience` is how late that may be.
+    pub(crate) fn runs_until(&self, due: Option<Instant>, patience: Duration) {
+        self.patience.store(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.due.store(due.map_or(u64::MAX, Instant::as_nanos), Ordering::Relaxed);
+    }
+
+    /// By how much the driver is later than it may be.
+    fn overdue(&self, now: Instant) -> Option<Duration> {
+        let due = self.due.load(Ordering::Relaxed);
+        if due == 0 || due == u64::MAX {
+            return None;
+        }
+        let allowed = Instant::from_nanos(due) + Duration::from_nanos(self.patience.load(Ordering::Relaxed));
+        (now > allowed).then(|| now.since(Instant::from_nanos(due)))
+    }
+}
+
+impl HealthCheck {
+    /// How the worker is at this moment. Cheap.
+    pub fn check(&self) -> Health {
+        let status = self.status.borrow().clone();
+        let end = self.end.borrow().clone();
+        let warnings = [
+            self.signs.source.load_full().map(|error| format!("the partition list could not be read: {error}")),
+            self.signs.plan.load_full().map(|error| format!("the last plan was refused: {error}")),
+        ];
+        Health {
+            live: live(end.as_ref(), self.signs.overdue(clock::now())),
+            ready: ready(&status, end.as_ref()),
+            warnings: warnings.into_iter().flatten().collect(),
+        }
+    }
+}
+
+fn live(end: Option<&Result<(), Error>>, overdue: Option<Duration>) -> Verdict {
+    match (end, overdue) {
+        (Some(Err(error)), _) => bad(format!("the worker has ended: {error}")),
+        (Some(Ok(())), _) => good("the worker has stopped as it was told to"),
+        (None, Some(overdue)) => bad(format!("the worker's task should have run {overdue:?} ago")),
+        (None, None) => good("the worker's task runs"),
+    }
+}
+
+fn ready(status: &Status, end: Option<&Result<(), Error>>) -> Verdict {
+    if end.is_some() {
+        return bad("the worker has ended");
+    }
+    let reason = |what: &str| format!("{what} (state {})", status.state);
+    match status.state {
+        WorkerState::Init => bad(reason("nothing was heard from the store yet")),
+        WorkerState::Degraded => match status.degraded {
+            Some(why) => bad(reason(&format!("the store is out of reach or has lost writes: {why:?}"))),
+            None => bad(reason("the store is out of reach or has lost writes")),
+        },
+        WorkerState::Shutdown => bad(reason("the worker was told to stop")),
+        WorkerState::ClaimingId => good(reason("the worker stands by for a slot")),
+        WorkerState::Election
+        | WorkerState::WaitingAssignment
+        | WorkerState::Stable
+        | WorkerState::Scaling
+        | WorkerState::Rebalancing
+        | WorkerState::Emergency => good(reason("the worker takes part")),
+    }
+}
+
+fn good(reason: impl Into<String>) -> Verdict {
+    Verdict { good: true, reason: reason.into() }
+}
+
+fn bad(reason: impl Into<String>) -> Verdict {
+    Verdict { good: false, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_task_that_is_late_or_has_failed_is_not_live() {
+        let signs = Signs::default();
+        let now = Instant::from_millis(10_000);
+        assert_eq!(signs.overdue(now), None, "it has not begun");
+        signs.runs_until(Some(Instant::from_millis(9_000)), Duration::from_secs(2));
+        assert_eq!(signs.overdue(now), None);
+        signs.runs_until(Some(Instant::from_millis(7_000)), Duration::from_secs(2));
+        assert_eq!(signs.overdue(now), Some(Duration::from_secs(3)));
+        signs.runs_until(None, Duration::ZERO);
+        assert_eq!(signs.overdue(now), None, "it waits for something else");
+        assert!(!live(None, Some(Duration::from_secs(3))).good);
+        assert!(!live(Some(&Err(Error::new(ErrorKind::ConnectionClosed))), None).good);
+        assert!(live(Some(&Ok(())), None).good);
+    }
+
+    #[test]
+    fn who_has_not_heard_the_store_or_is_to_stop_is_not_ready() {
+        let worker = parti_core::Worker::new(parti_core::Config::default(), 1, Instant::ORIGIN).expect("valid");
+        let status = |state| Status { state, ..worker.status() };
+        for state in WorkerState::ALL {
+            let expected = !matches!(state, WorkerState::Init | WorkerState::Degraded | WorkerState::Shutdown);
+            let verdict = ready(&status(state), None);
+            assert_eq!(verdict.good, expected, "{verdict:?}");
+            assert!(verdict.reason.contains(&state.to_string()), "{verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The metrics of a worker, all names in one place.
+//!
+//! They go through the `metrics` facade: install a recorder before the first worker starts, or they go nowhere.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use parti_core::{Bucket, Instant, Notice, Outcome, ReleaseReason, Status, SuspendReason, WorkerState};
+
+/// What kind of metric one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// What is now.
+    Gauge,
+    /// A distribution, of seconds.
+    Histogram,
+}
+
+/// One metric: its name, its kind, its label besides `group`, and what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, which does not change from one version to the next.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// The label that it has besides `group`; empty if none.
+    pub label: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($constant:ident = $name:literal, $kind:ident, $label:literal, $help:literal;)*) => {
+        $(const $constant: &str = $name;)*
+
+        /// Every metric of a worker, in the order in which the documentation lists them.
+        pub const METRICS: &[Metric] = &[
+            $(Metric { name: $name, kind: MetricKind::$kind, label: $label, help: $help },)*
+        ];
+    };
+}
+
+metrics_table! {
+    WORKERS = "parti_workers", Gauge, "", "workers that share the work; 0 unless this worker leads";
+    PARTITIONS = "parti_partitions", Gauge, "", "partitions in the list; 0 unless this worker leads";
+    UNOWNED = "parti_partitions_unowned", Gauge, "", "partitions that nobody holds; 0 unless this worker leads";
+    UNOWNED_SECONDS = "parti_unowned_partition_seconds_total", Counter, "", "seconds without an owner, over all partitions, while this worker led";
+    OWNED = "parti_partitions_owned", Gauge, "", "partitions that this worker holds and is to keep";
+    RELEASING = "parti_partitions_releasing", Gauge, "", "partitions that this worker is giving up";
+    STATE = "parti_state", Gauge, "state", "1 for the state that this worker is in, 0 for the others";
+    LEADER = "parti_leader", Gauge, "", "1 if this worker leads, else 0";
+    SUSPENDED = "parti_suspended", Gauge, "", "1 if this worker's work is suspended, else 0";
+    REBALANCES = "parti_rebalances_total", Counter, "reason", "plans that this worker has published, by what made them necessary";
+    MOVES = "parti_moves_total", Counter, "", "partitions that these plans take from a worker that stays";
+    PLACEMENTS = "parti_placements_total", Counter, "", "partitions without an owner that these plans place";
+    REFUSED = "parti_plans_refused_total", Counter, "", "plans that were not published, because there is none or its records are too large";
+    EVICTIONS = "parti_evictions_total", Counter, "reason", "tenures of others that this worker has ended";
+    ACQUISITIONS = "parti_acquisitions_total", Counter, "", "partitions that have come to this worker";
+    RELEASES = "parti_releases_total", Counter, "reason", "partitions that this worker was told to give up";
+    SUSPENSIONS = "parti_suspensions_total", Counter, "reason", "times that all work was suspended";
+    HANDOFF = "parti_handoff_seconds", Histogram, "", "from the announcement that a partition will come until it comes";
+    DRAIN = "parti_drain_seconds", Histogram, "", "from the word to give a partition up until its handler has stopped";
+    LEASE_MARGIN = "parti_lease_margin_seconds", Histogram, "", "what was left of the lease when it was renewed";
+    STORE_WRITE = "parti_store_write_seconds", Histogram, "bucket", "from a write to its outcome";
+    CONFLICTS = "parti_store_conflicts_total", Counter, "bucket", "writes that were refused, since somebody else was faster";
+    UNKNOWN = "parti_store_unknown_total", Counter, "bucket", "writes without a certain outcome";
+    SOURCE_ERRORS = "parti_source_errors_total", Counter, "", "failed readings of the partition list";
+}
+
+/// The metrics of one worker.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    group: String,
+    workers: Gauge,
+    partitions: Gauge,
+    unowned: Gauge,
+    unowned_seconds: Counter,
+    owned: Gauge,
+    releasing: Gauge,
+    /// In the order of [`WorkerState::ALL`].
+    states: Vec<Gauge>,
+    leader: Gauge,
+    suspended: Gauge,
+    moves: Counter,
+    placements: Counter,
+    refused: Counter,
+    acquisitions: Counter,
+    handoff: Histogram,
+    drain: Histogram,
+    lease_margin: Histogram,
+    source_errors: Counter,
+    /// In the order of [`Bucket::ALL`].
+    stores: [StoreMetrics; 2],
+    /// Partition-nanoseconds without an owner that do not make up a second yet.
+    rest: AtomicU64,
+}
+
+/// What is measured of the writes to one bucket.
+#[derive(Debug)]
+struct StoreMetrics {
+    seconds: Histogram,
+    conflicts: Counter,
+    unknown: Counter,
+}
+
+impl Metrics {
+    /// Registers the metrics of a worker of `group`, those at 0 included whose labels are known.
+    pub(crate) fn new(group: &str) -> Self {
+        let own = || group.to_owned();
+        let stores = Bucket::ALL.map(|bucket| StoreMetrics {
+            seconds: histogram!(STORE_WRITE, "group" => own(), "bucket" => bucket.to_string()),
+            conflicts: counter!(CONFLICTS, "group" => own(), "bucket" => bucket.to_string()),
+            unknown: counter!(UNKNOWN, "group" => own(), "bucket" => bucket.to_string()),
+        });
+        let state = |state: WorkerState| gauge!(STATE, "group" => own(), "state" => state.to_string());
+        Self {
+            group: own(),
+            workers: gauge!(WORKERS, "group" => own()),
+            partitions: gauge!(PARTITIONS, "group" => own()),
+            unowned: gauge!(UNOWNED, "group" => own()),
+            unowned_seconds: counter!(UNOWNED_SECONDS, "group" => own()),
+            owned: gauge!(OWNED, "group" => own()),
+            releasing: gauge!(RELEASING, "group" => own()),
+            states: WorkerState::ALL.map(state).into(),
+            leader: gauge!(LEADER, "group" => own()),
+            suspended: gauge!(SUSPENDED, "group" => own()),
+            moves: counter!(MOVES, "group" => own()),
+            placements: counter!(PLACEMENTS, "group" => own()),
+            refused: counter!(REFUSED, "group" => own()),
+            acquisitions: counter!(ACQUISITIONS, "group" => own()),
+            handoff: histogram!(HANDOFF, "group" => own()),
+            drain: histogram!(DRAIN, "group" => own()),
+            lease_margin: histogram!(LEASE_MARGIN, "group" => own()),
+            source_errors: counter!(SOURCE_ERRORS, "group" => own()),
+            stores,
+            rest: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes in what the worker says of itself now, `passed` after it last said `before`.
+    pub(crate) fn observe(&self, before: &Status, status: &Status, now: Instant, passed: Duration) {
+        if let Some(fleet) = before.fleet {
+            self.count_unowned(fleet.unowned, passed);
+        }
+        let fleet = status.fleet.unwrap_or_default();
+        self.workers.set(number(fleet.workers));
+        self.partitions.set(number(fleet.partitions));
+        self.unowned.set(number(fleet.unowned));
+        self.owned.set(number(status.owned));
+        self.releasing.set(number(status.releasing));
+        self.leader.set(number(usize::from(status.leader)));
+        self.suspended.set(number(usize::from(status.suspended)));
+        for (state, gauge) in WorkerState::ALL.iter().zip(&self.states) {
+            gauge.set(number(usize::from(*state == status.state)));
+        }
+        if let (Some(until), Some(renewed)) = (before.lease_until, status.lease_until)
+            && renewed > until
+        {
+            self.lease_margin.record(until.since(now));
+        }
+    }
+
+    fn count_unowned(&self, partitions: usize, passed: Duration) {
+        const SECOND: u64 = 1_000_000_000;
+        let nanos = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX).saturating_mul(partitions as u64);
+        // Only the driver counts here.
+        let rest = self.rest.load(Ordering::Relaxed).saturating_add(nanos);
+        self.unowned_seconds.increment(rest / SECOND);
+        self.rest.store(rest % SECOND, Ordering::Relaxed);
+    }
+
+    pub(crate) fn noticed(&self, notice: &Notice) {
+        match notice {
+            Notice::Planned { reason, moved, placed, .. } => {
+                self.by_reason(REBALANCES, reason);
+                self.moves.increment(*moved as u64);
+                self.placements.increment(*placed as u64);
+            }
+            Notice::PlanRefused { .. } => self.refused.increment(1),
+            Notice::Evicted { reason, .. } => self.by_reason(EVICTIONS, reason),
+            // The others are for the log.
+            _ => {}
+        }
+    }
+
+    pub(crate) fn acquired(&self, announced: Option<Duration>) {
+        self.acquisitions.increment(1);
+        if let Some(since) = announced {
+            self.handoff.record(since);
+        }
+    }
+
+    pub(crate) fn told_to_release(&self, reason: ReleaseReason) {
+        self.by_reason(RELEASES, &reason);
+    }
+
+    pub(crate) fn released(&self, after: Duration) {
+        self.drain.record(after);
+    }
+
+    pub(crate) fn suspended(&self, reason: SuspendReason) {
+        self.by_reason(SUSPENSIONS, &reason);
+    }
+
+    pub(crate) fn wrote(&self, bucket: Bucket, outcome: Outcome, took: Duration) {
+        let [members, plan] = &self.stores;
+        let store = match bucket {
+            Bucket::Members => members,
+            Bucket::Plan => plan,
+        };
+        store.seconds.record(took);
+        match outcome {
+            Outcome::Committed(_) => {}
+            Outcome::Conflict => store.conflicts.increment(1),
+            Outcome::Unknown => store.unknown.increment(1),
+        }
+    }
+
+    pub(crate) fn source_failed(&self) {
+        self.source_errors.increment(1);
+    }
+
+    /// Reasons are rare, so that their counters need not be kept.
+    fn by_reason(&self, name: &'static str, reason: &impl std::fmt::Debug) {
+        counter!(name, "group" => self.group.clone(), "reason" => format!("{reason:?}")).increment(1);
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // far fewer than 2⁵² of anything
+fn number(count: usize) -> f64 {
+    count as f64
+}

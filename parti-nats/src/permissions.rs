@@ -1,0 +1,307 @@
+//! The least that a client must be allowed, and the check that it is.
+//!
+//! News of the buckets come on subjects to which only the server publishes, and a watch believes them. So nobody but
+//! the server may publish there: none of these lists has them, which is enough, since a server refuses what a list of
+//! allowed subjects does not have. Who is allowed everything can lie there, but could as well write the buckets.
+
+use std::fmt;
+
+use async_nats::jetstream::message::PublishMessage;
+use futures_util::future::join_all;
+use parti_core::{Bucket, GroupName, Key, Slot};
+use tokio::sync::watch;
+
+use crate::bucket::Names;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::probe;
+
+/// How many refusals of the server are remembered.
+const MAX_REFUSALS: usize = 32;
+/// A revision that no bucket will ever have: a write that expects it is refused, if it is not refused for want of a
+/// permission.
+const NEVER: u64 = i64::MAX as u64;
+
+/// What a client does for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A worker of a group whose buckets were created by somebody else; see [`create_buckets`](crate::create_buckets).
+    /// Any worker may come to lead, so all need the same. The workers of a group trust each other.
+    Worker,
+    /// A worker that may also create the buckets, as it does where they are missing.
+    FoundingWorker,
+    /// An operator: creates the buckets, reads everything, edits the partition list and the wishes under `control.*`,
+    /// but can neither pose as a worker nor write the plan.
+    Operator,
+}
+
+/// The subjects that a client must be allowed to use; everything else may be forbidden.
+///
+/// Shown as the `permissions` of a user in a nats-server configuration:
+///
+/// ```
+/// use parti_nats::{GroupName, Role, permissions};
+///
+/// let worker = permissions(&GroupName::new("orders")?, Role::Worker);
+/// println!("{{ user: worker, password: $WORKER_PASSWORD, permissions: {worker} }}");
+/// assert!(worker.publish.contains(&"$KV.parti_orders_plan.cluster".to_owned()));
+/// # Ok::<(), parti_nats::GroupNameError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// To publish to.
+    pub publish: Vec<String>,
+    /// To subscribe to. A client with an inbox prefix of its own needs that instead of `_INBOX`.
+    pub subscribe: Vec<String>,
+    /// Whether to answer what it is asked, on whatever subject it is told to.
+    pub allow_responses: bool,
+}
+
+/// The least that a client of `group` must be allowed in `role`.
+pub fn permissions(group: &GroupName, role: Role) -> Permissions {
+    let [members, plan] = Bucket::ALL.map(|bucket| Names::new(group, bucket));
+    let partitions = Names::partitions(group);
+    let all = [&members, &plan, &partitions];
+    let (members, plan, list) = (&members.stored, &plan.stored, &partitions.stored);
+
+    let works = matches!(role, Role::Worker | Role::FoundingWorker);
+    let creates = matches!(role, Role::FoundingWorker | Role::Operator);
+    let mut publish = Vec::new();
+    for Names { stream, .. } in all {
+        publish.push(format!("$JS.API.STREAM.INFO.{stream}"));
+        publish.push(format!("$JS.API.STREAM.MSG.GET.{stream}"));
+        if creates {
+            publish.push(format!("$JS.API.STREAM.CREATE.{stream}"));
+        }
+    }
+    let mut subscribe = vec!["_INBOX.>".to_owned()];
+    subscribe.extend(all.map(|names| format!("{}>", names.repeated)));
+    if works {
+        publish.push(format!("{members}slot.*"));
+        publish.push(format!("{members}leader"));
+        publish.push(format!("{plan}assign.*"));
+        publish.push(format!("{plan}cluster"));
+        publish.push(probe::subject(group, "*"));
+        subscribe.push(probe::subject(group, "*"));
+    } else {
+        publish.push(format!("{members}control.>"));
+        publish.push(format!("{list}>"));
+    }
+    Permissions { publish, subscribe, allow_responses: works }
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |subjects: &[String]| {
+            let lines = subjects.iter().map(|subject| format!("\n    \"{subject}\""));
+            lines.collect::<String>()
+        };
+        write!(f, "{{\n  publish: {{ allow: [{}\n  ] }}\n", list(&self.publish))?;
+        write!(f, "  subscribe: {{ allow: [{}\n  ] }}\n", list(&self.subscribe))?;
+        if self.allow_responses {
+            writeln!(f, "  allow_responses: true")?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// What the server has refused to this client, as it says it; the oldest first.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusals(watch::Receiver<Vec<String>>);
+
+impl Refusals {
+    /// The refusals, and where to note them.
+    pub(crate) fn new() -> (watch::Sender<Vec<String>>, Self) {
+        let (sender, refusals) = watch::channel(Vec::new());
+        (sender, Self(refusals))
+    }
+
+    /// Notes what the server says, if that is a refusal.
+    pub(crate) fn note(refusals: &watch::Sender<Vec<String>>, message: &str) {
+        if message.to_ascii_lowercase().starts_with("permissions violation") {
+            tracing::warn!(message, "the server refuses something to this client");
+            refusals.send_if_modified(|refusals| {
+                let new = refusals.len() < MAX_REFUSALS && !refusals.iter().any(|known| known == message);
+                if new {
+                    refusals.push(message.to_owned());
+                }
+                new
+            });
+        }
+    }
+
+    /// The error that says what is missing, if anything was refused; `source` is what came of that.
+    pub(crate) fn error(&self, source: Option<Error>) -> Option<Error> {
+        let missing = self.0.borrow().clone();
+        if missing.is_empty() {
+            return None;
+        }
+        let kind = ErrorKind::Permission { missing };
+        Some(source.map_or_else(|| Error::new(kind.clone()), |source| Error::with_source(kind.clone(), source)))
+    }
+
+    /// Returns once something was refused that has to do with `subject`.
+    async fn of(&self, subject: &str) {
+        let quoted = format!("\"{subject}\"");
+        let mut refusals = self.0.clone();
+        let of_subject = |all: &Vec<String>| all.iter().any(|refusal| refusal.contains(&quoted));
+        let is_deaf = refusals.wait_for(of_subject).await.is_err();
+        if is_deaf {
+            // The client's events are not heard here; the missing answer must do.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Tries everything that a worker does, without doing anything. `slot` is one that it may come to hold.
+///
+/// # Errors
+///
+/// [`ErrorKind::Permission`] with all that is missing; [`ErrorKind::Unanswered`] if only silence was the answer.
+pub(crate) async fn check(connection: &Connection, group: &GroupName, slot: Slot) -> Result<(), Error> {
+    let [members, plan] = Bucket::ALL.map(|bucket| Names::new(group, bucket));
+    let client = &connection.client;
+    // The server reads what one client sends in order: when it has answered what follows, it has refused these.
+    let name = format!("check-{}", client.server_info().client_id);
+    let [own, nobody] = [&name, &format!("{name}-nobody")].map(|name| probe::subject(group, name));
+    let mut doors = Vec::new();
+    for subject in [format!("{}>", members.repeated), format!("{}>", plan.repeated), own] {
+        let door = client.subscribe(subject).await;
+        doors.push(door.map_err(|error| Error::with_source(ErrorKind::ConnectionClosed, error))?);
+    }
+    let keys = [Key::Slot(slot), Key::Leader, Key::Assign(slot), Key::Cluster];
+    let writes = keys.map(|key| {
+        let names = if key.bucket() == Bucket::Members { &members } else { &plan };
+        format!("{}{key}", names.stored)
+    });
+    let reads = [&members, &plan].map(|names| format!("$JS.API.STREAM.MSG.GET.{}", names.stream));
+    let tries = join_all(writes.iter().map(|subject| try_to_write(connection, subject)));
+    let tries = tries.await.into_iter().chain(join_all(reads.iter().map(|subject| ask(connection, subject))).await);
+    let probed = ask(connection, &nobody).await;
+    let unanswered = tries.chain([probed]).find_map(Result::err);
+    if let Some(refused) = connection.refusals.error(None) {
+        return Err(refused);
+    }
+    unanswered.map_or(Ok(()), |subject| Err(Error::new(ErrorKind::Unanswered { subject })))
+}
+
+/// Tries a write whose condition cannot hold. An error is the subject that nobody has answered for.
+async fn try_to_write(connection: &Connection, subject: &str) -> Result<(), String> {
+    let message = PublishMessage::build().expected_last_sequence(NEVER);
+    let written = async {
+        let sent = connection.jetstream.send_publish(subject.to_owned(), message).await;
+        // Whatever the server says, it says it to one that may ask.
+        match sent {
+            Ok(acknowledged) => match acknowledged.await {
+                Err(error) => error.kind() != async_nats::jetstream::context::PublishErrorKind::TimedOut,
+                Ok(_) => true,
+            },
+            Err(_) => false,
+        }
+    };
+    answered(connection, subject, written).await
+}
+
+/// Asks for something on `subject`, whatever the answer.
+async fn ask(connection: &Connection, subject: &str) -> Result<(), String> {
+    let request = async_nats::Request::new().timeout(Some(connection.request_timeout));
+    let asked = async {
+        match connection.client.send_request(subject.to_owned(), request).await {
+            Ok(_) => true,
+            Err(error) => error.kind() == async_nats::RequestErrorKind::NoResponders,
+        }
+    };
+    answered(connection, subject, asked).await
+}
+
+async fn answered(connection: &Connection, subject: &str, answer: impl Future<Output = bool>) -> Result<(), String> {
+    tokio::select! {
+        answered = answer => if answered { Ok(()) } else { Err(subject.to_owned()) },
+        () = connection.refusals.of(subject) => Err(subject.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use parti_core::WorkerState;
+
+    use super::*;
+    use crate::Builder;
+    use crate::support::Server;
+
+    fn group() -> GroupName {
+        GroupName::new("orders").expect("a valid name")
+    }
+
+    /// A server that lets in the users `w`, who may do as they are told here, and `all`.
+    fn server(allowed: &Permissions) -> Server {
+        let w = format!("{{ user: w, password: w, permissions: {allowed} }}");
+        let all = "{ user: all, password: all }";
+        Server::start_with_config(&format!("jetstream: enabled\nauthorization {{ users: [ {w}, {all} ] }}\n"))
+    }
+
+    async fn client(server: &Server, user: &str) -> async_nats::Client {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.into(), user.into());
+        options.connect(server.url()).await.expect("it is let in")
+    }
+
+    /// How a worker fares with `allowed`; the buckets are there if it may not create them.
+    async fn start(allowed: &Permissions) -> Result<(), Error> {
+        let server = server(allowed);
+        if !allowed.publish.iter().any(|subject| subject.contains("CREATE")) {
+            crate::create_buckets(&client(&server, "all").await, &group(), 1).await.expect("created");
+        }
+        let options = async_nats::ConnectOptions::with_user_and_password("w".into(), "w".into());
+        let config = crate::Config { expected_workers: Some(1), ..crate::Config::default() };
+        let builder = Builder::new("orders").server(server.url()).connect_options(options).config(config);
+        let mut worker = builder.partition_ids(["p"]).start().expect("valid settings");
+        worker.wait_for_state(WorkerState::Stable, std::time::Duration::from_secs(20)).await?;
+        worker.stop();
+        while worker.next_change().await.is_some() {}
+        worker.finished().await
+    }
+
+    #[tokio::test]
+    async fn a_worker_needs_each_of_its_permissions_and_no_other() {
+        start(&permissions(&group(), Role::FoundingWorker)).await.expect("it founds the group");
+        let allowed = permissions(&group(), Role::Worker);
+        start(&allowed).await.expect("it works");
+        let without = |subjects: &[String], missing: &String| {
+            subjects.iter().filter(|subject| *subject != missing).cloned().collect::<Vec<_>>()
+        };
+        let needed = |subject: &&String| !subject.contains("partitions");
+        let publish = allowed.publish.iter().filter(needed).map(|missing| {
+            (Permissions { publish: without(&allowed.publish, missing), ..allowed.clone() }, "Publish", missing)
+        });
+        let subscribe = allowed.subscribe.iter().filter(needed).map(|missing| {
+            (
+                Permissions { subscribe: without(&allowed.subscribe, missing), ..allowed.clone() },
+                "Subscription",
+                missing,
+            )
+        });
+        let tries = publish.chain(subscribe).map(|(allowed, what, missing)| refused(allowed, what, missing));
+        join_all(tries).await;
+    }
+
+    async fn refused(allowed: Permissions, what: &str, missing: &str) {
+        let error = start(&allowed).await.expect_err(missing);
+        assert!(matches!(error.kind(), ErrorKind::Permission { .. }), "{missing}: {error}");
+        let subject = missing.trim_end_matches(['>', '*']);
+        assert!(error.to_string().contains(&format!("for {what} to \"{subject}")), "{missing}: {error}");
+    }
+
+    #[tokio::test]
+    async fn a_worker_cannot_forge_news() {
+        let server = server(&permissions(&group(), Role::Worker));
+        let all = client(&server, "all").await;
+        let mut heard = all.subscribe("parti.orders.>").await.expect("subscribed");
+        let worker = client(&server, "w").await;
+        for subject in ["parti.orders.members.slot.0", "parti.orders.plan.assign.0", "parti.orders.probe.x"] {
+            worker.publish(subject, "forged".into()).await.expect("sent");
+        }
+        let heard = heard.next().await.expect("the last of them");
+        assert_eq!(heard.subject.as_str(), "parti.orders.probe.x");
+    }
+}

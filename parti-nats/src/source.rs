@@ -1,0 +1,195 @@
+//! Where the list of partitions comes from: a fixed list, the store, or a user's own place.
+
+mod bucket;
+mod stored;
+
+use std::error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parti_core::{Event, PartitionList};
+use tokio::sync::{Notify, mpsc};
+
+pub(crate) use bucket::BucketSource;
+pub use bucket::{Listed, PartitionBucket};
+
+use crate::clock;
+use crate::driver::Input;
+use crate::metrics::Metrics;
+
+/// The mean wait before a source is read again that has failed once.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The longest mean wait before a source is read again; it doubles from the first.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// What a source says when it fails. Any error turns into it with `?`.
+pub type SourceError = Box<dyn error::Error + Send + Sync>;
+
+/// A place that has the list of partitions, such as a database or a configuration service.
+///
+/// Every worker of a group reads it, and whichever leads divides what it has read last. An error changes nothing: it is
+/// logged, counted and shown by [`Handle::health`](crate::Handle::health), the last good list stays, and the source is
+/// read again after a while. An empty list is no error: it takes all partitions from everyone.
+///
+/// ```
+/// use std::time::Duration;
+/// use parti_nats::{Builder, Partition, PartitionId, PartitionList, Source, SourceError};
+///
+/// /// One partition for each line of a file.
+/// struct Lines(std::path::PathBuf);
+///
+/// impl Source for Lines {
+///     async fn read(&mut self) -> Result<PartitionList, SourceError> {
+///         let text = std::fs::read_to_string(&self.0)?;
+///         let partitions = text.lines().map(|line| PartitionId::new(line).map(Partition::new));
+///         Ok(PartitionList::new(partitions.collect::<Result<_, _>>()?)?)
+///     }
+///
+///     async fn changed(&mut self) {
+///         tokio::time::sleep(Duration::from_secs(10)).await;
+///     }
+/// }
+///
+/// let builder = Builder::new("orders").source(Lines("partitions.txt".into()));
+/// ```
+pub trait Source: Send + 'static {
+    /// The list as it is now. Asked for at the start, whenever [`changed`](Self::changed) returns, and on
+    /// [`Handle::refresh_partitions`](crate::Handle::refresh_partitions). It must end by itself.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands between the source and its list.
+    fn read(&mut self) -> impl Future<Output = Result<PartitionList, SourceError>> + Send;
+
+    /// Returns when the list may have changed, be it only because time has passed; never by default. It must be
+    /// cancel-safe: it is dropped and called anew when somebody asks for a refresh.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+/// A source whose type does not matter any more.
+pub(crate) trait AnySource: Send + 'static {
+    fn read(&mut self) -> Pin<Box<dyn Future<Output = Result<PartitionList, SourceError>> + Send + '_>>;
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl<S: Source> AnySource for S {
+    fn read(&mut self) -> Pin<Box<dyn Future<Output = Result<PartitionList, SourceError>> + Send + '_>> {
+        Box::pin(Source::read(self))
+    }
+
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(Source::changed(self))
+    }
+}
+
+/// Why the source could not be read, as long as that is so.
+pub(crate) type Failure = Arc<ArcSwapOption<String>>;
+
+/// Reads a source again and again, and hands each new list to the driver.
+pub(crate) struct Reader {
+    pub(crate) source: Box<dyn AnySource>,
+    pub(crate) inputs: mpsc::UnboundedSender<Input>,
+    /// Somebody wants it to be read now.
+    pub(crate) refresh: Arc<Notify>,
+    pub(crate) failure: Failure,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Reader {
+    /// Runs until the driver is gone.
+    pub(crate) async fn run(mut self) {
+        let mut known = None;
+        let mut pause = FIRST_RETRY;
+        loop {
+            match self.source.read().await {
+                Ok(list) => {
+                    pause = FIRST_RETRY;
+                    self.failure.store(None);
+                    if known.as_ref() != Some(&list) {
+                        tracing::info!(
+                            event = "partitions_read",
+                            partitions = list.as_slice().len(),
+                            "a list has come"
+                        );
+                        if self.inputs.send(Input::Event(Event::Partitions(list.clone()))).is_err() {
+                            return;
+                        }
+                        known = Some(list);
+                    }
+                    tokio::select! {
+                        () = self.source.changed() => {}
+                        () = self.refresh.notified() => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        event = "source_failed",
+                        error,
+                        "the partitions could not be read; the last list stays"
+                    );
+                    self.metrics.source_failed();
+                    self.failure.store(Some(Arc::new(error.to_string())));
+                    tokio::select! {
+                        () = tokio::time::sleep(clock::jittered(pause)) => {}
+                        () = self.refresh.notified() => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parti_core::{Partition, PartitionId};
+
+    use super::*;
+
+    /// Says one thing after another, and that there is a change whenever it is asked.
+    struct Script(std::vec::IntoIter<Result<PartitionList, SourceError>>);
+
+    impl Source for Script {
+        async fn read(&mut self) -> Result<PartitionList, SourceError> {
+            match self.0.next() {
+                Some(said) => said,
+                None => std::future::pending().await,
+            }
+        }
+
+        async fn changed(&mut self) {}
+    }
+
+    fn list(ids: &[&str]) -> PartitionList {
+        let partitions = ids.iter().map(|id| Partition::new(PartitionId::new(id).expect("a valid id")));
+        PartitionList::new(partitions.collect()).expect("different ids")
+    }
+
+    #[tokio::test]
+    async fn an_error_changes_nothing_and_the_same_list_is_told_once() {
+        let script = vec![Ok(list(&["a"])), Err("out of order".into()), Ok(list(&["a"])), Ok(list(&["a", "b"]))];
+        let (inputs, mut told) = mpsc::unbounded_channel();
+        let failure = Failure::default();
+        let reader = Reader {
+            source: Box::new(Script(script.into_iter())),
+            inputs,
+            refresh: Arc::default(),
+            failure: Arc::clone(&failure),
+            metrics: Arc::new(Metrics::new("orders")),
+        };
+        let running = tokio::spawn(reader.run());
+        for expected in [list(&["a"]), list(&["a", "b"])] {
+            match told.recv().await {
+                Some(Input::Event(Event::Partitions(list))) => assert_eq!(list, expected),
+                other => panic!("expected a list, got {other:?}"),
+            }
+        }
+        assert!(failure.load().is_none());
+        assert!(told.try_recv().is_err());
+        running.abort();
+    }
+}

@@ -1,0 +1,111 @@
+//! What the core asks of the store and of other workers, carried out beside the loop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use parti_core::{Bucket, Event, GroupName, Instance, Interest, KvEvent, Request, Slot, WatchId};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument;
+
+use crate::connection::Connection;
+use crate::kv::Store;
+use crate::metrics::Metrics;
+use crate::probe;
+use crate::watch::{self as watching, Watch};
+
+/// How many pieces of news from the store may wait.
+const EVENT_QUEUE: usize = 1024;
+
+/// Writes, watches and probes under way; what comes of them is news for the core.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    connection: Connection,
+    group: GroupName,
+    store: Store,
+    /// How often a watch reads the store again though nothing seems lost.
+    interval: Duration,
+    /// How many copies to keep of a bucket that has to be made anew.
+    replicas: usize,
+    /// How long a probe waits.
+    probe_timeout: Duration,
+    events: mpsc::Sender<Event>,
+    watches: BTreeMap<Bucket, AbortHandle>,
+    /// Everything that runs beside the loop, and ends with it.
+    tasks: JoinSet<()>,
+}
+
+impl Transport {
+    /// The transport, and what comes of all that it is asked for.
+    pub(crate) fn new(
+        connection: Connection,
+        group: GroupName,
+        config: &parti_core::Config,
+        replicas: usize,
+        metrics: Arc<Metrics>,
+    ) -> (Self, mpsc::Receiver<Event>) {
+        let (events, news) = mpsc::channel(EVENT_QUEUE);
+        let store = Store::new(connection.clone(), &group).measured(metrics);
+        let (interval, probe_timeout) = (config.lease, config.probe_interval.min(connection.request_timeout));
+        let (watches, tasks) = (BTreeMap::new(), JoinSet::new());
+        (Self { connection, group, store, interval, replicas, probe_timeout, events, watches, tasks }, news)
+    }
+
+    /// Answers those who ask whether this process is there.
+    pub(crate) fn answer(&mut self, questions: Subscriber) {
+        let answering = probe::answer(self.connection.client.clone(), questions);
+        self.tasks.spawn(answering.in_current_span());
+    }
+
+    pub(crate) fn write(&mut self, request: Request) {
+        let store = self.store.clone();
+        let span = tracing::debug_span!("parti_write", key = %request.write.key());
+        let done = async move {
+            let outcome = store.execute(&request.write).await;
+            tracing::trace!(event = "written", ?outcome, "a write has an outcome");
+            Event::Kv(KvEvent::Done { operation: request.operation, outcome })
+        };
+        self.spawn(done.instrument(span));
+    }
+
+    /// Watches in place of what was watched in that bucket before.
+    pub(crate) fn watch(&mut self, watch: WatchId, bucket: Bucket, interest: Interest) {
+        let request = watching::Request { watch, bucket, interest };
+        let (connection, events) = (self.connection.clone(), self.events.clone());
+        let watch = Watch::new(connection, &self.group, request, events, self.interval).recreating(self.replicas);
+        let span = tracing::debug_span!("parti_watch", %bucket);
+        if let Some(older) = self.watches.insert(bucket, self.tasks.spawn(watch.run().instrument(span))) {
+            older.abort();
+        }
+    }
+
+    pub(crate) fn probe(&mut self, slot: Slot, instance: Instance) {
+        let asked = probe::ask(self.connection.clone(), self.group.clone(), instance, self.probe_timeout);
+        self.spawn(async move { Event::Probed { slot, instance, outcome: asked.await } });
+    }
+
+    /// Lets go of what has ended. A worker without its watches or its writes would do harm by doing nothing, so that a
+    /// panic of one of them is one of the worker.
+    pub(crate) fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    /// Runs `work` beside the loop, and reports what comes of it.
+    fn spawn(&mut self, work: impl Future<Output = Event> + Send + 'static) {
+        let events = self.events.clone();
+        let report = async move {
+            let event = work.await;
+            // An error means that the core is gone.
+            let _ = events.send(event).await;
+        };
+        self.tasks.spawn(report.in_current_span());
+    }
+}

@@ -1,0 +1,100 @@
+//! What happens to servers, connections and workers in production, done to real ones: fleets of worker processes, and a
+//! journal of who worked on what, when. In each test nobody works on a partition that another works on, tokens grow,
+//! and everything has its owner again within a stated time.
+//!
+//! The bounds are twice those that `cargo run --release -p parti-benches --bin live` holds a machine of its own to:
+//! tests run beside each other. With `PARTI_LONG_TESTS` set, outages last a minute.
+
+mod cluster;
+#[path = "../lab/mod.rs"]
+mod lab;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod worker;
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use lab::agent::{self, Spec};
+use lab::fleet::Fleet;
+use parti_nats::Config;
+
+/// Short, so that tests are.
+const LEASE: Duration = Duration::from_secs(2);
+/// Longer than a fleet takes to start on a slow machine.
+const START: Duration = Duration::from_secs(30);
+/// Until work goes on once the store is within reach: the wait between two tries to reconnect, then a renewal.
+const RESUME: Duration = Duration::from_secs(2);
+/// Until a killed worker's partitions are owned again, and a killed leader's.
+const CRASH: Duration = Duration::from_secs(3);
+const LEADER_CRASH: Duration = Duration::from_secs(4);
+/// Until those of a silent one are: lease and margin, and a plan.
+const SILENCE: Duration = Duration::from_millis(2_000 + 250 + 1_000);
+/// Until a worker that comes back as a newcomer has its share: windows and rounds, see [`config`].
+const REJOIN: Duration = Duration::from_secs(10);
+
+/// How long outages last that are longer than a lease.
+fn outage() -> Duration {
+    Duration::from_secs(if std::env::var_os("PARTI_LONG_TESTS").is_some() { 60 } else { 5 })
+}
+
+fn config() -> Config {
+    Config {
+        lease: LEASE,
+        settle_window: Duration::from_millis(200),
+        planned_scale_window: Duration::from_secs(1),
+        cold_start_window: Duration::from_secs(5),
+        rebalance_interval: Duration::from_millis(200),
+        release_timeout: Duration::from_secs(5),
+        ..Config::default()
+    }
+}
+
+/// One worker a process, 8 partitions each if there are so many workers.
+fn spec(url: String, workers: u32) -> Spec {
+    Spec {
+        url,
+        group: "orders".into(),
+        replicas: 1,
+        partitions: workers * 8,
+        workers: 1,
+        config: Config { expected_workers: Some(workers), ..config() },
+        tick: Some(Duration::from_millis(2)),
+    }
+}
+
+/// A fleet without workers, of processes that run this program again.
+fn fleet(spec: Spec) -> Fleet {
+    Fleet::new(spec, &["--exact", "workers_run_in_processes_of_their_own", "--nocapture"])
+}
+
+/// A fleet of so many workers that share the work.
+fn settled(spec: Spec, workers: u32) -> Fleet {
+    let mut fleet = fleet(spec);
+    fleet.start_many(workers);
+    fleet.settle(START);
+    fleet
+}
+
+/// What is done to the store from outside. The servers are separated by commas.
+fn operate<T>(urls: &str, act: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let client = async_nats::connect(urls.split(',').collect::<Vec<_>>()).await.expect("a server");
+        act(jetstream::new(client)).await
+    })
+}
+
+/// The process of a worker is this program, with this as its only test; on its own it checks that what such a process
+/// is told arrives.
+#[test]
+fn workers_run_in_processes_of_their_own() {
+    if let Some(spec) = Spec::from_environment() {
+        return agent::run(&spec);
+    }
+    let told = spec("nats://localhost".into(), 3);
+    let (_, text) = told.to_environment();
+    let heard: Spec = serde_json::from_str(&text).expect("readable");
+    assert_eq!(format!("{heard:?}"), format!("{told:?}"));
+}

@@ -1,0 +1,289 @@
+//! The test kit, used as its users do: their handlers and settings in a cluster to which things happen.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use parti_core::{Config, Mode, Partition, PartitionId, ReleaseReason, Slot, Token};
+use parti_sim::NetworkOptions;
+use parti_sim::kit::{Call, Cluster, Failure, Handler, Life, Setup};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_crash_hurts_only_what_the_crashed_worker_had() -> Result<(), Failure> {
+    let mut cluster = small().start()?;
+    cluster.settle()?;
+    let lost = cluster.owned_by(2);
+    let kept: Vec<_> = [0, 1, 3, 4].map(|worker| cluster.owned_by(worker)).concat();
+    assert_eq!((lost.len(), kept.len()), (12, 48));
+
+    cluster.measure();
+    cluster.run_for(5 * SECOND)?;
+    cluster.crash(2)?;
+    let crashed_at = cluster.now();
+    cluster.settle()?;
+    for partition in &lost {
+        assert_eq!(cluster.owner_at(partition.as_str(), crashed_at.saturating_sub(MILLISECOND))?, Some(2));
+        assert_ne!(cluster.owner(partition.as_str())?, Some(2));
+    }
+    for (worker, held) in [0, 1, 3, 4].into_iter().zip(kept.chunks(12)) {
+        assert!(held.iter().all(|partition| cluster.owned_by(worker).contains(partition)), "worker {worker}");
+    }
+    assert!(cluster.measured().longest_orphan < 2 * SECOND, "{:?}", cluster.measured());
+    assert_eq!(cluster.finish()?.moved, 0);
+    Ok(())
+}
+
+#[test]
+fn a_rolling_update_moves_nothing_with_the_users_own_drain_times() -> Result<(), Failure> {
+    let slow = |partition: &PartitionId| if partition.as_str() == "order-7" { 3 * SECOND } else { 20 * MILLISECOND };
+    for surge in [false, true] {
+        let setup = small().drain_time(slow);
+        let mut cluster = if surge { setup } else { setup.stateful_set() }.start()?;
+        cluster.settle()?;
+        cluster.measure();
+        if surge {
+            cluster.rolling_update_with_surge()?;
+        } else {
+            cluster.rolling_update(2 * SECOND)?;
+        }
+        let longest = cluster.measured().longest_orphan;
+        let measured = cluster.finish()?;
+        assert_eq!((measured.moved, measured.rebalances), (0, 0), "surge {surge}");
+        assert!(longest < 6 * SECOND, "{longest:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_handler_is_told_what_a_real_worker_would_tell_it() -> Result<(), Failure> {
+    let mut cluster = small().handler(|_| Slow).start()?;
+    cluster.settle()?;
+    assert_eq!(cluster.seen().iter().filter(|seen| matches!(seen.call, Call::Acquired { .. })).count(), 60);
+
+    let added = cluster.add_workers(1)?;
+    assert_eq!(added, 5..6);
+    cluster.settle()?;
+    let newcomer: Vec<_> = cluster.seen_by(5).map(|seen| &seen.call).collect();
+    let first = newcomer.iter().position(|call| matches!(call, Call::Acquired { .. })).expect("it gets some");
+    assert!(matches!(newcomer[0], Call::Prepare { .. }) && first > 0, "{newcomer:?}");
+    let releases: Vec<_> = releases(&cluster).collect();
+    assert_eq!(releases.len(), 10);
+    for (reason, takes) in releases {
+        assert_eq!((reason, takes), (ReleaseReason::Moved, 400 * MILLISECOND));
+    }
+
+    cluster.leave(5)?;
+    cluster.settle()?;
+    assert_eq!(cluster.seen_by(5).last().map(|seen| &seen.call), Some(&Call::Stopped));
+
+    cluster.measure();
+    cluster.outage(30 * SECOND);
+    cluster.settle()?;
+    let calls = |wanted: fn(&Call) -> bool| cluster.seen().iter().filter(|seen| wanted(&seen.call)).count();
+    assert_eq!(calls(|call| matches!(call, Call::Suspended { .. })), 5);
+    assert_eq!(calls(|call| *call == Call::Resumed), 5);
+    assert_eq!(cluster.finish()?.moved, 0);
+    Ok(())
+}
+
+#[test]
+fn a_release_that_never_ends_is_cancelled() -> Result<(), Failure> {
+    let config = Config { release_timeout: 3 * SECOND, ..Config::default() };
+    let mut cluster = small().config(config).drain_time(|_| Duration::MAX).start()?;
+    cluster.settle()?;
+    cluster.leave(0)?;
+    cluster.settle()?;
+    assert!(cluster.seen_by(0).any(|seen| matches!(seen.call, Call::Cancelled { .. })));
+    assert!(cluster.owned_by(0).is_empty() && !cluster.running().contains(&0));
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_store_that_looks_at_tokens_refuses_a_worker_that_was_frozen() -> Result<(), Failure> {
+    let store = Rc::new(RefCell::new(Database::default()));
+    let shared = store.clone();
+    let mut cluster = small().handler(move |life| Writer { life, store: shared.clone() }).start()?;
+    cluster.settle()?;
+    cluster.freeze(1, 30 * SECOND)?;
+    cluster.settle()?;
+    cluster.finish()?;
+    let store = store.borrow();
+    assert!(store.written > 400 && store.refused > 0, "{} of {}", store.refused, store.written);
+    assert!(store.refused_from.iter().all(|worker| *worker == 1), "{:?}", store.refused_from);
+    Ok(())
+}
+
+#[test]
+fn random_faults_of_many_seeds_break_nothing() -> Result<(), Failure> {
+    for seed in 0..12 {
+        let mut cluster = small().drain_time(|_| 50 * MILLISECOND).seed(seed).start()?;
+        cluster.settle()?;
+        cluster.random_faults(90 * SECOND)?;
+        cluster.settle()?;
+        assert_eq!(cluster.running().len(), 5, "all were replaced");
+        cluster.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn one_seed_does_the_same_every_time_and_another_one_does_not() -> Result<(), Failure> {
+    let play = |seed| -> Result<_, Failure> {
+        let mut cluster = small().seed(seed).start()?;
+        cluster.random_faults(60 * SECOND)?;
+        Ok((cluster.story(), cluster.seen().to_vec()))
+    };
+    assert!(play(4)? == play(4)?);
+    assert!(play(4)? != play(5)?);
+    Ok(())
+}
+
+#[test]
+fn the_list_of_partitions_can_change() -> Result<(), Failure> {
+    let mut cluster = small().spare_partition_ids(["late-1", "late-2"]).start()?;
+    cluster.settle()?;
+    assert_eq!(cluster.owner("late-1")?, None);
+    cluster.set_partitions(ids().skip(1).chain(["late-1".into(), "late-2".into()]))?;
+    cluster.settle()?;
+    assert_eq!(cluster.owner("order-0")?, None);
+    assert!(cluster.owner("late-1")?.is_some());
+    let unknown = cluster.set_partitions(["order-1", "nobody"]).expect_err("it is unknown");
+    assert!(unknown.to_string().contains("\"nobody\" must be known from the start"), "{unknown}");
+    cluster.finish()?;
+    Ok(())
+}
+
+#[test]
+fn load_follows_capacity_and_a_worker_that_crashed_can_start_again() -> Result<(), Failure> {
+    let mut cluster = small().stateful_set().capacity(|worker| if worker == 0 { 2 } else { 1 }).start()?;
+    cluster.settle()?;
+    assert_eq!((cluster.owned_by(0).len(), cluster.owned_by(1).len()), (20, 10));
+    let before = cluster.owned_by(1);
+    cluster.measure();
+    cluster.crash(1)?;
+    cluster.start_again(1)?;
+    cluster.settle()?;
+    assert_eq!(cluster.owned_by(1), before, "its slot is taken over at once");
+    assert_eq!(cluster.status(1).expect("it runs").slot, Some(Slot::new(1)));
+    assert_eq!(cluster.finish()?.moved, 0);
+    Ok(())
+}
+
+#[test]
+fn a_broken_guarantee_tells_what_when_and_how_to_repeat_it() {
+    // Clocks may differ by 40 %, which is more than the margin, and a client never notices that it is cut off.
+    let network = NetworkOptions { notice_ms: 1_000_000, ..NetworkOptions::default() };
+    let play = |seed| -> Result<_, Failure> {
+        let mut cluster = small().clock_drift_ppm(400_000).network(network.clone()).seed(seed).start()?;
+        cluster.settle()?;
+        for worker in 0..5 {
+            cluster.isolate(worker, 30 * SECOND)?;
+            cluster.run_for(60 * SECOND)?;
+        }
+        cluster.finish()
+    };
+    let (seed, failure) =
+        (0..20).find_map(|seed| play(seed).err().map(|failure| (seed, failure))).expect("one seed shows it");
+    assert_eq!(play(seed).expect_err("again"), failure);
+    let Failure::Broken { violation, story } = &failure else { panic!("{failure}") };
+    assert_eq!(violation.invariant, "no-duplicate");
+    let shown = format!("{failure:?}");
+    let test = "a_broken_guarantee_tells_what_when_and_how_to_repeat_it";
+    for part in ["no-duplicate (G1) does not hold at", "isolates worker", &format!(".seed({seed}): cargo test {test}")]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(story.trace.last().expect("some lines").contains("works on order-"), "{shown}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_fix() -> Result<(), Failure> {
+    let refused = |setup: Setup| setup.start().expect_err("it breaks a rule").to_string();
+    assert!(refused(Cluster::of(0).partition_ids(ids())).contains("from 1 to 10000 workers, but is to have 0"));
+    assert!(refused(Cluster::of(3)).contains("needs partitions"));
+    assert!(refused(Cluster::of(3).partition_ids(["a", "a"])).contains("\"a\""));
+    assert!(refused(Cluster::of(3).partition_ids([""])).contains("must not be empty"));
+    assert!(refused(small().config(Config { lease: MILLISECOND, ..Config::default() })).contains("lease must be"));
+
+    let mut cluster = small().start()?;
+    assert!(cluster.crash(9).expect_err("there is none").to_string().contains("0 to 4"));
+    assert!(cluster.start_again(3).expect_err("it runs").to_string().contains("must not run"));
+    cluster.crash(3)?;
+    assert!(cluster.leave(3).expect_err("it crashed").to_string().contains("start it again first"));
+    assert!(cluster.owner("nothing").is_err());
+    Ok(())
+}
+
+#[test]
+fn an_available_worker_goes_on_through_an_outage() -> Result<(), Failure> {
+    let config = Config { mode: Mode::Available, ..Config::default() };
+    let mut cluster = small().config(config).start()?;
+    cluster.settle()?;
+    cluster.measure();
+    cluster.outage(60 * SECOND);
+    cluster.run_for(60 * SECOND)?;
+    assert_eq!(cluster.measured().longest_orphan, Duration::ZERO);
+    Ok(())
+}
+
+/// Five workers and sixty partitions.
+fn small() -> Setup {
+    Cluster::of(5).partition_ids(ids())
+}
+
+fn ids() -> impl Iterator<Item = String> {
+    (0..60).map(|number| format!("order-{number}"))
+}
+
+fn releases(cluster: &Cluster) -> impl Iterator<Item = (ReleaseReason, Duration)> {
+    cluster.seen().iter().filter_map(|seen| match seen.call {
+        Call::Release { reason, takes, .. } => Some((reason, takes)),
+        _ => None,
+    })
+}
+
+/// Takes its time.
+struct Slow;
+
+impl Handler for Slow {
+    fn release(&mut self, _: &PartitionId, _: Token, _: ReleaseReason) -> Duration {
+        400 * MILLISECOND
+    }
+}
+
+/// A store that refuses a token lower than one that it has seen.
+#[derive(Default)]
+struct Database {
+    highest: BTreeMap<PartitionId, Token>,
+    written: u32,
+    refused: u32,
+    refused_from: Vec<u32>,
+}
+
+/// Writes for its partitions.
+struct Writer {
+    life: Life,
+    store: Rc<RefCell<Database>>,
+}
+
+impl Handler for Writer {
+    fn acquired(&mut self, partition: &Partition, token: Token) {
+        let mut store = self.store.borrow_mut();
+        let before = store.highest.insert(partition.id.clone(), token);
+        assert!(before.is_none_or(|before| before < token), "tokens increase");
+    }
+
+    fn work(&mut self, partition: &PartitionId, token: Token) {
+        let mut store = self.store.borrow_mut();
+        store.written += 1;
+        if store.highest.get(partition).is_some_and(|highest| token < *highest) {
+            store.refused += 1;
+            store.refused_from.push(self.life.worker);
+        }
+    }
+}
