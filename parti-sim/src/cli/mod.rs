@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
+use exhaustive::ExhaustiveArgs;
 use parti_sim::plan::PlanArgs;
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
-use exhaustive::ExhaustiveArgs;
 use replay::ReplayArgs;
 use swarm::SwarmArgs;
 

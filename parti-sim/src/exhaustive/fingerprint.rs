@@ -66,7 +66,7 @@ pub(super) fn fingerprint(state: &State, before: &[(Arc<Process>, Tokens)]) -> (
         let (store, watches) = (&world.store, &world.watches[usize::from(bucket == Bucket::Plan)]);
         rest.read(&(store.incarnation(bucket), store.last_revision(bucket), store.entries(bucket)));
         for (process, watch) in watches {
-            rest.read(&(process, watch.id, &watch.interest, watch.open));
+            rest.read(&(process, watch.id, &watch.interest, watch.open, watch.heard));
         }
     }
     for partition in 0..world.options.partitions as usize {
@@ -123,69 +123,69 @@ fn read_pending(state: &State) -> Vec<Vec<Token>> {
     pending.iter().enumerate().map(read).collect()
 }
 
-/// Reads debugging text as it is written.
+/// Reads debugging text as it is written, piece by piece: a number, a name, or what stands between.
 #[derive(Default)]
 struct Scanner {
     tokens: Vec<Token>,
     process: u8,
     /// What stands since the last number.
     text: u64,
-    /// The last word, and the last one with a colon: the name of a type and of a field.
-    word: u64,
-    field: u64,
-    in_word: bool,
-    number: Option<u64>,
+    /// The last name, and the last one with a colon: those of a type and of a field.
+    name: Name,
+    field: Name,
+}
+
+/// A name that tells what a number is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Name {
+    #[default]
+    Other,
+    Some,
+    Process,
+    Named(Kind),
+    /// A number for people, which decides nothing.
+    Beat,
+}
+
+impl Name {
+    fn of(name: &str) -> Self {
+        match name {
+            "Some" => Self::Some,
+            "ProcessId" => Self::Process,
+            "Instant" => Self::Named(Kind::Instant),
+            "Moment" => Self::Named(Kind::Moment),
+            "Revision" => Self::Named(Kind::Revision),
+            "OperationId" => Self::Named(Kind::Operation),
+            "WatchId" => Self::Named(Kind::Watch),
+            "changes" | "roster_of" | "looked_at" => Self::Named(Kind::Count),
+            "beat" => Self::Beat,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Scanner {
     fn read(&mut self, part: &dyn Debug) {
-        write!(self, "{part:?};").expect("reading takes everything");
+        write!(self, "{part:?}").expect("reading takes everything");
+        self.end_text();
     }
 
-    fn byte(&mut self, byte: u8) {
-        if byte.is_ascii_digit() && !self.in_word {
-            let number = self.number.unwrap_or(0);
-            self.number = Some(number.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')));
-            return;
-        }
-        if let Some(number) = self.number.take() {
-            self.end_number(number);
-        }
-        if byte.is_ascii_alphanumeric() || byte == b'_' {
-            self.word = step_of_word(if self.in_word { self.word } else { 0 }, byte);
-            self.in_word = true;
-        } else {
-            self.in_word = false;
-            if byte == b':' {
-                self.field = self.word;
-            }
-        }
-        self.text = step_of_word(self.text, byte);
-        if byte == b';' {
-            self.push(Kind::Plain, self.text);
-            self.text = 0;
-        }
+    fn end_text(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        self.push(Kind::Plain, text);
     }
 
-    fn end_number(&mut self, number: u64) {
-        self.push(Kind::Plain, self.text);
-        self.text = 0;
-        let word = std::mem::take(&mut self.word);
-        let of_field = |name| self.field == name && (word == name || word == SOME);
-        match word {
-            PROCESS => self.process = u8::try_from(number).unwrap_or(u8::MAX),
-            INSTANT => return self.push(Kind::Instant, number),
-            MOMENT => return self.push(Kind::Moment, number),
-            REVISION => return self.push(Kind::Revision, number),
-            OPERATION => return self.push(Kind::Operation, number),
-            WATCH => return self.push(Kind::Watch, number),
-            _ if of_field(BEAT) => return, // for people
-            _ if [CHANGES, ROSTER_OF, LOOKED_AT].into_iter().any(of_field) => {
-                return self.push(Kind::Count, number);
+    fn number(&mut self, number: u64) {
+        self.end_text();
+        match (std::mem::take(&mut self.name), self.field) {
+            (Name::Beat, _) => {}
+            (Name::Named(kind), _) | (Name::Some, Name::Named(kind)) => self.push(kind, number),
+            (Name::Process, _) => {
+                self.process = u8::try_from(number).unwrap_or(u8::MAX);
+                self.push(Kind::Plain, number);
             }
-            _ => {}
+            (Name::Other | Name::Some, _) => self.push(Kind::Plain, number),
         }
-        self.push(Kind::Plain, number);
     }
 
     fn push(&mut self, kind: Kind, value: u64) {
@@ -195,34 +195,33 @@ impl Scanner {
 
 impl fmt::Write for Scanner {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.byte(byte));
+        match text.as_bytes().first() {
+            None => {}
+            Some(b'0'..=b'9') => match text.parse() {
+                Ok(number) => self.number(number),
+                Err(_) => self.text = add_text(self.text, text),
+            },
+            Some(b'a'..=b'z' | b'A'..=b'Z') => {
+                self.name = Name::of(text);
+                self.text = add_text(self.text, text);
+            }
+            Some(_) => {
+                if text.starts_with(':') {
+                    self.field = self.name;
+                }
+                self.text = add_text(self.text, text);
+            }
+        }
         Ok(())
     }
 }
 
-const SOME: u64 = word("Some");
-const PROCESS: u64 = word("ProcessId");
-const INSTANT: u64 = word("Instant");
-const MOMENT: u64 = word("Moment");
-const REVISION: u64 = word("Revision");
-const OPERATION: u64 = word("OperationId");
-const WATCH: u64 = word("WatchId");
-const BEAT: u64 = word("beat");
-const CHANGES: u64 = word("changes");
-const ROSTER_OF: u64 = word("roster_of");
-const LOOKED_AT: u64 = word("looked_at");
-
-const fn word(text: &str) -> u64 {
-    let (bytes, mut hash, mut at) = (text.as_bytes(), 0, 0);
-    while at < bytes.len() {
-        hash = step_of_word(hash, bytes[at]);
-        at += 1;
-    }
-    hash
-}
-
-const fn step_of_word(hash: u64, byte: u8) -> u64 {
-    (hash ^ byte as u64).wrapping_add(0x9e37_79b9).wrapping_mul(0x0000_0100_0000_01b3)
+fn add_text(hash: u64, text: &str) -> u64 {
+    text.as_bytes().chunks(8).fold(hash, |hash, chunk| {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        (hash.rotate_left(23) ^ u64::from_le_bytes(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 /// The names that occur in a state, in order, and the number that each is given.

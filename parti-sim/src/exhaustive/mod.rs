@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use parti_core::Revision;
 
-pub use self::state::{Fault, Orders};
 use self::fingerprint::{PLAN_BEGINS_AT, Read, fingerprint, horizon};
+pub use self::state::{Fault, Orders};
 use self::state::{State, Step, Told};
 use crate::clock::Moment;
 use crate::invariant::Violation;

@@ -128,7 +128,9 @@ impl State {
         }
         if self.faults_left > 0 {
             if faults.contains(&Fault::Late) {
-                steps.extend(due.iter().filter(|place| can_be_late(pending[**place].2)).map(|p| Step::Delay(pending[*p].1)));
+                steps.extend(
+                    due.iter().filter(|place| can_be_late(pending[**place].2)).map(|p| Step::Delay(pending[*p].1)),
+                );
             }
             for (process, _) in self.world.living() {
                 let fits = |fault: &&Fault| self.is_possible(**fault, process);
@@ -170,7 +172,8 @@ impl State {
 
     /// When the next timer fires that somebody waits for.
     fn next_deadline(&self) -> Option<Moment> {
-        let awaited = |what: &What| what.needs().is_none_or(|process| self.world.process(process).life == Life::Running);
+        let awaited =
+            |what: &What| what.needs().is_none_or(|process| self.world.process(process).life == Life::Running);
         let entries = self.world.schedule.entries().filter(|(_, _, what)| awaited(what));
         entries.map(|(at, ..)| at).filter(|at| (self.world.now < *at) && *at < LATE).min()
     }
@@ -310,7 +313,8 @@ impl State {
     /// What cannot pass a connection that is cut waits at its end; in which order it gets there makes no difference.
     fn hold_what_cannot_pass(&mut self) {
         loop {
-            let stuck = self.world.schedule.entries().find(|(at, _, what)| *at <= self.world.now && self.is_stuck(what));
+            let stuck =
+                self.world.schedule.entries().find(|(at, _, what)| *at <= self.world.now && self.is_stuck(what));
             let Some((_, number, _)) = stuck else { return };
             let what = self.world.schedule.take(number).expect("it was just there");
             self.world.happen(what);
@@ -447,7 +451,9 @@ fn told(what: &What) -> String {
             format!("the store gets {process}'s {} of {}", verb(&request.write), request.write.key())
         }
         What::Reply { process, operation, .. } => format!("{process} gets the answer to its write {operation}"),
-        What::GiveUp { process, operation } => format!("{process} waits no longer for the answer to its write {operation}"),
+        What::GiveUp { process, operation } => {
+            format!("{process} waits no longer for the answer to its write {operation}")
+        }
         What::ReadSnapshot { process, bucket, .. } => format!("the store reads {bucket} for {process}"),
         What::Show { process, bucket, shown: Shown::Snapshot(..), .. } => {
             format!("{process} gets to see what is in {bucket}")
@@ -456,19 +462,21 @@ fn told(what: &What) -> String {
             Some(key) => format!("{process} gets to see a change of {key}"),
             None => format!("{process} gets to see a change"),
         },
-        What::Show { process, bucket, shown: Shown::Lost, .. } => format!("{process} hears that its watch of {bucket} broke"),
+        What::Show { process, bucket, shown: Shown::Lost, .. } => {
+            format!("{process} hears that its watch of {bucket} broke")
+        }
         What::Probed { process, slot, .. } => format!("{process} gets the outcome of its probe of slot.{slot}"),
         What::NoticeBreak { process, .. } => format!("{process} notices that its connection is gone"),
         What::Reconnect { process, .. } => format!("{process} is connected again"),
-        What::ReportReleased { process, partition, .. } => format!("{process} hears that p{:05} was released", partition.index()),
+        What::ReportReleased { process, partition, .. } => {
+            format!("{process} hears that p{:05} was released", partition.index())
+        }
         What::Drained { process, partition, .. } => {
             format!("the application of {process} is done with p{:05}", partition.index())
         }
         What::Start { .. } => "a process starts".into(),
-        What::Reread { .. }
-        | What::AppWrite { .. }
-        | What::Wake { .. }
-        | What::ClearGarbage
-        | What::Mend { .. } => format!("{what:?}"),
+        What::Reread { .. } | What::AppWrite { .. } | What::Wake { .. } | What::ClearGarbage | What::Mend { .. } => {
+            format!("{what:?}")
+        }
     }
 }

@@ -145,6 +145,18 @@ pub(crate) struct Handlers {
     seen: Vec<Seen>,
 }
 
+impl Clone for Handlers {
+    /// Users' handlers have no copies: only worlds without them are ever copied.
+    ///
+    /// # Panics
+    ///
+    /// If there are any.
+    fn clone(&self) -> Self {
+        assert!(self.make.is_none(), "a world with users' handlers is not copied");
+        Self::default()
+    }
+}
+
 impl Handlers {
     /// Handlers that `make` makes.
     pub(super) fn made_by(make: MakeHandler) -> Self {
