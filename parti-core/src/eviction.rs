@@ -57,9 +57,16 @@ impl Eviction {
         outbox: &mut Outbox,
     ) -> Option<(Slot, EvictReason)> {
         let (slot, reason) = self.in_flight.remove(&operation)?;
-        if let Outcome::Committed(revision) = outcome {
-            membership.observe_deleted(now, Key::Slot(slot), revision);
-            outbox.notice(Notice::Evicted { slot, reason });
+        match outcome {
+            Outcome::Committed(revision) => {
+                membership.observe_deleted(now, Key::Slot(slot), revision);
+                outbox.notice(Notice::Evicted { slot, reason });
+            }
+            Outcome::Conflict => {
+                let expected = self.tried.get(&slot).map(|(expected, _)| *expected).unwrap_or_default();
+                membership.observe_refused(Key::Slot(slot), expected);
+            }
+            Outcome::Unknown => {}
         }
         Some((slot, reason))
     }

@@ -69,6 +69,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) record_limit: usize,
     /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
     pub(crate) store_regressed: Option<Instant>,
+    /// The newest plan that this process has heard of.
+    pub(crate) seen: Generation,
     /// Whether this worker's own writes are being committed: else it judges nobody.
     pub(crate) heard: bool,
 }
@@ -231,7 +233,7 @@ impl Leader {
         };
         self.sound = !records().any(lost);
         let seen = records().map(|(_, record)| record.generation).max().unwrap_or_default();
-        self.generation = self.generation.max(seen);
+        self.generation = self.generation.max(seen).max(view.seen);
         let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
         let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
             tenure.begun().incarnation != membership.incarnation() || membership.was_forgotten(*slot, *tenure)

@@ -38,7 +38,7 @@ enum Role {
     #[default]
     Following,
     /// A claim of the leader record is on its way.
-    Claiming { operation: OperationId },
+    Claiming { operation: OperationId, expected: Revision },
     /// Named as leader by this revision of the leader record; reads the plan.
     CatchingUp { named_at: Revision },
     /// The record with the new term is on its way.
@@ -98,9 +98,13 @@ impl Leadership {
         operation: OperationId,
         outcome: Outcome,
         timing: &Timing,
+        membership: &mut Membership,
     ) -> bool {
         match self.role {
-            Role::Claiming { operation: own } if own == operation => {
+            Role::Claiming { operation: own, expected } if own == operation => {
+                if outcome == Outcome::Conflict {
+                    membership.observe_refused(Key::Leader, expected);
+                }
                 self.role = match outcome {
                     Outcome::Committed(named_at) => Role::CatchingUp { named_at },
                     Outcome::Conflict | Outcome::Unknown => {
@@ -231,7 +235,8 @@ impl Leadership {
         let held = view.membership.leader().record();
         self.predecessor = held.map(|held| held.slot).filter(|slot| *slot != view.lease.slot);
         self.waits = false;
-        self.role = Role::Claiming { operation: outbox.request(write) };
+        let expected = view.membership.leader().revision();
+        self.role = Role::Claiming { operation: outbox.request(write), expected };
     }
 
     fn take_over(&mut self, named_at: Revision, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {

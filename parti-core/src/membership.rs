@@ -1,6 +1,6 @@
 //! Who is alive, judged by revisions seen on this worker's own clock.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -17,6 +17,12 @@ use crate::time::Instant;
 pub(crate) struct Membership {
     slots: BTreeMap<Slot, Member>,
     leader: LeaderKey,
+    /// Whether the leader record was shown since the last complete listing began.
+    leader_shown: bool,
+    /// What a conditional write has shown not to be in the store any more, although nothing newer was seen.
+    refused: BTreeSet<Key>,
+    /// Whether everything should be listed anew because of that.
+    reading_due: bool,
     controls: BTreeMap<Control, (Revision, Option<Arc<ControlRecord>>)>,
     incarnation: Incarnation,
     /// Silence before this instant proves nothing: this worker could not have heard it broken.
@@ -187,12 +193,14 @@ impl Membership {
     }
 
     fn observe_slot(&mut self, now: Instant, slot: Slot, revision: Revision, content: MemberContent, live: bool) {
+        let refused = self.refused.contains(&Key::Slot(slot));
         if let Some(known) = self.slots.get_mut(&slot)
-            && revision <= known.revision
+            && (revision == known.revision || revision < known.revision && !refused)
         {
             known.shown = Some(revision);
             return;
         }
+        self.refused.remove(&Key::Slot(slot));
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
         let before = self.slots.insert(slot, member);
         if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
@@ -202,10 +210,12 @@ impl Membership {
     }
 
     fn observe_leader(&mut self, seen: LeaderKey) {
-        if seen.revision() > self.leader.revision() {
+        let known = self.leader.revision();
+        if seen.revision() > known || seen.revision() < known && self.refused.remove(&Key::Leader) {
             self.leader = seen;
             self.changes += 1;
         }
+        self.leader_shown |= seen.revision() == self.leader.revision();
     }
 
     fn observe_control(&mut self, control: Control, revision: Revision, record: Option<Arc<ControlRecord>>) {
@@ -260,17 +270,55 @@ impl Membership {
     /// renewed since.
     pub(crate) fn begin_listing(&mut self) {
         self.slots.values_mut().for_each(|member| member.shown = None);
+        self.leader_shown = false;
+        self.reading_due = false;
     }
 
-    /// A complete listing of the keys that `covers` names ends: what it has not shown is not there any more.
-    pub(crate) fn end_listing(&mut self, incarnation: Incarnation, covers: impl Fn(Key) -> bool) {
-        let before = self.slots.len();
-        self.slots.retain(|slot, member| member.shown.is_some() || !covers(Key::Slot(*slot)));
-        if self.slots.len() != before {
+    /// A complete listing of the keys that `covers` names ends. Absence proves nothing: a record that it has not shown
+    /// is not there any more if its holder has been silent for `observed_lease`, or a conditional write says so.
+    pub(crate) fn end_listing(
+        &mut self,
+        now: Instant,
+        observed_lease: Duration,
+        incarnation: Incarnation,
+        covers: impl Fn(Key) -> bool,
+    ) {
+        let before = (self.slots.len(), self.leader);
+        let refused = core::mem::take(&mut self.refused);
+        let lives = |key, member: &Member| now < member.observed_at + observed_lease && !refused.contains(&key);
+        let stays = |key, member: &Member| member.shown.is_some() || !covers(key) || lives(key, member);
+        self.slots.retain(|slot, member| stays(Key::Slot(*slot), member));
+        if refused.contains(&Key::Leader) && !self.leader_shown {
+            self.leader = LeaderKey::Absent;
+        }
+        if before != (self.slots.len(), self.leader) {
             self.changes += 1;
         }
         self.incarnation = incarnation;
         self.next_expiry = None;
+    }
+
+    /// A write on the revision of `key` that was thought to be the last was refused. If the last listing did not show
+    /// that revision, then a later write is on its way here, or the store has lost this one: it is read anew, and
+    /// believed even if it shows less.
+    pub(crate) fn observe_refused(&mut self, key: Key, expected: Revision) {
+        let doubtful = match key {
+            Key::Slot(slot) => self
+                .slots
+                .get(&slot)
+                .is_some_and(|member| member.revision == expected && member.shown != Some(expected)),
+            Key::Leader => self.leader.revision() == expected && !self.leader_shown,
+            Key::Control(_) | Key::Assign(_) | Key::Cluster => false,
+        };
+        if doubtful {
+            self.refused.insert(key);
+            self.reading_due = true;
+        }
+    }
+
+    /// Whether everything should be listed anew. Asking counts as reading.
+    pub(crate) fn take_reading(&mut self) -> bool {
+        core::mem::take(&mut self.reading_due)
     }
 
     /// Silence up to now proves nothing: this worker was cut off, could not write itself, or was not to judge others.

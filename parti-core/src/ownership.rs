@@ -24,7 +24,7 @@ pub(crate) struct Ownership {
     doubts: u32,
     /// The newest assignment that the tenure has applied; never goes back within a tenure.
     applied: Position,
-    /// The newest plan of which this process has seen an assignment.
+    /// The newest plan that this process has heard of.
     generation: Generation,
     prepared: BTreeSet<PartitionId>,
     /// Why all work is to stop for now, and since when.
@@ -55,7 +55,7 @@ pub(crate) enum ListingNews {
 pub(crate) enum Applying {
     /// Nothing: it has no valid lease.
     Nothing,
-    /// What it is to give up: it is about to stop.
+    /// What it is to give up: it is about to stop, or must not work for now.
     Releases,
     /// All of it.
     Everything,
@@ -152,7 +152,12 @@ impl Ownership {
         self.assignment.as_ref().map(|(_, record)| &**record)
     }
 
-    /// The newest plan of which this process has seen an assignment.
+    /// Somebody has seen a plan of this generation.
+    pub(crate) fn observe_generation(&mut self, generation: Generation) {
+        self.generation = self.generation.max(generation);
+    }
+
+    /// The newest plan that this process has heard of.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }

@@ -8,7 +8,7 @@ use core::mem::discriminant;
 use crate::action::{Action, ClaimKind, Notice, StandbyReason, Write};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
-use crate::ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure};
+use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
@@ -100,16 +100,18 @@ impl SlotSearch {
         now: Instant,
         operation: OperationId,
         outcome: Outcome,
-        incarnation: Incarnation,
+        membership: &mut Membership,
         timing: &Timing,
     ) -> ClaimNews {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
         let Claim { sent_at, target, known, record, .. } = claim;
         match outcome {
             Outcome::Committed(revision) => {
+                let incarnation = membership.incarnation();
                 return ClaimNews::Won(target.won(&record, Position { incarnation, revision }, sent_at, now, timing));
             }
             Outcome::Conflict => {
+                membership.observe_refused(Key::Slot(target.slot), known);
                 self.conflicts.insert(target.slot, known);
                 self.read_again_at = Some(now + timing.renewal);
                 self.tries += 1;

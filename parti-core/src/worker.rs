@@ -205,6 +205,7 @@ impl Worker {
         self.lead();
         self.believe_takeover();
         self.work();
+        self.resume();
         self.advance_stop();
         self.renew();
         self.watch_what_matters();
@@ -318,6 +319,21 @@ impl Worker {
         }
     }
 
+    /// Work goes on when a renewal shows that nobody has taken over, and what this worker was told to give up meanwhile
+    /// has been seen: a store that has lost writes may have forgotten that it had ended the tenure, and still know whose
+    /// the partitions are.
+    fn resume(&mut self) {
+        let Standing::Holding(lease) = &self.standing else { return };
+        let renewed = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
+        // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
+        let may_act = self.connected && renewed && lease.is_valid(self.now);
+        let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
+        if self.ownership.is_suspended() && may_act && told {
+            self.ownership.resume(&mut self.outbox);
+            self.work();
+        }
+    }
+
     /// A leader asks whether the members are there, the others whether the leader is.
     fn probe(&mut self) {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return };
@@ -386,6 +402,7 @@ impl Worker {
                 record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
+                seen: self.ownership.generation(),
             };
             leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
         }
@@ -396,11 +413,11 @@ impl Worker {
             // Nothing is assigned, but releases of what was lost may still be under way.
             return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
         };
-        let idle = self.ownership.is_suspended() || lease.until().is_none() || self.starting_over;
-        let applying = match (idle, self.stop) {
+        let idle = lease.until().is_none() || self.starting_over;
+        let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended()) {
             (true, _) => Applying::Nothing,
-            (false, Some(_)) => Applying::Releases,
-            (false, None) => Applying::Everything,
+            (false, true) => Applying::Releases,
+            (false, false) => Applying::Everything,
         };
         let incarnation = self.membership.incarnation().max(self.plan.incarnation());
         let holder = Holder { incarnation, claim: lease.claim };
@@ -496,6 +513,7 @@ impl Worker {
             Standing::Seeking(search) => search.take_reading(self.now),
             Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
         };
+        let doubt = self.membership.take_reading() || doubt;
         let members = self.members_interest();
         if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
             self.membership.begin_listing();

@@ -106,6 +106,9 @@ impl World {
         for bucket in Bucket::ALL {
             self.watches_of(bucket).remove(&process);
         }
+        if self.observers.has_regressed() {
+            self.tell_what_is_remembered();
+        }
     }
 
     /// Nothing gets through to or from a process, for a while or until it is mended.
@@ -153,6 +156,13 @@ impl World {
     fn plan_regressed(&mut self) {
         let last = self.store.last_revision(Bucket::Plan);
         self.tell(&Fact::PlanRegressed { last });
+        self.tell_what_is_remembered();
+    }
+
+    fn tell_what_is_remembered(&mut self) {
+        let living = self.living().map(|(_, process)| process.status.generation);
+        let generation = living.chain(self.store.generations()).max().unwrap_or_default();
+        self.tell(&Fact::Remembered { generation });
     }
 
     /// Somebody writes something that is not a record.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use parti_core::{Action, Event, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write};
+use parti_core::{Action, Event, Generation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write};
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +89,8 @@ pub(crate) enum Fact<'a> {
     Healed,
     /// The store has lost writes, or was made anew, up to this revision of the plan.
     PlanRegressed { last: Revision },
+    /// After a loss of writes: the newest plan that a record which is left, or a worker that lives, has heard of.
+    Remembered { generation: Generation },
 }
 
 impl Fact<'_> {
@@ -116,7 +118,8 @@ impl Fact<'_> {
             | Self::Disturbed { .. }
             | Self::Operated { .. }
             | Self::Healed
-            | Self::PlanRegressed { .. } => None,
+            | Self::PlanRegressed { .. }
+            | Self::Remembered { .. } => None,
         }
     }
 }

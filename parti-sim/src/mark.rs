@@ -138,7 +138,8 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Disturbed { .. }
         | Fact::Operated { .. }
         | Fact::Healed
-        | Fact::PlanRegressed { .. } => return None,
+        | Fact::PlanRegressed { .. }
+        | Fact::Remembered { .. } => return None,
     })
 }
 

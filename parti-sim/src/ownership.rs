@@ -130,7 +130,8 @@ impl Ownership {
             | Fact::Disturbed { .. }
             | Fact::Operated { .. }
             | Fact::Healed
-            | Fact::PlanRegressed { .. } => {}
+            | Fact::PlanRegressed { .. }
+            | Fact::Remembered { .. } => {}
         }
     }
 

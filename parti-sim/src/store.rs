@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Outcome, Record, Revision, WatchId, Write};
+use parti_core::{Bucket, Generation, Incarnation, Interest, Key, KvEvent, Outcome, Record, Revision, WatchId, Write};
 
 /// How many of the last writes of a bucket can be undone or hidden by a fault.
 const MAX_JOURNAL: usize = 256;
@@ -141,6 +141,17 @@ impl Store {
     pub fn recreate(&mut self, bucket: Bucket) {
         let next = self.bucket(bucket).incarnation.next();
         *self.bucket_mut(bucket) = BucketModel::new(next);
+    }
+
+    /// The generation of every record that has one.
+    pub(crate) fn generations(&self) -> impl Iterator<Item = Generation> {
+        let entries = self.members.entries.values().chain(self.plan.entries.values());
+        entries.filter_map(|entry| match &entry.value {
+            Stored::Record(Record::Member(record)) => Some(record.generation),
+            Stored::Record(Record::Assignment(record)) => Some(record.generation),
+            Stored::Record(Record::Cluster(record)) => Some(record.generation),
+            Stored::Record(Record::Leader(_) | Record::Control(_)) | Stored::Bytes(_) | Stored::Deleted => None,
+        })
     }
 
     fn bucket(&self, bucket: Bucket) -> &BucketModel {

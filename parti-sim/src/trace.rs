@@ -103,6 +103,7 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Healed => "all faults are over".into(),
         Fact::PlanRegressed { last } => format!("the plan is now at revision {last}"),
+        Fact::Remembered { generation } => format!("generation {generation} is still remembered"),
         Fact::Acquired { .. }
         | Fact::Draining { .. }
         | Fact::Released { .. }

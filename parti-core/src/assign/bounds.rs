@@ -2,16 +2,17 @@
 
 use alloc::vec::Vec;
 
-use super::survey::{Roster, Survey};
-use crate::partition::PartitionList;
+use super::Problem;
+use super::survey::Survey;
 
 /// The least and the greatest load of each worker that counts as balanced.
 ///
-/// A worker's *share* is the total weight × its capacity ÷ the capacity of all. It is balanced within epsilon of its
+/// A worker's *share* is the total weight × its capacity ÷ the capacity of all; partitions that no worker can hold do not
+/// count, as nobody will ever have them. It is balanced within epsilon of its
 /// share; where no multiple of the granule (the greatest common divisor of the weights) lies so close, the two
 /// multiples next to the share are. A partition heavier than a worker's upper bound has to sit somewhere: for each one,
 /// heaviest first, a largest worker is set aside with it, and the shares of the others are of what is left.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bounds {
     pub(super) lower: Vec<u64>,
     pub(super) upper: Vec<u64>,
@@ -22,9 +23,10 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn new(survey: &Survey, partitions: &PartitionList, epsilon_permille: u32) -> Self {
-        let roster = &survey.roster;
-        let (total, capacity) = without_giants(survey, partitions, epsilon_permille);
+    pub(super) fn new(problem: &Problem<'_>) -> Self {
+        let Problem { survey, options, .. } = problem;
+        let (roster, epsilon_permille) = (&survey.roster, options.epsilon_permille);
+        let (total, capacity) = without_giants(problem);
         let within = |epsilon_permille| {
             let mut known = (0, (0, 0));
             let bounds_of = |index| {
@@ -55,19 +57,21 @@ fn bounds(survey: &Survey, share: u128, capacity: u128, epsilon_permille: u32) -
 }
 
 /// The total weight and capacity without the partitions that no worker can hold within its bound, and their workers.
-fn without_giants(survey: &Survey, partitions: &PartitionList, epsilon_permille: u32) -> (u128, u128) {
+fn without_giants(problem: &Problem<'_>) -> (u128, u128) {
+    let Problem { survey, options, .. } = problem;
     let roster = &survey.roster;
-    let (mut total, mut capacity) = (u128::from(survey.total), u128::from(roster.total_capacity()));
+    let impossible: u64 = problem.groups().impossible().iter().map(|&partition| problem.weight(partition)).sum();
+    let (mut total, mut capacity) = (u128::from(survey.total - impossible), u128::from(roster.total_capacity()));
     let mut capacities: Vec<_> = (0..roster.len()).map(|index| roster.capacity(index)).collect();
     capacities.sort_unstable();
     let largest = |capacities: &[u32]| u128::from(capacities.last().copied().unwrap_or(0));
-    let upper = |share, capacity| u128::from(bounds(survey, share, capacity, epsilon_permille).1);
+    let upper = |share, capacity| u128::from(bounds(survey, share, capacity, options.epsilon_permille).1);
     let first_upper = upper(total * largest(&capacities), capacity);
     if u128::from(survey.heaviest) <= first_upper {
         return (total, capacity);
     }
     // Setting a giant aside lowers the shares, so that lighter ones may be giants too.
-    let mut heavy = heaviest_first(partitions, roster);
+    let mut heavy = heaviest_first(problem);
     heavy.reverse();
     while let Some(weight) = heavy.pop().map(u128::from) {
         if capacities.len() <= 1 || weight <= upper(total * largest(&capacities), capacity) {
@@ -80,10 +84,13 @@ fn without_giants(survey: &Survey, partitions: &PartitionList, epsilon_permille:
     (total, capacity)
 }
 
-/// The weights of the heaviest partitions, as many as there are workers.
-fn heaviest_first(partitions: &PartitionList, roster: &Roster) -> Vec<u32> {
-    let mut weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
-    let count = roster.len().min(weights.len());
+/// The weights of the heaviest partitions that a worker can hold, as many as there are workers.
+fn heaviest_first(problem: &Problem<'_>) -> Vec<u32> {
+    let impossible = problem.groups().impossible();
+    let all = problem.survey.weights.iter().enumerate();
+    let possible = all.filter(|(partition, _)| impossible.binary_search(partition).is_err());
+    let mut weights: Vec<_> = possible.map(|(_, &weight)| weight).collect();
+    let count = problem.survey.roster.len().min(weights.len());
     if count < weights.len() {
         weights.select_nth_unstable_by(count, |a, b| b.cmp(a));
         weights.truncate(count);

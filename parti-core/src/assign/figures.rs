@@ -1,7 +1,7 @@
 //! How good a plan is and what it costs.
 
-use super::survey::{NOBODY, Roster};
-use super::{Move, Problem, least};
+use super::survey::Roster;
+use super::{Changes, Problem};
 
 /// What a plan reaches and what it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,22 +56,20 @@ pub struct Spread {
 }
 
 impl Figures {
-    /// For moves that leave the workers that stay with `loads`.
-    pub(super) fn new(problem: &Problem<'_>, moves: &[Move], loads: &[u64]) -> Self {
+    pub(super) fn new(problem: &Problem<'_>, changes: &Changes) -> Self {
         let survey = &problem.survey;
         let roster = &survey.roster;
-        let staying_moved = moves.iter().filter(|step| survey.seats[step.partition] != NOBODY).count();
+        let Changes { moves, staying_moved, left_out, loads } = changes;
         let forced = moves.len() - staying_moved;
-        // A partition that had no holder and gets none is not a move.
-        let left_out = survey.homeless - forced;
         Self {
             workers: roster.len(),
             partitions: survey.seats.len(),
             moved: moves.len(),
-            staying_moved,
+            staying_moved: *staying_moved,
             budget: budget(problem, survey.seats.len() - survey.homeless),
-            least_moves: forced + least::staying_moves(problem),
-            unassigned: left_out + moves.iter().filter(|step| step.to.is_none()).count(),
+            least_moves: forced + problem.least_staying_moves(),
+            // Those that had no holder and get none are not moves.
+            unassigned: survey.homeless - forced + left_out,
             before: Spread::new(roster, &survey.loads),
             after: Spread::new(roster, loads),
         }

@@ -11,7 +11,7 @@ use super::{Labels, Problem};
 pub(super) const ANYWHERE: u32 = 0;
 
 /// Which group each partition is in, and which workers each group may use. Costs nothing where there are no rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Groups {
     /// The group of each partition; empty where all may be anywhere.
     of: Vec<u32>,
@@ -21,6 +21,8 @@ pub(super) struct Groups {
     members: Vec<Vec<u32>>,
     /// Partitions whose pinned worker can hold them, and its index.
     pins: BTreeMap<usize, u32>,
+    /// Partitions that no worker can hold, in order.
+    impossible: Vec<usize>,
 }
 
 impl Groups {
@@ -32,6 +34,7 @@ impl Groups {
             allowed: vec![vec![true; roster.len()]],
             members: vec![everyone],
             pins: BTreeMap::new(),
+            impossible: Vec::new(),
         };
         if problem.rules.is_empty() {
             return groups;
@@ -51,6 +54,9 @@ impl Groups {
                 groups.allowed.push(allowed);
             }
             groups.of[rule.partition] = group;
+            if groups.members(group).is_empty() {
+                groups.impossible.push(rule.partition);
+            }
         }
         groups
     }
@@ -71,6 +77,11 @@ impl Groups {
     /// The workers that may hold partitions of `group`, in order.
     pub(super) fn members(&self, group: u32) -> &[u32] {
         &self.members[group as usize]
+    }
+
+    /// The partitions that no worker can hold, in order.
+    pub(super) fn impossible(&self) -> &[usize] {
+        &self.impossible
     }
 
     pub(super) fn allows(&self, group: u32, worker: usize) -> bool {

@@ -11,12 +11,13 @@ use proptest::collection::{btree_map, vec as vec_of};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
-use super::bounds::Bounds;
 use super::home::Homes;
 use super::reference::{self, Cost};
 use super::survey::NOBODY;
 use super::testing::Group;
-use super::{Balanced, ConsistentHash, Figures, Plan, RoundRobin, Rule, Step, Strategy, WorkerInput, audit};
+use super::{
+    Balanced, ConsistentHash, Figures, Plan, RoundRobin, Rule, Step, Strategy, WorkerInput, audit, least_moves,
+};
 use crate::ids::Slot;
 
 /// Any group of a few workers and partitions, with whatever a group can have.
@@ -158,7 +159,7 @@ proptest! {
         let mut group = Group::weighing(workers, &vec![weight; partitions]);
         group.settle(&ConsistentHash::default());
         let problem = group.problem();
-        let bounds = Bounds::new(&problem.survey, problem.partitions, group.options.epsilon_permille);
+        let bounds = problem.bounds();
         for (worker, load) in problem.survey.loads.iter().enumerate() {
             prop_assert!(*load <= bounds.upper[worker], "{load} > {}", bounds.upper[worker]);
         }
@@ -183,6 +184,9 @@ fn every_small_world() {
     insta::assert_debug_snapshot!(tally);
 }
 
+/// The tight bound is compared for one in so many small worlds.
+const TIGHT_EVERY: usize = 13;
+
 /// What came of the small worlds.
 #[derive(Debug, Default)]
 #[allow(dead_code, reason = "read by the snapshot")]
@@ -197,6 +201,10 @@ struct Tally {
     least_by_trying: usize,
     /// The sum of the bounds that the plans state.
     least_stated: usize,
+    /// Some worlds for which the tight bound was computed, the least possible of them and the sum of the bounds.
+    compared: usize,
+    compared_least: usize,
+    compared_tight: usize,
     /// Even worlds that moved more than the least possible.
     moved_too_many: usize,
 }
@@ -223,6 +231,13 @@ impl Tally {
             return;
         };
         let stated = rounds[0].figures.least_moves;
+        if self.worlds.is_multiple_of(TIGHT_EVERY) {
+            let tight = least_moves(&Group { holders: before.clone(), ..group.clone() }.problem());
+            assert!((stated..=least).contains(&tight), "{before:?}: {least} moves do it, but the bound says {tight}");
+            self.compared += 1;
+            self.compared_least += least;
+            self.compared_tight += tight;
+        }
         assert!(stated <= least, "{before:?}: {least} moves do it, but the bound says {stated}");
         if !is_even(&group) {
             self.not_even += 1;
@@ -313,6 +328,21 @@ fn the_loss_of_any_one_worker_moves_only_its_own_partitions() {
 }
 
 #[test]
+fn what_nobody_can_hold_counts_in_no_share() {
+    let mut group = Group::weighing(4, &[vec![100; 3], vec![1; 40]].concat());
+    group.require(0, "zone", "nowhere");
+    group.require(1, "zone", "nowhere");
+    group.holders[1] = Some(Slot::new(2));
+    group.settle(&Balanced);
+    assert_eq!(group.holders[..2], [None, None]);
+    let giant = group.holders[2].expect("a worker can hold it");
+    let others: Vec<_> =
+        counts(&group).into_iter().filter(|(slot, _)| *slot != giant).map(|(_, count)| count).collect();
+    assert_eq!(others.iter().sum::<usize>(), 40);
+    assert!(others.iter().all(|count| (13..=14).contains(count)), "{others:?}");
+}
+
+#[test]
 fn a_million_partitions() {
     let mut group = Group::new(1000, 1_000_000);
     let first = group.settle(&Balanced);
@@ -332,8 +362,7 @@ fn moved(rounds: &[Plan]) -> usize {
 /// Whether every worker is within its bounds.
 fn is_even(group: &Group) -> bool {
     let problem = group.problem();
-    let survey = &problem.survey;
-    let bounds = Bounds::new(survey, problem.partitions, group.options.epsilon_permille);
+    let (survey, bounds) = (&problem.survey, problem.bounds());
     survey.loads.iter().enumerate().all(|(worker, load)| (bounds.lower[worker]..=bounds.upper[worker]).contains(load))
 }
 

@@ -38,6 +38,7 @@ mod least;
 mod reference;
 mod ring;
 mod round_robin;
+mod sieve;
 mod survey;
 #[cfg(test)]
 mod testing;
@@ -52,11 +53,14 @@ use core::num::NonZeroU32;
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
+use self::bounds::Bounds;
+use self::groups::Groups;
 use self::inventory::Inventory;
 use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
+pub use least::least_moves;
 pub use ring::ConsistentHash;
 pub use round_robin::RoundRobin;
 
@@ -139,6 +143,9 @@ pub struct Problem<'a> {
     options: Options,
     survey: Survey,
     inventory: OnceCell<Inventory>,
+    groups: OnceCell<Groups>,
+    bounds: OnceCell<Bounds>,
+    least_staying_moves: OnceCell<usize>,
 }
 
 impl<'a> Problem<'a> {
@@ -171,6 +178,9 @@ impl<'a> Problem<'a> {
             options: Options::default(),
             survey,
             inventory: OnceCell::new(),
+            groups: OnceCell::new(),
+            bounds: OnceCell::new(),
+            least_staying_moves: OnceCell::new(),
         })
     }
 
@@ -189,14 +199,19 @@ impl<'a> Problem<'a> {
             Some(rule) if rule.partition >= self.holders.len() => {
                 Err(ProblemError::RuleWithoutPartition { partition: rule.partition, partitions: self.holders.len() })
             }
-            Some(_) | None => Ok(Self { rules, ..self }),
+            Some(_) | None => Ok(Self { rules, ..self }.forget()),
         }
     }
 
     /// The same problem with other options.
     #[must_use]
     pub fn with_options(self, options: Options) -> Self {
-        Self { options, ..self }
+        Self { options, ..self }.forget()
+    }
+
+    /// Forgets what was found out under other rules or options.
+    fn forget(self) -> Self {
+        Self { groups: OnceCell::new(), bounds: OnceCell::new(), least_staying_moves: OnceCell::new(), ..self }
     }
 
     /// The workers in order of their slots, each slot once.
@@ -244,6 +259,21 @@ impl<'a> Problem<'a> {
     /// What each worker holds, by weight; counted when first asked for.
     fn inventory(&self) -> &Inventory {
         self.inventory.get_or_init(|| Inventory::new(&self.survey))
+    }
+
+    /// Which partitions may be where; found when first asked for.
+    fn groups(&self) -> &Groups {
+        self.groups.get_or_init(|| Groups::new(self))
+    }
+
+    /// What each worker should hold; found when first asked for.
+    fn bounds(&self) -> &Bounds {
+        self.bounds.get_or_init(|| Bounds::new(self))
+    }
+
+    /// As [`Figures::least_moves`] tells it, of the partitions whose holder stays.
+    fn least_staying_moves(&self) -> usize {
+        *self.least_staying_moves.get_or_init(|| least::staying_moves(self))
     }
 
     /// The worker to which the partition of `rule` is pinned, if it can hold it.
@@ -366,11 +396,11 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
         }
         Owners::Seats(owners) => (owners, another_round),
     };
-    let (moves, loads) = explain(problem, &owners);
-    let figures = Figures::new(problem, &moves, &loads);
-    let slots: Vec<_> = problem.survey.roster.slots().iter().map(|&slot| Some(slot)).collect();
-    let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied().flatten()).collect();
-    Ok(Plan { owners, moves, figures, another_round, partitions: problem.partitions.clone() })
+    let changes = Changes::new(problem, &owners);
+    let figures = Figures::new(problem, &changes);
+    let slots = problem.survey.roster.slots();
+    let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied()).collect();
+    Ok(Plan { owners, moves: changes.moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
 /// Checks an answer: an owner or none for every partition, and only owners that can hold it. A partition that stays
@@ -436,40 +466,64 @@ fn limit(problem: &Problem<'_>, owners: &mut [u32]) -> bool {
     limited
 }
 
-/// What changes hands, and the loads of the workers that stay after that.
-fn explain(problem: &Problem<'_>, owners: &[u32]) -> (Vec<Move>, Vec<u64>) {
-    let survey = &problem.survey;
-    let mut loads = survey.loads.clone();
-    let mut moves = Vec::with_capacity(survey.homeless);
-    for (partition, (&seat, &owner)) in survey.seats.iter().zip(owners).enumerate() {
-        if seat == owner && seat != NOBODY {
-            continue;
-        }
-        let from = problem.holders[partition];
-        let weight = problem.weight(partition);
-        if let Some(load) = loads.get_mut(seat as usize) {
-            *load -= weight;
-        }
-        if let Some(load) = loads.get_mut(owner as usize) {
-            *load += weight;
-        } else if from.is_none() {
-            continue;
-        }
-        let to = Some(owner).filter(|&owner| owner != NOBODY).map(|owner| survey.roster.slot(owner as usize));
-        let reason = match from {
-            None => MoveReason::New,
-            Some(_) if seat != NOBODY => reason_to_leave(problem, partition, to),
-            Some(slot) if problem.worker(slot).is_some() => MoveReason::Drain,
-            Some(_) => MoveReason::Orphaned,
+/// What changes hands, and what that makes of the loads.
+struct Changes {
+    moves: Vec<Move>,
+    /// How many of the moves are of partitions with a staying holder.
+    staying_moved: usize,
+    /// How many of the moves leave a partition without an owner.
+    left_out: usize,
+    /// The loads of the workers that stay, after the moves.
+    loads: Vec<u64>,
+}
+
+impl Changes {
+    fn new(problem: &Problem<'_>, owners: &[u32]) -> Self {
+        let seats = &problem.survey.seats[..owners.len()];
+        let changed = sieve::places(seats.len(), |at| seats[at] != owners[at] || seats[at] == NOBODY);
+        let mut all = Self {
+            moves: Vec::with_capacity(changed.len()),
+            staying_moved: 0,
+            left_out: 0,
+            loads: problem.survey.loads.clone(),
         };
-        moves.push(Move { partition, from, to, reason });
+        for partition in changed {
+            let partition = partition as usize;
+            all.add(problem, partition, owners[partition]);
+        }
+        all
     }
-    (moves, loads)
+
+    fn add(&mut self, problem: &Problem<'_>, partition: usize, owner: u32) {
+        let survey = &problem.survey;
+        let (from, seat, weight) = (problem.holders[partition], survey.seats[partition], problem.weight(partition));
+        let reason = match from {
+            // A partition that had no holder and gets none is not a move.
+            None if owner == NOBODY => return,
+            None => MoveReason::New,
+            Some(slot) if seat == NOBODY => survey.roster.reason_without_seat(slot),
+            Some(_) => {
+                self.loads[seat as usize] -= weight;
+                self.staying_moved += 1;
+                reason_to_leave(problem, partition, owner)
+            }
+        };
+        let to = match self.loads.get_mut(owner as usize) {
+            Some(load) => {
+                *load += weight;
+                Some(survey.roster.slot(owner as usize))
+            }
+            None => None,
+        };
+        self.left_out += usize::from(to.is_none());
+        self.moves.push(Move { partition, from, to, reason });
+    }
 }
 
 /// Why a partition leaves a worker that stays.
-fn reason_to_leave(problem: &Problem<'_>, partition: usize, to: Option<Slot>) -> MoveReason {
+fn reason_to_leave(problem: &Problem<'_>, partition: usize, owner: u32) -> MoveReason {
     let Some(rule) = problem.rule(partition) else { return MoveReason::Balance };
+    let to = problem.survey.roster.slots().get(owner as usize).copied();
     let holder = problem.holders[partition].and_then(|slot| problem.worker(slot));
     if holder.is_some_and(|holder| !holder.can_hold(Some(rule))) {
         MoveReason::Label

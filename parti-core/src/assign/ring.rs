@@ -5,8 +5,6 @@ use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::bounds::Bounds;
-use super::groups::Groups;
 use super::survey::{NOBODY, Roster};
 use super::{Answer, Problem, Strategy, StrategyError};
 
@@ -38,8 +36,8 @@ impl Strategy for ConsistentHash {
         if roster.len() == 0 {
             return Ok(Answer::new(vec![None; problem.holders.len()]));
         }
-        let groups = Groups::new(problem);
-        let bounds = Bounds::new(survey, problem.partitions, problem.options.epsilon_permille);
+        let groups = problem.groups();
+        let bounds = problem.bounds();
         let mut ring = Ring::new(roster, self.virtual_nodes, problem.options.seed);
         let mut loads = vec![0_u64; roster.len()];
         let mut owners = vec![NOBODY; problem.holders.len()];

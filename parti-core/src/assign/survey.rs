@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::WorkerInput;
+use super::{MoveReason, WorkerInput};
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
@@ -19,8 +19,12 @@ pub(super) struct Roster {
     slots: Vec<Slot>,
     capacities: Vec<u32>,
     capacity: u64,
+    /// The slots of the workers that are leaving, in order.
+    leaving: Vec<Slot>,
     /// The index of each slot, or [`NOBODY`]; empty where slots are too sparse for a table.
     table: Vec<u32>,
+    /// Whether the worker in each slot is leaving; as long as the table.
+    leaving_table: Vec<bool>,
     /// How far loads are shifted before they are divided by capacities; 0 where all capacities are equal.
     spread_bits: u32,
 }
@@ -54,19 +58,33 @@ impl Roster {
         let divisor = staying().fold(0, |divisor, worker| greatest_common_divisor(divisor, worker.capacity.get()));
         let capacities: Vec<_> = staying().map(|worker| worker.capacity.get() / divisor).collect();
         let capacity = capacities.iter().map(|&capacity| u64::from(capacity)).sum();
-        let table_len = slots.last().map_or(0, |slot| slot.value() as usize + 1);
-        let mut table = Vec::new();
-        if table_len <= TABLE_SLOTS_PER_WORKER * slots.len() {
+        let leaving: Vec<_> = workers.iter().filter(|worker| worker.draining).map(|worker| worker.slot).collect();
+        let table_len = slots.last().max(leaving.last()).map_or(0, |slot| slot.value() as usize + 1);
+        let (mut table, mut leaving_table) = (Vec::new(), Vec::new());
+        if table_len <= TABLE_SLOTS_PER_WORKER * workers.len() {
             table = vec![NOBODY; table_len];
+            leaving_table = vec![false; table_len];
             for (index, slot) in (0..).zip(&slots) {
                 table[slot.value() as usize] = index;
             }
+            for slot in &leaving {
+                leaving_table[slot.value() as usize] = true;
+            }
         }
-        Self { slots, capacities, capacity, table, spread_bits: 0 }
+        Self { slots, capacities, capacity, leaving, table, leaving_table, spread_bits: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The index of each holder, or [`NOBODY`].
+    fn seats(&self, holders: &[Option<Slot>]) -> Vec<u32> {
+        if self.table.is_empty() {
+            return holders.iter().map(|holder| holder.map_or(NOBODY, |slot| self.index(slot))).collect();
+        }
+        let seat = |slot: Slot| self.table.get(slot.value() as usize).copied().unwrap_or(NOBODY);
+        holders.iter().map(|holder| holder.map_or(NOBODY, seat)).collect()
     }
 
     /// The index of the worker in `slot`, or [`NOBODY`].
@@ -76,6 +94,16 @@ impl Roster {
         } else {
             self.table.get(slot.value() as usize).copied().unwrap_or(NOBODY)
         }
+    }
+
+    /// Why a partition moves whose holder does not stay.
+    pub(super) fn reason_without_seat(&self, holder: Slot) -> MoveReason {
+        let leaving = if self.table.is_empty() {
+            self.leaving.binary_search(&holder).is_ok()
+        } else {
+            self.leaving_table.get(holder.value() as usize).copied().unwrap_or(false)
+        };
+        if leaving { MoveReason::Drain } else { MoveReason::Orphaned }
     }
 
     pub(super) fn slot(&self, index: usize) -> Slot {
@@ -105,34 +133,19 @@ impl Roster {
 impl Survey {
     pub(super) fn new(workers: &[&WorkerInput], partitions: &PartitionList, holders: &[Option<Slot>]) -> Self {
         let mut roster = Roster::new(workers);
-        let nobody = roster.len();
-        // The last entry counts the homeless, so that the loop below has no branch.
-        let mut loads = vec![0_u64; nobody + 1];
-        let mut counts = vec![0_u32; nobody + 1];
-        let mut seats = Vec::with_capacity(holders.len());
-        let mut weights = Vec::with_capacity(holders.len());
-        let (mut lightest, mut heaviest, mut granule, mut last) = (u32::MAX, 0, 0, 0);
-        for (partition, holder) in partitions.as_slice().iter().zip(holders) {
-            let weight = partition.weight.get();
-            let seat = holder.map_or(NOBODY, |slot| roster.index(slot));
-            let place = (seat as usize).min(nobody);
-            loads[place] += u64::from(weight);
-            counts[place] += 1;
-            seats.push(seat);
-            weights.push(weight);
-            lightest = lightest.min(weight);
-            heaviest = heaviest.max(weight);
-            if granule != 1 && weight != last {
-                last = weight;
-                granule = greatest_common_divisor(granule, weight);
-            }
-        }
+        // One short loop for each column: the processor works far ahead in each.
+        let seats = roster.seats(holders);
+        let weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
+        let lightest = weights.iter().copied().min().unwrap_or(u32::MAX);
+        let heaviest = weights.iter().copied().max().unwrap_or(0);
+        let (mut loads, mut counts) = tally(&seats, &weights, roster.len(), lightest == heaviest);
         let total: u64 = loads.iter().sum();
         if roster.capacities.iter().any(|&capacity| capacity != 1) {
             roster.spread_bits = total.leading_zeros().saturating_sub(1);
         }
         let homeless_weight = loads.pop().unwrap_or(0);
         let homeless = counts.pop().unwrap_or(0) as usize;
+        let granule = granule(&weights);
         Self { roster, seats, weights, loads, counts, homeless, homeless_weight, total, lightest, heaviest, granule }
     }
 
@@ -140,6 +153,40 @@ impl Survey {
     pub(super) fn all_equal(&self) -> bool {
         self.lightest >= self.heaviest
     }
+}
+
+/// Weight and number of what each of so many workers holds; the last entry is of what nobody holds.
+fn tally(seats: &[u32], weights: &[u32], workers: usize, all_equal: bool) -> (Vec<u64>, Vec<u32>) {
+    let place = |seat: u32| (seat as usize).min(workers);
+    let mut counts = vec![0_u32; workers + 1];
+    if all_equal {
+        for &seat in seats {
+            counts[place(seat)] += 1;
+        }
+        let weight = weights.first().map_or(0, |&weight| u64::from(weight));
+        return (counts.iter().map(|&count| u64::from(count) * weight).collect(), counts);
+    }
+    let mut loads = vec![0_u64; workers + 1];
+    for (&seat, &weight) in seats.iter().zip(weights) {
+        loads[place(seat)] += u64::from(weight);
+        counts[place(seat)] += 1;
+    }
+    (loads, counts)
+}
+
+/// The greatest weight that divides every weight; 0 where there are none.
+fn granule(weights: &[u32]) -> u32 {
+    let (mut granule, mut last) = (0, 0);
+    for &weight in weights {
+        if granule == 1 {
+            break;
+        }
+        if weight != last {
+            last = weight;
+            granule = greatest_common_divisor(granule, weight);
+        }
+    }
+    granule
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {

@@ -113,7 +113,10 @@ impl Fleet {
     }
 
     fn describe(&self, journal: &Journal) -> String {
-        let states: Vec<_> = self.all().into_iter().map(|who| (who, journal.state(who), journal.slot(who))).collect();
+        let mut states = BTreeMap::new();
+        for who in self.all() {
+            *states.entry(journal.state(who).unwrap_or("silent")).or_insert(0) += 1;
+        }
         let (owned, leaders) = (journal.owners().len(), journal.leaders());
         format!("{owned} of {} partitions have one owner, leaders {leaders:?}, {states:?}", self.spec.partitions)
     }

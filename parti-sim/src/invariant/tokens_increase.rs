@@ -8,7 +8,8 @@ use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
-/// the store.
+/// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that lives, has
+/// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
@@ -24,6 +25,9 @@ impl Invariant for TokensIncrease {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        if let Fact::Remembered { generation } = fact {
+            self.highest.retain(|_, (token, _)| token.epoch <= *generation);
+        }
         let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
         match self.highest.insert(partition, (token, process)) {
             Some((before, holder)) if token <= before => Err(Breach::new(format!(

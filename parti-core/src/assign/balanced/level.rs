@@ -3,47 +3,14 @@
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
+use super::Table;
 use super::ladder::{tie_break, worker_of};
-use super::settle::Flows;
-use super::{Table, partition_of};
+use super::settle::Entering;
+use super::stock::{Kind, Lot, Stocks};
 use crate::assign::bounds::Bounds;
-use crate::assign::groups::ANYWHERE;
-use crate::assign::survey::NOBODY;
 
 /// So many passes are made in one plan; what they leave is for another round.
 const MAX_PASSES: u32 = 8;
-
-/// What makes partitions interchangeable: group, weight, and whether they are on the move anyway, so that it is free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind(u64);
-
-impl Kind {
-    pub(super) fn new(group: u32, weight: u32, fresh: bool) -> Self {
-        Self(u64::from(group) << 33 | u64::from(weight) << 1 | u64::from(fresh))
-    }
-
-    pub(super) fn group(self) -> u32 {
-        (self.0 >> 33) as u32
-    }
-
-    pub(super) fn weight(self) -> u64 {
-        (self.0 >> 1) & u64::from(u32::MAX)
-    }
-
-    pub(super) fn is_fresh(self) -> bool {
-        self.0 & 1 == 1
-    }
-}
-
-/// Partitions of one kind on one worker.
-#[derive(Clone, Copy, Debug)]
-struct Lot {
-    kind: Kind,
-    count: u32,
-}
-
-/// What one worker has to give, in order of kind.
-type Stock = Vec<Lot>;
 
 /// So many partitions of a kind from one worker to another.
 pub(super) struct Step {
@@ -52,13 +19,26 @@ pub(super) struct Step {
     pub(super) count: u32,
 }
 
-/// The stocks of all workers, made when first asked for.
-struct Stocks {
-    made: Vec<Option<Stock>>,
-    /// Partitions that the inventory does not tell of, or all of them where it is not enough: worker and kind, in order.
-    more: Vec<(u32, Kind)>,
-    /// Whether the inventory is part of the stocks.
-    with_inventory: bool,
+/// What moves in a pass.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) stocks: Stocks,
+    pub(super) entering: Entering,
+    /// Whether anything moves.
+    moves: bool,
+    /// Whether more would move if the budget allowed it.
+    cut_short: bool,
+}
+
+/// What one way comes to.
+struct Trial {
+    draft: Draft,
+    heavy_first: bool,
+    /// How far the workers are out of their bounds, in sum.
+    strays: u64,
+    /// How many partitions with a staying holder move.
+    moved: usize,
+    loads: Vec<u64>,
 }
 
 impl Table<'_> {
@@ -69,24 +49,78 @@ impl Table<'_> {
     /// that the passes come to an end.
     pub(super) fn level(&mut self) {
         for pass in 0..MAX_PASSES {
-            if !self.is_uneven() || !self.level_once(pass == 0) {
+            if !self.is_uneven() {
+                return;
+            }
+            let draft = if pass == 0 { self.better_draft() } else { self.draft(false, false) };
+            let (moves, cut_short) = (draft.moves, draft.cut_short);
+            self.settle(draft);
+            if cut_short {
+                break;
+            }
+            if !moves {
                 return;
             }
         }
         self.another_round = true;
     }
 
-    /// One pass; whether there may be more to do in another.
-    fn level_once(&mut self, first: bool) -> bool {
-        let mut stocks = Stocks::new(self, first);
+    /// The better of two ways: heavy partitions first, or at once whatever evens out most. Which one is better is for the
+    /// whole change, whatever part of it the budget allows.
+    fn better_draft(&mut self) -> Draft {
+        if !self.should_move_heavy() {
+            return self.draft(true, false);
+        }
+        let (loads, budget) = (self.loads.clone(), self.budget);
+        let mut best = self.trial(true);
+        if best.moved > self.problem.least_staying_moves() {
+            self.loads.clone_from(&loads);
+            let other = self.trial(false);
+            if (best.strays, best.moved) > (other.strays, other.moved) {
+                best = other;
+            }
+        }
+        if best.moved > budget {
+            (self.loads, self.budget) = (loads, budget);
+            return self.draft(true, best.heavy_first);
+        }
+        (self.loads, self.budget) = (best.loads, budget - best.moved);
+        best.draft
+    }
+
+    /// A first pass without a limit.
+    fn trial(&mut self, heavy_first: bool) -> Trial {
+        self.budget = usize::MAX;
+        let draft = self.draft(true, heavy_first);
+        Trial {
+            draft,
+            heavy_first,
+            strays: self.stray(),
+            moved: usize::MAX - self.budget,
+            loads: core::mem::take(&mut self.loads),
+        }
+    }
+
+    /// One pass; the loads are then as if it had been settled.
+    fn draft(&mut self, first: bool, heavy_first: bool) -> Draft {
+        let stocks = Stocks::new(self, first);
+        let mut draft = Draft { stocks, entering: Entering::new(self.loads.len()), moves: false, cut_short: false };
         self.ladders.fill_with(|| None);
-        let mut flows = Flows::new(self.loads.len());
+        if heavy_first {
+            self.move_heavy(&mut draft);
+        }
+        self.move_best(&mut draft);
+        draft
+    }
+
+    /// Moves from the most loaded what evens out most.
+    fn move_best(&mut self, draft: &mut Draft) {
         let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
         let rung = |table: &Self, worker: usize| (table.depth(worker), tie_break(worker as u32, roster, seed));
         let mut donors: BinaryHeap<_> = (0..roster.len()).map(|worker| rung(self, worker)).collect();
-        let mut steps = 0;
         // Where the budget will not do, everybody gets a part of it.
-        self.turn = (self.budget / roster.len()) as u64;
+        let enough = self.problem.least_staying_moves() <= self.budget;
+        let turn = if enough { u64::MAX } else { (self.budget / roster.len()) as u64 };
         let mut under = (0..roster.len()).filter(|&worker| self.is_under(worker)).count();
         while let Some(&(known, key)) = donors.peek() {
             let donor = worker_of(key);
@@ -97,35 +131,48 @@ impl Table<'_> {
             if !self.is_over(donor) && under == 0 {
                 break;
             }
-            let Some(step) = self.best_step(donor, stocks.of(donor, self)) else {
+            let Some(step) = self.best_step(donor, draft.stocks.of(donor), turn) else {
                 donors.pop();
                 continue;
             };
             let Some(step) = self.within_budget(step) else {
-                self.another_round = true;
+                draft.cut_short = true;
                 break;
             };
-            steps += 1;
-            stocks.take(donor, &step);
-            flows.record(donor, &step);
             let was_under = usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to));
-            self.loads[donor] -= step.weight();
-            self.loads[step.to] += step.weight();
+            self.take(draft, donor, &step);
             under = under + usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to)) - was_under;
             replace_top(&mut donors, (self.depth(donor), key));
             if self.is_over(step.to) {
                 donors.push(rung(self, step.to));
             }
-            if self.is_under(donor) {
-                self.has_sunk(donor);
-            }
         }
-        self.settle(flows);
-        steps > 0 && !self.another_round
+    }
+
+    /// Takes a step.
+    pub(super) fn take(&mut self, draft: &mut Draft, donor: usize, step: &Step) {
+        draft.moves = true;
+        draft.stocks.take(donor, step.kind, step.count);
+        draft.entering.add(step);
+        self.loads[donor] -= step.weight();
+        self.loads[step.to] += step.weight();
+        if self.is_under(donor) {
+            self.has_sunk(donor);
+        }
+    }
+
+    /// How far the workers are out of their bounds.
+    fn stray(&self) -> u64 {
+        let Bounds { lower, upper, .. } = self.bounds;
+        let stray = |worker: usize| {
+            let load = self.loads[worker];
+            lower[worker].saturating_sub(load) + load.saturating_sub(upper[worker])
+        };
+        (0..self.loads.len()).map(stray).sum()
     }
 
     /// The step, or as much of it as the budget allows, which then has less.
-    fn within_budget(&mut self, step: Step) -> Option<Step> {
+    pub(super) fn within_budget(&mut self, step: Step) -> Option<Step> {
         if step.kind.is_fresh() {
             return Some(step);
         }
@@ -151,7 +198,7 @@ impl Table<'_> {
     }
 
     /// The step from `donor` that evens out most, if one helps.
-    fn best_step(&mut self, donor: usize, stock: &Stock) -> Option<Step> {
+    fn best_step(&mut self, donor: usize, stock: &[Lot], turn: u64) -> Option<Step> {
         let mut best: Option<(u128, Step)> = None;
         for lots in stock.chunk_by(|a, b| a.kind.group() == b.kind.group()) {
             let group = lots[0].kind.group();
@@ -166,7 +213,7 @@ impl Table<'_> {
             let Some(lot) = self.best_lot(donor, to, reach, lots) else { continue };
             let gain = gain(lot.kind, reach);
             if best.as_ref().is_none_or(|(known, _)| gain > *known) {
-                best = Some((gain, Step { kind: lot.kind, to, count: self.how_many(donor, to, lot) }));
+                best = Some((gain, Step { kind: lot.kind, to, count: self.how_many(donor, to, lot, turn) }));
             }
         }
         best.map(|(_, step)| step)
@@ -207,14 +254,14 @@ impl Table<'_> {
 
     /// How many partitions of `lot` to move at once: what both need, or what one needs as far as it brings the other no
     /// further than the middle of its bounds, and not more than is its turn; at least one.
-    fn how_many(&self, donor: usize, to: usize, lot: Lot) -> u32 {
-        let Bounds { lower, upper, .. } = &self.bounds;
+    fn how_many(&self, donor: usize, to: usize, lot: Lot, turn: u64) -> u32 {
+        let Bounds { lower, upper, .. } = self.bounds;
         let (high, low) = (self.loads[donor], self.loads[to]);
         let middle = |worker: usize| u64::midpoint(lower[worker], upper[worker]);
         let (excess, lack) = (high.saturating_sub(upper[donor]), lower[to].saturating_sub(low));
         let spare = if excess > 0 { excess } else { high.saturating_sub(middle(donor)) };
         let room = if lack > 0 { lack } else { middle(to).saturating_sub(low) };
-        let count = (spare.min(room) / lot.kind.weight()).min(self.turn).clamp(1, u64::from(lot.count));
+        let count = (spare.min(room) / lot.kind.weight()).min(turn).clamp(1, u64::from(lot.count));
         u32::try_from(count).unwrap_or(lot.count)
     }
 
@@ -241,7 +288,7 @@ impl Step {
 }
 
 /// Changes the top of a heap, which costs less than to take it out and put it back.
-fn replace_top<T: Ord>(heap: &mut BinaryHeap<T>, value: T) {
+pub(super) fn replace_top<T: Ord>(heap: &mut BinaryHeap<T>, value: T) {
     if let Some(mut top) = heap.peek_mut() {
         *top = value;
     }
@@ -258,68 +305,5 @@ fn first(lots: &[Lot]) -> Option<&Lot> {
         [first, second, ..] if first.kind.weight() == second.kind.weight() => Some(second),
         [first, ..] => Some(first),
         [] => None,
-    }
-}
-
-impl Stocks {
-    /// Where there are no rules and none but those without a holder have moved, the inventory tells of all others.
-    fn new(table: &Table<'_>, first: bool) -> Self {
-        let made = (0..table.loads.len()).map(|_| None).collect();
-        let with_inventory = first && table.groups.is_free();
-        let entry = |partition: usize| (table.owners[partition], table.kind(partition));
-        let mut more: Vec<_> = if with_inventory {
-            table.homeless.iter().map(|&key| entry(partition_of(key))).collect()
-        } else {
-            let owned = (0..table.owners.len()).filter(|&partition| table.owners[partition] != NOBODY);
-            owned.map(entry).filter(|(_, kind)| *kind != Kind::PINNED).collect()
-        };
-        more.sort_unstable();
-        Self { made, more, with_inventory }
-    }
-
-    fn of(&mut self, worker: usize, table: &Table<'_>) -> &Stock {
-        let Self { made, more, with_inventory } = self;
-        made[worker].get_or_insert_with(|| {
-            let from = more.partition_point(|&(owner, _)| (owner as usize) < worker);
-            let to = more.partition_point(|&(owner, _)| owner as usize <= worker);
-            let same = more[from..to].chunk_by(|a, b| a == b);
-            let mut stock: Stock = same.map(|same| Lot { kind: same[0].1, count: same.len() as u32 }).collect();
-            if *with_inventory {
-                let lots = table.problem.inventory().of(worker);
-                stock.extend(
-                    lots.iter().map(|lot| Lot { kind: Kind::new(ANYWHERE, lot.weight, false), count: lot.count }),
-                );
-                stock.sort_unstable_by_key(|lot| lot.kind);
-            }
-            stock
-        })
-    }
-
-    fn take(&mut self, worker: usize, step: &Step) {
-        let stock = self.made[worker].as_mut().expect("only what a stock shows is taken");
-        let at = stock.binary_search_by_key(&step.kind, |lot| lot.kind).expect("only what a stock shows is taken");
-        stock[at].count -= step.count;
-        if stock[at].count == 0 {
-            stock.remove(at);
-        }
-    }
-}
-
-impl Kind {
-    /// Partitions that stay where they are pinned.
-    const PINNED: Self = Self(u64::MAX);
-}
-
-impl Table<'_> {
-    /// The kind of a partition.
-    pub(super) fn kind(&self, partition: usize) -> Kind {
-        let fresh = self.survey.seats[partition] != self.owners[partition];
-        if self.groups.is_free() {
-            return Kind::new(ANYWHERE, self.weight(partition), fresh);
-        }
-        if self.groups.pin(partition).is_some_and(|pin| pin == self.owners[partition]) {
-            return Kind::PINNED;
-        }
-        Kind::new(self.groups.of(partition), self.weight(partition), fresh)
     }
 }

@@ -5,9 +5,11 @@
     reason = "workers and partitions are fewer than 2³², by the limits of slots and lists"
 )]
 
+mod heavy;
 mod ladder;
 mod level;
 mod settle;
+mod stock;
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -16,6 +18,7 @@ use self::ladder::Ladder;
 use super::bounds::Bounds;
 use super::groups::Groups;
 use super::home::Homes;
+use super::sieve;
 use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
 
@@ -58,8 +61,8 @@ impl Strategy for Balanced {
 struct Table<'p> {
     problem: &'p Problem<'p>,
     survey: &'p Survey,
-    groups: Groups,
-    bounds: Bounds,
+    groups: &'p Groups,
+    bounds: &'p Bounds,
     homes: Homes,
     /// The index of the owner of each partition, or [`NOBODY`].
     owners: Vec<u32>,
@@ -70,20 +73,18 @@ struct Table<'p> {
     ladders: Vec<Option<Ladder>>,
     /// How many more partitions with a staying holder may move.
     budget: usize,
-    /// How many partitions one step may move.
-    turn: u64,
     another_round: bool,
 }
 
 impl<'p> Table<'p> {
     fn new(problem: &'p Problem<'p>) -> Self {
         let survey = &problem.survey;
-        let groups = Groups::new(problem);
+        let groups = problem.groups();
         let ladders = (0..groups.len()).map(|_| None).collect();
         Self {
             problem,
             survey,
-            bounds: Bounds::new(survey, problem.partitions, problem.options.epsilon_permille),
+            bounds: problem.bounds(),
             homes: Homes::new(&survey.roster, problem.options.seed),
             owners: survey.seats.clone(),
             loads: survey.loads.clone(),
@@ -91,7 +92,6 @@ impl<'p> Table<'p> {
             groups,
             ladders,
             budget: figures::budget(problem, survey.seats.len() - survey.homeless),
-            turn: 1,
             another_round: false,
         }
     }
@@ -170,7 +170,7 @@ impl<'p> Table<'p> {
     /// `unplaced` for what the workers below theirs have `wanted`, else where there is most room.
     fn place(&mut self, key: u64, home: usize, unplaced: u64, wanted: &mut u64) {
         let (partition, weight) = (partition_of(key), weight_of(key));
-        let Bounds { inner_lower, inner_upper, .. } = &self.bounds;
+        let Bounds { inner_lower, inner_upper, .. } = self.bounds;
         let load = self.loads[home];
         let fits = load + weight <= inner_upper[home] && (load < inner_lower[home] || unplaced >= *wanted);
         let worker = if fits { home } else { self.roomiest(self.groups.of(partition)) };
@@ -182,13 +182,14 @@ impl<'p> Table<'p> {
 
     /// The partitions that nobody owns, heaviest first, ties in the order of the list.
     fn find_homeless(&self) -> Vec<u64> {
-        let mut keys = Vec::with_capacity(self.survey.homeless);
-        let nobodys = (0_u64..).zip(&self.owners).filter(|&(_, &owner)| owner == NOBODY);
-        for (partition, _) in nobodys {
-            keys.push(u64::from(!self.weight(partition as usize)) << 32 | partition);
+        if self.survey.homeless == 0 && self.groups.is_free() {
+            return Vec::new();
         }
+        let homeless = sieve::places(self.owners.len(), |partition| self.owners[partition] == NOBODY);
+        let key = |partition: u32| u64::from(!self.weight(partition as usize)) << 32 | u64::from(partition);
+        let mut keys: Vec<_> = homeless.into_iter().map(key).collect();
         if !self.survey.all_equal() {
-            keys.sort_unstable();
+            sort_by_weight(&mut keys);
         }
         keys
     }
@@ -227,6 +228,28 @@ impl<'p> Table<'p> {
 
 fn height(load: u64, lower: u64, roster: &Roster, worker: usize) -> u64 {
     u64::from(load >= lower) << 63 | roster.level(worker, load)
+}
+
+/// Sorts keys that are in order but for their weights: byte by byte, which is faster than to compare them.
+fn sort_by_weight(keys: &mut Vec<u64>) {
+    let differing = keys.iter().fold(0, |bits, key| bits | (key ^ keys[0])) >> 32;
+    let mut sorted = vec![0; keys.len()];
+    for shift in (32..64).step_by(8).filter(|shift| differing >> (shift - 32) & 0xff != 0) {
+        let byte = |key: u64| (key >> shift & 0xff) as usize;
+        let mut ends = [0_u32; 256];
+        for &key in keys.iter() {
+            ends[byte(key)] += 1;
+        }
+        let mut next = 0;
+        for end in &mut ends {
+            next += core::mem::replace(end, next);
+        }
+        for &key in keys.iter() {
+            sorted[ends[byte(key)] as usize] = key;
+            ends[byte(key)] += 1;
+        }
+        core::mem::swap(keys, &mut sorted);
+    }
 }
 
 fn weight_of(key: u64) -> u64 {

@@ -2,16 +2,27 @@
 //!
 //! [`Figures::least_moves`]: super::Figures::least_moves
 
+mod tight;
+
 use alloc::vec::Vec;
 
 use super::Problem;
-use super::bounds::Bounds;
 use super::inventory::WeightLot;
+
+/// A number of moves, over all rounds, below which no plan brings every worker within its bounds: as
+/// [`Figures::least_moves`](super::Figures::least_moves), but closer where weights differ, and much slower to find.
+pub fn least_moves(problem: &Problem<'_>) -> usize {
+    let staying = problem.least_staying_moves();
+    let tight = if problem.survey.all_equal() { None } else { tight::staying_moves(problem) };
+    let left_alone = |&&partition: &&usize| problem.holders[partition].is_none();
+    let forced = problem.survey.homeless - problem.groups().impossible().iter().filter(left_alone).count();
+    forced + staying.max(usize::try_from(tight.unwrap_or(0)).unwrap_or(0))
+}
 
 /// How many partitions whose holder stays have to move, at least, to bring every worker within its bounds.
 pub(super) fn staying_moves(problem: &Problem<'_>) -> usize {
     let survey = &problem.survey;
-    let bounds = Bounds::new(survey, problem.partitions, problem.options.epsilon_permille);
+    let bounds = problem.bounds();
     let excess: Vec<_> = pairwise(&survey.loads, &bounds.upper);
     let lacking: u64 = pairwise(&bounds.lower, &survey.loads).iter().sum();
     let still_lacking = lacking.saturating_sub(survey.homeless_weight);
