@@ -1,4 +1,7 @@
-//! The cases in which the assignment calculator is measured, for the benches and for the command `calculator`.
+//! What is measured: the cases of the assignment calculator, for the benches and the command `calculator`, and
+//! [a leader of many workers](leader), for the bench and the command `leader`.
+
+pub mod leader;
 
 use std::num::NonZeroU32;
 

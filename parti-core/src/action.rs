@@ -133,7 +133,7 @@ impl Write {
 /// Why a partition is to be given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseReason {
-    /// It goes to another worker: drain, then stop.
+    /// It goes to another worker, or is no longer in the list: drain, then stop.
     Moved,
     /// This worker leaves: drain, then stop.
     Leaving,
@@ -358,7 +358,7 @@ pub enum PlanReason {
     WorkerLeaving,
     /// Workers joined.
     WorkersJoined,
-    /// The move budget left something to do.
+    /// The last plan left something to do, or a worker came back with other labels.
     NextRound,
     /// Someone asked for it.
     Requested,

@@ -1,13 +1,22 @@
 //! The settings of a worker, checked as a whole at construction.
 
+mod rules;
+#[cfg(test)]
+mod tests;
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::duration::{self, HumanDuration};
+use crate::assign::{Balanced, ConsistentHash, RoundRobin, Strategy};
+use crate::duration;
 use crate::ids::Slot;
+use crate::planted::Planted;
+
+pub use rules::ConfigError;
 
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(500);
@@ -22,7 +31,9 @@ pub const MIN_RELEASE_TIMEOUT: Duration = Duration::from_millis(100);
 pub const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(10);
 /// The largest number of slots in a group.
 pub const MAX_SLOTS: u32 = 65_536;
-/// The largest number of labels of a worker.
+/// The largest number of points that a worker has on the ring of [`StrategyChoice::ConsistentHash`].
+pub const MAX_VIRTUAL_NODES: u32 = 10_000;
+/// The largest number of labels of a worker, or that a partition asks for.
 pub const MAX_LABELS: usize = 32;
 /// The longest label name, label value, or software version, in bytes.
 pub const MAX_TEXT_BYTES: usize = 128;
@@ -154,7 +165,8 @@ pub struct Config {
     /// rests the verdict on fewer probes.
     #[serde(with = "duration")]
     pub probe_interval: Duration,
-    /// How long nobody must have answered before a leader may end a tenure early; 750 ms by default, at most `lease`.
+    /// Over how long the transport must have said, again and again, that *nobody listens* where a worker's process was,
+    /// before a leader may end its tenure early; 750 ms by default, at most `lease`. Probes that time out do not count.
     /// `None`, written `"off"`, turns probes off.
     ///
     /// Choose more than a worker's client takes to notice a closed connection: shorter than that, and a partition can
@@ -179,6 +191,12 @@ pub struct Config {
     /// at every start, each new worker waits in vain.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub software: String,
+    /// How partitions are divided among the workers; [`StrategyChoice::Balanced`] by default.
+    ///
+    /// Choose another one only where others compute the same assignment without asking, as with a hash ring. All workers
+    /// of a group must agree on it, or each leader moves what the one before has placed. For one of your own see
+    /// [`Worker::with_strategy`](crate::Worker::with_strategy).
+    pub strategy: StrategyChoice,
     /// The largest share of the partitions whose owner stays that one planned round moves, in percent; 20 by default,
     /// from 1 to 100.
     ///
@@ -204,6 +222,40 @@ pub enum Mode {
     /// It goes on until it hears that it was replaced: no outage of the store stops the work, but a partition can have
     /// two owners while one of them is isolated, and only fencing tokens keep them apart.
     Available,
+}
+
+/// The ways to divide partitions that come with the library; in a file `"balanced"`, `"round-robin"` or
+/// `{"consistent-hash": {"virtual_nodes": 150}}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum StrategyChoice {
+    /// Keeps every partition where it is unless balance or capacity says otherwise: see [`Balanced`].
+    #[default]
+    Balanced,
+    /// A ring of hashes with bounded loads: see [`ConsistentHash`].
+    ConsistentHash {
+        /// How many points on the ring a worker of average capacity has, from 1 to [`MAX_VIRTUAL_NODES`]; 150 where it is
+        /// not given.
+        #[serde(default = "default_virtual_nodes")]
+        virtual_nodes: u32,
+    },
+    /// Sorted partitions are dealt to sorted workers: see [`RoundRobin`].
+    RoundRobin,
+}
+
+fn default_virtual_nodes() -> u32 {
+    ConsistentHash::default().virtual_nodes
+}
+
+impl StrategyChoice {
+    /// What carries it out.
+    pub(crate) fn strategy(self) -> Arc<dyn Strategy> {
+        match self {
+            Self::Balanced => Arc::new(Balanced),
+            Self::ConsistentHash { virtual_nodes } => Arc::new(ConsistentHash { virtual_nodes }),
+            Self::RoundRobin => Arc::new(RoundRobin),
+        }
+    }
 }
 
 /// The shape of [`Config::slots`] in a file: names say what a pair would leave open, that the last one is included.
@@ -250,222 +302,11 @@ impl Default for Config {
             capacity: 1,
             labels: BTreeMap::new(),
             software: String::new(),
+            strategy: StrategyChoice::Balanced,
             move_budget_percent: 20,
             restart_detection_percent: 50,
         }
     }
-}
-
-impl Config {
-    /// Checks every rule. Called by [`Worker::new`](crate::Worker::new).
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`], with the rule, the values and the fix, for the first rule that does not hold.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.validate_durations()?;
-        self.validate_slots()?;
-        self.validate_shares()?;
-        self.validate_texts()
-    }
-
-    fn validate_durations(&self) -> Result<(), ConfigError> {
-        for (field, value, least) in [
-            ("lease", self.lease, MIN_LEASE),
-            ("settle_window", self.settle_window, Duration::ZERO),
-            ("cold_start_window", self.cold_start_window, Duration::ZERO),
-            ("planned_scale_window", self.planned_scale_window, Duration::ZERO),
-            ("rebalance_interval", self.rebalance_interval, MIN_REBALANCE_INTERVAL),
-            ("restart_hold", self.restart_hold, Duration::ZERO),
-            ("surge_wait", self.surge_wait, Duration::ZERO),
-            ("release_timeout", self.release_timeout, MIN_RELEASE_TIMEOUT),
-        ] {
-            in_range(field, value, least)?;
-        }
-        let settle = ("settle_window", self.settle_window);
-        let maximum = "which is the longest that it may grow to";
-        not_longer(settle, ("cold_start_window", self.cold_start_window), maximum)?;
-        not_longer(settle, ("planned_scale_window", self.planned_scale_window), maximum)?;
-        if let Some(confirm) = self.probe_confirm {
-            in_range("probe_interval", self.probe_interval, MIN_PROBE_INTERVAL)?;
-            let (interval, confirm) = (("probe_interval", self.probe_interval), ("probe_confirm", confirm));
-            not_longer(interval, confirm, "within which it takes at least two probes")?;
-            not_longer(confirm, ("lease", self.lease), "after which no probe is needed")?;
-        }
-        Ok(())
-    }
-
-    fn validate_slots(&self) -> Result<(), ConfigError> {
-        let (first, last) = self.slots;
-        let count = u64::from(last.value()) + 1 - u64::from(first.value()).min(u64::from(last.value()) + 1);
-        if count == 0 || count > u64::from(MAX_SLOTS) {
-            return Err(ConfigError::SlotRange { first, last });
-        }
-        match self.preferred_slot {
-            Some(slot) if !(first..=last).contains(&slot) => {
-                return Err(ConfigError::PreferredSlot { slot, first, last });
-            }
-            None if self.predecessor_is_dead => return Err(ConfigError::PredecessorWithoutSlot),
-            Some(_) | None => {}
-        }
-        match self.expected_workers {
-            Some(expected) if expected == 0 || u64::from(expected) > count => {
-                Err(ConfigError::ExpectedWorkers { expected, slots: count })
-            }
-            Some(expected) if expected > 1 && self.settle_window.is_zero() => {
-                Err(ConfigError::ExpectedWithoutWait { expected })
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn validate_shares(&self) -> Result<(), ConfigError> {
-        if self.capacity == 0 {
-            return Err(ConfigError::Capacity);
-        }
-        for (field, percent) in [
-            ("move_budget_percent", self.move_budget_percent),
-            ("restart_detection_percent", self.restart_detection_percent),
-        ] {
-            if !(1..=100).contains(&percent) {
-                return Err(ConfigError::Percent { field, percent });
-            }
-        }
-        Ok(())
-    }
-
-    fn validate_texts(&self) -> Result<(), ConfigError> {
-        if self.labels.len() > MAX_LABELS {
-            return Err(ConfigError::TooManyLabels { count: self.labels.len() });
-        }
-        let labels = self.labels.iter().flat_map(|(name, value)| [("labels", name), ("labels", value)]);
-        for (field, text) in labels.chain([("software", &self.software)]) {
-            if text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
-                return Err(ConfigError::Text { field, text: text.escape_debug().take(64).collect() });
-            }
-        }
-        Ok(())
-    }
-}
-
-fn in_range(field: &'static str, value: Duration, least: Duration) -> Result<(), ConfigError> {
-    if (least..=MAX_DURATION).contains(&value) { Ok(()) } else { Err(ConfigError::Duration { field, value, least }) }
-}
-
-fn not_longer(
-    (shorter, short): (&'static str, Duration),
-    (longer, long): (&'static str, Duration),
-    because: &'static str,
-) -> Result<(), ConfigError> {
-    if short <= long { Ok(()) } else { Err(ConfigError::Order { shorter, short, longer, long, because }) }
-}
-
-/// A setting, or two that contradict each other.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A duration is out of range.
-    #[error(
-        "{field} must be from {} to {}, but is {}: choose one in that range",
-        HumanDuration(*least), HumanDuration(MAX_DURATION), HumanDuration(*value)
-    )]
-    Duration {
-        /// Which setting.
-        field: &'static str,
-        /// Its value.
-        value: Duration,
-        /// The least that is allowed.
-        least: Duration,
-    },
-    /// One duration must not be longer than another.
-    #[error(
-        "{shorter} must not be longer than {longer}, {because}, but {} > {}: shorten the one or lengthen the other",
-        HumanDuration(*short), HumanDuration(*long)
-    )]
-    Order {
-        /// The one that should be shorter.
-        shorter: &'static str,
-        /// Its value.
-        short: Duration,
-        /// The one that should be longer.
-        longer: &'static str,
-        /// Its value.
-        long: Duration,
-        /// Why.
-        because: &'static str,
-    },
-    /// The range of slots is empty or too large.
-    #[error(
-        "slots must be a range of 1 to {MAX_SLOTS} slots, but is {first} to {last}: give the lowest slot first, and for \
-         more workers use several groups"
-    )]
-    SlotRange {
-        /// The lowest slot.
-        first: Slot,
-        /// The highest slot.
-        last: Slot,
-    },
-    /// The preferred slot is not in the range.
-    #[error("preferred_slot must be in slots, but {slot} is not in {first} to {last}: widen slots or choose another")]
-    PreferredSlot {
-        /// The preferred slot.
-        slot: Slot,
-        /// The lowest slot.
-        first: Slot,
-        /// The highest slot.
-        last: Slot,
-    },
-    /// The predecessor is said to be dead, but nothing says which predecessor.
-    #[error("predecessor_is_dead needs preferred_slot, which is not set: set preferred_slot to the pod's ordinal")]
-    PredecessorWithoutSlot,
-    /// More workers are expected than there are slots, or none.
-    #[error(
-        "expected_workers must be from 1 to the number of slots, but {expected} are expected and there are {slots} \
-         slots: expect fewer or widen slots"
-    )]
-    ExpectedWorkers {
-        /// How many are expected.
-        expected: u32,
-        /// How many slots there are.
-        slots: u64,
-    },
-    /// More workers are expected than the first, but none is waited for.
-    #[error(
-        "expected_workers needs a settle_window to wait for them, but {expected} are expected and settle_window is 0s: \
-         lengthen settle_window, or expect none"
-    )]
-    ExpectedWithoutWait {
-        /// How many are expected.
-        expected: u32,
-    },
-    /// The capacity is zero.
-    #[error("capacity must be at least 1, but is 0: use 1 where all workers are alike")]
-    Capacity,
-    /// A share is out of range.
-    #[error("{field} must be from 1 to 100, but is {percent}: choose one in that range")]
-    Percent {
-        /// Which setting.
-        field: &'static str,
-        /// Its value.
-        percent: u32,
-    },
-    /// There are too many labels.
-    #[error("a worker must have at most {MAX_LABELS} labels, but has {count}: remove some")]
-    TooManyLabels {
-        /// How many there are.
-        count: usize,
-    },
-    /// A text is too long or has control characters.
-    #[error(
-        "{field} must have at most {MAX_TEXT_BYTES} bytes and no control characters, but one is \"{text}\": shorten it \
-         or remove them"
-    )]
-    Text {
-        /// Which setting.
-        field: &'static str,
-        /// Its start, escaped.
-        text: String,
-    },
 }
 
 /// The durations that the rest of the core works with, derived from a valid [`Config`].
@@ -479,190 +320,19 @@ pub(crate) struct Timing {
     pub(crate) retry: Duration,
     /// What an observer waits for beyond the lease, against clocks of different rates: an eighth of the lease.
     pub(crate) margin: Duration,
+    /// The deliberate bug of this worker.
+    pub(crate) planted: Planted,
 }
 
 impl Timing {
     pub(crate) fn new(config: &Config) -> Self {
         let lease = config.lease;
         let retry = (lease / 16).min(Duration::from_millis(250));
-        Self { lease, renewal: lease / 4, retry, margin: lease / 8 }
+        Self { lease, renewal: lease / 4, retry, margin: lease / 8, planted: Planted::default() }
     }
 
     /// How long an observer waits after a revision arrived before it may take its holder for stopped.
     pub(crate) fn observed_lease(&self) -> Duration {
         self.lease + self.margin
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use alloc::format;
-    use alloc::string::ToString;
-    use alloc::vec::Vec;
-
-    use super::*;
-
-    #[test]
-    fn the_default_is_valid() {
-        assert_eq!(Config::default().validate(), Ok(()));
-    }
-
-    fn errors(broken: impl IntoIterator<Item = Config>) -> String {
-        let errors = broken.into_iter().map(|config| config.validate().expect_err("a broken rule").to_string());
-        errors.collect::<Vec<_>>().join("\n")
-    }
-
-    #[test]
-    fn each_range_of_durations_names_itself_the_values_and_the_fix() {
-        let (default, long) = (Config::default, MAX_DURATION + Duration::from_nanos(1));
-        insta::assert_snapshot!(errors([
-            Config { lease: Duration::ZERO, ..default() },
-            Config { lease: long, ..default() },
-            Config { settle_window: long, ..default() },
-            Config { cold_start_window: long, ..default() },
-            Config { planned_scale_window: long, ..default() },
-            Config { rebalance_interval: Duration::ZERO, ..default() },
-            Config { rebalance_interval: long, ..default() },
-            Config { restart_hold: long, ..default() },
-            Config { surge_wait: long, ..default() },
-            Config { release_timeout: Duration::ZERO, ..default() },
-            Config { release_timeout: long, ..default() },
-            Config { probe_interval: Duration::ZERO, ..default() },
-        ]));
-    }
-
-    #[test]
-    fn each_contradiction_of_durations_names_itself_the_values_and_the_fix() {
-        let default = Config::default;
-        insta::assert_snapshot!(errors([
-            Config { settle_window: Duration::from_secs(31), planned_scale_window: MAX_DURATION, ..default() },
-            Config { settle_window: Duration::from_secs(11), ..default() },
-            Config { probe_confirm: Some(Duration::from_millis(100)), ..default() },
-            Config { probe_confirm: Some(Duration::from_secs(11)), ..default() },
-            Config { expected_workers: Some(2), settle_window: Duration::ZERO, ..default() },
-        ]));
-    }
-
-    #[test]
-    fn each_other_rule_names_itself_the_values_and_the_fix() {
-        let (default, slot) = (Config::default, Slot::new);
-        let label = |name: &str, value: &str| BTreeMap::from([(name.into(), value.into())]);
-        insta::assert_snapshot!(errors([
-            Config { slots: (slot(4), slot(3)), ..default() },
-            Config { slots: (slot(u32::MAX), slot(0)), ..default() },
-            Config { slots: (slot(0), slot(u32::MAX)), ..default() },
-            Config { slots: (slot(0), slot(65_536)), ..default() },
-            Config { preferred_slot: Some(slot(1024)), ..default() },
-            Config { predecessor_is_dead: true, ..default() },
-            Config { expected_workers: Some(0), ..default() },
-            Config { expected_workers: Some(1025), ..default() },
-            Config { capacity: 0, ..default() },
-            Config { move_budget_percent: 0, ..default() },
-            Config { move_budget_percent: 101, ..default() },
-            Config { restart_detection_percent: 0, ..default() },
-            Config { restart_detection_percent: 101, ..default() },
-            Config { labels: (0..33).map(|n| (n.to_string(), String::new())).collect(), ..default() },
-            Config { labels: label(&"n".repeat(129), ""), ..default() },
-            Config { labels: label("zone", "a\nb"), ..default() },
-            Config { software: "x".repeat(129), ..default() },
-        ]));
-    }
-
-    #[test]
-    fn the_extremes_of_each_range_are_valid() {
-        let slot = Slot::new;
-        let least = Config {
-            lease: MIN_LEASE,
-            slots: (slot(7), slot(7)),
-            preferred_slot: Some(slot(7)),
-            predecessor_is_dead: true,
-            expected_workers: Some(1),
-            settle_window: Duration::ZERO,
-            cold_start_window: Duration::ZERO,
-            planned_scale_window: Duration::ZERO,
-            rebalance_interval: MIN_REBALANCE_INTERVAL,
-            restart_hold: Duration::ZERO,
-            surge_wait: Duration::ZERO,
-            release_timeout: MIN_RELEASE_TIMEOUT,
-            probe_interval: MIN_PROBE_INTERVAL,
-            probe_confirm: Some(MIN_PROBE_INTERVAL),
-            move_budget_percent: 1,
-            restart_detection_percent: 1,
-            ..Config::default()
-        };
-        assert_eq!(least.validate(), Ok(()));
-        let most = Config {
-            lease: MAX_DURATION,
-            slots: (slot(u32::MAX - MAX_SLOTS + 1), slot(u32::MAX)),
-            preferred_slot: Some(slot(u32::MAX)),
-            expected_workers: Some(MAX_SLOTS),
-            settle_window: MAX_DURATION,
-            cold_start_window: MAX_DURATION,
-            planned_scale_window: MAX_DURATION,
-            rebalance_interval: MAX_DURATION,
-            restart_hold: MAX_DURATION,
-            surge_wait: MAX_DURATION,
-            release_timeout: MAX_DURATION,
-            probe_interval: MAX_DURATION,
-            probe_confirm: Some(MAX_DURATION),
-            capacity: u32::MAX,
-            labels: (0..MAX_LABELS).map(|n| (n.to_string(), "v".repeat(MAX_TEXT_BYTES))).collect(),
-            software: "x".repeat(MAX_TEXT_BYTES),
-            move_budget_percent: 100,
-            restart_detection_percent: 100,
-            ..Config::default()
-        };
-        assert_eq!(most.validate(), Ok(()));
-    }
-
-    fn read(text: &str) -> Result<Config, String> {
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_config_reads_back_from_json() {
-        let config = Config {
-            mode: Mode::Available,
-            slots: (Slot::new(3), Slot::new(9)),
-            preferred_slot: Some(Slot::new(5)),
-            predecessor_is_dead: true,
-            expected_workers: Some(4),
-            settle_window: Duration::from_millis(1_500),
-            surge_wait: Duration::from_secs(5_400),
-            probe_confirm: None,
-            labels: BTreeMap::from([("zone".into(), "a".into())]),
-            software: "1.2".into(),
-            ..Config::default()
-        };
-        let text = serde_json::to_string_pretty(&config).expect("a config has no map keys but text");
-        insta::assert_snapshot!(text);
-        assert_eq!(read(&text), Ok(config));
-        let default = serde_json::to_string(&Config::default()).expect("a config has no map keys but text");
-        assert_eq!(read(&default), Ok(Config::default()));
-    }
-
-    #[test]
-    fn a_missing_key_has_its_default() {
-        assert_eq!(read("{}"), Ok(Config::default()));
-        assert_eq!(read(r#"{"lease": "1m30s"}"#), Ok(Config { lease: Duration::from_secs(90), ..Config::default() }));
-    }
-
-    #[test]
-    fn what_has_the_wrong_shape_is_refused_with_what_would_fit() {
-        let texts = [
-            r#"{"leese": "10s"}"#,
-            r#"{"lease": 10}"#,
-            r#"{"lease": "10"}"#,
-            r#"{"probe_confirm": null}"#,
-            r#"{"probe_confirm": "of"}"#,
-            r#"{"slots": 7}"#,
-            r#"{"slots": {"first": 0}}"#,
-            r#"{"slots": {"first": 0, "last": 7, "step": 2}}"#,
-            r#"{"mode": "lenient"}"#,
-            r#"{"capacity": -1}"#,
-            r#"{"lease": "10s", "lease": "20s"}"#,
-        ];
-        let errors = texts.map(|text| format!("{text}\n    {}", read(text).expect_err(text)));
-        insta::assert_snapshot!(errors.join("\n"));
     }
 }

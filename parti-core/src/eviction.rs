@@ -11,6 +11,7 @@ use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::plan_log::PlanLog;
+use crate::planted::PlantedBug;
 use crate::record::MemberPhase;
 use crate::time::Instant;
 
@@ -59,6 +60,7 @@ impl Eviction {
         let (slot, reason) = self.in_flight.remove(&operation)?;
         match outcome {
             Outcome::Committed(revision) => {
+                self.tried.remove(&slot);
                 membership.observe_deleted(now, Key::Slot(slot), revision);
                 outbox.notice(Notice::Evicted { slot, reason });
             }
@@ -93,6 +95,11 @@ impl Eviction {
             }
             for slot in gone(view, membership) {
                 self.evict(view, membership, slot, EvictReason::NobodyListens, outbox);
+            }
+        }
+        if view.timing.planted.has(PlantedBug::EvictRenewed) {
+            for slot in self.tried.keys().copied().collect::<Vec<_>>() {
+                self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
             }
         }
         for slot in stayed_away(view, membership) {
@@ -144,7 +151,7 @@ impl Eviction {
     ) {
         let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
         let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
-        if tried || self.in_flight.values().any(|(evicted, _)| *evicted == slot) {
+        if tried || outbox.is_writing(Key::Slot(slot)) {
             return;
         }
         self.tried.insert(slot, (expected, view.now + view.timing.renewal));

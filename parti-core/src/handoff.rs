@@ -8,10 +8,15 @@ use crate::ids::{Generation, Incarnation, Position, Revision, Slot, Tenure, Term
 use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
-use crate::partition::{PartitionId, PartitionList};
+use crate::partition::{PartitionId, PartitionList, Places};
 use crate::plan_log::PlanLog;
+use crate::planted::{Planted, PlantedBug};
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
 use crate::size::{RecordTooLarge, Sizes};
+
+/// How many records are written in a row before the leader looks again at what has happened meanwhile, such as the end
+/// of a worker; those not counted that say less than before.
+const MAX_WRITES_AT_ONCE: usize = 32;
 
 /// Where each partition is, where it should be, and the records that say so.
 ///
@@ -23,19 +28,24 @@ pub(crate) struct Handoff {
     list: PartitionList,
     /// By place in the list: which slot should own the partition.
     targets: Vec<Option<Slot>>,
-    /// By slot: how many partitions it should own.
-    loads: BTreeMap<Slot, usize>,
+    /// The slots that should own something.
+    owners: BTreeSet<Slot>,
     /// By place in the list: which slot's record has the partition.
     holders: Vec<Option<Slot>>,
-    /// Places of partitions that nobody holds and somebody should.
-    ready: BTreeSet<u32>,
+    /// Places of partitions that nobody holds and somebody should, each once.
+    ready: Vec<u32>,
     /// How many partitions nobody should own.
     unplaced: usize,
     sheets: BTreeMap<Slot, Sheet>,
+    /// The slots whose records do not yet say what they should.
+    unwritten: BTreeSet<Slot>,
+    /// The slots whose records wait for a release.
+    releasing: BTreeSet<Slot>,
     /// Slots whose acknowledgement or tenure may have changed since the last look.
     dirty: BTreeSet<Slot>,
     /// Slots to which something new is coming and whose records do not say so yet. That can wait: it gives no right.
     announcements: BTreeSet<Slot>,
+    planted: Planted,
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
@@ -49,7 +59,21 @@ struct Sheet {
     releasing: Vec<PartitionId>,
     /// In order of the places.
     incoming: Vec<u32>,
+    /// Whether the record does not yet say all this.
     changed: bool,
+    /// Whether the record lacks a grant.
+    granted: bool,
+}
+
+/// In which order records are written that do not yet say what they should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// What is granted is without an owner, and nothing else is to come that could be granted along with it.
+    Granted,
+    /// What is revoked cannot be granted before it is released.
+    Revoked,
+    /// More is to come, and is granted in one write if that is not long.
+    PartlyGranted,
 }
 
 /// What the records are written from.
@@ -65,39 +89,44 @@ pub(crate) struct Surroundings<'a> {
 
 impl Handoff {
     /// Reads where everything is from the records: as another leader left them, or this one with an older list.
-    /// O(P log P).
+    /// O(P).
     pub(crate) fn new(list: PartitionList, plan: &PlanLog) -> Self {
         let count = list.as_slice().len();
+        let all = list.clone();
+        let places = Places::new(&all);
         let mut handoff = Self {
             list,
             targets: alloc::vec![None; count],
-            loads: BTreeMap::new(),
+            owners: BTreeSet::new(),
             holders: alloc::vec![None; count],
-            ready: BTreeSet::new(),
+            ready: Vec::new(),
             unplaced: 0,
             sheets: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
+            releasing: BTreeSet::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
+            planted: plan.planted(),
         };
         for (slot, assignment) in plan.assignments() {
-            handoff.read(slot, assignment.revision, &assignment.record);
+            handoff.read(&places, slot, assignment.revision, &assignment.record);
         }
         for (slot, sheet) in &handoff.sheets {
             for place in &sheet.incoming {
                 handoff.targets[*place as usize].get_or_insert(*slot);
             }
         }
-        handoff.loads = count_by_slot(&handoff.targets);
+        handoff.owners = slots_of(&handoff.targets);
         handoff.unplaced = count_unplaced(&handoff.targets);
         handoff.dirty.extend(handoff.sheets.keys());
         handoff
     }
 
-    fn read(&mut self, slot: Slot, revision: Revision, record: &AssignmentRecord) {
+    fn read(&mut self, places: &Places<'_>, slot: Slot, revision: Revision, record: &AssignmentRecord) {
         let mut sheet = Sheet { tenure: record.tenure, revision, ..Sheet::default() };
         sheet.releasing.clone_from(&record.releasing);
         for grant in &record.owned {
-            match self.list.position(&grant.partition) {
+            match places.find(&grant.partition) {
                 Some(at) if self.holders[at].is_none() => {
                     self.holders[at] = Some(slot);
                     self.targets[at] = Some(slot);
@@ -108,12 +137,13 @@ impl Handoff {
             }
         }
         for id in &record.releasing {
-            if let Some(at) = self.list.position(id) {
+            if let Some(at) = places.find(id) {
                 self.holders[at].get_or_insert(slot);
             }
         }
-        sheet.incoming.extend(record.incoming.iter().filter_map(|id| self.list.position(id)).map(place));
+        sheet.incoming.extend(record.incoming.iter().filter_map(|id| places.find(id)).map(place));
         self.sheets.insert(slot, sheet);
+        self.note(slot);
     }
 
     pub(crate) fn list(&self) -> &PartitionList {
@@ -125,9 +155,9 @@ impl Handoff {
         &self.targets
     }
 
-    /// By slot: how many partitions it should own, slots that should own none left out.
-    pub(crate) fn loads(&self) -> &BTreeMap<Slot, usize> {
-        &self.loads
+    /// The slots that should own something.
+    pub(crate) fn owners(&self) -> &BTreeSet<Slot> {
+        &self.owners
     }
 
     /// The tenures that have an assignment record.
@@ -153,12 +183,25 @@ impl Handoff {
 
     /// Whether there may be something to write.
     pub(crate) fn has_work(&self) -> bool {
-        !self.dirty.is_empty() || !self.announcements.is_empty()
+        !self.dirty.is_empty() || !self.unwritten.is_empty() || !self.announcements.is_empty()
     }
 
-    /// Whether every partition is owned by the slot that should own it, and every record is written.
+    /// Whether every partition is owned by the slot that should own it, and every record is written. O(1).
     pub(crate) fn is_settled(&self) -> bool {
-        self.ready.is_empty() && self.sheets.values().all(|sheet| sheet.releasing.is_empty() && !sheet.changed)
+        self.ready.is_empty() && self.unwritten.is_empty() && self.releasing.is_empty()
+    }
+
+    /// Whether some records do not yet say what they should.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// To be called after every change of the slot's sheet.
+    fn note(&mut self, slot: Slot) {
+        let sheet = self.sheets.get(&slot);
+        let keep = |set: &mut BTreeSet<Slot>, keeps: bool| if keeps { set.insert(slot) } else { set.remove(&slot) };
+        keep(&mut self.unwritten, sheet.is_some_and(|sheet| sheet.changed));
+        keep(&mut self.releasing, sheet.is_some_and(|sheet| !sheet.releasing.is_empty()));
     }
 
     /// Whether every record stays within `limit` bytes, at every step on the way to these targets. O(P).
@@ -181,7 +224,7 @@ impl Handoff {
     /// Takes over the targets of a new plan for the workers `roster`. Nothing is granted yet. O(P).
     pub(crate) fn retarget(&mut self, targets: Vec<Option<Slot>>, roster: impl Iterator<Item = Slot>) {
         self.targets = targets;
-        self.loads = count_by_slot(&self.targets);
+        self.owners = slots_of(&self.targets);
         self.unplaced = count_unplaced(&self.targets);
         for (slot, sheet) in &mut self.sheets {
             sheet.revoke(|at| self.targets[at as usize] == Some(*slot), &self.list);
@@ -194,10 +237,11 @@ impl Handoff {
         let mut incoming: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         for (at, (target, holder)) in self.targets.iter().zip(&self.holders).enumerate() {
             match (target, holder) {
-                (Some(_), None) => {
-                    self.ready.insert(place(at));
-                }
+                (Some(_), None) => self.ready.push(place(at)),
                 (Some(target), Some(holder)) if target != holder => {
+                    if self.planted.has(PlantedBug::GrantUnreleased) {
+                        self.ready.push(place(at));
+                    }
                     incoming.entry(*target).or_default().push(place(at));
                 }
                 (Some(_) | None, Some(_)) | (None, None) => {}
@@ -210,6 +254,7 @@ impl Handoff {
                 self.announcements.insert(*slot);
             }
         }
+        self.sheets.keys().copied().collect::<Vec<_>>().into_iter().for_each(|slot| self.note(slot));
     }
 
     /// Writes what can be written now: records without what was released, then what can be granted because of it.
@@ -224,8 +269,9 @@ impl Handoff {
             self.begin_tenure(slot, view);
         }
         self.grant(view);
-        let changed = self.sheets.iter().filter(|(_, sheet)| sheet.changed).map(|(slot, _)| *slot);
-        for slot in changed.collect::<Vec<_>>() {
+        let mut unwritten: Vec<_> = self.unwritten.iter().map(|slot| (self.urgency(*slot), *slot)).collect();
+        unwritten.sort_unstable();
+        for (_, slot) in unwritten.into_iter().take(MAX_WRITES_AT_ONCE) {
             self.write(slot, view, plan, outbox);
         }
         // One at a time, so that a release that is confirmed meanwhile does not wait behind all of them.
@@ -236,27 +282,41 @@ impl Handoff {
         }
     }
 
+    fn urgency(&self, slot: Slot) -> Option<Urgency> {
+        self.sheets.get(&slot).map(Sheet::urgency)
+    }
+
     /// Takes from the slot's record what its tenure is known not to hold any more; true if there was anything.
     fn drop_released(&mut self, slot: Slot, view: &Surroundings<'_>) -> bool {
         let Some(sheet) = self.sheets.get_mut(&slot) else { return false };
-        let freed = match view.membership.tenure_state(slot, sheet.tenure) {
-            TenureState::Ended => sheet.take_all(&self.list),
+        let (owned, released) = match view.membership.tenure_state(slot, sheet.tenure) {
+            TenureState::Ended => sheet.take_all(),
             TenureState::Continues => {
                 let record = view.membership.member(slot).and_then(|member| member.record());
-                record.map(|record| sheet.take_acknowledged(record, view.incarnation)).unwrap_or_default()
+                let unconfirmed = self.planted.has(PlantedBug::ReleaseUnconfirmed);
+                let released = match record {
+                    Some(_) if unconfirmed => core::mem::take(&mut sheet.releasing),
+                    Some(record) => sheet.take_acknowledged(record, view.incarnation),
+                    None => Vec::new(),
+                };
+                (Vec::new(), released)
             }
             // Absence proves nothing.
-            TenureState::NoRecord | TenureState::Unclear => Vec::new(),
+            TenureState::NoRecord | TenureState::Unclear => return false,
         };
-        for at in freed.iter().filter_map(|id| self.list.position(id)) {
+        let dropped = !owned.is_empty() || !released.is_empty();
+        let released = released.iter().filter_map(|id| self.list.position(id)).map(place);
+        for place in owned.into_iter().chain(released) {
+            let at = place as usize;
             if self.holders[at] == Some(slot) {
                 self.holders[at] = None;
                 if self.targets[at].is_some() {
-                    self.ready.insert(place(at));
+                    self.ready.push(place);
                 }
             }
         }
-        !freed.is_empty()
+        self.note(slot);
+        dropped
     }
 
     /// Begins an empty record for a tenure that has none: it tells the worker that it takes part.
@@ -268,29 +328,38 @@ impl Handoff {
         if sheet.tenure != tenure && follows && sheet.owned.is_empty() && sheet.releasing.is_empty() {
             sheet.tenure = tenure;
             sheet.changed = true;
+            self.note(slot);
         }
     }
 
     /// Grants what nobody holds to the slots that should own it, where the tenure there is the one planned for.
     fn grant(&mut self, view: &Surroundings<'_>) {
-        let mut touched = BTreeSet::new();
-        self.ready.retain(|place| {
-            let Some(slot) = self.targets[*place as usize] else { return false };
-            let planned = (view.planned)(slot);
-            let sheet = self.sheets.get_mut(&slot).filter(|sheet| Some(sheet.tenure) == planned);
-            let Some(sheet) = sheet else { return true };
-            sheet.owned.push((*place, view.generation));
-            self.holders[*place as usize] = Some(slot);
-            touched.insert(slot);
-            false
-        });
-        for slot in touched {
-            if let Some(sheet) = self.sheets.get_mut(&slot) {
-                sheet.owned.sort_unstable();
-                sheet.incoming.retain(|at| self.holders[*at as usize] != Some(slot));
-                sheet.changed = true;
+        let mut granted: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
+        let mut waiting = Vec::new();
+        let raised = !self.planted.has(PlantedBug::EpochNotRaised);
+        let epoch = if raised { view.generation } else { Generation::new(1) };
+        for place in core::mem::take(&mut self.ready) {
+            if let Some(slot) = self.targets[place as usize] {
+                granted.entry(slot).or_default().push(place);
             }
         }
+        for (slot, places) in granted {
+            let planned = (view.planned)(slot);
+            let Some(sheet) = self.sheets.get_mut(&slot).filter(|sheet| Some(sheet.tenure) == planned) else {
+                waiting.extend(places);
+                continue;
+            };
+            for place in &places {
+                self.holders[*place as usize] = Some(slot);
+            }
+            sheet.owned.extend(places.into_iter().map(|place| (place, epoch)));
+            sheet.owned.sort_unstable();
+            sheet.incoming.retain(|at| self.holders[*at as usize] != Some(slot));
+            sheet.changed = true;
+            sheet.granted = true;
+            self.note(slot);
+        }
+        self.ready = waiting;
     }
 
     fn write(&mut self, slot: Slot, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
@@ -298,16 +367,17 @@ impl Handoff {
         let record = sheet.record(&self.list, view.term, view.generation);
         sheet.revision = plan.append(outbox, Key::Assign(slot), Record::Assignment(Arc::new(record)));
         sheet.changed = false;
+        sheet.granted = false;
         self.announcements.remove(&slot);
+        self.note(slot);
     }
 }
 
-fn count_by_slot(targets: &[Option<Slot>]) -> BTreeMap<Slot, usize> {
-    let mut counts = BTreeMap::new();
-    for slot in targets.iter().flatten() {
-        *counts.entry(*slot).or_insert(0) += 1;
-    }
-    counts
+fn slots_of(targets: &[Option<Slot>]) -> BTreeSet<Slot> {
+    let mut slots: Vec<Slot> = targets.iter().flatten().copied().collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots.into_iter().collect()
 }
 
 fn count_unplaced(targets: &[Option<Slot>]) -> usize {
@@ -320,6 +390,14 @@ fn place(at: usize) -> u32 {
 }
 
 impl Sheet {
+    fn urgency(&self) -> Urgency {
+        match (self.granted, self.incoming.is_empty()) {
+            (true, true) => Urgency::Granted,
+            (true, false) => Urgency::PartlyGranted,
+            (false, _) => Urgency::Revoked,
+        }
+    }
+
     fn release(&mut self, id: PartitionId) {
         if let Err(at) = self.releasing.binary_search(&id) {
             self.releasing.insert(at, id);
@@ -345,10 +423,9 @@ impl Sheet {
     }
 
     /// The tenure has ended: it holds nothing any more. What its slot may expect is for the next tenure to hear.
-    fn take_all(&mut self, list: &PartitionList) -> Vec<PartitionId> {
-        let mut freed = core::mem::take(&mut self.releasing);
-        freed.extend(self.owned.drain(..).map(|(at, _)| list.as_slice()[at as usize].id.clone()));
-        freed
+    fn take_all(&mut self) -> (Vec<u32>, Vec<PartitionId>) {
+        let owned = self.owned.drain(..).map(|(place, _)| place).collect();
+        (owned, core::mem::take(&mut self.releasing))
     }
 
     /// What the worker was told to give up by this very record and no longer holds. A record that is not written yet

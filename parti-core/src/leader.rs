@@ -1,12 +1,12 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{EvictReason, Notice, PlanReason, WaitReason};
-use crate::assign::Step;
+use crate::assign::{Step, Strategy};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
@@ -18,6 +18,7 @@ use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
 use crate::planner;
+use crate::planted::PlantedBug;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
@@ -26,6 +27,7 @@ use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     term: Term,
@@ -54,6 +56,8 @@ pub(crate) struct Leader {
     accounted: bool,
     verdict: Verdict,
     last_reason: PlanReason,
+    /// Why there is no plan, if there is none.
+    refused: Option<String>,
     /// The phase that the head of the plan says.
     published: PlannerPhase,
 }
@@ -62,6 +66,8 @@ pub(crate) struct Leader {
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     pub(crate) config: &'a Config,
+    /// How partitions are divided.
+    pub(crate) strategy: &'a dyn Strategy,
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
@@ -95,6 +101,7 @@ impl Leader {
             accounted: false,
             verdict: Verdict::Idle,
             last_reason: PlanReason::NextRound,
+            refused: None,
             published: PlannerPhase::Idle,
         };
         if let Some(list) = list {
@@ -203,7 +210,8 @@ impl Leader {
             self.look_for_request(membership);
         }
         self.tell_recovery(outbox);
-        if !plan.is_settled() || plan.broken().is_some() || self.is_recovering() {
+        let waits = self.is_recovering() && !timing.planted.has(PlantedBug::GrantWhileRecovering);
+        if !plan.is_settled() || plan.broken().is_some() || waits {
             return;
         }
         self.plan_due |= self.deadline_of_plan().is_some_and(|at| at <= now);
@@ -233,7 +241,9 @@ impl Leader {
         };
         self.sound = !records().any(lost);
         let seen = records().map(|(_, record)| record.generation).max().unwrap_or_default();
-        self.generation = self.generation.max(seen).max(view.seen);
+        if !view.timing.planted.has(PlantedBug::ForgetGeneration) {
+            self.generation = self.generation.max(seen).max(view.seen);
+        }
         let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
         let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
             tenure.begun().incarnation != membership.incarnation() || membership.was_forgotten(*slot, *tenure)
@@ -298,19 +308,16 @@ impl Leader {
     ) {
         let Some(handoff) = &mut self.handoff else { return };
         let current = self.rebalance.current_owners(&self.roster, handoff);
-        let planned = match planner::plan(view.config, &self.roster, handoff.list(), &current, step) {
+        let planned = match planner::plan(view.strategy, view.config, &self.roster, handoff.list(), &current, step) {
             Ok(planned) => planned,
             Err(error) => {
-                outbox.notice(Notice::PlanRefused { reason: error.to_string() });
-                self.verdict = Verdict::Idle;
-                return;
+                return self.refuse(error.to_string(), outbox);
             }
         };
         if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
-            outbox.notice(Notice::PlanRefused { reason: too_large.to_string() });
-            self.verdict = Verdict::Idle;
-            return;
+            return self.refuse(too_large.to_string(), outbox);
         }
+        self.refused = None;
         self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);
@@ -318,7 +325,9 @@ impl Leader {
         if planned.unplaced > 0 {
             outbox.notice(Notice::Unplaced { partitions: planned.unplaced });
         }
-        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0;
+        // What was removed from the list is being released, and the head of the plan is to speak of the new list.
+        let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
+        let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
         handoff.retarget(planned.owners, self.roster.workers.keys().copied());
         if changes {
             self.generation = self.generation.next();
@@ -332,6 +341,15 @@ impl Leader {
             let phase =
                 if reason == PlanReason::Emergency { PlannerPhase::Emergency } else { PlannerPhase::Rebalancing };
             self.publish(phase, view, plan, outbox);
+        }
+    }
+
+    /// There is no plan: everything stays as it is until something changes. The same reason is told once.
+    fn refuse(&mut self, reason: String, outbox: &mut Outbox) {
+        self.verdict = Verdict::Idle;
+        if self.refused.as_ref() != Some(&reason) {
+            outbox.notice(Notice::PlanRefused { reason: reason.clone() });
+            self.refused = Some(reason);
         }
     }
 
@@ -367,7 +385,7 @@ impl Leader {
     /// What the planner is doing.
     pub(crate) fn phase(&self) -> PlannerPhase {
         let Some(handoff) = &self.handoff else { return PlannerPhase::Idle };
-        if !handoff.is_settled() || self.published != PlannerPhase::Idle {
+        if self.published != PlannerPhase::Idle || !handoff.is_settled() {
             return if self.last_reason == PlanReason::Emergency {
                 PlannerPhase::Emergency
             } else {

@@ -146,7 +146,8 @@ impl Leadership {
             Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. } if view.stopping => {
                 self.resign(named_at, plan, outbox);
             }
-            Role::CatchingUp { named_at } if view.all_listed => match plan.legibility() {
+            // An append of an earlier leadership may still be on its way.
+            Role::CatchingUp { named_at } if view.all_listed && !outbox.is_appending() => match plan.legibility() {
                 Legibility::Whole => self.take_over(named_at, view, plan, outbox),
                 legibility @ (Legibility::Broken | Legibility::Newer) => {
                     self.wait(named_at, legibility, view, plan, outbox);

@@ -8,6 +8,7 @@ use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::outbox::Outbox;
+use crate::planted::PlantedBug;
 use crate::record::{MemberRecord, Record};
 use crate::time::Instant;
 
@@ -176,7 +177,8 @@ impl Lease {
             Outcome::Committed(revision) => {
                 let after_gap = self.renewed_at.is_none_or(|at| sent.sent_at >= at + timing.renewal * 2);
                 self.revision = self.revision.max(revision);
-                self.until = Some(sent.sent_at + timing.lease);
+                let counted_from = if timing.planted.has(PlantedBug::LeaseFromReply) { now } else { sent.sent_at };
+                self.until = Some(counted_from + timing.lease);
                 self.renewed_at = Some(sent.sent_at);
                 self.next_renewal = sent.sent_at + timing.renewal;
                 self.contested_since = None;
@@ -228,9 +230,9 @@ impl Lease {
     }
 
     /// When something is due: the end of the right to act, the next renewal, or another reading.
-    pub(crate) fn deadline(&self, now: Instant, connected: bool, timing: &Timing) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant, may_write: bool, timing: &Timing) -> Option<Instant> {
         let end = self.until.filter(|until| *until > now);
-        let idle = connected && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
+        let idle = may_write && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
         let renewal = idle.then(|| self.next_renewal.max(self.not_before));
         let reading = self.contested_since.map(|since| since + timing.retry);
         [end, renewal, reading].into_iter().flatten().min()

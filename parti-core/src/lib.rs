@@ -172,6 +172,7 @@ mod ownership;
 mod partition;
 mod plan_log;
 mod planner;
+mod planted;
 mod probing;
 mod rebalance;
 mod record;
@@ -187,16 +188,19 @@ pub use action::{
     SuspendReason, WaitReason, Write,
 };
 pub use config::{
-    Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MIN_LEASE, MIN_PROBE_INTERVAL,
-    MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode,
+    Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MAX_VIRTUAL_NODES, MIN_LEASE,
+    MIN_PROBE_INTERVAL, MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode, StrategyChoice,
 };
 pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId};
 pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use partition::{
-    MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Weight,
+    MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Placement, Weight,
 };
+#[cfg(feature = "planted-bugs")]
+#[doc(hidden)]
+pub use planted::PlantedBug;
 pub use record::{
     AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase,
     MemberRecord, Record, RecordError,

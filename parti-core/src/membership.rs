@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::event::ProbeOutcome;
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::{Control, Key};
+use crate::planted::{Planted, PlantedBug};
 use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
 use crate::time::Instant;
 
@@ -23,6 +24,7 @@ pub(crate) struct Membership {
     refused: BTreeSet<Key>,
     /// Whether everything should be listed anew because of that.
     reading_due: bool,
+    planted: Planted,
     controls: BTreeMap<Control, (Revision, Option<Arc<ControlRecord>>)>,
     incarnation: Incarnation,
     /// Silence before this instant proves nothing: this worker could not have heard it broken.
@@ -125,6 +127,11 @@ impl LeaderKey {
 }
 
 impl Membership {
+    /// Has a deliberate bug from now on.
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
     pub(crate) fn members(&self) -> impl Iterator<Item = (Slot, &Member)> {
         self.slots.iter().map(|(slot, member)| (*slot, member))
     }
@@ -141,7 +148,9 @@ impl Membership {
     /// The tenure of a member's record: named in it, or by its own revision if it began the tenure.
     pub(crate) fn tenure_of(&self, member: &Member) -> Option<Tenure> {
         let written_at = Position { incarnation: self.incarnation, revision: member.revision };
-        member.record().map(|record| record.tenure_if_written(written_at))
+        let tenure = member.record().map(|record| record.tenure_if_written(written_at));
+        let unnamed = self.planted.has(PlantedBug::TenureByRevision);
+        tenure.map(|tenure| if unnamed { tenure.with_writer(0) } else { tenure })
     }
 
     pub(crate) fn leader(&self) -> LeaderKey {
@@ -324,6 +333,9 @@ impl Membership {
     /// Silence up to now proves nothing: this worker was cut off, could not write itself, or was not to judge others.
     /// It does prove something of `except`, which this worker has watched all the time.
     pub(crate) fn start_anew(&mut self, now: Instant, except: Option<Slot>) {
+        if self.planted.has(PlantedBug::JudgeByOldSilence) {
+            return;
+        }
         self.deaf_until = now;
         self.always_heard = except;
         for (slot, member) in &mut self.slots {
@@ -337,7 +349,8 @@ impl Membership {
     /// Whether nobody has listened in an unbroken row of probes for `confirm`.
     pub(crate) fn is_gone(&self, slot: Slot, confirm: Option<Duration>) -> bool {
         let absence = self.slots.get(&slot).and_then(|member| member.absence);
-        matches!((absence, confirm), (Some(absence), Some(confirm)) if absence.last >= absence.first + confirm)
+        let at_once = self.planted.has(PlantedBug::EvictUnconfirmed);
+        matches!((absence, confirm), (Some(absence), Some(confirm)) if at_once || absence.last >= absence.first + confirm)
     }
 
     /// Since when the holder of this record has been silent in a way that this worker could have heard broken.
@@ -378,7 +391,10 @@ impl Membership {
 
     /// What is known of `tenure` of `slot`.
     pub(crate) fn tenure_state(&self, slot: Slot, tenure: Tenure) -> TenureState {
-        let Some(member) = self.slots.get(&slot) else { return TenureState::NoRecord };
+        let Some(member) = self.slots.get(&slot) else {
+            let ended = self.planted.has(PlantedBug::AbsenceIsEnd);
+            return if ended { TenureState::Ended } else { TenureState::NoRecord };
+        };
         let shown = Position { incarnation: self.incarnation, revision: member.revision };
         match (&member.content, self.tenure_of(member)) {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,

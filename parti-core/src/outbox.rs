@@ -12,7 +12,7 @@ pub(crate) struct Outbox {
     actions: VecDeque<Action>,
     last_operation: OperationId,
     last_watch: WatchId,
-    /// The keys of `members` that are being written: one key has one write in flight.
+    /// The keys that are being written: one key has one write in flight, and the plan one append.
     writing: BTreeMap<Key, OperationId>,
 }
 
@@ -31,9 +31,7 @@ impl Outbox {
 
     pub(crate) fn request(&mut self, write: Write) -> OperationId {
         self.last_operation = self.last_operation.next();
-        if write.key().bucket() == Bucket::Members {
-            self.writing.insert(write.key(), self.last_operation);
-        }
+        self.writing.insert(write.key(), self.last_operation);
         self.push(Action::Kv(Request { operation: self.last_operation, write }));
         self.last_operation
     }
@@ -41,6 +39,11 @@ impl Outbox {
     /// Whether the outcome of a write of `key` is still to come.
     pub(crate) fn is_writing(&self, key: Key) -> bool {
         self.writing.contains_key(&key)
+    }
+
+    /// Whether the outcome of an append is still to come.
+    pub(crate) fn is_appending(&self) -> bool {
+        self.writing.keys().any(|key| key.bucket() == Bucket::Plan)
     }
 
     /// The outcome of a write has come.

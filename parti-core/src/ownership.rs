@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::ids::{Generation, Incarnation, Position, Revision, Tenure, Token};
 use crate::outbox::Outbox;
 use crate::partition::{Partition, PartitionId};
+use crate::planted::{Planted, PlantedBug};
 use crate::record::AssignmentRecord;
 use crate::time::Instant;
 
@@ -35,6 +36,7 @@ pub(crate) struct Ownership {
     news: bool,
     /// Whether something has changed since the assignment was applied.
     stale: bool,
+    planted: Planted,
 }
 
 /// How many listings in a row must show less than was applied before the store counts as rolled back.
@@ -76,6 +78,11 @@ pub(crate) struct Holder {
 }
 
 impl Ownership {
+    /// Has a deliberate bug from now on.
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
     /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `generation` the newest plan
     /// that it has seen. A suspension ends with the tenure that it was of.
     pub(crate) fn begin(&mut self, applied: Position, generation: Generation, outbox: &mut Outbox) {
@@ -93,7 +100,10 @@ impl Ownership {
     /// this worker to act on.
     pub(crate) fn observe_assignment(&mut self, position: Position, record: &Arc<AssignmentRecord>, tenure: Tenure) {
         let newest = self.assignment.as_ref().map_or(Position::default(), |(newest, _)| *newest);
-        if record.tenure == tenure && position >= self.applied && position > newest {
+        let fits = record.tenure == tenure || self.planted.has(PlantedBug::OtherTenure);
+        let newer = position >= self.applied && position > newest;
+        let newer = newer || self.planted.has(PlantedBug::OlderAssignment) && position != newest;
+        if fits && newer {
             self.assignment = Some((position, Arc::clone(record)));
             self.generation = self.generation.max(record.generation);
             self.stale = true;
@@ -114,7 +124,7 @@ impl Ownership {
         if self.applied != Position::default() && incarnation != self.applied.incarnation {
             return ListingNews::Regressed;
         }
-        if position < self.applied {
+        if position < self.applied && !self.planted.has(PlantedBug::OlderAssignment) {
             // One listing may come from a replica that lags.
             self.doubts += 1;
             return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
@@ -139,7 +149,11 @@ impl Ownership {
             self.drains.remove(&(release_by, partition.clone()));
             self.holds.remove(partition);
             self.news = true;
-            self.stale = true;
+            // It may have been granted anew meanwhile.
+            let grants = |record: &AssignmentRecord| {
+                record.owned.binary_search_by(|grant| grant.partition.cmp(partition)).is_ok()
+            };
+            self.stale |= self.assignment.as_ref().is_some_and(|(_, record)| grants(record));
         }
     }
 
@@ -309,7 +323,7 @@ impl Ownership {
             if !self.holds.contains_key(&grant.partition) {
                 let token = token(grant.epoch);
                 self.holds.insert(grant.partition.clone(), Hold { token, release_by: None });
-                let partition = Partition { id: grant.partition.clone(), weight: grant.weight };
+                let partition = Partition::new(grant.partition.clone()).with_weight(grant.weight);
                 outbox.push(Action::Acquire { partition, token });
             }
         }

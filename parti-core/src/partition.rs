@@ -2,12 +2,17 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use crate::assign::Labels;
+use crate::config::{MAX_LABELS, MAX_TEXT_BYTES};
+use crate::ids::Slot;
 
 /// The longest id, in bytes.
 pub const MAX_PARTITION_ID_BYTES: usize = 255;
@@ -78,19 +83,35 @@ impl From<PartitionId> for String {
 /// How much work a partition is, in units of the user's choice; at least 1.
 pub type Weight = NonZeroU32;
 
-/// A unit of work and how much of it there is.
+/// A unit of work, how much of it there is, and where it may be; stored as `[id, weight]`, or `[id, weight, placement]`
+/// where it may not be anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
     /// Its name, unique in the list.
     pub id: PartitionId,
     /// Its share of the load.
     pub weight: Weight,
+    /// Where it may or should be; anywhere if there is none.
+    pub placement: Option<Arc<Placement>>,
+}
+
+/// Where a partition may or should be, such as `{"requires":{"zone":"a"},"pin":3}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Placement {
+    /// The labels that its worker must have. Where no worker has them all, nobody owns the partition, and the leader
+    /// says so.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub requires: Labels,
+    /// The slot that is to own it, whatever the balance. Where no worker that may own it is there, the partition is
+    /// placed as if it had no pin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Slot>,
 }
 
 impl Partition {
-    /// A partition of weight 1.
+    /// A partition of weight 1 that may be anywhere.
     pub fn new(id: PartitionId) -> Self {
-        Self { id, weight: Weight::MIN }
+        Self { id, weight: Weight::MIN, placement: None }
     }
 
     /// The same partition with another weight.
@@ -98,18 +119,70 @@ impl Partition {
     pub fn with_weight(self, weight: Weight) -> Self {
         Self { weight, ..self }
     }
+
+    /// The same partition, which only a worker with this label may own; each call asks for one more.
+    #[must_use]
+    pub fn requiring(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.placed(|placement| drop(placement.requires.insert(name.into(), value.into())))
+    }
+
+    /// The same partition, which the worker in this slot is to own whenever it is there.
+    #[must_use]
+    pub fn pinned_to(self, slot: Slot) -> Self {
+        self.placed(|placement| placement.pin = Some(slot))
+    }
+
+    fn placed(mut self, change: impl FnOnce(&mut Placement)) -> Self {
+        change(Arc::make_mut(self.placement.get_or_insert_default()));
+        self
+    }
+}
+
+/// The shape of a partition where it is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "[id, weight] or [id, weight, {\"requires\": …, \"pin\": …}]")]
+enum Stored {
+    Anywhere(PartitionId, Weight),
+    Placed(PartitionId, Weight, Placement),
+}
+
+impl Serialize for Partition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (id, weight) = (self.id.clone(), self.weight);
+        match &self.placement {
+            None => Stored::Anywhere(id, weight),
+            Some(placement) => Stored::Placed(id, weight, (**placement).clone()),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Partition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Anywhere(id, weight) => Self { id, weight, placement: None },
+            Stored::Placed(id, weight, placement) => {
+                let placement = Some(placement).filter(|placement| *placement != Placement::default());
+                Self { id, weight, placement: placement.map(Arc::new) }
+            }
+        })
+    }
 }
 
 /// The partitions to divide: sorted by id, each id once. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PartitionList(Arc<[Partition]>);
+#[derive(Clone, Debug)]
+pub struct PartitionList {
+    partitions: Arc<[Partition]>,
+    digest: u64,
+}
 
 impl PartitionList {
     /// Sorts `partitions` and checks that no id comes twice. O(n log n).
     ///
     /// # Errors
     ///
-    /// [`PartitionError`] if an id comes twice or there are more than [`MAX_PARTITIONS`].
+    /// [`PartitionError`] if an id comes twice, there are more than [`MAX_PARTITIONS`], or one asks for more than
+    /// [`MAX_LABELS`] labels or for one that no worker may have.
     pub fn new(mut partitions: Vec<Partition>) -> Result<Self, PartitionError> {
         if partitions.len() > MAX_PARTITIONS {
             return Err(PartitionError::TooMany { count: partitions.len() });
@@ -118,28 +191,114 @@ impl PartitionList {
         if let Some(pair) = partitions.windows(2).find(|pair| pair[0].id == pair[1].id) {
             return Err(PartitionError::DuplicateId { id: pair[0].id.clone() });
         }
-        Ok(Self(partitions.into()))
+        if let Some(partition) = partitions.iter().find(|partition| !asks_for_possible_labels(partition)) {
+            return Err(PartitionError::Labels { id: partition.id.clone() });
+        }
+        Ok(Self { digest: digest(&partitions), partitions: partitions.into() })
     }
 
     /// The partitions in order of their ids.
     pub fn as_slice(&self) -> &[Partition] {
-        &self.0
+        &self.partitions
     }
 
     /// The place of `id` in the list. O(log n).
     pub fn position(&self, id: &PartitionId) -> Option<usize> {
-        self.0.binary_search_by(|partition| partition.id.cmp(id)).ok()
+        self.partitions.binary_search_by(|partition| partition.id.cmp(id)).ok()
     }
 
-    /// A hash of all ids and weights (XXH3, 64 bits): two workers with the same digest have the same list.
+    /// A hash of all ids, weights and placements (XXH3, 64 bits): two workers with the same digest have the same list. O(1).
     pub fn digest(&self) -> u64 {
-        let mut hash = Xxh3::new();
-        for partition in &*self.0 {
-            hash.update(&partition.id.as_str().len().to_le_bytes());
-            hash.update(partition.id.as_str().as_bytes());
-            hash.update(&partition.weight.get().to_le_bytes());
+        self.digest
+    }
+}
+
+fn asks_for_possible_labels(partition: &Partition) -> bool {
+    let possible = |text: &String| text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control);
+    partition.placement.as_ref().is_none_or(|placement| {
+        let labels = &placement.requires;
+        labels.len() <= MAX_LABELS && labels.iter().all(|(name, value)| possible(name) && possible(value))
+    })
+}
+
+fn digest(partitions: &[Partition]) -> u64 {
+    let mut hash = Xxh3::new();
+    for partition in partitions {
+        hash.update(&partition.id.as_str().len().to_le_bytes());
+        hash.update(partition.id.as_str().as_bytes());
+        hash.update(&partition.weight.get().to_le_bytes());
+        if let Some(placement) = &partition.placement {
+            for text in placement.requires.iter().flat_map(|(name, value)| [name, value]) {
+                hash.update(&text.len().to_le_bytes());
+                hash.update(text.as_bytes());
+            }
+            // Not the length of anything: a slot's number, with a mark that there is one.
+            let pin = placement.pin.map_or(0, |slot| (1 << 32) | u64::from(slot.value()));
+            hash.update(&(!pin).to_le_bytes());
         }
-        hash.digest()
+    }
+    hash.digest()
+}
+
+impl Default for PartitionList {
+    /// No partitions.
+    fn default() -> Self {
+        Self { partitions: Arc::default(), digest: digest(&[]) }
+    }
+}
+
+impl PartialEq for PartitionList {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.partitions, &other.partitions)
+            || self.digest == other.digest && self.partitions == other.partitions
+    }
+}
+
+impl Eq for PartitionList {}
+
+/// Finds places in a list by hash: for many ids at once this is several times faster than
+/// [`position`](PartitionList::position).
+#[derive(Debug)]
+pub(crate) struct Places<'a> {
+    partitions: &'a [Partition],
+    /// Open addressing: a place, or [`EMPTY`].
+    cells: Vec<u32>,
+}
+
+/// Marks a cell that holds no place; lists are far shorter.
+const EMPTY: u32 = u32::MAX;
+
+impl<'a> Places<'a> {
+    /// O(n).
+    pub(crate) fn new(list: &'a PartitionList) -> Self {
+        let partitions = list.as_slice();
+        let mut places = Self { partitions, cells: vec![EMPTY; (2 * partitions.len()).next_power_of_two()] };
+        for (place, partition) in (0..).zip(partitions) {
+            let mut cell = places.first_cell(&partition.id);
+            while places.cells[cell] != EMPTY {
+                cell = (cell + 1) % places.cells.len();
+            }
+            places.cells[cell] = place;
+        }
+        places
+    }
+
+    /// The place of `id` in the list. O(1).
+    pub(crate) fn find(&self, id: &PartitionId) -> Option<usize> {
+        let mut cell = self.first_cell(id);
+        while self.cells[cell] != EMPTY {
+            let place = self.cells[cell] as usize;
+            if self.partitions[place].id == *id {
+                return Some(place);
+            }
+            cell = (cell + 1) % self.cells.len();
+        }
+        None
+    }
+
+    fn first_cell(&self, id: &PartitionId) -> usize {
+        // There is a power of two of cells, and the low bits are enough.
+        usize::try_from(xxh3_64(id.as_str().as_bytes()) & (self.cells.len() as u64 - 1)).unwrap_or(0)
     }
 }
 
@@ -183,6 +342,15 @@ pub enum PartitionError {
         /// The weight that was given.
         weight: String,
     },
+    /// A partition asks for labels that no worker may have.
+    #[error(
+        "a partition may ask for at most {MAX_LABELS} labels, whose names and values have at most {MAX_TEXT_BYTES} bytes \
+         and no control characters, but {id:?} asks for others: remove or shorten them"
+    )]
+    Labels {
+        /// The id.
+        id: PartitionId,
+    },
     /// The list is longer than [`MAX_PARTITIONS`].
     #[error("a list must have at most {MAX_PARTITIONS} partitions, but has {count}: use several groups")]
     TooMany {
@@ -221,11 +389,55 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_depends_on_ids_and_weights_only() {
+    fn places_are_found_by_hash_as_by_search() {
+        for count in [0, 1, 2, 1_000] {
+            let list = PartitionList::new((0..count).map(|n| partition(&alloc::format!("p{n}"))).collect());
+            let list = list.expect("each id once");
+            let places = Places::new(&list);
+            for n in 0..count + 10 {
+                let id = PartitionId::new(alloc::format!("p{n}")).expect("a valid id");
+                assert_eq!(places.find(&id), list.position(&id), "{id} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_reads_back_from_what_is_stored_of_it() {
+        let plain = partition("a");
+        let weight = Weight::new(3).expect("not zero");
+        let placed = partition("b").with_weight(weight).requiring("zone", "a").pinned_to(Slot::new(7));
+        let text = serde_json::to_string(&[&plain, &placed]).expect("plain data");
+        assert_eq!(text, r#"[["a",1],["b",3,{"requires":{"zone":"a"},"pin":7}]]"#);
+        assert_eq!(serde_json::from_str::<Vec<Partition>>(&text).expect("its own text"), [plain.clone(), placed]);
+        let by_hand = serde_json::from_str::<Partition>(r#"["a", 1, {"later": true}]"#);
+        assert_eq!(by_hand.expect("what it does not know is ignored"), plain);
+        let error = serde_json::from_str::<Partition>(r#"["a"]"#).expect_err("no weight").to_string();
+        assert!(error.contains("[id, weight]"), "{error}");
+    }
+
+    #[test]
+    fn labels_that_no_worker_may_have_are_refused() {
+        let many = (0..=MAX_LABELS).fold(partition("a"), |all, n| all.requiring(alloc::format!("l{n}"), ""));
+        for wrong in [partition("a").requiring("zone", "a\nb"), partition("a").requiring("z".repeat(129), ""), many] {
+            let error = PartitionList::new(vec![wrong]).expect_err("an impossible label").to_string();
+            assert!(error.contains("at most 32 labels") && error.contains("\"a\" asks for others"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_digest_depends_on_ids_weights_and_placements_only() {
         let list = |ids: &[&str]| PartitionList::new(ids.iter().map(|id| partition(id)).collect()).expect("valid");
         assert_eq!(list(&["a", "b"]).digest(), list(&["b", "a"]).digest());
         assert_ne!(list(&["a", "b"]).digest(), list(&["ab"]).digest());
         let heavy = PartitionList::new(vec![partition("a").with_weight(Weight::MAX), partition("b")]).expect("valid");
         assert_ne!(list(&["a", "b"]).digest(), heavy.digest());
+        let one = |partition| PartitionList::new(vec![partition]).expect("valid").digest();
+        let all = [
+            partition("a"),
+            partition("a").requiring("zone", "a"),
+            partition("a").requiring("zone", "b"),
+            partition("a").pinned_to(Slot::new(0)),
+        ];
+        assert_eq!(all.map(one).into_iter().collect::<alloc::collections::BTreeSet<_>>().len(), 4);
     }
 }

@@ -8,6 +8,7 @@ use crate::event::Outcome;
 use crate::ids::{Generation, Incarnation, OperationId, Position, Revision, Slot, Term};
 use crate::key::{Bucket, Key};
 use crate::outbox::Outbox;
+use crate::planted::{Planted, PlantedBug};
 use crate::record::{AssignmentRecord, ClusterRecord, Record};
 
 /// This worker's view of the `plan` bucket: its own assignment record, or, where it leads, the whole of it with its own
@@ -32,6 +33,7 @@ pub(crate) struct PlanLog {
     broken: Option<ChainBreak>,
     /// The term under which this worker appends, while it does.
     writer: Option<Term>,
+    planted: Planted,
 }
 
 /// An assignment record and the revision that wrote it.
@@ -71,6 +73,11 @@ pub(crate) enum ChainBreak {
 }
 
 impl PlanLog {
+    /// Has a deliberate bug from now on.
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
     pub(crate) fn assignments(&self) -> impl Iterator<Item = (Slot, &Assignment)> {
         self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
     }
@@ -83,6 +90,10 @@ impl PlanLog {
 
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    pub(crate) fn planted(&self) -> Planted {
+        self.planted
     }
 
     /// The highest term in any record.
@@ -147,10 +158,12 @@ impl PlanLog {
 
     /// Takes in the outcome of an append; false if the operation is not one of this log's.
     pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
-        if self.chain.front().is_none_or(|append| append.operation != Some(operation)) {
-            return false;
+        let at = self.chain.iter().position(|append| append.operation == Some(operation));
+        let Some(append) = at.and_then(|at| self.chain.remove(at)) else { return false };
+        if outcome == Outcome::Conflict && self.planted.has(PlantedBug::LeadThroughConflict) {
+            self.try_again_on_top(append, outbox);
+            return true;
         }
-        let Some(append) = self.chain.pop_front() else { return false };
         match outcome {
             Outcome::Committed(revision) if revision == append.revision => {}
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
@@ -166,20 +179,34 @@ impl PlanLog {
 
     /// Sends the first append, if it was not sent yet.
     fn send_next(&mut self, outbox: &mut Outbox) {
-        if let Some(Append { operation: operation @ None, revision, key, record }) = self.chain.front_mut() {
+        let at_once = if self.planted.has(PlantedBug::AppendsPipelined) { self.chain.len() } else { 1 };
+        for append in self.chain.iter_mut().take(at_once) {
+            let Append { operation: operation @ None, revision, key, record } = append else { continue };
             let expected_last = Revision::new(revision.value() - 1);
             *operation = Some(outbox.request(Write::Append { key: *key, record: record.clone(), expected_last }));
         }
     }
 
+    /// A planted bug: appends after what somebody else has written, whatever that was.
+    fn try_again_on_top(&mut self, append: Append, outbox: &mut Outbox) {
+        self.chain.push_front(Append { operation: None, ..append });
+        self.chain.iter_mut().for_each(|append| append.revision = append.revision.next());
+        self.tail = self.tail.next();
+        self.send_next(outbox);
+    }
+
     /// Takes in what a watch shows. Older news than what is known is ignored.
     pub(crate) fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record) {
-        if self.writer.is_some() && revision > self.tail {
+        let goes_on = self.planted.has(PlantedBug::LeadThroughConflict);
+        if self.writer.is_some() && revision > self.tail && !goes_on {
             // All of this worker's own writes are at or below the tail: somebody else has written.
             self.broken = Some(ChainBreak::Conflict);
             return;
         }
         self.store(key, revision, record);
+        if self.planted.has(PlantedBug::TailFromNews) {
+            self.tail = self.tail.max(revision);
+        }
     }
 
     pub(crate) fn observe_deleted(&mut self, key: Key, revision: Revision) {
@@ -241,7 +268,8 @@ impl PlanLog {
     /// applied included: only what the store shows counts. Who was appending must begin anew, on top of what is listed.
     pub(crate) fn begin_listing(&mut self) {
         let broken = self.writer.map(|_| ChainBreak::Unknown);
-        *self = Self { incarnation: self.incarnation, writer: self.writer, broken, ..Self::default() };
+        let Self { incarnation, writer, planted, .. } = *self;
+        *self = Self { incarnation, writer, broken, planted, ..Self::default() };
     }
 
     /// A complete listing ends. The last writes may be to keys that are not ours, which no watch shows.

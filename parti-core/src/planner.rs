@@ -1,12 +1,13 @@
 //! From the roster to a plan: asks the calculator.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use crate::assign::{self, Balanced, MoveReason, Options, PlanError, Problem, Step, WorkerInput};
+use crate::assign::{self, MoveReason, Options, PlanError, Problem, Rule, Step, Strategy, WorkerInput};
 use crate::config::Config;
 use crate::ids::Slot;
-use crate::partition::PartitionList;
+use crate::partition::{PartitionList, Placement};
 use crate::rebalance::Roster;
 
 /// A plan as the leader carries it out.
@@ -26,6 +27,7 @@ pub(crate) struct Planned {
 /// Divides `list` among the workers of `roster`; `current` is by place in the list. What the unreadable ones have stays
 /// with them, and the rest is divided as if it were all.
 pub(crate) fn plan(
+    strategy: &dyn Strategy,
     config: &Config,
     roster: &Roster,
     list: &PartitionList,
@@ -33,14 +35,14 @@ pub(crate) fn plan(
     step: Step,
 ) -> Result<Planned, PlanError> {
     if roster.unreadable.is_empty() {
-        return divide(config, roster, list, current, step);
+        return divide(strategy, config, roster, list, current, step);
     }
     let stays = |at: &usize| current[*at].is_some_and(|slot| roster.unreadable.contains(&slot));
     let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
     let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
     let part = part.expect("a part of a list is a list");
     let holders: Vec<_> = others.iter().map(|at| current[*at]).collect();
-    let planned = divide(config, roster, &part, &holders, step)?;
+    let planned = divide(strategy, config, roster, &part, &holders, step)?;
     let mut owners = current.to_vec();
     for (at, owner) in others.into_iter().zip(planned.owners) {
         owners[at] = owner;
@@ -49,6 +51,7 @@ pub(crate) fn plan(
 }
 
 fn divide(
+    strategy: &dyn Strategy,
     config: &Config,
     roster: &Roster,
     list: &PartitionList,
@@ -58,6 +61,7 @@ fn divide(
     let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
         capacity: NonZeroU32::new(capacity).unwrap_or(NonZeroU32::MIN),
         draining,
+        labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
         ..WorkerInput::new(slot)
     };
     let staying = roster.workers.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, false));
@@ -66,8 +70,9 @@ fn divide(
     let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };
     let problem =
         Problem::new(&workers, list, current).expect("a roster has each slot once, and there is a holder per place");
-    let problem = problem.with_options(options);
-    let plan = assign::plan(&Balanced, &problem)?;
+    let rules = rules(list);
+    let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
+    let plan = assign::plan(strategy, &problem)?;
     let from_staying = |reason| matches!(reason, MoveReason::Balance | MoveReason::Pinned | MoveReason::Label);
     let moved = plan.moves.iter().filter(|step| from_staying(step.reason)).count();
     Ok(Planned {
@@ -77,4 +82,15 @@ fn divide(
         another_round: plan.another_round,
         owners: plan.owners,
     })
+}
+
+/// What the partitions that may not be anywhere ask for.
+fn rules(list: &PartitionList) -> Vec<Rule> {
+    let placed = list.as_slice().iter().enumerate().filter_map(|(at, of)| Some((at, of.placement.as_ref()?)));
+    let rule = |(partition, placement): (usize, &Arc<Placement>)| Rule {
+        partition,
+        requires: placement.requires.clone(),
+        pin: placement.pin,
+    };
+    placed.map(rule).collect()
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::action::{PlanReason, WaitReason};
-use crate::assign::Step;
+use crate::assign::{Labels, Step};
 use crate::config::Config;
 use crate::handoff::Handoff;
 use crate::ids::{Slot, Tenure};
@@ -23,6 +23,8 @@ pub(crate) struct Roster {
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
     /// The slots whose records this version cannot read: what they have stays with them, and they are given no more.
     pub(crate) unreadable: BTreeSet<Slot>,
+    /// The labels of those that have any.
+    pub(crate) labels: BTreeMap<Slot, Labels>,
     /// Whether an operator wants nothing to move for the sake of balance.
     pub(crate) paused: bool,
 }
@@ -37,6 +39,9 @@ impl Roster {
             }
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
             let entry = (tenure, record.capacity);
+            if !record.labels.is_empty() {
+                roster.labels.insert(slot, record.labels.clone());
+            }
             match record.phase {
                 MemberPhase::Active | MemberPhase::Restarting if membership.is_wanted(Control::Drain(slot)) => {
                     roster.draining.insert(slot, entry)
@@ -58,6 +63,8 @@ impl Roster {
 pub(crate) struct Rebalance {
     /// Whom the current plan is for.
     planned: BTreeMap<Slot, Tenure>,
+    /// The labels that they had; none before the first plan.
+    labels: Option<BTreeMap<Slot, Labels>>,
     window: Option<Window>,
     next_round: bool,
     /// When the last plan of any kind was made, or this worker began to lead.
@@ -91,6 +98,7 @@ impl Rebalance {
         let next_round = !planned.is_empty();
         Self {
             planned,
+            labels: None,
             window: None,
             next_round,
             last_plan_at: now,
@@ -128,6 +136,7 @@ impl Rebalance {
         self.planned.extend(roster.workers.iter().map(|(slot, (tenure, _))| (*slot, *tenure)));
         self.list_changed = false;
         self.last_plan_at = now;
+        self.labels = Some(roster.labels.clone());
         // An emergency leaves the balance for later.
         self.next_round = another_round || step == Step::Emergency;
         if step == Step::Planned {
@@ -140,7 +149,7 @@ impl Rebalance {
     /// Whether partitions are planned for a tenure that is not there, or that leaves. O(workers).
     pub(crate) fn has_homeless(&self, roster: &Roster, handoff: &Handoff) -> bool {
         let readable = |slot: &&Slot| !roster.unreadable.contains(slot);
-        handoff.loads().keys().filter(readable).any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
+        handoff.owners().iter().filter(readable).any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
     }
 
     /// By place in the list: the slot that should own the partition, if the tenure there is still the one planned for.
@@ -149,8 +158,8 @@ impl Rebalance {
         let draining = |slot: &Slot| roster.draining.get(slot).map(|(tenure, _)| *tenure);
         let stays = |slot: &Slot| roster.tenure(*slot).or(draining(slot)) == self.planned_tenure(*slot);
         let stays = |slot: &Slot| roster.unreadable.contains(slot) || stays(slot);
-        let staying: BTreeSet<Slot> = handoff.loads().keys().copied().filter(stays).collect();
-        handoff.targets().iter().map(|target| target.filter(|slot| staying.contains(slot))).collect()
+        let gone: BTreeSet<Slot> = handoff.owners().iter().copied().filter(|slot| !stays(slot)).collect();
+        handoff.targets().iter().map(|target| target.filter(|slot| !gone.contains(slot))).collect()
     }
 
     /// What to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).
@@ -180,6 +189,8 @@ impl Rebalance {
         if self.list_changed {
             return Verdict::Plan(PlanReason::PartitionsChanged, Step::Emergency);
         }
+        // A worker that has restarted with other labels may no longer own what it has.
+        self.next_round |= self.labels.as_ref().is_some_and(|labels| *labels != roster.labels);
         if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(now, config) }
     }
 

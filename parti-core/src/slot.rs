@@ -13,6 +13,7 @@ use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
 use crate::outbox::Outbox;
+use crate::planted::{Planted, PlantedBug};
 use crate::record::{MemberPhase, MemberRecord, Record};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -167,7 +168,7 @@ impl SlotSearch {
             Choice::Take(target) if outbox.is_writing(Key::Slot(target.slot)) => {}
             Choice::Take(target) => {
                 let known = chooser.known(target.slot);
-                let record = target.record(view.record);
+                let record = target.record(view.record, view.timing.planted);
                 let operation = outbox.request(target.write(Arc::clone(&record)));
                 self.claim = Some(Claim { operation, sent_at: view.now, target, known, record });
             }
@@ -220,9 +221,10 @@ impl Target {
     }
 
     /// What the worker says of itself there: it goes on with what the predecessor has applied and seen.
-    fn record(&self, own: &dyn Fn(Option<Tenure>) -> MemberRecord) -> Arc<MemberRecord> {
+    fn record(&self, own: &dyn Fn(Option<Tenure>) -> MemberRecord, planted: Planted) -> Arc<MemberRecord> {
         Arc::new(match &self.predecessor {
             None => own(None),
+            Some((_, tenure, _)) if planted.has(PlantedBug::ForgetApplied) => own(Some(*tenure)),
             Some((_, tenure, predecessor)) => {
                 let own = own(Some(*tenure));
                 let generation = own.generation.max(predecessor.generation);
@@ -241,6 +243,8 @@ impl Target {
 
     fn won(self, record: &MemberRecord, written: Position, sent_at: Instant, now: Instant, timing: &Timing) -> Won {
         let tenure = record.tenure_if_written(written);
+        let unnamed = timing.planted.has(PlantedBug::TenureByRevision);
+        let tenure = if unnamed { tenure.with_writer(0) } else { tenure };
         let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), now, timing);
         Won { lease, kind: self.kind, applied: record.applied, generation: record.generation }
     }
@@ -351,7 +355,8 @@ impl Chooser<'_> {
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
         }
         let expired = self.view.membership.has_expired(self.view.now, slot, self.view.timing.observed_lease());
-        expired.then(|| self.take_over(slot, member, record))
+        let early = self.view.timing.planted.has(PlantedBug::TakeOverEarly);
+        (expired || early).then(|| self.take_over(slot, member, record))
     }
 
     fn take_over(&self, slot: Slot, member: &Member, record: &Arc<MemberRecord>) -> Target {

@@ -6,9 +6,11 @@ mod status;
 pub use status::{Fleet, Status};
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
+use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Mode, Timing};
 use crate::event::{Command, Event};
 use crate::ids::{Generation, Instance, Position, Revision, Slot, Token, WatchId};
@@ -21,6 +23,7 @@ use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
+use crate::planted::{Planted, PlantedBug};
 use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord};
 use crate::rng::Rng;
@@ -33,6 +36,7 @@ use crate::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Worker {
     config: Config,
+    strategy: Arc<dyn Strategy>,
     timing: Timing,
     rng: Rng,
     instance: Instance,
@@ -112,6 +116,7 @@ impl Worker {
         let instance = Instance::new(rng.next_u64());
         let mut worker = Self {
             timing: Timing::new(&config),
+            strategy: config.strategy.strategy(),
             config,
             rng,
             instance,
@@ -143,12 +148,39 @@ impl Worker {
         Ok(worker)
     }
 
+    /// The same worker, which divides partitions by `strategy` while it leads, in place of what [`Config::strategy`] says.
+    /// To be called before anything else, with the same strategy for every worker of the group.
+    ///
+    /// Each answer is checked: every partition once, only workers that are there and may own it. Where the strategy has
+    /// no answer, or a wrong one, everything stays as it is, and a [`Notice::PlanRefused`] says why.
+    #[must_use]
+    pub fn with_strategy(self, strategy: Arc<dyn Strategy>) -> Self {
+        Self { strategy, ..self }
+    }
+
+    /// The same worker with a deliberate bug.
+    #[cfg(feature = "planted-bugs")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_planted_bug(mut self, bug: PlantedBug) -> Self {
+        self.plant(Planted::new(bug));
+        self
+    }
+
+    fn plant(&mut self, planted: Planted) {
+        self.timing.planted = planted;
+        self.membership.plant(planted);
+        self.plan.plant(planted);
+        self.ownership.plant(planted);
+    }
+
     /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
         let ran_until = self.runs_until();
         self.now = self.now.max(now);
         if !self.halted {
-            if ran_until.is_some_and(|until| until < self.now) {
+            let frozen = ran_until.is_some_and(|until| until < self.now);
+            if frozen && !self.timing.planted.has(PlantedBug::OutliveStall) {
                 self.suspend_as_seen_gone(SuspendReason::Stalled);
             }
             self.observe(event);
@@ -171,7 +203,10 @@ impl Worker {
                 search.deadline(self.now, &self.config, &self.timing, &self.membership)
             }
             Standing::Seeking(_) => None,
-            Standing::Holding(lease) => lease.deadline(self.now, self.connected, &self.timing),
+            Standing::Holding(lease) => {
+                let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
+                lease.deadline(self.now, may_write, &self.timing)
+            }
         };
         let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
         let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
@@ -244,6 +279,7 @@ impl Worker {
         match bucket {
             Bucket::Members => {
                 self.membership = Membership::default();
+                self.plant(self.timing.planted);
                 self.store_regressed = Some(self.now);
             }
             Bucket::Plan => self.starting_over = true,
@@ -256,6 +292,8 @@ impl Worker {
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
+        // An earlier write of the record that is still on its way would be followed by another one.
+        let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
@@ -314,7 +352,8 @@ impl Worker {
     /// In `Strict` mode nothing is worked on without a right to.
     fn suspend_if_expired(&mut self) {
         let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
-        if expired && self.config.mode == Mode::Strict {
+        let strict = self.config.mode == Mode::Strict && !self.timing.planted.has(PlantedBug::OutliveLease);
+        if expired && strict {
             self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
         }
     }
@@ -324,7 +363,8 @@ impl Worker {
     /// the partitions are.
     fn resume(&mut self) {
         let Standing::Holding(lease) = &self.standing else { return };
-        let renewed = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
+        let renewed = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at))
+            || self.timing.planted.has(PlantedBug::ResumeUnrenewed);
         // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
         let may_act = self.connected && renewed && lease.is_valid(self.now);
         let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
@@ -396,6 +436,7 @@ impl Worker {
             let view = leader::Surroundings {
                 now: self.now,
                 config: &self.config,
+                strategy: &*self.strategy,
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
@@ -464,7 +505,9 @@ impl Worker {
         let kind = self.write_kind();
         let Standing::Holding(lease) = &mut self.standing else { return };
         let urgent = kind != WriteKind::Renewal || self.ownership.has_news();
-        if !self.connected || self.halted || !lease.may_write(self.now, urgent) {
+        // An earlier lease of the same slot may have left a write on its way.
+        let blocked = !self.connected || self.halted || self.outbox.is_writing(Key::Slot(lease.slot));
+        if blocked || !lease.may_write(self.now, urgent) {
             return;
         }
         self.beat += 1;

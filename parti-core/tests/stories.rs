@@ -1,6 +1,14 @@
 //! Stories of small fleets as text that a person reviews: events in, actions out.
 
+#[path = "stories/changes.rs"]
+mod changes;
+#[path = "stories/handoffs.rs"]
+mod handoffs;
 mod lab;
+#[path = "stories/lists.rs"]
+mod lists;
+#[path = "stories/trouble.rs"]
+mod trouble;
 
 use lab::Lab;
 use parti_core::{Bucket, Command, Config, Control, ControlRecord, Key, Slot};
@@ -12,9 +20,14 @@ fn fleet(workers: usize, partitions: usize) -> Lab {
         lab.start(&format!("w{at}"), Config::default());
     }
     lab.run(20_000);
-    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{}", lab.transcript);
+    assert_owned_once(&lab);
     lab.transcript.clear();
     lab
+}
+
+/// Every partition has one owner.
+fn assert_owned_once(lab: &Lab) {
+    assert!(lab.owners().values().all(|owners| owners.len() == 1), "{:?}\n{}", lab.owners(), lab.transcript);
 }
 
 #[test]

@@ -94,6 +94,8 @@ impl Builder {
 
     /// Adds a NATS server, or several separated by commas; `nats://localhost:4222` if none is added. Name every server
     /// of a cluster: a worker whose server is gone then finds another within milliseconds.
+    ///
+    /// A user and a password in the first URL that has them (`nats://user:password@host:4222`) are used with all.
     #[must_use]
     pub fn server(mut self, url: impl Into<String>) -> Self {
         self.servers.push(url.into());

@@ -63,6 +63,11 @@ impl Connection {
     pub(crate) async fn open(servers: &[ServerAddr], options: ConnectOptions, config: &Config) -> Result<Self, Error> {
         let (sender, link) = watch::channel(Link::default());
         let (refused, refusals) = Refusals::new();
+        // The client itself makes nothing of what a URL says before the host.
+        let options = match servers.iter().find_map(login) {
+            Some((user, password)) => options.user_and_password(user, password),
+            None => options,
+        };
         let options = connect_options(options, config).event_callback(move |event| {
             sender.send_modify(|link| link.observe(&event));
             if let Event::ServerError(error) = event {
@@ -200,6 +205,11 @@ pub(crate) fn parse_servers(urls: &[String]) -> Result<Vec<ServerAddr>, Error> {
         url.trim().parse().map_err(|error| Error::with_source(kind, error))
     };
     urls.enumerate().map(parse).collect()
+}
+
+/// The user and the password in a server's URL.
+fn login(server: &ServerAddr) -> Option<(String, String)> {
+    Some((server.username()?.to_owned(), server.password().unwrap_or_default().to_owned()))
 }
 
 /// The address without what may be a password.

@@ -45,10 +45,24 @@
 //! - The [`Token`] orders the owners of a partition. A store that refuses writes with a token lower than the highest
 //!   that it has seen for that partition is safe even from a process that was frozen in the middle of a write.
 //!
+//! # Where the partitions come from
+//!
+//! - A fixed list: [`Builder::partition_ids`], or [`Builder::partitions`] with weights.
+//! - A list in the store, which applications and operators edit while workers follow: [`Builder::partition_bucket`] and
+//!   [`PartitionBucket`].
+//! - Anywhere else, such as a database: a [`Source`] of one's own.
+//!
+//! # Looking at it
+//!
+//! [`Handle::assignment`] says what this worker owns, without a lock; [`Handle::status`] what it is doing;
+//! [`Handle::health`] whether it is live and ready. Metrics, logs, permissions and the settings of a connection are in
+//! [`operations`].
+//!
 //! # Stopping
 //!
 //! [`Handle::stop`] hands everything over and leaves. [`Handle::restart`] stops too, but keeps the slot and all
-//! partitions for the successor, for at most [`Config::restart_hold`]. With either, go on handling changes until
+//! partitions for the successor, for at most [`Config::restart_hold`]. [`Handle::drain`] hands everything over and stays.
+//! With either, go on handling changes until
 //! [`Handle::next_change`] returns `None`. Dropping the handle is the same as to stop, without waiting for it.
 
 mod application;
@@ -76,6 +90,15 @@ mod support;
 mod transport;
 mod watch;
 
+#[doc = include_str!("../OPERATIONS.md")]
+pub mod operations {}
+
+/// The examples of the README must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub mod readme {}
+
+pub use async_nats;
 pub use bucket::{Mismatch, create_buckets};
 pub use builder::Builder;
 pub use connection::connect_options;

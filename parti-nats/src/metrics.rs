@@ -233,3 +233,20 @@ impl Metrics {
 fn number(count: usize) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_every_metric() {
+        let documented: Vec<_> =
+            include_str!("../OPERATIONS.md").lines().filter(|line| line.starts_with("| `parti_")).collect();
+        let row = |metric: &Metric| {
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let label = if metric.label.is_empty() { String::new() } else { format!("`{}` ", metric.label) };
+            format!("| `{}` | {kind} | {label}| {} |", metric.name, metric.help)
+        };
+        assert_eq!(documented, METRICS.iter().map(row).collect::<Vec<_>>());
+    }
+}

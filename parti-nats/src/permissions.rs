@@ -84,6 +84,7 @@ pub fn permissions(group: &GroupName, role: Role) -> Permissions {
         publish.push(probe::subject(group, "*"));
         subscribe.push(probe::subject(group, "*"));
     } else {
+        publish.push(format!("$JS.API.STREAM.PURGE.{}", partitions.stream));
         publish.push(format!("{members}control.>"));
         publish.push(format!("{list}>"));
     }
@@ -290,6 +291,26 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::Permission { .. }), "{missing}: {error}");
         let subject = missing.trim_end_matches(['>', '*']);
         assert!(error.to_string().contains(&format!("for {what} to \"{subject}")), "{missing}: {error}");
+    }
+
+    #[test]
+    fn the_documentation_has_the_lists() {
+        let documented = include_str!("../OPERATIONS.md");
+        for role in [Role::Worker, Role::Operator] {
+            let list = permissions(&group(), role).to_string();
+            assert!(documented.contains(&format!("```text\n{list}\n```")), "{list}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_operator_can_do_what_its_tools_do() {
+        let server = server(&permissions(&group(), Role::Operator));
+        let operator = client(&server, "w").await;
+        crate::create_buckets(&operator, &group(), 1).await.expect("created");
+        let bucket = crate::PartitionBucket::open(operator, &group(), 1).await.expect("opened");
+        let ids = (0..100_000).map(|number| crate::PartitionId::new(format!("orders-{number}")).expect("a valid id"));
+        bucket.add(ids.map(crate::Partition::new)).await.expect("added");
+        assert_eq!(bucket.read().await.expect("a list").partitions.as_slice().len(), 100_000);
     }
 
     #[tokio::test]

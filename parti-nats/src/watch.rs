@@ -289,8 +289,13 @@ impl Watch {
                 self.show_ahead().await
             }
             (Interest::Keys(_), Some(change)) => {
-                let previous = number(&message, "Nats-Last-Sequence").unwrap_or(0);
-                self.missed |= previous > shown.unwrap_or(0);
+                let (previous, shown) = (number(&message, "Nats-Last-Sequence").unwrap_or(0), shown.unwrap_or(0));
+                self.missed |= previous > shown;
+                if revision > shown && previous < shown {
+                    // It does not follow what was shown: the bucket was made anew, or has lost that.
+                    self.missed = true;
+                    return Some(());
+                }
                 self.heard = self.heard.max(revision);
                 self.show(change).await
             }

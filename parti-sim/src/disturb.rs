@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Bucket, Command, Event, Key, MemberPhase, Record, Write};
+use parti_core::{Bucket, Command, Control, ControlRecord, Event, Key, MemberPhase, Record, Slot, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
@@ -24,6 +24,31 @@ impl World {
         self.feed(process, Event::Command(command));
     }
 
+    /// An operator makes a wish, or takes it back.
+    pub(crate) fn wish(&mut self, control: Control, wanted: bool) {
+        let key = Key::Control(control);
+        if wanted {
+            let record = Record::Control(ControlRecord::default().into());
+            self.store.put_bytes(key, &record.encode());
+            self.notify(key);
+        } else if let Some(Entry { revision: expected, value: Stored::Bytes(_) }) = self.store.entry(key) {
+            self.store.write(&Write::Delete { key, expected: *expected });
+            self.notify(key);
+        }
+    }
+
+    /// Operators want nothing any more, and every worker takes part.
+    pub(crate) fn take_back_wishes(&mut self) {
+        let drains = (0..self.options.worker.slots).map(|slot| Control::Drain(Slot::new(slot)));
+        for control in drains.chain([Control::Pause, Control::Maintenance, Control::Rebalance]) {
+            self.wish(control, false);
+        }
+        let living: Vec<_> = self.living().map(|(process, _)| process).collect();
+        for process in living {
+            self.command(process, Command::Undrain);
+        }
+    }
+
     /// Restarts a worker: when it has halted, and `gap` has passed, another process takes its place.
     pub(crate) fn restart(&mut self, process: ProcessId, gap: Duration, birth: Birth) {
         self.process_mut(process).successor = Some((gap, birth));
@@ -39,6 +64,12 @@ impl World {
         self.tell(&Fact::Crashed { process });
         self.handlers.crashed(process);
         self.end(process);
+    }
+
+    /// Stops a process for a while, in which the other side closes its connection.
+    pub(crate) fn freeze(&mut self, process: ProcessId, time: Duration) {
+        self.pause(process, time);
+        self.isolate(process, Some(time / 2), true);
     }
 
     /// Stops a process for a while; its clock goes on.

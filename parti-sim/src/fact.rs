@@ -85,12 +85,33 @@ pub(crate) enum Fact<'a> {
     Disturbed { what: &'a str, may_move: bool },
     /// Someone did something on purpose, a scale-up or a rolling update; whether that is a reason to move.
     Operated { what: &'a str, may_move: bool },
+    /// Something small went wrong on the way to or from the store.
+    Mishap { process: ProcessId, mishap: Mishap },
     /// All faults are over.
     Healed,
     /// The store has lost writes, or was made anew, up to this revision of the plan.
     PlanRegressed { last: Revision },
     /// After a loss of writes: the newest plan that a record which is left, or a worker that lives, has heard of.
     Remembered { generation: Generation },
+}
+
+/// Something small that goes wrong on the way to or from the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// A request was lost.
+    RequestLost,
+    /// A reply was lost, although the write landed.
+    ReplyLost,
+    /// A snapshot came from a replica that was behind.
+    StaleRead,
+    /// A snapshot lacked some keys.
+    PartialListing,
+    /// A watch showed nothing of a change, and said nothing about that.
+    Unheard,
+    /// A probe was told, falsely, that nobody listens.
+    FalselyGone,
+    /// A watch that was replaced showed something.
+    ReplacedWatch,
 }
 
 impl Fact<'_> {
@@ -113,7 +134,8 @@ impl Fact<'_> {
             | Self::Released { process, .. }
             | Self::Suspended { process, .. }
             | Self::Resumed { process }
-            | Self::Wrote { process, .. } => Some(*process),
+            | Self::Wrote { process, .. }
+            | Self::Mishap { process, .. } => Some(*process),
             Self::Listed { .. }
             | Self::Disturbed { .. }
             | Self::Operated { .. }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::{Action, ClaimKind, Event, EvictReason, KvEvent, Notice, Outcome, PlanReason, ReleaseReason, Write};
+use parti_core::{
+    Action, ClaimKind, Event, EvictReason, Key, KvEvent, Notice, Outcome, PlanReason, ReleaseReason, StandbyReason,
+    SuspendReason, Write,
+};
 
-use crate::fact::Fact;
+use crate::fact::{Fact, Mishap};
 
 /// A mechanism that a run can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +76,26 @@ pub enum Mark {
     StoreRegressed,
     /// The fenced store refused a stale token.
     StaleTokenRefused,
+    /// A process that had not run for long suspended its work.
+    Stalled,
+    /// An operator's wish was seen.
+    Wished,
+    /// A worker of another software version waited for the slot of one that was about to go.
+    AwaitedOtherVersion,
+    /// A request was lost.
+    RequestLost,
+    /// A reply was lost, although the write landed.
+    ReplyLost,
+    /// A snapshot came from a replica that was behind.
+    StaleRead,
+    /// A snapshot lacked some keys.
+    PartialListing,
+    /// A watch was silent about a change.
+    Unheard,
+    /// A probe was told, falsely, that nobody listens.
+    FalselyGone,
+    /// A watch that was replaced showed something.
+    ReplacedWatch,
 }
 
 /// How often each mark was reached.
@@ -115,7 +138,9 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Halted { .. } => Mark::Halted,
         Fact::Paused { .. } => Mark::Paused,
         Fact::Draining { reason: ReleaseReason::Moved | ReleaseReason::Leaving, .. } => Mark::Drained,
+        Fact::Suspended { reason: SuspendReason::Stalled, .. } => Mark::Stalled,
         Fact::Suspended { .. } => Mark::Suspended,
+        Fact::Mishap { mishap, .. } => mark_of_mishap(*mishap),
         Fact::Resumed { .. } => Mark::Resumed,
         Fact::Wrote { accepted: false, .. } => Mark::StaleTokenRefused,
         Fact::Stored { outcome: Outcome::Conflict, .. } => Mark::Conflict,
@@ -143,11 +168,24 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
     })
 }
 
+fn mark_of_mishap(mishap: Mishap) -> Mark {
+    match mishap {
+        Mishap::RequestLost => Mark::RequestLost,
+        Mishap::ReplyLost => Mark::ReplyLost,
+        Mishap::StaleRead => Mark::StaleRead,
+        Mishap::PartialListing => Mark::PartialListing,
+        Mishap::Unheard => Mark::Unheard,
+        Mishap::FalselyGone => Mark::FalselyGone,
+        Mishap::ReplacedWatch => Mark::ReplacedWatch,
+    }
+}
+
 fn mark_of_news(event: &KvEvent) -> Option<Mark> {
     Some(match event {
         KvEvent::Done { outcome: Outcome::Unknown, .. } => Mark::OutcomeUnknown,
         KvEvent::WatchLost { .. } => Mark::WatchLost,
         KvEvent::Lost => Mark::ConnectionLost,
+        KvEvent::Entry { key: Key::Control(_), .. } => Mark::Wished,
         KvEvent::Done { .. }
         | KvEvent::Entry { .. }
         | KvEvent::Deleted { .. }
@@ -162,6 +200,7 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::SlotClaimed { how: ClaimKind::Fresh, .. } => Mark::ClaimedFresh,
         Notice::SlotClaimed { how: ClaimKind::Inherited, .. } => Mark::ClaimedInherited,
         Notice::SlotClaimed { how: ClaimKind::TakenOver, .. } => Mark::ClaimedTakenOver,
+        Notice::Standby { reason: StandbyReason::OtherVersion { .. } } => Mark::AwaitedOtherVersion,
         Notice::Standby { .. } => Mark::StoodBy,
         Notice::SlotLost { .. } => Mark::SlotLost,
         Notice::LeadershipGained { .. } => Mark::Led,

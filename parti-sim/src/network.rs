@@ -5,7 +5,7 @@ use std::time::Duration;
 use parti_core::{Bucket, Event, Instance, Key, KvEvent, OperationId, Outcome, ProbeOutcome, Request, Slot, Write};
 
 use crate::clock::Moment;
-use crate::fact::{Fact, ProcessId};
+use crate::fact::{Fact, Mishap, ProcessId};
 use crate::plant::Plant;
 use crate::process::Life;
 use crate::world::{What, World};
@@ -25,16 +25,12 @@ impl World {
         let now = self.now;
         let operation = request.operation;
         self.process_mut(process).pending.insert(operation);
-        if self.options.plant == Some(Plant::LeaseFromReply)
-            && matches!(request.write, Write::Update { key: Key::Slot(_), .. })
-        {
-            self.process_mut(process).clock.stop(now);
-        }
         if self.process(process).link.noticed {
             self.schedule.push(now + REFUSED_AFTER, What::GiveUp { process, operation });
             return;
         }
         if self.network_rng.chance(self.options.network.request_lost_ppm) {
+            self.tell(&Fact::Mishap { process, mishap: Mishap::RequestLost });
             self.schedule.push(now + self.request_timeout(), What::GiveUp { process, operation });
             return;
         }
@@ -66,6 +62,7 @@ impl World {
         }
         let outcome = self.carry_out(process, &request.write, now > sent + self.request_timeout());
         if self.network_rng.chance(self.options.network.reply_lost_ppm) {
+            self.tell(&Fact::Mishap { process, mishap: Mishap::ReplyLost });
             self.schedule.push(gives_up, What::GiveUp { process, operation });
             return;
         }
@@ -108,9 +105,7 @@ impl World {
 
     /// A worker learns what became of its request, unless it has learned it before.
     pub(crate) fn finish_operation(&mut self, process: ProcessId, operation: OperationId, outcome: Outcome) {
-        let now = self.now;
         if self.process_mut(process).pending.remove(&operation) {
-            self.process_mut(process).clock.go_on(now);
             self.feed(process, Event::Kv(KvEvent::Done { operation, outcome }));
         }
     }
@@ -120,6 +115,9 @@ impl World {
         let timeout = self.now + Duration::from_millis(self.options.worker.probe_interval_ms.max(10));
         let lost = self.network_rng.chance(self.options.network.probe_lost_ppm);
         let round_trip = self.now + self.one_way() + self.one_way();
+        if self.by_instance.get(&instance).is_some_and(|target| self.process(*target).falsely_gone_until > self.now) {
+            self.tell(&Fact::Mishap { process, mishap: Mishap::FalselyGone });
+        }
         let outcome = match self.by_instance.get(&instance).map(|target| self.process(*target)) {
             _ if lost || !self.process(process).link.is_up() => ProbeOutcome::TimedOut,
             None => ProbeOutcome::NobodyListens,

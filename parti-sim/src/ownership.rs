@@ -131,6 +131,7 @@ impl Ownership {
             | Fact::Operated { .. }
             | Fact::Healed
             | Fact::PlanRegressed { .. }
+            | Fact::Mishap { .. }
             | Fact::Remembered { .. } => {}
         }
     }

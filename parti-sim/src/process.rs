@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::{Config, Incarnation, Instant, Interest, Key, OperationId, Revision, Slot, Status, WatchId, Worker};
+use parti_core::{Config, Incarnation, Interest, Key, OperationId, Revision, Slot, Status, WatchId, Worker};
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
@@ -28,7 +28,7 @@ pub struct Birth {
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) worker: Worker,
-    pub(crate) clock: ProcessClock,
+    pub(crate) clock: WorkerClock,
     pub(crate) app: App,
     pub(crate) link: Link,
     pub(crate) life: Life,
@@ -52,42 +52,6 @@ pub(crate) enum Life {
     Running,
     Paused { until: Moment },
     Ended,
-}
-
-/// The clock of a process, with a way to stop it for a planted bug.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ProcessClock {
-    clock: WorkerClock,
-    behind: Duration,
-    stopped: Option<Moment>,
-}
-
-impl ProcessClock {
-    pub(crate) const fn new(clock: WorkerClock) -> Self {
-        Self { clock, behind: Duration::ZERO, stopped: None }
-    }
-
-    pub(crate) fn at(&self, now: Moment) -> Instant {
-        self.clock.at(self.stopped.unwrap_or(now) - self.behind)
-    }
-
-    pub(crate) fn when(&self, instant: Instant) -> Moment {
-        self.clock.when(instant) + self.behind
-    }
-
-    pub(crate) fn stop(&mut self, now: Moment) {
-        self.stopped.get_or_insert(now);
-    }
-
-    pub(crate) const fn is_stopped(&self) -> bool {
-        self.stopped.is_some()
-    }
-
-    pub(crate) fn go_on(&mut self, now: Moment) {
-        if let Some(stopped) = self.stopped.take() {
-            self.behind += now.since(stopped);
-        }
-    }
 }
 
 /// The connection of a process to the store.

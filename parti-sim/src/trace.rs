@@ -101,6 +101,7 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Listed { partition, listed: false } => format!("{} leaves the list", name(partition)),
         Fact::Disturbed { what, .. } => format!("FAULT {what}"),
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
+        Fact::Mishap { mishap, .. } => format!("MISHAP {mishap:?}"),
         Fact::Healed => "all faults are over".into(),
         Fact::PlanRegressed { last } => format!("the plan is now at revision {last}"),
         Fact::Remembered { generation } => format!("generation {generation} is still remembered"),

@@ -7,7 +7,7 @@ use parti_core::{
 };
 
 use crate::clock::Moment;
-use crate::fact::ProcessId;
+use crate::fact::{Fact, Mishap, ProcessId};
 use crate::plant::Plant;
 use crate::process::Watch;
 use crate::world::{What, World};
@@ -26,8 +26,8 @@ const OLD_NEWS_PPM: u32 = 50_000;
 pub(crate) enum Shown {
     /// The current values, and that these are all: in which life of the bucket, up to which revision of it.
     Snapshot(Vec<KvEvent>, Incarnation, Revision),
-    /// A change.
-    Change(KvEvent),
+    /// A change, in this life of the bucket.
+    Change(KvEvent, Incarnation),
     /// That it has broken.
     Lost,
 }
@@ -90,6 +90,12 @@ impl World {
             Bucket::Plan => self.options.network.partial_plan_ppm,
         };
         let partial = self.network_rng.chance(partial_ppm);
+        if stale {
+            self.tell(&Fact::Mishap { process, mishap: Mishap::StaleRead });
+        }
+        if partial {
+            self.tell(&Fact::Mishap { process, mishap: Mishap::PartialListing });
+        }
         let interest = self.watches_of(bucket)[&process].interest.clone();
         let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
         let mut last = self.store.last_revision(bucket).value().saturating_sub(behind);
@@ -122,9 +128,13 @@ impl World {
         let bucket = key.bucket();
         let mut watches = std::mem::take(self.watches_of(bucket));
         for (process, watch) in &mut watches {
-            let hears = watch.open && watch.silent_until <= self.now && !self.process(*process).link.noticed;
-            if hears && watch.interest.covers(key) {
+            if !watch.open || self.process(*process).link.noticed || !watch.interest.covers(key) {
+                continue;
+            }
+            if watch.silent_until <= self.now {
                 self.show_change(*process, bucket, watch, key);
+            } else {
+                self.tell(&Fact::Mishap { process: *process, mishap: Mishap::Unheard });
             }
         }
         *self.watches_of(bucket) = watches;
@@ -144,27 +154,28 @@ impl World {
         }
         let entry = self.store.entry(key).expect("it was just written");
         let change = entry.shown(watch.id, key);
+        let life = self.store.incarnation(bucket);
         let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
         if twice {
-            let shown = Shown::Change(change.clone());
+            let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
         }
         if self.options.plant == Some(Plant::OldNewsAsNew)
             && let Some(old) = old_news(&change)
             && self.network_rng.chance(OLD_NEWS_PPM)
         {
-            let shown = Shown::Change(change.clone());
+            let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
-            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old) });
+            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old, life) });
             return;
         }
-        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change) });
+        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change, life) });
     }
 
     /// A watch's message reaches the worker.
     pub(crate) fn show(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown) {
         if !self.is_current(process, bucket, watch) {
-            return;
+            return self.show_replaced(process, watch, shown);
         }
         let link = &mut self.process_mut(process).link;
         if link.noticed || (link.closed && !link.broken) {
@@ -175,12 +186,16 @@ impl World {
             return;
         }
         match shown {
-            Shown::Change(change) => {
-                if let Some((_, heard)) = &mut self.watch_of(process, bucket).heard {
-                    *heard = (*heard).max(revision(&change).unwrap_or_default());
+            Shown::Change(change, life) => match &mut self.watch_of(process, bucket).heard {
+                // Each change says which one of the key it follows: here not the one that was shown.
+                Some((known, _)) if *known != life => self.schedule_snapshot(process, bucket, watch),
+                heard => {
+                    if let Some((_, heard)) = heard {
+                        *heard = (*heard).max(revision(&change).unwrap_or_default());
+                    }
+                    self.feed(process, Event::Kv(change));
                 }
-                self.feed(process, Event::Kv(change));
-            }
+            },
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
             Shown::Snapshot(entries, incarnation, last) => {
                 let before = self.watch_of(process, bucket).heard.replace((incarnation, last));
@@ -191,6 +206,22 @@ impl World {
                 for entry in entries {
                     self.feed(process, Event::Kv(entry));
                 }
+                self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
+            }
+        }
+    }
+
+    /// What a replaced watch had under way may still reach the worker.
+    fn show_replaced(&mut self, process: ProcessId, watch: WatchId, shown: Shown) {
+        if !self.process(process).link.is_up() {
+            return;
+        }
+        self.tell(&Fact::Mishap { process, mishap: Mishap::ReplacedWatch });
+        match shown {
+            Shown::Change(change, _) => self.feed(process, Event::Kv(change)),
+            Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
+            Shown::Snapshot(entries, incarnation, last) => {
+                entries.into_iter().for_each(|entry| self.feed(process, Event::Kv(entry)));
                 self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
             }
         }

@@ -16,7 +16,7 @@ use crate::kit::Handlers;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::plant::Plant;
-use crate::process::{Birth, Life, Link, Process, ProcessClock, Watch, config_of};
+use crate::process::{Birth, Life, Link, Process, Watch, config_of};
 use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::store::Store;
@@ -171,8 +171,8 @@ impl World {
     /// Lets a process begin.
     pub(crate) fn start(&mut self, birth: Birth) -> ProcessId {
         let process = ProcessId::new(self.processes.len());
-        let clock = ProcessClock::new(self.new_clock());
-        let worker = self.new_worker(process, &birth, &clock);
+        let clock = self.new_clock();
+        let worker = self.new_worker(process, &birth, clock);
         let status = worker.status();
         self.processes.push(Arc::new(Process {
             worker,
@@ -201,10 +201,14 @@ impl World {
         process
     }
 
-    fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: &ProcessClock) -> Worker {
+    fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: WorkerClock) -> Worker {
         let seed = self.birth_rng.next_u64();
         let config = config_of(birth, &self.config);
         let worker = Worker::new(config, seed, clock.at(self.now)).expect("the group's config was checked");
+        let worker = match self.options.plant.and_then(Plant::in_core) {
+            Some(bug) => worker.with_planted_bug(bug),
+            None => worker,
+        };
         self.by_instance.insert(worker.status().instance, process);
         worker
     }
@@ -213,7 +217,7 @@ impl World {
     pub(crate) fn resurrect(&mut self, process: ProcessId) {
         let clock = self.process(process).clock;
         let birth = self.process(process).birth.clone();
-        self.process_mut(process).worker = self.new_worker(process, &birth, &clock);
+        self.process_mut(process).worker = self.new_worker(process, &birth, clock);
         self.feed(process, Event::Partitions(self.list.clone()));
     }
 
@@ -364,8 +368,7 @@ impl World {
             return;
         }
         let deadline = one.worker.poll_timeout().map_or(Moment::NEVER, |instant| one.clock.when(instant));
-        let soonest = if one.clock.is_stopped() { now + AT_ONCE } else { now };
-        let at = if endless { now } else { deadline.max(soonest) };
+        let at = if endless { now } else { deadline.max(now) };
         if at != one.armed || at == now {
             one.armed = at;
             if at != Moment::NEVER {

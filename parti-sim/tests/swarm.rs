@@ -46,6 +46,18 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
         Mark::WatchLost,
         Mark::ConnectionLost,
         Mark::StaleTokenRefused,
+        Mark::StoreRegressed,
+        Mark::Undecodable,
+        Mark::Stalled,
+        Mark::Wished,
+        Mark::AwaitedOtherVersion,
+        Mark::RequestLost,
+        Mark::ReplyLost,
+        Mark::StaleRead,
+        Mark::PartialListing,
+        Mark::Unheard,
+        Mark::FalselyGone,
+        Mark::ReplacedWatch,
     ];
     assert_eq!(marks.missed(&required), []);
 }
@@ -62,7 +74,7 @@ fn one_seed_gives_one_trace() {
 fn every_planted_bug_is_caught_by_its_invariant() {
     for plant in Plant::ALL {
         let caught = (0..SEEDS_PER_PLANT).find(|seed| {
-            let run = swarm::run(&Plan::random(*seed, Some(plant), false), false);
+            let run = swarm::run(&Plan::random(*seed, Some(plant), plant.needs_loss()), false);
             run.violation.is_some_and(|violation| plant.caught_by().contains(&violation.invariant))
         });
         assert!(caught.is_some(), "{plant} was not caught by {:?} in {SEEDS_PER_PLANT} seeds", plant.caught_by());

@@ -80,9 +80,13 @@ impl Homes {
         } else {
             homes.extend(ids.map(|id| self.hash(id)));
         }
+        let cells = &self.cells[..];
+        assert!(!cells.is_empty(), "there is a worker");
         for home in homes {
             let hash = *home;
-            let (first, second) = (self.try_cell(hash, 0), self.try_cell(hash, 1));
+            let tries = hash >> self.shift;
+            let cell = |nth: u32| cells[(tries >> (nth * TRY_BITS)) as usize & (cells.len() - 1)];
+            let (first, second) = (cell(0), cell(1));
             let worker = if first == NOBODY { second } else { first };
             *home = u64::from(worker);
             if worker == NOBODY || !self.capacities.is_empty() {

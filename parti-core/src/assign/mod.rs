@@ -479,8 +479,8 @@ struct Changes {
 
 impl Changes {
     fn new(problem: &Problem<'_>, owners: &[u32]) -> Self {
-        let seats = &problem.survey.seats[..owners.len()];
-        let changed = sieve::places(seats.len(), |at| seats[at] != owners[at] || seats[at] == NOBODY);
+        let seated = problem.survey.seats.iter().zip(owners);
+        let changed = sieve::places(owners.len(), seated.map(|(seat, owner)| seat != owner || *seat == NOBODY));
         let mut all = Self {
             moves: Vec::with_capacity(changed.len()),
             staying_moved: 0,

@@ -145,7 +145,7 @@ impl Survey {
         }
         let homeless_weight = loads.pop().unwrap_or(0);
         let homeless = counts.pop().unwrap_or(0) as usize;
-        let granule = granule(&weights);
+        let granule = if lightest == heaviest { heaviest } else { granule(&weights) };
         Self { roster, seats, weights, loads, counts, homeless, homeless_weight, total, lightest, heaviest, granule }
     }
 

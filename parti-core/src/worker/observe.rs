@@ -8,6 +8,7 @@ use crate::ids::{Incarnation, OperationId, Position, Revision, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
 use crate::ownership::ListingNews;
+use crate::planted::PlantedBug;
 use crate::record::{Record, RecordError};
 use crate::slot::ClaimNews;
 
@@ -64,7 +65,8 @@ impl Worker {
                 {
                     self.observe_watch_lost(watch);
                 }
-                if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() {
+                let goes_on = self.timing.planted.has(PlantedBug::OutliveConnection);
+                if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() && !goes_on {
                     self.suspend_as_seen_gone(SuspendReason::ConnectionLost);
                 }
             }
@@ -84,7 +86,9 @@ impl Worker {
         let changed = self.membership.changes() != before;
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
-                self.ownership.observe_generation(member.generation);
+                if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
+                    self.ownership.observe_generation(member.generation);
+                }
                 if let Standing::Holding(lease) = &mut self.standing
                     && lease.slot == slot
                 {
@@ -152,7 +156,9 @@ impl Worker {
     }
 
     fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
-        let is_first = |watched: &mut Watched| watched.watch == watch && !core::mem::replace(&mut watched.listed, true);
+        let any = self.timing.planted.has(PlantedBug::ReplacedWatch);
+        let is_first =
+            |watched: &mut Watched| (any || watched.watch == watch) && !core::mem::replace(&mut watched.listed, true);
         if self.members_watch.as_mut().is_some_and(is_first) {
             self.observe_members_listed(incarnation);
         } else if self.plan_watch.as_mut().is_some_and(is_first) {
@@ -271,6 +277,7 @@ impl Worker {
             Bucket::Members => self.members_watch.as_ref(),
             Bucket::Plan => self.plan_watch.as_ref(),
         };
-        watched.filter(|watched| watched.watch == watch).map(|watched| watched.listed)
+        let any = self.timing.planted.has(PlantedBug::ReplacedWatch);
+        watched.filter(|watched| any || watched.watch == watch).map(|watched| watched.listed)
     }
 }

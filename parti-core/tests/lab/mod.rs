@@ -4,13 +4,15 @@
 
 #![allow(dead_code)] // Each test file uses a part of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use parti_core::assign::Strategy;
 use parti_core::{
-    Action, Bucket, Command, Config, Control, ControlRecord, Event, Incarnation, Instant, Interest, Key, KvEvent,
-    Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token, WatchId, Worker,
-    WorkerState, Write,
+    Action, Bucket, Command, Config, Control, ControlRecord, Event, Generation, Incarnation, Instant, Interest, Key,
+    KvEvent, Notice, Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token,
+    WatchId, Worker, WorkerState, Write,
 };
 
 /// How many events one instant may take before it counts as an endless loop.
@@ -22,6 +24,14 @@ pub(crate) struct Lab {
     partitions: PartitionList,
     /// By partition: the highest token that was ever acquired.
     fence: BTreeMap<PartitionId, Token>,
+    /// The plans for which a leader has given a reason.
+    explained: BTreeSet<Generation>,
+    /// Who crashes after how many more events.
+    doomed: Option<(usize, usize)>,
+    /// Whether the reply to the next append gets lost.
+    lose_reply: bool,
+    /// Of whom probes say that nobody listens, although somebody does.
+    slandered: Option<usize>,
     pub(crate) workers: Vec<Bench>,
     pub(crate) transcript: String,
 }
@@ -31,12 +41,28 @@ pub(crate) struct Bench {
     name: String,
     pub(crate) worker: Worker,
     alive: bool,
+    /// Whether the process does not run for now; its clock goes on.
+    frozen: bool,
     reach: Reach,
     /// Every state that it has been in, in order.
     pub(crate) states: Vec<WorkerState>,
     watches: BTreeMap<Bucket, (WatchId, Interest)>,
     inbox: std::collections::VecDeque<Event>,
     pub(crate) working: BTreeMap<PartitionId, Token>,
+    /// Whether its application takes its time to release a partition.
+    pub(crate) slow: bool,
+    /// What it was told to release, and still works on.
+    pub(crate) draining: BTreeMap<PartitionId, Token>,
+}
+
+impl Bench {
+    fn runs(&self) -> bool {
+        self.alive && !self.frozen
+    }
+
+    fn works_on(&self, partition: &PartitionId) -> bool {
+        self.working.contains_key(partition) || self.draining.contains_key(partition)
+    }
 }
 
 /// How far a worker reaches the store.
@@ -46,6 +72,8 @@ pub(crate) enum Reach {
     Full,
     /// Its writes go nowhere, and it hears nothing, but its connection looks alive.
     Mute,
+    /// Its watches have gone silent; its writes land.
+    Deaf,
     /// Its connection is gone, and it knows.
     Cut,
 }
@@ -103,6 +131,10 @@ impl Lab {
             store: Store::default(),
             partitions: PartitionList::new(partitions).expect("each id once"),
             fence: BTreeMap::new(),
+            explained: BTreeSet::new(),
+            doomed: None,
+            lose_reply: false,
+            slandered: None,
             workers: Vec::new(),
             transcript: String::new(),
         }
@@ -111,16 +143,29 @@ impl Lab {
     /// Starts a worker, and lets everything happen that happens at once.
     pub(crate) fn start(&mut self, name: &str, config: Config) -> usize {
         let seed = self.workers.len() as u64;
+        self.begin(name, Worker::new(config, seed, self.now).expect("a valid config"))
+    }
+
+    /// Starts a worker that divides partitions by a strategy of its user's own.
+    pub(crate) fn start_with(&mut self, name: &str, config: Config, strategy: Arc<dyn Strategy>) -> usize {
+        let seed = self.workers.len() as u64;
         let worker = Worker::new(config, seed, self.now).expect("a valid config");
+        self.begin(name, worker.with_strategy(strategy))
+    }
+
+    fn begin(&mut self, name: &str, worker: Worker) -> usize {
         self.workers.push(Bench {
             name: name.into(),
             worker,
             alive: true,
+            frozen: false,
             reach: Reach::Full,
             states: vec![WorkerState::Init],
             watches: BTreeMap::new(),
             inbox: [Event::Partitions(self.partitions.clone())].into(),
             working: BTreeMap::new(),
+            slow: false,
+            draining: BTreeMap::new(),
         });
         self.note(&format!("{name} starts"));
         self.settle();
@@ -144,6 +189,60 @@ impl Lab {
         self.note(&format!("{} crashes", self.workers[at].name));
         self.workers[at].alive = false;
         self.workers[at].working.clear();
+        self.workers[at].draining.clear();
+    }
+
+    /// A worker crashes after so many more events, whoever they are for.
+    pub(crate) fn doom(&mut self, at: usize, events: usize) {
+        self.doomed = Some((events, at));
+    }
+
+    /// Whether the one who was to crash has not yet.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed.is_some()
+    }
+
+    /// The store takes the next append, and its reply gets lost.
+    pub(crate) fn lose_next_reply(&mut self) {
+        self.note("the reply to the next append will be lost");
+        self.lose_reply = true;
+    }
+
+    /// The process does not run any more, but is there; with `false`, it goes on.
+    pub(crate) fn freeze(&mut self, at: usize, frozen: bool) {
+        self.note(&format!("{} {}", self.workers[at].name, if frozen { "freezes" } else { "wakes" }));
+        self.workers[at].frozen = frozen;
+        self.settle();
+    }
+
+    /// Probes say that nobody listens where this worker is; none ends that.
+    pub(crate) fn slander(&mut self, at: Option<usize>) {
+        self.slandered = at;
+    }
+
+    /// The application of a worker takes its time from now on.
+    pub(crate) fn slow_down(&mut self, at: usize) {
+        self.note(&format!("the application of {} takes its time", self.workers[at].name));
+        self.workers[at].slow = true;
+    }
+
+    /// The application is done with everything that it was told to release.
+    pub(crate) fn finish(&mut self, at: usize) {
+        self.note(&format!("the application of {} is done", self.workers[at].name));
+        for (partition, token) in std::mem::take(&mut self.workers[at].draining) {
+            self.workers[at].inbox.push_back(Event::Released { partition, token });
+        }
+        self.settle();
+    }
+
+    /// Gives everyone another list of partitions.
+    pub(crate) fn set_list(&mut self, list: Vec<Partition>) {
+        self.partitions = PartitionList::new(list).expect("a valid list");
+        self.note(&format!("the list has {} partitions", self.partitions.as_slice().len()));
+        for bench in &mut self.workers {
+            bench.inbox.push_back(Event::Partitions(self.partitions.clone()));
+        }
+        self.settle();
     }
 
     /// Changes how far a worker reaches the store; where it can hear again, its watches are read anew.
@@ -151,9 +250,12 @@ impl Lab {
         let bench = &mut self.workers[at];
         let before = std::mem::replace(&mut bench.reach, reach);
         match (before, reach) {
-            (Reach::Full | Reach::Mute, Reach::Cut) => bench.inbox.push_back(Event::Kv(KvEvent::Lost)),
-            (Reach::Cut, Reach::Full | Reach::Mute) => bench.inbox.push_back(Event::Kv(KvEvent::Restored)),
-            (Reach::Full | Reach::Mute, Reach::Full | Reach::Mute) | (Reach::Cut, Reach::Cut) => {}
+            (Reach::Full | Reach::Mute | Reach::Deaf, Reach::Cut) => bench.inbox.push_back(Event::Kv(KvEvent::Lost)),
+            (Reach::Cut, Reach::Full | Reach::Mute | Reach::Deaf) => {
+                bench.inbox.push_back(Event::Kv(KvEvent::Restored));
+            }
+            (Reach::Full | Reach::Mute | Reach::Deaf, Reach::Full | Reach::Mute | Reach::Deaf)
+            | (Reach::Cut, Reach::Cut) => {}
         }
         if reach == Reach::Full {
             for (bucket, (watch, interest)) in self.workers[at].watches.clone() {
@@ -190,7 +292,7 @@ impl Lab {
         let end = self.now + std::time::Duration::from_millis(millis);
         let mut timeouts = 0;
         loop {
-            let alive = || self.workers.iter().enumerate().filter(|(_, bench)| bench.alive);
+            let alive = || self.workers.iter().enumerate().filter(|(_, bench)| bench.runs());
             let next = alive().filter_map(|(at, bench)| bench.worker.poll_timeout().map(|due| (due, at))).min();
             let Some((due, at)) = next.filter(|(due, _)| *due <= end) else { break };
             timeouts = if due > self.now { 0 } else { timeouts + 1 };
@@ -207,8 +309,8 @@ impl Lab {
     pub(crate) fn owners(&self) -> BTreeMap<String, Vec<String>> {
         let mut owners: BTreeMap<String, Vec<String>> =
             self.partitions.as_slice().iter().map(|partition| (partition.id.to_string(), Vec::new())).collect();
-        for bench in self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended) {
-            for id in bench.working.keys() {
+        for bench in self.workers.iter().filter(|bench| bench.runs() && !bench.worker.status().suspended) {
+            for id in bench.working.keys().chain(bench.draining.keys()) {
                 owners.entry(id.to_string()).or_default().push(bench.name.clone());
             }
         }
@@ -217,13 +319,23 @@ impl Lab {
 
     fn settle(&mut self) {
         for _ in 0..MAX_EVENTS_PER_INSTANT {
-            let Some(at) = self.workers.iter().position(|bench| bench.alive && !bench.inbox.is_empty()) else { return };
+            let Some(at) = self.workers.iter().position(|bench| bench.runs() && !bench.inbox.is_empty()) else {
+                return;
+            };
             let event = self.workers[at].inbox.pop_front().expect("the inbox is not empty");
             self.workers[at].worker.handle(self.now, event);
             while let Some(action) = self.workers[at].worker.poll_action() {
                 self.act(at, action);
             }
             self.check_state(at);
+            self.doomed = match self.doomed {
+                Some((0, victim)) => {
+                    self.crash(victim);
+                    None
+                }
+                Some((events, victim)) => Some((events - 1, victim)),
+                None => None,
+            };
         }
         panic!("no end to what happens at {:?}:\n{}", self.now, self.transcript);
     }
@@ -247,16 +359,22 @@ impl Lab {
             Action::Watch { watch, bucket, interest } => self.watch(at, watch, bucket, interest),
             Action::Probe { slot, instance } => {
                 let there = |bench: &Bench| bench.alive && bench.worker.status().instance == instance;
-                let there = self.workers.iter().any(there);
-                let outcome = if there { ProbeOutcome::Answered } else { ProbeOutcome::NobodyListens };
+                let outcome = match self.workers.iter().position(there) {
+                    Some(at) if self.slandered == Some(at) => ProbeOutcome::NobodyListens,
+                    Some(at) if self.workers[at].frozen => ProbeOutcome::TimedOut,
+                    Some(_) => ProbeOutcome::Answered,
+                    None => ProbeOutcome::NobodyListens,
+                };
                 self.workers[at].inbox.push_back(Event::Probed { slot, instance, outcome });
             }
             Action::Acquire { partition, token } => {
-                let mut others = self.workers.iter().filter(|bench| bench.alive && !bench.worker.status().suspended);
-                let other = others.find(|bench| bench.working.contains_key(&partition.id)).map(|bench| &bench.name);
+                let mut others = self.workers.iter().filter(|bench| bench.runs() && !bench.worker.status().suspended);
+                let other = others.find(|bench| bench.works_on(&partition.id)).map(|bench| &bench.name);
                 assert_eq!(other, None, "{} has two owners:\n{}", partition.id, self.transcript);
                 let fence = self.fence.insert(partition.id.clone(), token);
                 assert!(fence < Some(token), "{}: {token} after {fence:?}\n{}", partition.id, self.transcript);
+                let explained = self.explained.contains(&token.epoch);
+                assert!(explained, "nobody said why {} was granted ({token}):\n{}", partition.id, self.transcript);
                 let before = self.workers[at].working.insert(partition.id.clone(), token);
                 assert_eq!(before, None, "{} acquired twice", partition.id);
                 self.tell(at, &format!("acquires {} ({})", partition.id, token.epoch));
@@ -264,13 +382,27 @@ impl Lab {
             Action::Release { partition, token, reason } => {
                 assert_eq!(self.workers[at].working.remove(&partition), Some(token), "{partition} released twice");
                 self.tell(at, &format!("releases {partition} ({reason:?})"));
+                if self.workers[at].slow {
+                    self.workers[at].draining.insert(partition, token);
+                } else {
+                    self.workers[at].inbox.push_back(Event::Released { partition, token });
+                }
+            }
+            Action::Cancel { partition, token } => {
+                let drained = self.workers[at].draining.remove(&partition);
+                assert_eq!(drained, Some(token), "{partition} is not being released, and yet cancelled");
+                self.tell(at, &format!("drops what is left of {partition}"));
                 self.workers[at].inbox.push_back(Event::Released { partition, token });
             }
-            Action::Cancel { partition, .. } => panic!("{partition} was released at once and yet cancelled"),
             Action::Prepare { partition } => self.tell(at, &format!("prepares {partition}")),
             Action::Suspend { reason } => self.tell(at, &format!("suspends ({reason:?})")),
             Action::Resume => self.tell(at, "resumes"),
-            Action::Notice(notice) => self.tell(at, &format!("says {notice:?}")),
+            Action::Notice(notice) => {
+                if let Notice::Planned { generation, .. } = notice {
+                    self.explained.insert(generation);
+                }
+                self.tell(at, &format!("says {notice:?}"));
+            }
             Action::Halt => {
                 self.tell(at, "halts");
                 self.workers[at].alive = false;
@@ -279,9 +411,11 @@ impl Lab {
     }
 
     fn write(&mut self, at: usize, Request { operation, write }: &Request) {
-        let reached = self.workers[at].reach == Reach::Full;
+        let reached = matches!(self.workers[at].reach, Reach::Full | Reach::Deaf);
         let outcome = if reached { self.store.apply(write) } else { Outcome::Unknown };
-        self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome }));
+        let lost = matches!(write, Write::Append { .. }) && std::mem::take(&mut self.lose_reply);
+        let heard = if lost { Outcome::Unknown } else { outcome };
+        self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome: heard }));
         if let Outcome::Committed(_) = outcome {
             self.show(write.key());
         }

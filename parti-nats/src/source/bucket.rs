@@ -212,7 +212,7 @@ impl PartitionBucket {
             // Where some are missing, the list was replaced meanwhile, and its chunks removed.
             let Some(chunks) = self.read_chunks(&head).await? else { continue };
             match stored::decode(head, &chunks) {
-                Ok(list) => return Ok(Found { list: Some(list), revision, digest }),
+                Ok(partitions) => return Ok(Found { list: Some(partitions), revision, digest }),
                 Err(error) => last = Some(error),
             }
         }

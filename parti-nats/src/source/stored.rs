@@ -4,7 +4,7 @@
 //! one is under `chunk.<edit>.<n>`, written before the head that names them, under a name that nobody else uses. So
 //! whoever wins the conditional write of the head has changed the list as a whole, and nobody ever sees half of it.
 
-use parti_core::{Partition, PartitionError, PartitionId, PartitionList, Weight};
+use parti_core::{Partition, PartitionError, PartitionList};
 use serde::{Deserialize, Serialize};
 
 /// The format version that this library writes.
@@ -22,7 +22,7 @@ pub(crate) struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) chunks: Option<Chunks>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    partitions: Vec<Entry>,
+    partitions: Vec<Partition>,
 }
 
 /// Where the chunks of a list are.
@@ -36,12 +36,8 @@ pub(crate) struct Chunks {
 /// One chunk.
 #[derive(Debug, Serialize, Deserialize)]
 struct Chunk {
-    partitions: Vec<Entry>,
+    partitions: Vec<Partition>,
 }
-
-/// A partition, stored as `[id, weight]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry(PartitionId, Weight);
 
 /// A stored list cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,8 +82,7 @@ pub(crate) struct Written {
 
 /// Encodes `list` so that no value has more than `limit` bytes; `edit` names the chunks, if there are any.
 pub(crate) fn encode(list: &PartitionList, limit: usize, edit: u64) -> Written {
-    let entries: Vec<_> =
-        list.as_slice().iter().map(|partition| Entry(partition.id.clone(), partition.weight)).collect();
+    let entries = list.as_slice().to_vec();
     let whole = Head { v: VERSION, digest: Some(list.digest()), chunks: None, partitions: entries };
     let bytes = json(&whole);
     if bytes.len() <= limit {
@@ -103,7 +98,7 @@ pub(crate) fn encode(list: &PartitionList, limit: usize, edit: u64) -> Written {
 }
 
 /// Halves what is too long until each part is short enough, or a single entry.
-fn divide(entries: &[Entry], limit: usize, parts: &mut Vec<Vec<u8>>) {
+fn divide(entries: &[Partition], limit: usize, parts: &mut Vec<Vec<u8>>) {
     let bytes = json(&Chunk { partitions: entries.to_vec() });
     if bytes.len() <= limit || entries.len() == 1 {
         return parts.push(bytes);
@@ -129,8 +124,7 @@ pub(crate) fn decode(head: Head, chunks: &[impl AsRef<[u8]>]) -> Result<Partitio
     for chunk in chunks {
         entries.extend(parse::<Chunk>(chunk.as_ref())?.partitions);
     }
-    let partitions = entries.into_iter().map(|Entry(id, weight)| Partition::new(id).with_weight(weight));
-    let list = PartitionList::new(partitions.collect())?;
+    let list = PartitionList::new(entries)?;
     // A person who edits a short list need not know its digest.
     if head.chunks.is_some() && head.digest != Some(list.digest()) {
         return Err(StoredError::Digest);
@@ -148,6 +142,8 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoredError> {
 
 #[cfg(test)]
 mod tests {
+    use parti_core::PartitionId;
+
     use super::*;
 
     fn list(count: u32) -> PartitionList {

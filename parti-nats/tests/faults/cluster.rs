@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use parti_nats::Config;
 
 use crate::lab::agent::Spec;
@@ -58,7 +59,7 @@ fn fleet(cluster: &Cluster, lease: Duration) -> Fleet {
 
 /// The name of the server that leads a stream.
 fn stream_leader(cluster: &Cluster, stream: &str) -> String {
-    operate(&cluster.urls(), async |jetstream| {
+    operate(&cluster.urls(), ConnectOptions::new(), async |jetstream| {
         let deadline = tokio::time::Instant::now() + FAILOVER;
         loop {
             let info = match jetstream.get_stream(stream).await {

@@ -8,6 +8,7 @@
 mod cluster;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod permissions;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -15,7 +16,7 @@ mod worker;
 
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::{ConnectOptions, jetstream};
 use lab::agent::{self, Spec};
 use lab::fleet::Fleet;
 use parti_nats::Config;
@@ -78,10 +79,10 @@ fn settled(spec: Spec, workers: u32) -> Fleet {
 }
 
 /// What is done to the store from outside. The servers are separated by commas.
-fn operate<T>(urls: &str, act: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
+fn operate<T>(urls: &str, options: ConnectOptions, act: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let client = async_nats::connect(urls.split(',').collect::<Vec<_>>()).await.expect("a server");
+        let client = options.connect(urls.split(',').collect::<Vec<_>>()).await.expect("a server");
         act(jetstream::new(client)).await
     })
 }

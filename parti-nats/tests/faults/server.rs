@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::lab::journal::Journal;
 use crate::support::Server;
 use crate::{LEASE, REJOIN, RESUME, SILENCE, operate, outage, settled, spec};
+use async_nats::ConnectOptions;
 
 const BUCKETS: [&str; 2] = ["KV_parti_orders_members", "KV_parti_orders_plan"];
 
@@ -66,7 +67,9 @@ fn a_bucket_that_is_deleted_ends_all_work_until_there_is_one_again() {
         let server = Server::start();
         let mut fleet = settled(spec(server.url(), 4), 4);
 
-        operate(&server.url(), async |jetstream| jetstream.delete_stream(bucket).await.expect("it is there"));
+        operate(&server.url(), ConnectOptions::new(), async |jetstream| {
+            jetstream.delete_stream(bucket).await.expect("it is there")
+        });
         // Who starts creates it.
         fleet.start();
         fleet.settle(SILENCE + REJOIN);
@@ -81,7 +84,7 @@ fn a_bucket_that_is_made_anew_is_noticed_and_everything_given_out_anew() {
         let fleet = settled(spec(server.url(), 4), 4);
         let before = fleet.journal().grants();
 
-        operate(&server.url(), async |jetstream| {
+        operate(&server.url(), ConnectOptions::new(), async |jetstream| {
             let stream = jetstream.get_stream(bucket).await.expect("it is there");
             let config = stream.cached_info().config.clone();
             jetstream.delete_stream(bucket).await.expect("it is there");

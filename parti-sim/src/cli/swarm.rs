@@ -24,6 +24,9 @@ pub(super) struct SwarmArgs {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     start: u64,
+    /// Begin no other seed after so many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
     /// How many threads; each world runs in one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: u64,
@@ -36,7 +39,8 @@ pub(super) struct SwarmArgs {
     /// Print the failure as it is, without looking for a smaller one.
     #[arg(long)]
     no_shrink: bool,
-    /// Let the store lose what it had acknowledged in some worlds, be made anew, or hold what is not a record.
+    /// Let the store lose what it had acknowledged, be made anew, or hold what is not a record in every world, and not
+    /// only in one of ten.
     #[arg(long)]
     lossy: bool,
     /// Plant a deliberate bug, to see it caught.
@@ -51,6 +55,7 @@ pub(super) struct SwarmArgs {
 #[derive(Default)]
 struct Sum {
     marks: Marks,
+    seeds: u64,
     events: u64,
     virtual_s: f64,
     /// The failure with the lowest seed.
@@ -69,15 +74,15 @@ pub(super) fn swarm(args: &SwarmArgs, out: &mut impl Write) -> io::Result<u8> {
     std::thread::scope(|scope| {
         for job in 0..args.jobs {
             let (sum, next) = (&sum, &next);
-            scope.spawn(move || work(args, sum, next, (job == 0).then_some(began)));
+            scope.spawn(move || work(args, sum, next, began, job == 0));
         }
     });
     let sum = sum.into_inner().expect("no thread panicked");
     let seconds = began.elapsed().as_secs_f64();
-    let done = next.into_inner().min(args.seeds);
     writeln!(
         out,
-        "{done} seeds from {}, {} events, {:.0} s of virtual time in {seconds:.1} s: {:.0} times real time",
+        "{} seeds from {}, {} events, {:.0} s of virtual time in {seconds:.1} s: {:.0} times real time",
+        sum.seeds,
         args.start,
         sum.events,
         sum.virtual_s,
@@ -95,6 +100,7 @@ pub(super) fn swarm(args: &SwarmArgs, out: &mut impl Write) -> io::Result<u8> {
         }
         Some((seed, Failure::NotDeterministic)) => {
             writeln!(out, "seed {seed} gave two different traces")?;
+            writeln!(out, "repeat it: {} --twice", repeat(args, seed))?;
             Ok(5)
         }
         Some((seed, Failure::Broken(violation))) => {
@@ -105,11 +111,13 @@ pub(super) fn swarm(args: &SwarmArgs, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// Takes seeds until there are none left or one has failed.
-fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, shows_progress_since: Option<Instant>) {
-    let mut shown = Instant::now();
+fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, began: Instant, shows_progress: bool) {
+    let until = args.seconds.map(|seconds| began + Duration::from_secs(seconds));
+    let mut shown = began;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= args.seeds || sum.lock().expect("no thread panicked").failure.is_some() {
+        let is_over = number >= args.seeds || until.is_some_and(|until| Instant::now() >= until);
+        if is_over || sum.lock().expect("no thread panicked").failure.is_some() {
             return;
         }
         let seed = args.start + number;
@@ -124,6 +132,7 @@ fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, shows_progress_sin
         };
         let mut sum = sum.lock().expect("no thread panicked");
         sum.marks.add(&run.marks);
+        sum.seeds += 1;
         sum.events += run.events;
         sum.virtual_s += run.virtual_s;
         if let Some(failure) = failure
@@ -131,23 +140,33 @@ fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, shows_progress_sin
         {
             sum.failure = Some((seed, failure));
         }
-        if let Some(began) = shows_progress_since
-            && shown.elapsed() > PROGRESS_EVERY
-        {
+        if shows_progress && shown.elapsed() > PROGRESS_EVERY {
             shown = Instant::now();
-            let (seconds, seeds) = (began.elapsed().as_secs(), args.seeds);
             // Progress is for a person who waits; when nobody reads it, nothing is lost.
-            let _ = writeln!(io::stderr(), "{number} of {seeds} seeds after {seconds} s, {} events", sum.events);
+            let _ = writeln!(io::stderr(), "{}", progress(args, &sum, began.elapsed()));
         }
     }
+}
+
+/// How far it is, and how long it still takes if it goes on like this.
+fn progress(args: &SwarmArgs, sum: &Sum, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    let by_seeds = seconds * (args.seeds - sum.seeds) / sum.seeds.max(1);
+    let left = args.seconds.map_or(by_seeds, |limit| by_seeds.min(limit.saturating_sub(seconds)));
+    format!("{} seeds held in {seconds} s, {} events; about {left} s to go", sum.seeds, sum.events)
+}
+
+/// The command that lets the world of one seed happen again.
+fn repeat(args: &SwarmArgs, seed: u64) -> String {
+    let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+    let lossy = if args.lossy { " --lossy" } else { "" };
+    format!("cargo run --release -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}")
 }
 
 fn report(args: &SwarmArgs, seed: u64, violation: &Violation, out: &mut impl Write) -> io::Result<()> {
     let plan = Plan::random(seed, args.plant, args.lossy);
     writeln!(out, "\nseed {seed}: {violation}")?;
-    let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
-    let lossy = if args.lossy { " --lossy" } else { "" };
-    writeln!(out, "repeat it: cargo run -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}")?;
+    writeln!(out, "repeat it: {}", repeat(args, seed))?;
     let (plan, violation) = if args.no_shrink {
         (plan, violation.clone())
     } else {

@@ -109,7 +109,7 @@ fn read_pending(state: &State) -> Vec<Vec<Token>> {
         scanner.read(&due);
         if let What::Show { process, bucket, watch, shown } = what {
             // Snapshots and changes do not overtake each other.
-            let is_whole = |shown: &Shown| !matches!(shown, Shown::Change(_));
+            let is_whole = |shown: &Shown| !matches!(shown, Shown::Change(..));
             let before = pending[..place].iter().filter(|(_, earlier, other)| {
                 earlier < number
                     && matches!(other, What::Show { process: p, bucket: b, watch: w, shown: s }

@@ -394,7 +394,7 @@ fn must_come_before(earlier: &What, later: &What) -> bool {
     let same_watch = (process, bucket, watch) == (p, b, w);
     same_watch
         && match (shown, s) {
-            (Shown::Change(earlier), Shown::Change(later)) => key(earlier) == key(later),
+            (Shown::Change(earlier, _), Shown::Change(later, _)) => key(earlier) == key(later),
             (Shown::Snapshot(..) | Shown::Lost, _) | (_, Shown::Snapshot(..) | Shown::Lost) => true,
         }
 }
@@ -458,7 +458,7 @@ fn told(what: &What) -> String {
         What::Show { process, bucket, shown: Shown::Snapshot(..), .. } => {
             format!("{process} gets to see what is in {bucket}")
         }
-        What::Show { process, shown: Shown::Change(change), .. } => match key(change) {
+        What::Show { process, shown: Shown::Change(change, _), .. } => match key(change) {
             Some(key) => format!("{process} gets to see a change of {key}"),
             None => format!("{process} gets to see a change"),
         },

@@ -8,7 +8,7 @@ use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// A partition is acquired only after its earlier hold was released, and released only while it is held; nothing is
-/// held at the halt; operations have names of their own; one key has one write in flight.
+/// held at the halt; operations have names of their own; one key has one write in flight, and the plan one append.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contract {
     held: BTreeMap<ProcessId, BTreeMap<PartitionIndex, Token>>,
@@ -25,7 +25,11 @@ impl Contract {
             Action::Kv(request) => {
                 let in_flight = self.in_flight.entry(process).or_default();
                 let key = request.write.key();
-                let twice = key.bucket() == Bucket::Members && in_flight.values().any(|other| *other == key);
+                let clashes = |other: &Key| match key.bucket() {
+                    Bucket::Members => *other == key,
+                    Bucket::Plan => other.bucket() == Bucket::Plan,
+                };
+                let twice = in_flight.values().any(clashes);
                 if twice || in_flight.insert(request.operation, key).is_some() {
                     let operation = request.operation;
                     return Err(Breach::new(format!(

@@ -5,7 +5,7 @@ mod shrink;
 
 use std::time::Duration;
 
-pub use plan::{Act, Deed, Plan};
+pub use plan::{Act, Deed, Plan, Wish};
 pub use shrink::{Shrunk, shrink};
 
 use parti_core::{Bucket, Command, Key, Slot};
@@ -98,6 +98,8 @@ impl Happening {
     /// Ends all faults, and gives everything time to become well.
     fn end_well(&mut self) {
         self.world.heal();
+        self.run_for(Duration::from_millis(1)); // those that were paused run again
+        self.world.take_back_wishes();
         let stays = |(_, process): (ProcessId, &crate::process::Process)| {
             process.status.state != parti_core::WorkerState::Shutdown
         };
@@ -189,6 +191,14 @@ impl Happening {
             }
             Deed::Leave { .. } => self.world.command(process, Command::Leave),
             Deed::RebalanceNow { .. } => self.world.command(process, Command::RebalanceNow),
+            Deed::Drain { drains, .. } => {
+                self.world.command(process, if drains { Command::Drain } else { Command::Undrain });
+            }
+            Deed::Upgrade { software, .. } => {
+                self.world.start(Birth { software: software.to_string(), ..self.birth_of(process) });
+                self.world.command(process, Command::Restart);
+            }
+            Deed::Freeze { for_ms, .. } => self.world.freeze(process, ms(for_ms)),
             Deed::Pause { for_ms, .. } => self.world.pause(process, ms(for_ms)),
             Deed::Isolate { for_ms, closed, .. } => self.world.isolate(process, Some(ms(for_ms)), closed),
             Deed::SilenceWatch { for_ms, plan, .. } => {
@@ -202,6 +212,7 @@ impl Happening {
             }
             Deed::SlowApplication { percent, .. } => self.world.process_mut(process).drain_percent = percent,
             Deed::Join { .. }
+            | Deed::Wish { .. }
             | Deed::IsolateAll { .. }
             | Deed::StoreDown { .. }
             | Deed::ServerDown { .. }
@@ -219,6 +230,7 @@ impl Happening {
                 let preferred_slot = ordinal.map(Slot::new);
                 self.world.start(Birth { preferred_slot, ..Birth::default() });
             }
+            Deed::Wish { wish, wanted } => self.world.wish(wish.control(), wanted),
             Deed::IsolateAll { for_ms, closed } => self.world.isolate_all(ms(for_ms), closed),
             Deed::StoreDown { for_ms } => self.world.store_down(ms(for_ms)),
             Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
@@ -240,7 +252,10 @@ impl Happening {
             | Deed::Restart { .. }
             | Deed::Leave { .. }
             | Deed::RebalanceNow { .. }
+            | Deed::Drain { .. }
+            | Deed::Upgrade { .. }
             | Deed::Pause { .. }
+            | Deed::Freeze { .. }
             | Deed::Isolate { .. }
             | Deed::SilenceWatch { .. }
             | Deed::BreakWatch { .. }

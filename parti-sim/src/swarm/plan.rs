@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
 use crate::plant::Plant;
 use crate::rng::Rng;
+use parti_core::{Control, Slot};
 
 /// A random world: its setting, and what is done to it when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,8 +51,16 @@ pub enum Deed {
     Join { ordinal: Option<u32> },
     /// An operator asks for another plan.
     RebalanceNow { who: u32 },
+    /// A worker gives up everything, and stays; or takes part again.
+    Drain { who: u32, drains: bool },
+    /// A worker is replaced by one of another software version, which starts first and waits for its slot.
+    Upgrade { who: u32, software: u32 },
+    /// An operator wants something, or no longer wants it.
+    Wish { wish: Wish, wanted: bool },
     /// A process stops for a while.
     Pause { who: u32, for_ms: u64 },
+    /// A process stops for a while, in which its connection is closed.
+    Freeze { who: u32, for_ms: u64 },
     /// A process is cut off: silently, or with its connection closed.
     Isolate { who: u32, for_ms: u64, closed: bool },
     /// All processes are cut off.
@@ -78,6 +87,29 @@ pub enum Deed {
     Garbage { slot: u32, plan: bool },
 }
 
+/// What an operator can want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "see parti_core::Control")]
+pub enum Wish {
+    Drain(u32),
+    Pause,
+    Maintenance,
+    Rebalance,
+}
+
+impl Wish {
+    /// The key under which it is made.
+    pub(super) const fn control(self) -> Control {
+        match self {
+            Self::Drain(slot) => Control::Drain(Slot::new(slot)),
+            Self::Pause => Control::Pause,
+            Self::Maintenance => Control::Maintenance,
+            Self::Rebalance => Control::Rebalance,
+        }
+    }
+}
+
 impl Deed {
     /// To whom it is done, if to one.
     pub const fn who(&self) -> Option<u32> {
@@ -87,13 +119,17 @@ impl Deed {
             | Self::Restart { who, .. }
             | Self::Leave { who }
             | Self::RebalanceNow { who }
+            | Self::Drain { who, .. }
+            | Self::Upgrade { who, .. }
             | Self::Pause { who, .. }
+            | Self::Freeze { who, .. }
             | Self::Isolate { who, .. }
             | Self::SilenceWatch { who, .. }
             | Self::BreakWatch { who, .. }
             | Self::FalselyGone { who, .. }
             | Self::SlowApplication { who, .. } => Some(*who),
             Self::Join { .. }
+            | Self::Wish { .. }
             | Self::IsolateAll { .. }
             | Self::StoreDown { .. }
             | Self::ServerDown { .. }
@@ -118,7 +154,11 @@ impl Deed {
             | Self::Leave { .. }
             | Self::Join { .. }
             | Self::RebalanceNow { .. }
+            | Self::Drain { .. }
+            | Self::Upgrade { .. }
+            | Self::Wish { .. }
             | Self::Pause { .. }
+            | Self::Freeze { .. }
             | Self::Isolate { .. }
             | Self::SilenceWatch { .. }
             | Self::FalselyGone { .. }
@@ -136,10 +176,14 @@ impl Deed {
             | Self::Leave { .. }
             | Self::Join { .. }
             | Self::RebalanceNow { .. }
+            | Self::Drain { .. }
+            | Self::Upgrade { .. }
+            | Self::Wish { .. }
             | Self::ChangeList { .. } => false,
             Self::Crash { .. }
             | Self::CrashAndReplace { .. }
             | Self::Pause { .. }
+            | Self::Freeze { .. }
             | Self::Isolate { .. }
             | Self::IsolateAll { .. }
             | Self::StoreDown { .. }
@@ -167,13 +211,14 @@ enum Temper {
 }
 
 impl Plan {
-    /// The world of this seed. With `lossy`, in some worlds the store loses what it had acknowledged, is made anew, or
-    /// holds what is not a record.
+    /// The world of this seed. In some worlds, and in all if they are to be `lossy`, the store loses what it had
+    /// acknowledged, is made anew, or holds what is not a record.
     pub fn random(seed: u64, plant: Option<Plant>, lossy: bool) -> Self {
         let mut rng = Rng::for_purpose(seed, "swarm");
         let temper = match rng.below(10) {
+            _ if lossy => Temper::Lossy,
             0 | 1 => Temper::Gentle,
-            2 if lossy => Temper::Lossy,
+            2 => Temper::Lossy,
             _ => Temper::Rough,
         };
         let options = options(seed, plant, temper, &mut rng);
@@ -266,6 +311,7 @@ fn network_options(lease_ms: u64, temper: Temper, rng: &mut Rng) -> NetworkOptio
         shown_twice_ppm: rate(100_000),
         stale_read_ppm: rate(300_000),
         partial_members_ppm: rate(300_000),
+        partial_plan_ppm: rate(300_000),
         reorder: rng.chance(500_000),
         request_timeout_ms: rng.between(100, (lease_ms / 4).min(1_000)),
         slow_us: (5_000, rng.between(10, 1_500) * 1_000),
@@ -280,10 +326,12 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
     let for_ms = rng.between(50, lease_ms * 5 / 2);
     let closed = rng.chance(400_000);
     let plan = rng.chance(500_000);
+    let wish = [Wish::Drain(who % 4), Wish::Pause, Wish::Maintenance, Wish::Rebalance][rng.index(4)];
     let gentle = [
         Deed::Restart { who, gap_ms: rng.below(3_000) },
         Deed::ServerDown { for_ms },
-        Deed::StoreDown { for_ms },
+        Deed::ServerDown { for_ms: rng.between(4_000, 9_000) },
+        Deed::StoreDown { for_ms: if closed { lease_ms * 8 } else { for_ms } },
         Deed::IsolateAll { for_ms, closed },
         Deed::BreakWatch { who, plan },
     ];
@@ -294,6 +342,10 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::Join { ordinal: rng.chance(200_000).then(|| who % options.worker.slots.min(8)) },
         Deed::Join { ordinal: None },
         Deed::RebalanceNow { who },
+        Deed::Drain { who, drains: closed },
+        Deed::Upgrade { who, software: who % 3 },
+        Deed::Wish { wish, wanted: !plan || !closed },
+        Deed::Freeze { who, for_ms },
         Deed::Pause { who, for_ms },
         Deed::Pause { who, for_ms: lease_ms * 5 / 4 },
         Deed::Isolate { who, for_ms, closed },

@@ -4,12 +4,9 @@ use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
 use super::Table;
-use super::ladder::{tie_break, worker_of};
+use super::ladder::{height_of, rung, tie_break, worker_of};
 use super::level::{Draft, Step, replace_top};
 use super::stock::Lot;
-
-/// Who gives next: the one with the heaviest partitions, then the most loaded.
-type Donors = BinaryHeap<(u64, u64, u64)>;
 
 /// What is still to be done, all workers together.
 struct Want {
@@ -36,7 +33,10 @@ impl Table<'_> {
     /// receiver of the heavy one no longer needs.
     pub(super) fn move_heavy(&mut self, draft: &mut Draft) {
         let mut want = self.want();
-        let mut donors = Donors::new();
+        // Who gives next: the one with the heaviest partitions, then the most loaded.
+        let mut donors = BinaryHeap::new();
+        let coarse = (u64::BITS - self.survey.total.leading_zeros()).saturating_sub(u32::BITS);
+        let rung_of = |weight: u64, load: u64, tie_break| rung(weight << 32 | load >> coarse, tie_break);
         let mut next: Vec<usize> = Vec::with_capacity(self.loads.len());
         for worker in 0..self.loads.len() {
             let stock = draft.stocks.of(worker);
@@ -46,12 +46,13 @@ impl Table<'_> {
             }
             want.refill += self.light_excess(worker, stock);
             if let Some(lot) = stock.last() {
-                donors.push((lot.kind.weight(), self.loads[worker], tie_break(worker as u32, &self.survey.roster, 0)));
+                let tie_break = tie_break(worker as u32, &self.survey.roster, self.problem.options.seed);
+                donors.push(rung_of(lot.kind.weight(), self.loads[worker], tie_break));
             }
         }
-        while let Some(&(weight, _, key)) = donors.peek() {
-            let donor = worker_of(key);
-            if weight <= u64::from(self.survey.lightest) || want.lack == 0 {
+        while let Some(&top) = donors.peek() {
+            let donor = worker_of(top);
+            if height_of(top) >> 32 <= u64::from(self.survey.lightest) || want.lack == 0 {
                 break;
             }
             let lot = draft.stocks.of(donor)[next[donor] - 1];
@@ -61,10 +62,14 @@ impl Table<'_> {
                 self.take_heavy(draft, donor, &step, &mut want);
             }
             next[donor] -= usize::from(used_up);
+            // Straight on to what the donor has to give next.
+            let stock = draft.stocks.of(donor);
+            let gives = |lot: &Lot| self.can_give(donor, lot.kind.weight(), &want);
+            next[donor] = stock[..next[donor]].iter().rposition(gives).map_or(0, |at| at + 1);
             match next[donor].checked_sub(1) {
                 Some(at) => {
                     let weight = draft.stocks.of(donor)[at].kind.weight();
-                    replace_top(&mut donors, (weight, self.loads[donor], key));
+                    replace_top(&mut donors, rung_of(weight, self.loads[donor], top as u64));
                 }
                 None => drop(donors.pop()),
             }
@@ -105,9 +110,15 @@ impl Table<'_> {
         let most = (room / weight).min((lack / weight).max(1));
         let count = needed.div_ceil(weight).min(u64::from(lot.count)).min(most);
         let fitting = count.min(slack / weight);
-        let pays = slack > u64::from(self.survey.lightest) && weight - slack.min(weight) <= want.refill;
-        let count = if fitting == 0 && pays { count.min(1) } else { fitting };
+        let count = if fitting == 0 && self.can_give(donor, weight, want) { count.min(1) } else { fitting };
         u32::try_from(count).ok().filter(|&count| count > 0).map(|count| Step { kind: lot.kind, to, count })
+    }
+
+    /// Whether a worker stays above its lower bound without a partition of this weight, or has something of it to sink
+    /// below.
+    fn can_give(&self, donor: usize, weight: u64, want: &Want) -> bool {
+        let slack = self.loads[donor].saturating_sub(self.bounds.lower[donor]);
+        weight <= slack || slack > u64::from(self.survey.lightest) && weight - slack <= want.refill
     }
 
     fn take_heavy(&mut self, draft: &mut Draft, donor: usize, step: &Step, want: &mut Want) {

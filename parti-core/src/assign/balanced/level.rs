@@ -4,7 +4,7 @@ use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
 use super::Table;
-use super::ladder::{tie_break, worker_of};
+use super::ladder::{height_of, rung, tie_break, worker_of};
 use super::settle::Entering;
 use super::stock::{Kind, Lot, Stocks};
 use crate::assign::bounds::Bounds;
@@ -104,7 +104,7 @@ impl Table<'_> {
     /// One pass; the loads are then as if it had been settled.
     fn draft(&mut self, first: bool, heavy_first: bool) -> Draft {
         let stocks = Stocks::new(self, first);
-        let mut draft = Draft { stocks, entering: Entering::new(self.loads.len()), moves: false, cut_short: false };
+        let mut draft = Draft { stocks, entering: Entering::new(), moves: false, cut_short: false };
         self.ladders.fill_with(|| None);
         if heavy_first {
             self.move_heavy(&mut draft);
@@ -116,16 +116,17 @@ impl Table<'_> {
     /// Moves from the most loaded what evens out most.
     fn move_best(&mut self, draft: &mut Draft) {
         let (roster, seed) = (&self.survey.roster, self.problem.options.seed);
-        let rung = |table: &Self, worker: usize| (table.depth(worker), tie_break(worker as u32, roster, seed));
-        let mut donors: BinaryHeap<_> = (0..roster.len()).map(|worker| rung(self, worker)).collect();
+        let rung_of = |table: &Self, worker: usize| rung(table.depth(worker), tie_break(worker as u32, roster, seed));
+        let mut donors: BinaryHeap<_> = (0..roster.len()).map(|worker| rung_of(self, worker)).collect();
         // Where the budget will not do, everybody gets a part of it.
         let enough = self.problem.least_staying_moves() <= self.budget;
-        let turn = if enough { u64::MAX } else { (self.budget / roster.len()) as u64 };
+        let givers = (0..roster.len()).filter(|&worker| self.is_over(worker)).count();
+        let turn = if enough { u64::MAX } else { (self.budget / givers.max(1)) as u64 };
         let mut under = (0..roster.len()).filter(|&worker| self.is_under(worker)).count();
-        while let Some(&(known, key)) = donors.peek() {
-            let donor = worker_of(key);
-            if self.depth(donor) != known {
-                replace_top(&mut donors, (self.depth(donor), key));
+        while let Some(&top) = donors.peek() {
+            let donor = worker_of(top);
+            if self.depth(donor) != height_of(top) {
+                replace_top(&mut donors, rung(self.depth(donor), top as u64));
                 continue;
             }
             if !self.is_over(donor) && under == 0 {
@@ -142,9 +143,9 @@ impl Table<'_> {
             let was_under = usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to));
             self.take(draft, donor, &step);
             under = under + usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to)) - was_under;
-            replace_top(&mut donors, (self.depth(donor), key));
+            replace_top(&mut donors, rung(self.depth(donor), top as u64));
             if self.is_over(step.to) {
-                donors.push(rung(self, step.to));
+                donors.push(rung_of(self, step.to));
             }
         }
     }

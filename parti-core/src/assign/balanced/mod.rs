@@ -71,6 +71,9 @@ struct Table<'p> {
     homeless: Vec<u64>,
     /// For each group, its workers, least loaded first; made when first asked for.
     ladders: Vec<Option<Ladder>>,
+    /// The worker that is being filled up with partitions of a group, and whether beyond its inner lower bound.
+    filling: Option<(u32, usize)>,
+    filling_above: bool,
     /// How many more partitions with a staying holder may move.
     budget: usize,
     another_round: bool,
@@ -91,6 +94,8 @@ impl<'p> Table<'p> {
             homeless: Vec::new(),
             groups,
             ladders,
+            filling: None,
+            filling_above: false,
             budget: figures::budget(problem, survey.seats.len() - survey.homeless),
             another_round: false,
         }
@@ -173,11 +178,31 @@ impl<'p> Table<'p> {
         let Bounds { inner_lower, inner_upper, .. } = self.bounds;
         let load = self.loads[home];
         let fits = load + weight <= inner_upper[home] && (load < inner_lower[home] || unplaced >= *wanted);
-        let worker = if fits { home } else { self.roomiest(self.groups.of(partition)) };
+        let worker = if fits { home } else { self.with_room(self.groups.of(partition), weight) };
         let (load, lower) = (self.loads[worker], self.bounds.inner_lower[worker]);
         *wanted = *wanted + lower.saturating_sub(load + weight) - lower.saturating_sub(load);
         self.loads[worker] = load + weight;
         self.owners[partition] = worker as u32;
+    }
+
+    /// A worker that is filled up: the one before, if it still has room for the weight, else the roomiest. First all come
+    /// to their inner lower bounds, then to the middle of their bounds.
+    fn with_room(&mut self, group: u32, weight: u64) -> usize {
+        let Bounds { inner_lower, inner_upper, .. } = self.bounds;
+        if let Some((known, worker)) = self.filling
+            && known == group
+        {
+            let (load, lower) = (self.loads[worker], inner_lower[worker]);
+            let middle = u64::midpoint(lower, inner_upper[worker]);
+            let goal = if self.filling_above { middle } else { lower };
+            if load + weight <= goal.max(lower) {
+                return worker;
+            }
+        }
+        let worker = self.roomiest(group);
+        self.filling_above = self.loads[worker] >= inner_lower[worker];
+        self.filling = Some((group, worker));
+        worker
     }
 
     /// The partitions that nobody owns, heaviest first, ties in the order of the list.
@@ -185,7 +210,7 @@ impl<'p> Table<'p> {
         if self.survey.homeless == 0 && self.groups.is_free() {
             return Vec::new();
         }
-        let homeless = sieve::places(self.owners.len(), |partition| self.owners[partition] == NOBODY);
+        let homeless = sieve::places(self.owners.len(), self.owners.iter().map(|&owner| owner == NOBODY));
         let key = |partition: u32| u64::from(!self.weight(partition as usize)) << 32 | u64::from(partition);
         let mut keys: Vec<_> = homeless.into_iter().map(key).collect();
         if !self.survey.all_equal() {

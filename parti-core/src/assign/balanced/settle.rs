@@ -8,70 +8,83 @@ use super::level::{Draft, Step};
 use super::stock::{Kind, Lot, Stocks, find};
 use super::{CHUNK, Table};
 
-/// So many of the kinds that a worker takes are looked through before one is noted again.
-const FEW_KINDS: usize = 4;
-
 /// How many partitions of each kind enter each worker.
 #[derive(Debug)]
-pub(super) struct Entering(Vec<Vec<Quota>>);
+pub(super) struct Entering {
+    /// Worker after worker, each in order of kind, once they are [tidy](Self::tidy).
+    quotas: Vec<Quota>,
+    /// Where each worker's quotas end.
+    ends: Vec<usize>,
+}
 
-/// So many partitions of a kind.
+/// So many partitions of a kind for a worker.
 #[derive(Clone, Copy, Debug)]
 struct Quota {
+    worker: u32,
     kind: Kind,
     count: u32,
 }
 
 impl Entering {
-    pub(super) fn new(workers: usize) -> Self {
-        Self(vec![Vec::new(); workers])
+    pub(super) fn new() -> Self {
+        Self { quotas: Vec::new(), ends: Vec::new() }
     }
 
     pub(super) fn add(&mut self, step: &Step) {
-        let quotas = &mut self.0[step.to];
-        match quotas.iter_mut().rev().take(FEW_KINDS).find(|quota| quota.kind == step.kind) {
-            Some(quota) => quota.count += step.count,
-            None => quotas.push(Quota { kind: step.kind, count: step.count }),
-        }
+        self.quotas.push(Quota { worker: step.to as u32, kind: step.kind, count: step.count });
     }
 
     /// Puts the quotas of each worker in order, and cancels what both leaves and enters a worker.
-    fn tidy(&mut self, stocks: &mut Stocks) {
-        for (worker, quotas) in self.0.iter_mut().enumerate().filter(|(_, quotas)| !quotas.is_empty()) {
-            merge(quotas);
-            let taken = stocks.taken(worker);
-            for quota in quotas.iter_mut() {
-                if let Some(lot) = find(taken, quota.kind) {
-                    let both = quota.count.min(lot.taken);
-                    quota.count -= both;
-                    lot.taken -= both;
-                }
+    fn tidy(&mut self, stocks: &mut Stocks, workers: usize) {
+        self.quotas.sort_unstable_by_key(|quota| (quota.worker, quota.kind));
+        self.quotas.dedup_by(|next, kept| {
+            let same = (next.worker, next.kind) == (kept.worker, kept.kind);
+            kept.count += if same { next.count } else { 0 };
+            same
+        });
+        for quota in &mut self.quotas {
+            if let Some(lot) = find(stocks.taken_mut(quota.worker as usize), quota.kind) {
+                let both = quota.count.min(lot.taken);
+                quota.count -= both;
+                lot.taken -= both;
             }
         }
+        let mut end = 0;
+        self.ends.extend((0..workers as u32).map(|worker| {
+            end += self.quotas[end..].iter().take_while(|quota| quota.worker == worker).count();
+            end
+        }));
+    }
+
+    fn of(&mut self, worker: usize) -> &mut [Quota] {
+        let start = if worker == 0 { 0 } else { self.ends[worker - 1] };
+        &mut self.quotas[start..self.ends[worker]]
     }
 
     /// How many partitions enter each worker.
     fn counts(&self) -> Vec<u32> {
-        self.0.iter().map(|quotas| quotas.iter().map(|quota| quota.count).sum()).collect()
+        let mut counts = vec![0; self.ends.len()];
+        for quota in &self.quotas {
+            counts[quota.worker as usize] += quota.count;
+        }
+        counts
     }
 
     /// The quota of `kind` of a worker, if it is not used up.
     fn find(&mut self, worker: usize, kind: Kind) -> Option<&mut Quota> {
-        let quotas = &mut self.0[worker][..];
-        let at = match quotas {
-            [only] if only.kind == kind => 0,
-            _ => quotas.binary_search_by_key(&kind, |quota| quota.kind).ok()?,
+        let quotas = self.of(worker);
+        let quota = match quotas {
+            [only] => Some(only).filter(|quota| quota.kind == kind),
+            _ => quotas.binary_search_by_key(&kind, |quota| quota.kind).ok().map(|at| &mut quotas[at]),
         };
-        Some(&mut quotas[at]).filter(|quota| quota.count > 0)
+        quota.filter(|quota| quota.count > 0)
     }
 
     /// Who takes how many of each kind.
     fn by_kind(&self) -> BTreeMap<Kind, Vec<(u32, u32)>> {
         let mut takers: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (worker, quotas) in (0..).zip(&self.0) {
-            for quota in quotas.iter().filter(|quota| quota.count > 0) {
-                takers.entry(quota.kind).or_default().push((worker, quota.count));
-            }
+        for quota in self.quotas.iter().filter(|quota| quota.count > 0) {
+            takers.entry(quota.kind).or_default().push((quota.worker, quota.count));
         }
         takers
     }
@@ -82,24 +95,25 @@ struct Leaving {
     stocks: Stocks,
     /// How many partitions, all workers together.
     left: u64,
-    /// For each worker, the least weight of which it still gives, or `u64::MAX`.
+    /// For each worker, and at last for nobody, the least weight of which it still gives, or `u64::MAX`.
     lightest: Vec<u64>,
 }
 
 impl Leaving {
     fn new(mut stocks: Stocks, workers: usize) -> Self {
-        let (mut left, mut lightest) = (0, Vec::with_capacity(workers));
+        let (mut left, mut lightest) = (0, Vec::with_capacity(workers + 1));
         for worker in 0..workers {
-            let taken = stocks.taken(worker);
+            let taken = stocks.taken_mut(worker);
             left += taken.iter().map(|lot| u64::from(lot.taken)).sum::<u64>();
             lightest.push(lightest_of(taken));
         }
+        lightest.push(u64::MAX);
         Self { stocks, left, lightest }
     }
 
     /// Notes that a partition of `kind` leaves `worker`, if one has to.
     fn take(&mut self, worker: usize, kind: Kind) -> bool {
-        let taken = self.stocks.taken(worker);
+        let taken = self.stocks.taken_mut(worker);
         let Some(lot) = find(taken, kind).filter(|lot| lot.taken > 0) else { return false };
         lot.taken -= 1;
         if lot.taken == 0 {
@@ -114,7 +128,8 @@ impl Table<'_> {
     /// Chooses the partitions: first those whose home takes one of their kind, then others, in the order of the list.
     pub(super) fn settle(&mut self, draft: Draft) {
         let Draft { mut stocks, mut entering, .. } = draft;
-        entering.tidy(&mut stocks);
+        stocks.close();
+        entering.tidy(&mut stocks, self.loads.len());
         let mut leaving = Leaving::new(stocks, self.loads.len());
         self.settle_home(&mut leaving, &mut entering);
         self.settle_others(&mut leaving, &entering);
@@ -179,11 +194,11 @@ impl Table<'_> {
     fn may_leave(&self, start: usize, lightest: &[u64], chunk: &mut Vec<u32>) {
         let end = self.owners.len().min(start + CHUNK);
         let (owners, weights) = (&self.owners[start..end], &self.survey.weights[start..end]);
-        let mut may = [0; CHUNK];
-        let mut len = 0;
+        let (mut may, mut len) = ([0; CHUNK], 0);
+        let nobody = lightest.len() - 1;
         for (nth, (&owner, &weight)) in (start as u32..).zip(owners.iter().zip(weights)) {
             may[len] = nth;
-            len += usize::from(lightest.get(owner as usize).is_some_and(|&lightest| u64::from(weight) >= lightest));
+            len += usize::from(u64::from(weight) >= lightest[(owner as usize).min(nobody)]);
         }
         chunk.clear();
         chunk.extend_from_slice(&may[..len]);
@@ -193,14 +208,4 @@ impl Table<'_> {
 /// The least weight of which a worker still gives, or `u64::MAX`.
 fn lightest_of(taken: &[Lot]) -> u64 {
     taken.iter().filter(|lot| lot.taken > 0).map(|lot| lot.kind.weight()).min().unwrap_or(u64::MAX)
-}
-
-/// Puts quotas in order, one for each kind.
-fn merge(quotas: &mut Vec<Quota>) {
-    quotas.sort_unstable_by_key(|quota| quota.kind);
-    quotas.dedup_by(|next, kept| {
-        let same = next.kind == kept.kind;
-        kept.count += if same { next.count } else { 0 };
-        same
-    });
 }

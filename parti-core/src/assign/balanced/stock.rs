@@ -112,15 +112,21 @@ impl Stocks {
         }
     }
 
-    /// What has been taken of a worker's lots, in order of kind.
-    pub(super) fn taken(&mut self, worker: usize) -> &mut [Lot] {
-        let start = self.start(worker);
-        let lots = &mut self.lots[start..self.ends[worker]];
-        if self.left[worker] < lots.len() {
-            lots.sort_unstable_by_key(|lot| lot.kind);
-            self.left[worker] = lots.len();
+    /// Ends the taking: used up or not, lots are in order of kind.
+    pub(super) fn close(&mut self) {
+        for worker in 0..self.ends.len() {
+            let start = self.start(worker);
+            let lots = &mut self.lots[start..self.ends[worker]];
+            if self.left[worker] < lots.len() {
+                lots.sort_unstable_by_key(|lot| lot.kind);
+            }
         }
-        lots
+    }
+
+    /// The lots of a worker, in order of kind, once they are [closed](Self::close).
+    pub(super) fn taken_mut(&mut self, worker: usize) -> &mut [Lot] {
+        let start = self.start(worker);
+        &mut self.lots[start..self.ends[worker]]
     }
 
     fn start(&self, worker: usize) -> usize {

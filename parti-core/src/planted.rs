@@ -1,0 +1,83 @@
+//! Planted bugs: deliberately wrong variants of the rules of the protocol, which the simulator must catch.
+//!
+//! Without the feature `planted-bugs`, which only the simulator turns on, [`Planted::has`] is a constant `false`, and
+//! nothing of this is left.
+
+/// A rule of the protocol that is broken on purpose.
+#[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "made known with the feature only"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlantedBug {
+    /// A slot is taken over from a holder whose lease has not run out.
+    TakeOverEarly,
+    /// A successor forgets what its tenure has applied.
+    ForgetApplied,
+    /// Work goes on when the lease has run out.
+    OutliveLease,
+    /// Work goes on when the connection is gone, where probes may evict early.
+    OutliveConnection,
+    /// A process that was frozen goes on as if it had not been, where probes may evict early.
+    OutliveStall,
+    /// The lease counts from the reply to a renewal.
+    LeaseFromReply,
+    /// Work goes on as soon as the connection is back, before a renewal is committed.
+    ResumeUnrenewed,
+    /// A tenure of which there is no record counts as ended.
+    AbsenceIsEnd,
+    /// A release counts as confirmed as soon as it was asked for.
+    ReleaseUnconfirmed,
+    /// A partition is granted while its holder still has it.
+    GrantUnreleased,
+    /// A grant has the epoch of the first plan.
+    EpochNotRaised,
+    /// An assignment of another tenure is applied.
+    OtherTenure,
+    /// An assignment older than what was applied is applied.
+    OlderAssignment,
+    /// What a replaced watch shows is taken in.
+    ReplacedWatch,
+    /// A single change counts as if every write before it had been seen.
+    TailFromNews,
+    /// All appends are sent at once.
+    AppendsPipelined,
+    /// A leader goes on after an append was refused, on top of what it does not know.
+    LeadThroughConflict,
+    /// A worker that has renewed its lease meanwhile is evicted all the same.
+    EvictRenewed,
+    /// A worker is evicted as soon as one probe says that nobody listens.
+    EvictUnconfirmed,
+    /// Silence counts although it could not have been heard broken.
+    JudgeByOldSilence,
+    /// After a loss of writes, grants go on at once.
+    GrantWhileRecovering,
+    /// A tenure is named by its revision alone, which a store that has lost writes gives again.
+    TenureByRevision,
+    /// The newest plan is only what the store remembers.
+    ForgetGeneration,
+}
+
+/// Which bug a worker has, if any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Planted {
+    #[cfg(feature = "planted-bugs")]
+    bug: Option<PlantedBug>,
+}
+
+impl Planted {
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) const fn new(bug: PlantedBug) -> Self {
+        Self { bug: Some(bug) }
+    }
+
+    /// Whether the worker has this bug.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn has(self, bug: PlantedBug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// Whether the worker has this bug: no.
+    #[cfg(not(feature = "planted-bugs"))]
+    #[expect(clippy::unused_self, reason = "asked like the one that has bugs")]
+    pub(crate) const fn has(self, _: PlantedBug) -> bool {
+        false
+    }
+}

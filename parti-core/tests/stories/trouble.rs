@@ -1,0 +1,122 @@
+//! Processes that only seem to be gone, and a store that is out of reach.
+
+use parti_core::{Config, Mode, WorkerState};
+
+use super::{assert_owned_once, fleet};
+use crate::lab::{Lab, Reach};
+
+#[test]
+fn a_false_alarm_that_is_shorter_than_the_confirmation_changes_nothing() {
+    let mut lab = fleet(4, 8);
+    lab.slander(Some(2));
+    lab.run(600);
+    lab.slander(None);
+    lab.run(5_000);
+    assert_owned_once(&lab);
+    assert_eq!(lab.transcript, "");
+}
+
+/// Where its connection is gone nobody listens: it has suspended by the time at which others may believe that.
+#[test]
+fn a_worker_whose_connection_is_gone_is_evicted_early_and_starts_over() {
+    let mut lab = fleet(4, 8);
+    lab.set_reach(2, Reach::Cut);
+    lab.slander(Some(2));
+    lab.run(1_300);
+    lab.slander(None);
+    lab.set_reach(2, Reach::Full);
+    assert!(lab.transcript.contains("Evicted"), "{}", lab.transcript);
+    lab.run(40_000);
+    assert_owned_once(&lab);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_frozen_process_is_waited_out_and_finds_out_when_it_wakes() {
+    let mut lab = fleet(3, 6);
+    lab.freeze(2, true);
+    lab.run(10_000);
+    assert!(!lab.transcript.contains("Evicted"), "{}", lab.transcript);
+    lab.run(10_000);
+    assert_owned_once(&lab);
+    lab.freeze(2, false);
+    lab.run(30_000);
+    assert_owned_once(&lab);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn an_outage_of_ten_minutes_changes_no_slot_and_moves_nothing() {
+    let mut lab = fleet(3, 6);
+    let (slots, owners) = (slots(&lab), lab.owners());
+    (0..3).for_each(|at| lab.set_reach(at, Reach::Cut));
+    lab.run(600_000);
+    (0..3).for_each(|at| lab.set_reach(at, Reach::Full));
+    lab.run(30_000);
+    assert_eq!((slots, owners), (self::slots(&lab), lab.owners()), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn in_available_mode_the_work_goes_on_through_an_outage() {
+    let mut lab = Lab::new(4);
+    for at in 0..2 {
+        lab.start(&format!("w{at}"), Config { mode: Mode::Available, ..Config::default() });
+    }
+    lab.run(20_000);
+    lab.transcript.clear();
+    let owners = lab.owners();
+    (0..2).for_each(|at| lab.set_reach(at, Reach::Cut));
+    for _ in 0..10 {
+        lab.run(60_000);
+        assert_eq!(lab.owners(), owners);
+        assert!(lab.workers.iter().all(|bench| bench.worker.status().state == WorkerState::Degraded));
+    }
+    (0..2).for_each(|at| lab.set_reach(at, Reach::Full));
+    lab.run(30_000);
+    assert_eq!(lab.owners(), owners);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_leader_that_was_cut_off_takes_nobody_for_dead_on_what_it_could_not_hear() {
+    let mut lab = fleet(3, 6);
+    let owners = lab.owners();
+    lab.set_reach(0, Reach::Mute);
+    lab.run(9_000);
+    // It has heard nothing for nearly a lease, and hears everybody's latest word at once.
+    lab.set_reach(0, Reach::Full);
+    lab.run(15_000);
+    assert_eq!(lab.owners(), owners, "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_watch_that_has_gone_silent_is_made_up_for_by_the_next_reading() {
+    let mut lab = fleet(2, 10);
+    lab.set_reach(1, Reach::Deaf);
+    lab.start("new", Config::default());
+    lab.run(8_000);
+    // It has not heard that it is to give something up, and goes on; nobody else is given what it has.
+    assert_eq!(lab.workers[1].working.len(), 5, "{}", lab.transcript);
+    lab.set_reach(1, Reach::Full); // What was missed is read.
+    lab.run(30_000);
+    assert_owned_once(&lab);
+    assert!(lab.workers.iter().all(|bench| bench.working.len() >= 3), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn who_learns_who_is_alive_says_so_once() {
+    let mut lab = fleet(5, 5);
+    (0..5).for_each(|at| lab.crash(at));
+    lab.run(500);
+    lab.start("new", Config::default());
+    lab.run(30_000);
+    let told = lab.transcript.matches("new says Standby { reason: LearningWhoIsAlive").count();
+    assert_eq!(told, 1, "{}", lab.transcript);
+}
+
+fn slots(lab: &Lab) -> Vec<Option<parti_core::Slot>> {
+    lab.workers.iter().map(|bench| bench.worker.status().slot).collect()
+}

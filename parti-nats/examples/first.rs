@@ -1,0 +1,30 @@
+//! The first worker: start it several times, and 64 partitions are divided among the processes.
+//!
+//! ```sh
+//! nats-server -js &
+//! cargo run -p parti-nats --example first
+//! ```
+
+#![allow(clippy::print_stdout)] // it is made to be looked at
+
+use parti_nats::{Builder, Change, Guard};
+
+#[tokio::main]
+async fn main() -> Result<(), parti_nats::Error> {
+    let partitions = (0..64).map(|number| format!("orders-{number}"));
+    let mut worker = Builder::new("orders").server("nats://localhost:4222").partition_ids(partitions).start()?;
+    while let Some(change) = worker.next_change().await {
+        if let Change::Acquired(guard) = change {
+            tokio::spawn(work(guard));
+        }
+    }
+    worker.finished().await
+}
+
+async fn work(guard: Guard) {
+    println!("{} is mine, with token {}", guard.partition(), guard.token());
+    while guard.may_work().await {
+        // One unit of work; send guard.token() along with what it writes.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,80 @@
+//! One worker that shows itself: metrics for Prometheus under `/metrics`, and `/livez` and `/readyz` for a platform such
+//! as Kubernetes.
+//!
+//! ```sh
+//! cargo run -p parti-nats --example metrics -- nats://127.0.0.1:4222 127.0.0.1:9090
+//! curl http://127.0.0.1:9090/metrics
+//! ```
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use parti_nats::{Builder, Change, Guard, HealthCheck, METRICS, MetricKind, Verdict};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request line is shorter; what else a client says is not read.
+const MAX_REQUEST_BYTES: usize = 1_024;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().unwrap_or("nats://127.0.0.1:4222".into());
+    let address = arguments.next().unwrap_or("127.0.0.1:9090".into());
+
+    // The recorder comes before the worker, whose metrics would else go nowhere.
+    let prometheus = PrometheusBuilder::new().install_recorder()?;
+    describe();
+    let partitions = (0..64).map(|number| format!("orders-{number}"));
+    let mut worker = Builder::new("orders").server(url).partition_ids(partitions).start()?;
+    tokio::spawn(serve(TcpListener::bind(address).await?, prometheus, worker.health_check()));
+    while let Some(change) = worker.next_change().await {
+        if let Change::Acquired(guard) = change {
+            tokio::spawn(work(guard));
+        }
+    }
+    Ok(worker.finished().await?)
+}
+
+async fn work(guard: Guard) {
+    while guard.may_work().await {
+        guard.released().await;
+    }
+}
+
+/// Gives every metric its help text.
+fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metrics::Unit::Seconds, metric.help),
+        }
+    }
+}
+
+/// The smallest HTTP server that answers three questions.
+async fn serve(listener: TcpListener, prometheus: PrometheusHandle, health: HealthCheck) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(answer(stream, prometheus.clone(), health.clone()));
+    }
+}
+
+async fn answer(mut stream: TcpStream, prometheus: PrometheusHandle, health: HealthCheck) -> std::io::Result<()> {
+    let mut request = [0; MAX_REQUEST_BYTES];
+    let read = stream.read(&mut request).await?;
+    let request = String::from_utf8_lossy(&request[..read]);
+    let (status, body) = match request.split(' ').nth(1) {
+        Some("/metrics") => ("200 OK", prometheus.render()),
+        Some("/livez") => verdict(health.check().live),
+        Some("/readyz") => verdict(health.check().ready),
+        _ => ("404 Not Found", "there are /metrics, /livez and /readyz\n".into()),
+    };
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all((head + &body).as_bytes()).await
+}
+
+fn verdict(Verdict { good, reason }: Verdict) -> (&'static str, String) {
+    (if good { "200 OK" } else { "503 Service Unavailable" }, reason + "\n")
+}
