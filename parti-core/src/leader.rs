@@ -379,6 +379,7 @@ impl Leader {
             workers: self.roster.workers.len(),
             partitions: list.map_or(0, |list| list.as_slice().len()),
             unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
+            refused: self.refused.is_some(),
         }
     }
 

@@ -201,6 +201,12 @@ async fn a_plan_with_a_record_that_is_too_large_is_refused_before_anything_is_wr
     worker[0].handle.update_partitions(list(10));
     until("owner of what fits", &mut worker, |worker| worker[0].owned() == names(0..10)).await;
     assert!(worker[0].handle.health().warnings.is_empty());
+    // A refusal is over when what was refused is no longer wanted.
+    worker[0].handle.update_partitions(list(100_000));
+    until("refused", &mut worker, |worker| !worker[0].handle.health().warnings.is_empty()).await;
+    worker[0].handle.update_partitions(list(10));
+    until("content", &mut worker, |worker| worker[0].handle.health().warnings.is_empty()).await;
+    assert_eq!(worker[0].owned(), names(0..10));
 }
 
 #[tokio::test]
