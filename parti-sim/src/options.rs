@@ -197,10 +197,16 @@ impl Default for NetworkOptions {
 }
 
 impl NetworkOptions {
-    /// Whether messages get lost or are slow enough for a worker to seem gone. Reads that are not what is stored do not
-    /// make it seem so.
+    /// Whether messages get lost or are slow enough for a worker to seem gone, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {
-        let rates = [self.slow_ppm, self.request_lost_ppm, self.reply_lost_ppm];
+        let rates = [
+            self.slow_ppm,
+            self.request_lost_ppm,
+            self.reply_lost_ppm,
+            self.stale_read_ppm,
+            self.partial_members_ppm,
+            self.partial_plan_ppm,
+        ];
         rates.iter().any(|rate| *rate > 0)
     }
 }
