@@ -392,6 +392,9 @@ impl Leader {
                 PlannerPhase::Rebalancing
             };
         }
+        if self.eviction.waits() {
+            return PlannerPhase::Scaling;
+        }
         match self.verdict {
             Verdict::Wait(WaitReason::ColdStart | WaitReason::WorkersJoined | WaitReason::Restart, _) => {
                 PlannerPhase::Scaling
@@ -401,6 +404,7 @@ impl Leader {
                 | WaitReason::NoPartitions
                 | WaitReason::PlanUnreadable
                 | WaitReason::StoreRegressed
+                | WaitReason::Maintenance
                 | WaitReason::Paused,
                 _,
             )
