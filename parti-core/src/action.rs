@@ -336,6 +336,8 @@ pub enum WaitReason {
     RebalanceInterval,
     /// An operator has paused rebalancing.
     Paused,
+    /// In a maintenance, workers that are gone are expected back, and what they have is held for them.
+    Maintenance,
     /// The store has lost writes, and not every worker has noticed yet.
     StoreRegressed,
     /// The list of partitions has not come yet.

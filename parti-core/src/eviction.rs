@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use crate::action::{EvictReason, Notice, Write};
+use crate::action::{EvictReason, Notice, WaitReason, Write};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::ids::{OperationId, Revision, Slot};
@@ -26,6 +26,8 @@ pub(crate) struct Eviction {
     patience: Option<Patience>,
     /// When the first of the workers that a maintenance holds is waited for no longer.
     held_until: Option<Instant>,
+    /// Whether, at the last look, there were workers who would have been evicted but for that wait.
+    waits: bool,
     /// What the last look was made at, and when the next one is due if nothing changes.
     looked_at: u64,
     next_look: Option<Instant>,
@@ -74,21 +76,36 @@ impl Eviction {
     }
 
     /// Whether so many workers are silent that they are waited for, rather than taken for dead.
-    pub(crate) fn waits_for_restart(&self, now: Instant) -> bool {
+    fn waits_for_restart(&self, now: Instant) -> bool {
         self.patience.is_some_and(|patience| now < patience.until)
+    }
+
+    /// Whether, at the last look, workers that went silent at once were being waited for.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Evicts every worker whose lease, or time to come back, has run out. O(1) where nothing has changed.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, membership: &mut Membership, outbox: &mut Outbox) {
         let mut expired = membership.expired(view.now, view.timing.observed_lease());
         expired.retain(|slot| *slot != view.own_slot);
+        let held = self.held_until.is_some();
         self.hold_for_maintenance(view, membership, &mut expired);
+        if self.held_until.is_some() && !held {
+            outbox.notice(Notice::Waiting { reason: WaitReason::Maintenance });
+        }
         let unchanged = membership.changes() == self.looked_at && expired.is_empty() && self.patience.is_none();
         if unchanged && self.next_look.is_none_or(|at| view.now < at) {
             return;
         }
         self.looked_at = membership.changes();
         self.judge_silence(view, membership.unheard(view.now, view.timing.observed_lease()));
+        let is_judged = |slot: &Slot| self.in_flight.values().any(|(evicted, _)| evicted == slot);
+        let waits = self.waits_for_restart(view.now) && !expired.iter().all(is_judged);
+        let waited = core::mem::replace(&mut self.waits, waits);
+        if self.waits && !waited {
+            outbox.notice(Notice::Waiting { reason: WaitReason::Restart });
+        }
         if !self.waits_for_restart(view.now) {
             for slot in expired {
                 self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);

@@ -393,6 +393,9 @@ impl Leader {
                 PlannerPhase::Rebalancing
             };
         }
+        if self.eviction.waits() {
+            return PlannerPhase::Scaling;
+        }
         match self.verdict {
             Verdict::Wait(WaitReason::ColdStart | WaitReason::WorkersJoined | WaitReason::Restart, _) => {
                 PlannerPhase::Scaling
@@ -402,6 +405,7 @@ impl Leader {
                 | WaitReason::NoPartitions
                 | WaitReason::PlanUnreadable
                 | WaitReason::StoreRegressed
+                | WaitReason::Maintenance
                 | WaitReason::Paused,
                 _,
             )

@@ -18,8 +18,9 @@ use crate::record::{MemberPhase, MemberRecord, Record};
 use crate::rng::Rng;
 use crate::time::Instant;
 
-/// How many of the lowest free slots the second try chooses from; each further try chooses from as many times more.
-const SPREAD: u64 = 8;
+/// Among how many of the lowest free slots a newcomer chooses, by how often it has lost one: alone it takes the lowest,
+/// and in a crowd of hundreds hardly anybody needs a fifth try. After that it chooses among all.
+const SPREAD: [usize; 3] = [1, 8, 512];
 
 /// The search for a slot, from the first listing of the members to the write that wins one.
 #[derive(Clone, Debug, Default)]
@@ -334,7 +335,7 @@ impl Chooser<'_> {
             let member = self.view.membership.member(slot);
             member.is_some_and(|member| !matches!(member.content, MemberContent::Deleted))
         };
-        let spread = usize::try_from(SPREAD.saturating_pow(tries)).unwrap_or(usize::MAX);
+        let spread = SPREAD.get(tries as usize).copied().unwrap_or(usize::MAX);
         let free = (first.value()..=last.value()).map(Slot::new).filter(|slot| !is_taken(*slot));
         let mut any_free = false;
         let candidates: Vec<Slot> =

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use parti_core::{
-    Action, ClaimKind, Event, EvictReason, Key, KvEvent, Notice, Outcome, PlanReason, ReleaseReason, StandbyReason,
-    SuspendReason, Write,
+    Action, ClaimKind, Event, EvictReason, Key, KvEvent, Notice, Outcome, PlanReason, ProbeOutcome, ReleaseReason,
+    StandbyReason, SuspendReason, WaitReason, Write,
 };
 
 use crate::fact::{Fact, Mishap};
@@ -48,12 +48,24 @@ pub enum Mark {
     PlannedRequested,
     /// A partition went from one living worker to another.
     Drained,
+    /// The application was given a partition.
+    Acquired,
+    /// The application was done with a partition.
+    Released,
     /// A release was cancelled.
     ReleaseTimedOut,
     /// A worker suspended its work.
     Suspended,
     /// A worker went on after a suspension.
     Resumed,
+    /// A leader waited for workers to come back that an operator expects back.
+    WaitedForMaintenance,
+    /// A leader waited for workers to come back, most of which went at once.
+    WaitedForRestart,
+    /// A worker renewed its lease.
+    Renewed,
+    /// A probe found that nobody listened.
+    NobodyListened,
     /// A process crashed.
     Crashed,
     /// A process was paused.
@@ -145,6 +157,12 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Wrote { accepted: false, .. } => Mark::StaleTokenRefused,
         Fact::Stored { outcome: Outcome::Conflict, .. } => Mark::Conflict,
         Fact::Stored { late: true, .. } => Mark::LateWrite,
+        Fact::Stored { write: Write::Update { key: Key::Slot(_), .. }, outcome: Outcome::Committed(_), .. } => {
+            Mark::Renewed
+        }
+        Fact::Acquired { .. } => Mark::Acquired,
+        Fact::Released { .. } => Mark::Released,
+        Fact::Handed { event: Event::Probed { outcome: ProbeOutcome::NobodyListens, .. }, .. } => Mark::NobodyListened,
         Fact::Handed { event: Event::Kv(event), .. } => return mark_of_news(event),
         Fact::Asked { action: Action::Notice(notice), .. } => return mark_of_notice(notice),
         Fact::Started { .. }
@@ -153,11 +171,9 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Asked { .. }
         | Fact::Status { .. }
         | Fact::Stored { .. }
-        | Fact::Acquired { .. }
         | Fact::Draining { .. }
         | Fact::Works { .. }
         | Fact::Stops { .. }
-        | Fact::Released { .. }
         | Fact::Wrote { .. }
         | Fact::Listed { .. }
         | Fact::Disturbed { .. }
@@ -218,6 +234,8 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::Planned { reason: PlanReason::WorkersJoined, .. } => Mark::PlannedJoin,
         Notice::Planned { reason: PlanReason::NextRound, .. } => Mark::PlannedNextRound,
         Notice::Planned { reason: PlanReason::Requested, .. } => Mark::PlannedRequested,
+        Notice::Waiting { reason: WaitReason::Restart } => Mark::WaitedForRestart,
+        Notice::Waiting { reason: WaitReason::Maintenance } => Mark::WaitedForMaintenance,
         Notice::ReleaseTimedOut { .. } => Mark::ReleaseTimedOut,
         Notice::Undecodable { .. } => Mark::Undecodable,
         Notice::StoreRegressed { .. } => Mark::StoreRegressed,

@@ -1,9 +1,9 @@
 //! Everyone who looks on: told each fact once, in a fixed order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parti_core::{Action, Notice, Outcome, Partition, PartitionId, PartitionList};
+use parti_core::{Action, Key, Notice, Outcome, Partition, PartitionId, PartitionList, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
@@ -25,6 +25,8 @@ pub(crate) struct Observers {
     pub(crate) ownership: Ownership,
     pub(crate) marks: Marks,
     pub(crate) counts: Counts,
+    /// How often each process has tried to create a slot's record.
+    pub(crate) claims: BTreeMap<ProcessId, u32>,
     pub(crate) timeline: Vec<TimelineEntry>,
     pub(crate) trace: Option<Trace>,
     pub(crate) recording: Option<Recording>,
@@ -51,6 +53,7 @@ impl Observers {
             ownership: Ownership::new(partitions.as_slice().iter().map(|partition| partition.weight.get())),
             marks: Marks::default(),
             counts: Counts::default(),
+            claims: BTreeMap::new(),
             timeline: Vec::new(),
             trace: None,
             recording: None,
@@ -68,6 +71,9 @@ impl Observers {
         self.regressed |= matches!(fact, Fact::PlanRegressed { .. });
         self.marks.observe(fact);
         self.counts.observe(fact);
+        if let Fact::Stored { process, write: Write::Create { key: Key::Slot(_), .. }, .. } = fact {
+            *self.claims.entry(*process).or_default() += 1;
+        }
         if let Some(what) = for_people(fact, &self.partitions) {
             self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
         }

@@ -21,6 +21,8 @@ pub struct Options {
     pub spare_partitions: u32,
     /// How heavy they are.
     pub weights: Weights,
+    /// How many zones there are: each partition asks for one of them, in turn; 0 if none does.
+    pub zones: u32,
     /// The settings of the workers.
     pub worker: WorkerOptions,
     /// The connection to the store, when nothing worse happens.
@@ -135,6 +137,7 @@ impl Default for Options {
             partitions: 2400,
             spare_partitions: 0,
             weights: Weights::Equal,
+            zones: 0,
             worker: WorkerOptions::default(),
             network: NetworkOptions::default(),
             application: ApplicationOptions::default(),
@@ -253,7 +256,11 @@ impl Options {
                 Weights::Skewed if number.is_multiple_of(10) => 5,
                 Weights::Equal | Weights::Skewed => 1,
             };
-            Partition::new(id).with_weight(Weight::new(weight).expect("not zero"))
+            let partition = Partition::new(id).with_weight(Weight::new(weight).expect("not zero"));
+            match number.checked_rem(self.zones) {
+                Some(zone) => partition.requiring("zone", zone.to_string()),
+                None => partition,
+            }
         };
         PartitionList::new((0..self.partitions + self.spare_partitions).map(partition).collect()).expect("each id once")
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use parti_core::assign::Labels;
 use parti_core::{Config, Incarnation, Interest, Key, OperationId, Revision, Slot, Status, WatchId, Worker};
 
 use crate::app::App;
@@ -20,6 +21,8 @@ pub struct Birth {
     pub software: String,
     /// How much load it takes compared with others; 0 stands for 1.
     pub capacity: u32,
+    /// What partitions can ask for.
+    pub labels: Labels,
     /// The number of the worker whose process it is, where somebody numbers them.
     pub number: u32,
 }
@@ -116,6 +119,7 @@ pub(crate) fn config_of(birth: &Birth, group: &Config) -> Config {
         predecessor_is_dead: birth.predecessor_is_dead,
         software: birth.software.clone(),
         capacity: birth.capacity.max(1),
+        labels: birth.labels.clone(),
         ..group.clone()
     }
 }

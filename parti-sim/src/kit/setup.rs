@@ -193,6 +193,7 @@ impl Births {
             predecessor_is_dead: self.ordinals,
             software: software.into(),
             capacity: (self.capacity)(number),
+            ..Birth::default()
         }
     }
 

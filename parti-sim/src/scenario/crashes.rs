@@ -7,6 +7,7 @@ use crate::fact::ProcessId;
 use crate::invariant::Kind;
 use crate::mark::Mark;
 use crate::process::Birth;
+use crate::world::World;
 
 const EVICTED: &[Mark] = &[Mark::Crashed, Mark::PlannedEmergency];
 
@@ -44,6 +45,24 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |options| options.application.drain_ms = (1_000, 4_000),
         act: crash_during_handoff,
         marks: EVICTED,
+    },
+    Scenario {
+        name: "death-at-each-step",
+        shows: "at each step of a handoff the leader, a worker that gives or one that receives dies",
+        workers: 12,
+        partitions: 600,
+        adjust: |options| options.application.drain_ms = (20, 200),
+        act: death_at_each_step,
+        marks: &[Mark::PlannedJoin, Mark::Drained, Mark::Released, Mark::PlannedEmergency],
+    },
+    Scenario {
+        name: "false-alarm",
+        shows: "probes say for a while that nobody listens where workers are: nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: false_alarm,
+        marks: &[Mark::NobodyListened],
     },
     Scenario {
         name: "leader-killed-often",
@@ -116,6 +135,54 @@ fn crash_during_handoff(stage: &mut Stage) {
     stage.settle();
     let most = stage.options().crash_bound();
     stage.expect_orphans_within(most);
+}
+
+fn death_at_each_step(stage: &mut Stage) {
+    type Choice = fn(&mut Stage, ProcessId) -> Option<ProcessId>;
+    let victims: [(&str, Choice); 3] = [
+        ("the leader", |stage, _| stage.leader()),
+        ("a worker that gives", |stage, new| stage.followers().into_iter().find(|process| *process != new)),
+        ("the worker that receives", |_, new| Some(new)),
+    ];
+    stage.begin();
+    stage.measure();
+    for (who, choose) in victims {
+        for step in [Mark::PlannedJoin, Mark::Drained, Mark::Released, Mark::Acquired] {
+            if !stage.is_on() {
+                return;
+            }
+            stage.operate("starts one more worker", true);
+            let new = stage.world.start(Birth::default());
+            let joined = stage.world.observers.marks.count(Mark::PlannedJoin);
+            let under_way = |world: &World| world.observers.marks.count(Mark::PlannedJoin) > joined;
+            let mut reached = stage.run_until(Duration::from_secs(30), under_way);
+            if step != Mark::PlannedJoin {
+                let count = stage.world.observers.marks.count(step);
+                reached &= stage.run_until(Duration::from_secs(30), |world| world.observers.marks.count(step) > count);
+            }
+            stage.expect(Kind::Liveness, "the step is reached", reached, "true", reached);
+            let victim = choose(stage, new);
+            stage.disturb(&format!("{who} is about to die"), true);
+            stage.crash(victim);
+            stage.settle();
+        }
+    }
+    let most = stage.options().crash_bound();
+    stage.expect_orphans_within(most);
+}
+
+fn false_alarm(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    // Two thirds of what it takes to be believed, again and again.
+    let alarm = Duration::from_millis(stage.options().worker.probe_confirm_ms) * 2 / 3;
+    for process in stage.all() {
+        stage.world.process_mut(process).falsely_gone_until = stage.world.now + alarm;
+        stage.run_for(alarm * 2);
+    }
+    stage.settle();
+    stage.expect_nothing_moved();
+    stage.expect_orphans_within(Duration::ZERO);
 }
 
 fn leader_killed_often(stage: &mut Stage) {

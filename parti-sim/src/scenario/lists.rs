@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use parti_core::Slot;
+use parti_core::{Partition, Slot};
 
 use super::{Scenario, Stage};
+use crate::fact::PartitionIndex;
 use crate::invariant::Kind;
 use crate::mark::Mark;
 use crate::process::Birth;
+
+/// How many zones there are: a divisor of the workers, so that the load can be even.
+const ZONES: u32 = 3;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -18,6 +22,27 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |options| options.spare_partitions = options.partitions / 10,
         act: list_change,
         marks: &[Mark::PlannedList],
+    },
+    Scenario {
+        name: "list-during-handoff",
+        shows: "the list changes, is emptied and filled again, while partitions are on their way to others",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| {
+            options.spare_partitions = options.partitions / 10;
+            options.application.drain_ms = (500, 2_000);
+        },
+        act: list_during_handoff,
+        marks: &[Mark::PlannedJoin, Mark::PlannedList, Mark::Drained],
+    },
+    Scenario {
+        name: "zones",
+        shows: "partitions ask for a zone: they are owned there only, also when one of its workers crashes",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.zones = ZONES,
+        act: zones,
+        marks: &[Mark::PlannedColdStart, Mark::PlannedEmergency, Mark::PlannedJoin],
     },
     Scenario {
         name: "slow-worker",
@@ -59,6 +84,64 @@ fn list_change(stage: &mut Stage) {
     let most = window.staying / 5;
     stage.expect(Kind::Safety, "partitions moved", window.moved, format!("<= {most}"), window.moved <= most);
     stage.expect_recovery_within(Duration::from_secs(1) + stage.quiet());
+}
+
+fn list_during_handoff(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    let (kept, spare) = (stage.options().partitions as usize, stage.options().spare_partitions as usize);
+    stage.start_more((stage.options().workers / 3).max(1));
+    let patience = Duration::from_secs(60);
+    let under_way = stage.run_until(patience, |world| world.observers.marks.count(Mark::Drained) > 0);
+    stage.expect(Kind::Liveness, "handoffs are under way", under_way, "true", under_way);
+    stage.operate("changes the list", true);
+    stage.world.set_list(|partition| (spare..kept + spare).contains(&partition.index()));
+    stage.run_for(Duration::from_millis(700));
+    stage.operate("empties the list", true);
+    stage.world.set_list(|_| false);
+    stage.run_for(Duration::from_secs(10));
+    let loads = stage.world.observers.ownership.loads();
+    let left: u64 = loads.values().map(|load| load.load).sum();
+    stage.expect(Kind::Safety, "owned of an empty list", left, "0", left == 0);
+    stage.operate("fills the list again", true);
+    stage.world.set_list(|partition| partition.index() < kept);
+    stage.settle();
+}
+
+fn zones(stage: &mut Stage) {
+    let birth =
+        |number: u32| Birth { labels: [("zone".into(), (number % ZONES).to_string())].into(), ..Birth::default() };
+    stage.start_fleet(birth);
+    stage.calm();
+    stage.settle();
+    stage.measure();
+    expect_in_zones(stage, "owned outside their zone");
+    let victim = stage.any_follower();
+    stage.crash(victim);
+    let most = stage.options().crash_bound();
+    stage.run_for(most);
+    stage.expect_orphans_within(most);
+    expect_in_zones(stage, "and after a crash");
+    if let Some(victim) = victim {
+        let birth = stage.world.process(victim).birth.clone();
+        stage.operate("starts one more worker in that zone", true);
+        stage.world.start(birth);
+    }
+    stage.settle();
+    expect_in_zones(stage, "and after it was replaced");
+}
+
+/// Expects that partitions are owned in the zones that they ask for.
+fn expect_in_zones(stage: &mut Stage, what: &'static str) {
+    let all = stage.options().all_partitions();
+    let outside = |(at, partition): &(usize, &Partition)| {
+        let owners = stage.world.observers.ownership.workers_on(PartitionIndex::new(*at));
+        let labels = |process| &stage.world.process(process).birth.labels;
+        let asks_for = partition.placement.as_ref().map(|placement| &placement.requires);
+        owners.iter().any(|(owner, _)| Some(labels(*owner)) != asks_for)
+    };
+    let outside = all.as_slice().iter().enumerate().filter(outside).count();
+    stage.expect(Kind::Safety, what, outside, "0", outside == 0);
 }
 
 fn slow_worker(stage: &mut Stage) {

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod lists;
+mod operators;
 mod outages;
 mod restarts;
 mod scaling;
@@ -89,7 +90,15 @@ pub struct Keep {
 impl Scenario {
     /// Every scenario, in the order in which they are listed.
     pub fn all() -> Vec<Self> {
-        [scaling::SCENARIOS, crashes::SCENARIOS, restarts::SCENARIOS, outages::SCENARIOS, lists::SCENARIOS].concat()
+        [
+            scaling::SCENARIOS,
+            crashes::SCENARIOS,
+            restarts::SCENARIOS,
+            outages::SCENARIOS,
+            lists::SCENARIOS,
+            operators::SCENARIOS,
+        ]
+        .concat()
     }
 
     /// The scenario of this name.

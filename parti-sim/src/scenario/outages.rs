@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use parti_core::Bucket;
+use parti_core::{Bucket, SuspendReason};
 
 use super::{Scenario, Stage};
 use crate::fact::ProcessId;
+use crate::invariant::Kind;
 use crate::mark::Mark;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -35,6 +36,27 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |_| {},
         act: |stage| store_outage(stage, Duration::from_secs(600), true),
         marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::Resumed],
+    },
+    Scenario {
+        name: "outage-available",
+        shows: "the server is gone for 10 minutes, and workers in Available mode go on: nothing stops, nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.worker.available = true,
+        act: |stage| {
+            store_outage(stage, Duration::from_secs(600), true);
+            stage.expect_orphans_within(Duration::ZERO);
+        },
+        marks: &[Mark::ConnectionLost],
+    },
+    Scenario {
+        name: "silent-watch",
+        shows: "the watches of some workers go silent while others join: the next reading makes up for what they miss",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: silent_watch,
+        marks: &[Mark::PlannedJoin, Mark::Drained],
     },
     Scenario {
         name: "isolate-leader",
@@ -90,14 +112,52 @@ fn store_outage(stage: &mut Stage, time: Duration, disconnected: bool) {
     } else {
         stage.world.store_down(time);
     }
-    stage.run_for(time);
+    stage.run_for(time / 2);
+    expect_degraded(stage, disconnected);
+    stage.run_for(time / 2);
     stage.calm();
     stage.settle();
     stage.expect_nothing_moved();
-    stage.expect_recovery_within(time + BACK);
+    if !stage.options().worker.available {
+        stage.expect_recovery_within(time + BACK);
+    }
     if !disconnected {
         stage.expect_orphans_within(Duration::ZERO);
     }
+}
+
+/// Expects that workers say whether and why their state is degraded.
+fn expect_degraded(stage: &mut Stage, disconnected: bool) {
+    let reason = disconnected.then_some(SuspendReason::ConnectionLost);
+    let all = stage.all();
+    let say = all.iter().filter(|process| stage.world.process(**process).status.degraded == reason).count();
+    let what = if disconnected { "say that the connection is lost" } else { "are not degraded" };
+    stage.expect(Kind::Liveness, what, say, all.len(), say == all.len());
+}
+
+fn silent_watch(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    let (_, reread_ms) = stage.options().network.reread_ms;
+    let silent: Vec<_> = stage.followers().into_iter().step_by(3).collect();
+    stage.disturb("the watches of a third of the workers go silent", true);
+    for process in silent {
+        // Longer than it takes to read again: what is read then is a snapshot, after which the watch goes on.
+        let until = stage.world.now + Duration::from_millis(reread_ms);
+        stage.world.silence_watch(process, Bucket::Plan, until);
+    }
+    let joined = (stage.options().workers / 3).max(1);
+    stage.start_more(joined);
+    let load = |stage: &Stage| stage.world.observers.ownership.loads().len();
+    let workers = (stage.options().workers + joined) as usize;
+    let all = stage.run_until(Duration::from_millis(2 * reread_ms), |world| {
+        let loads = world.observers.ownership.loads();
+        loads.len() == workers && loads.values().all(|load| load.load > 0)
+    });
+    let have = load(stage);
+    stage.expect(Kind::Liveness, "workers that have something", have, workers, all);
+    stage.calm();
+    stage.settle();
 }
 
 fn isolate(stage: &mut Stage, choose: impl Fn(&mut Stage) -> Vec<ProcessId>) {

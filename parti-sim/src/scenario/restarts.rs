@@ -29,6 +29,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         marks: &[Mark::Halted, Mark::StoodBy, Mark::ClaimedInherited],
     },
     Scenario {
+        name: "pod-crashes",
+        shows: "each pod in turn is killed and started again by a platform that knows: it goes on, and nothing moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: pod_crashes,
+        marks: &[Mark::Crashed, Mark::ClaimedTakenOver],
+    },
+    Scenario {
         name: "restart-all",
         shows: "all workers stop and start again: same slots, same partitions, nothing moves",
         workers: 64,
@@ -69,6 +78,23 @@ fn rolling_update(stage: &mut Stage) {
     stage.expect_nothing_moved();
     let drain = Duration::from_millis(stage.options().application.drain_ms.1);
     stage.expect_orphans_within(GAP + drain + SLACK);
+}
+
+fn pod_crashes(stage: &mut Stage) {
+    stage.begin_with_ordinals();
+    stage.measure();
+    stage.operate("kills one pod after the other", false);
+    for process in stage.all() {
+        stage.replace(Some(process));
+        let even = stage.run_until(PATIENCE, |world| world.observers.ownership.is_even());
+        stage.run_for(Duration::from_secs(1));
+        if !even {
+            stage.expect(Kind::Liveness, "a pod goes on", "it does not", "within a minute", false);
+        }
+    }
+    stage.settle();
+    stage.expect_nothing_moved();
+    stage.expect_orphans_within(SLACK);
 }
 
 fn rolling_update_surge(stage: &mut Stage) {

@@ -27,6 +27,42 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         marks: &[Mark::ClaimedFresh, Mark::Led, Mark::PlannedColdStart],
     },
     Scenario {
+        name: "crowd",
+        shows: "all workers of a large fleet claim a slot at the same moment: none needs more than a handful of tries",
+        workers: 200,
+        partitions: 2400,
+        adjust: |_| {},
+        act: crowd,
+        marks: &[Mark::Conflict, Mark::ClaimedFresh, Mark::PlannedColdStart],
+    },
+    Scenario {
+        name: "steady",
+        shows: "nothing happens: each worker writes once per renewal interval, however many partitions there are",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: steady,
+        marks: &[Mark::Renewed],
+    },
+    Scenario {
+        name: "standby",
+        shows: "more workers than slots: the others stand by, and take over the slots of those who go",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.worker.slots = options.workers,
+        act: standby,
+        marks: &[Mark::StoodBy, Mark::Halted, Mark::PlannedLeave],
+    },
+    Scenario {
+        name: "leave-while-joining",
+        shows: "workers leave in the window in which others join: what they have does not wait for it",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: leave_while_joining,
+        marks: &[Mark::PlannedLeave, Mark::PlannedJoin, Mark::Drained],
+    },
+    Scenario {
         name: "scale-up",
         shows: "half as many workers join: rounds of at most 20 %, hardly more moves than there must be",
         workers: 30,
@@ -55,6 +91,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// How many tries are a handful.
+const HANDFUL: u32 = 5;
 /// How long a round trip and the handling around it may take.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 
@@ -66,6 +104,76 @@ fn cold_start(stage: &mut Stage, expected: bool) {
     let settle_window = Duration::from_millis(stage.options().worker.settle_window_ms);
     let most = if expected { Duration::from_secs(1) } else { settle_window + Duration::from_secs(1) };
     stage.expect_recovery_within(most);
+}
+
+fn crowd(stage: &mut Stage) {
+    let workers = stage.options().workers;
+    stage.operate(&format!("starts {workers} workers at once"), true);
+    for _ in 0..workers {
+        stage.world.start(Birth::default());
+    }
+    stage.calm();
+    stage.measure();
+    stage.settle();
+    let most = stage.world.observers.claims.values().copied().max().unwrap_or(0);
+    stage.expect(Kind::Liveness, "most tries of one worker", most, format!("<= {HANDFUL}"), most <= HANDFUL);
+    let settle_window = Duration::from_millis(stage.options().worker.settle_window_ms);
+    stage.expect_recovery_within(settle_window + Duration::from_secs(1));
+}
+
+fn steady(stage: &mut Stage) {
+    const MINUTES: u64 = 10;
+    stage.begin();
+    stage.measure();
+    stage.run_for(Duration::from_secs(60 * MINUTES));
+    let renewals = 60_000 * MINUTES / (stage.options().worker.lease_ms / 4) + 1;
+    let most = renewals * u64::from(stage.options().workers);
+    let writes = stage.world.observers.counts.store_writes;
+    stage.expect(Kind::Liveness, "store writes", writes, format!("<= {most}"), writes <= most);
+    stage.expect_nothing_moved();
+    stage.expect_orphans_within(Duration::ZERO);
+}
+
+fn standby(stage: &mut Stage) {
+    stage.begin();
+    let more = (stage.options().workers / 5).max(1);
+    stage.start_more(more);
+    stage.settle();
+    let without = |stage: &Stage| {
+        let standing_by = |process| stage.world.process(process).status.slot.is_none();
+        stage.all().into_iter().filter(|process| standing_by(*process)).count()
+    };
+    let waiting = without(stage);
+    stage.expect(Kind::Safety, "workers that stand by", waiting, more, waiting == more as usize);
+    stage.measure();
+    stage.operate(&format!("tells {more} workers to leave"), true);
+    let leaving: Vec<_> = stage.followers().into_iter().take(more as usize).collect();
+    for process in leaving {
+        stage.leave(process);
+    }
+    stage.settle();
+    let waiting = without(stage);
+    stage.expect(Kind::Liveness, "and after so many have left", waiting, "0", waiting == 0);
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(drain + ROUND_TRIP);
+}
+
+fn leave_while_joining(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    let count = (stage.options().workers / 5).max(1);
+    let leaving: Vec<_> = stage.followers().into_iter().take(count as usize).collect();
+    stage.start_more(2 * count + 1);
+    stage.operate(&format!("tells {count} workers to leave"), true);
+    for process in leaving {
+        stage.leave(process);
+    }
+    let handed_over =
+        stage.run_until(Duration::from_secs(2), |world| world.observers.marks.count(Mark::Halted) >= u64::from(count));
+    stage.expect(Kind::Liveness, "they are gone before the window closes", handed_over, "true", handed_over);
+    stage.settle();
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(drain + ROUND_TRIP);
 }
 
 fn scale_up(stage: &mut Stage) {

@@ -225,6 +225,14 @@ impl Stage {
         }
     }
 
+    /// Ends a process without a word, and starts another one like it, which knows that.
+    pub(crate) fn replace(&mut self, process: Option<ProcessId>) {
+        let Some(process) = process else { return };
+        let birth = self.world.process(process).birth.clone();
+        self.world.crash(process);
+        self.world.start(Birth { predecessor_is_dead: birth.preferred_slot.is_some(), ..birth });
+    }
+
     /// Nothing has broken an invariant.
     pub(crate) const fn is_on(&self) -> bool {
         self.world.observers.violation.is_none()

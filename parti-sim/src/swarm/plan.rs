@@ -264,6 +264,7 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         partitions: number(partitions),
         spare_partitions: number(rng.below(8)),
         weights: if rng.chance(200_000) { Weights::Skewed } else { Weights::Equal },
+        zones: 0,
         network: network_options(worker.lease_ms, temper, rng),
         worker,
         application: ApplicationOptions {
