@@ -74,6 +74,10 @@ fn planted_bugs_are_found_and_the_path_is_told() {
         (Plant::AcquireTwice, Fresh, &[]),
         (Plant::RenewWithoutCondition, Settled, &[Fault::Late]),
         (Plant::EvictWithoutCondition, Settled, &[Fault::Pause]),
+        (Plant::OutliveLease, Settled, &[Fault::Cut]),
+        (Plant::ForgetApplied, Settled, &[Fault::Restart]),
+        (Plant::GrantUnreleased, Joining, &[]),
+        (Plant::ReleaseUnconfirmed, Joining, &[Fault::Late]),
     ] {
         let most = u32::from(!faults.is_empty());
         let bounds = Bounds { plant: Some(plant), partitions: 2, ..bounds(beginning, most, faults) };

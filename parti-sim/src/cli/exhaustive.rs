@@ -100,8 +100,8 @@ fn report(
     let Progress { seen, distinct, depth, .. } = found.progress;
     writeln!(
         out,
-        "{beginning}: {workers} workers, {partitions} partitions: {seen} states seen, {distinct} distinct, depth {depth}, \
-         {:.1} s",
+        "{beginning}: {workers} workers, {partitions} partitions: {seen} states seen, {distinct} distinct, \
+         depth {depth}, {:.1} s",
         took.as_secs_f64()
     )?;
     for (faults, level) in found.levels.iter().enumerate() {
