@@ -82,6 +82,7 @@ proptest! {
         prop_assert_eq!(moved, plan.figures.staying_moved);
         let budget = staying.count() * group.options.move_budget_percent as usize / 100;
         prop_assert!(moved <= budget.max(1), "{moved} moved, the budget is {budget}");
+        prop_assert!(moved <= plan.figures.budget);
     }
 
     #[test]
@@ -163,6 +164,20 @@ proptest! {
         for (worker, load) in problem.survey.loads.iter().enumerate() {
             prop_assert!(*load <= bounds.upper[worker], "{load} > {}", bounds.upper[worker]);
         }
+    }
+}
+
+#[test]
+fn no_round_reaches_a_fifth_and_all_together_move_the_least() {
+    for (workers, more, partitions, rounds) in [(30, 15, 2400, 2), (3, 1, 2400, 2), (3, 1, 12, 2), (3, 1, 100, 2)] {
+        let mut group = Group::new(workers, partitions);
+        group.settle(&Balanced);
+        group.add_workers(more);
+        let plans = group.settle(&Balanced);
+        assert_eq!(plans.len(), rounds, "{workers} → {} workers", workers + more);
+        assert!(plans.iter().all(|plan| plan.figures.staying_moved * 5 < partitions), "{plans:?}");
+        assert_eq!(moved(&plans), plans[0].figures.least_moves);
+        assert!(is_even(&group));
     }
 }
 

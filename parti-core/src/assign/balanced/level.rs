@@ -244,7 +244,9 @@ impl Table<'_> {
         };
         let best = near.filter(better).max_by_key(|lot| gain(lot.kind, reach));
         if let Some(lot) = best
-            && (lot.kind.weight() <= room || self.is_much_better(donor, to, lot.kind.weight()))
+            && (lot.kind.weight() <= room
+                || self.is_much_better(donor, to, lot.kind.weight())
+                || self.is_only_way(donor, to, *lot, lots))
         {
             return Some(*lot);
         }
@@ -271,6 +273,15 @@ impl Table<'_> {
         let level = |worker: usize, load: u64| u128::from(self.survey.roster.level(worker, load));
         let epsilon = u128::from(self.problem.options.epsilon_permille.min(1000));
         level(to, self.loads[to] + weight) * 1000 < level(donor, self.loads[donor]) * (1000 - epsilon)
+    }
+
+    /// Whether the donor cannot come within its bounds by giving lighter ones, and the two come closer to theirs.
+    fn is_only_way(&self, donor: usize, to: usize, lot: Lot, lots: &[Lot]) -> bool {
+        let weight = lot.kind.weight();
+        let lighter = lots.iter().filter(|lot| lot.kind.weight() < weight);
+        let lighter: u64 = lighter.map(|lot| lot.kind.weight() * u64::from(lot.count)).sum();
+        lighter < self.loads[donor].saturating_sub(self.bounds.upper[donor])
+            && self.stray_after(donor, to, weight) < self.stray_after(donor, to, 0)
     }
 
     /// How far the two, taken together, are out of their bounds once `weight` has moved.
