@@ -379,13 +379,14 @@ impl Leader {
             workers: self.roster.workers.len(),
             partitions: list.map_or(0, |list| list.as_slice().len()),
             unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
+            refused: self.refused.is_some(),
         }
     }
 
     /// What the planner is doing.
     pub(crate) fn phase(&self) -> PlannerPhase {
         let Some(handoff) = &self.handoff else { return PlannerPhase::Idle };
-        if !handoff.is_settled() || self.published != PlannerPhase::Idle {
+        if self.published != PlannerPhase::Idle || !handoff.is_settled() {
             return if self.last_reason == PlanReason::Emergency {
                 PlannerPhase::Emergency
             } else {

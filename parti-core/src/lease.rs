@@ -37,7 +37,13 @@ pub(crate) struct Lease {
     contested_since: Option<Instant>,
     lost: bool,
     forgotten: bool,
+    /// How many listings in a row have shown less of the record than is known to be committed.
+    doubts: u32,
 }
+
+/// How many listings in a row must show less than is known to be committed before the store counts as rolled back: one
+/// may come from a replica that lags.
+pub(crate) const MAX_DOUBTS: u32 = 3;
 
 #[derive(Clone, Debug)]
 struct InFlight {
@@ -93,6 +99,7 @@ impl Lease {
             contested_since: None,
             lost: false,
             forgotten: false,
+            doubts: 0,
         }
     }
 
@@ -150,10 +157,13 @@ impl Lease {
         }
     }
 
-    /// A complete listing of the bucket has shown this revision of the record, or no record at all. If a write on the
-    /// revision that is known to be committed has failed as well, then the store has lost that revision.
+    /// A complete listing of the bucket has shown this revision of the record, or no record at all. If that happens again
+    /// and again, and a write on the revision that is known to be committed has failed as well, then the store has lost
+    /// that revision.
     pub(crate) fn observe_listing(&mut self, shown: Option<Revision>) {
-        if self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision) {
+        let shows_less = self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision);
+        self.doubts = if shows_less { self.doubts + 1 } else { 0 };
+        if self.doubts >= MAX_DOUBTS {
             self.lost = true;
             self.forgotten = true;
         }

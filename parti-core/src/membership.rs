@@ -22,8 +22,8 @@ pub(crate) struct Membership {
     leader_shown: bool,
     /// What a conditional write has shown not to be in the store any more, although nothing newer was seen.
     refused: BTreeSet<Key>,
-    /// Whether everything should be listed anew because of that.
-    reading_due: bool,
+    /// When everything should be listed anew because of that, or because a listing has not shown what was there before.
+    reading_at: Option<Instant>,
     planted: Planted,
     controls: BTreeMap<Control, (Revision, Option<Arc<ControlRecord>>)>,
     incarnation: Incarnation,
@@ -280,7 +280,7 @@ impl Membership {
     pub(crate) fn begin_listing(&mut self) {
         self.slots.values_mut().for_each(|member| member.shown = None);
         self.leader_shown = false;
-        self.reading_due = false;
+        self.reading_at = None;
     }
 
     /// A complete listing of the keys that `covers` names ends. Absence proves nothing: a record that it has not shown
@@ -297,6 +297,8 @@ impl Membership {
         let lives = |key, member: &Member| now < member.observed_at + observed_lease && !refused.contains(&key);
         let stays = |key, member: &Member| member.shown.is_some() || !covers(key) || lives(key, member);
         self.slots.retain(|slot, member| stays(Key::Slot(*slot), member));
+        let unshown = self.slots.iter().filter(|(slot, member)| member.shown.is_none() && covers(Key::Slot(**slot)));
+        self.reading_at = unshown.map(|(_, member)| member.observed_at + observed_lease).max();
         if refused.contains(&Key::Leader) && !self.leader_shown {
             self.leader = LeaderKey::Absent;
         }
@@ -321,13 +323,18 @@ impl Membership {
         };
         if doubtful {
             self.refused.insert(key);
-            self.reading_due = true;
+            self.reading_at = Some(Instant::ORIGIN);
         }
     }
 
     /// Whether everything should be listed anew. Asking counts as reading.
-    pub(crate) fn take_reading(&mut self) -> bool {
-        core::mem::take(&mut self.reading_due)
+    pub(crate) fn take_reading(&mut self, now: Instant) -> bool {
+        self.reading_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// When everything should be listed anew.
+    pub(crate) fn reading_at(&self) -> Option<Instant> {
+        self.reading_at
     }
 
     /// Silence up to now proves nothing: this worker was cut off, could not write itself, or was not to judge others.

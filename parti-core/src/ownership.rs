@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::Config;
 use crate::ids::{Generation, Incarnation, Position, Revision, Tenure, Token};
+use crate::lease::MAX_DOUBTS;
 use crate::outbox::Outbox;
 use crate::partition::{Partition, PartitionId};
 use crate::planted::{Planted, PlantedBug};
@@ -23,6 +24,8 @@ pub(crate) struct Ownership {
     listed: Option<(Revision, Option<Arc<AssignmentRecord>>)>,
     /// How many listings in a row have shown less than was applied.
     doubts: u32,
+    /// The tenure that it is of, or was.
+    tenure: Tenure,
     /// The newest assignment that the tenure has applied; never goes back within a tenure.
     applied: Position,
     /// The newest plan that this process has heard of.
@@ -38,9 +41,6 @@ pub(crate) struct Ownership {
     stale: bool,
     planted: Planted,
 }
-
-/// How many listings in a row must show less than was applied before the store counts as rolled back.
-const MAX_DOUBTS: u32 = 3;
 
 /// What a listing of the plan says about the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ struct Hold {
     token: Token,
     /// When the application's time to release it is over; none while it is to be kept.
     release_by: Option<Instant>,
+    /// Whether the application knows that it has no time at all.
+    cut_off: bool,
 }
 
 /// Who holds the partitions: the parts of a token that come from the tenure.
@@ -84,9 +86,12 @@ impl Ownership {
     }
 
     /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `generation` the newest plan
-    /// that it has seen. A suspension ends with the tenure that it was of.
-    pub(crate) fn begin(&mut self, applied: Position, generation: Generation, outbox: &mut Outbox) {
+    /// that it has seen; a listing that was stale may have said less than this process knows. A suspension ends with the
+    /// tenure that it was of.
+    pub(crate) fn begin(&mut self, tenure: Tenure, applied: Position, generation: Generation, outbox: &mut Outbox) {
         self.resume(outbox);
+        let applied = if self.tenure == tenure { self.applied.max(applied) } else { applied };
+        self.tenure = tenure;
         self.generation = self.generation.max(generation);
         self.assignment = None;
         self.listed = None;
@@ -149,7 +154,11 @@ impl Ownership {
             self.drains.remove(&(release_by, partition.clone()));
             self.holds.remove(partition);
             self.news = true;
-            self.stale = true;
+            // It may have been granted anew meanwhile.
+            let grants = |record: &AssignmentRecord| {
+                record.owned.binary_search_by(|grant| grant.partition.cmp(partition)).is_ok()
+            };
+            self.stale |= self.assignment.as_ref().is_some_and(|(_, record)| grants(record));
         }
     }
 
@@ -257,10 +266,21 @@ impl Ownership {
         self.prepared.clear();
     }
 
+    /// Gives up everything at once: the tenure is over, and others may have it. A drain that is under way is cut short.
+    pub(crate) fn cut_off(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
+        for (id, hold) in self.holds.iter_mut().filter(|(_, hold)| hold.release_by.is_some()) {
+            if !core::mem::replace(&mut hold.cut_off, true) {
+                outbox.push(Action::Cancel { partition: id.clone(), token: hold.token });
+            }
+        }
+        self.release_all(now, config, ReleaseReason::Evicted, outbox);
+    }
+
     fn release(&mut self, now: Instant, config: &Config, id: PartitionId, reason: ReleaseReason, outbox: &mut Outbox) {
         let Some(hold) = self.holds.get_mut(&id) else { return };
         let release_by = now + config.release_timeout;
         hold.release_by = Some(release_by);
+        hold.cut_off = reason == ReleaseReason::Evicted;
         outbox.push(Action::Release { partition: id.clone(), token: hold.token, reason });
         self.drains.insert((release_by, id));
         self.news = true;
@@ -318,7 +338,7 @@ impl Ownership {
         for grant in &record.owned {
             if !self.holds.contains_key(&grant.partition) {
                 let token = token(grant.epoch);
-                self.holds.insert(grant.partition.clone(), Hold { token, release_by: None });
+                self.holds.insert(grant.partition.clone(), Hold { token, release_by: None, cut_off: false });
                 let partition = Partition::new(grant.partition.clone()).with_weight(grant.weight);
                 outbox.push(Action::Acquire { partition, token });
             }

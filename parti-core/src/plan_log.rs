@@ -269,7 +269,7 @@ impl PlanLog {
     pub(crate) fn begin_listing(&mut self) {
         let broken = self.writer.map(|_| ChainBreak::Unknown);
         let Self { incarnation, writer, planted, .. } = *self;
-        *self = Self { incarnation, writer, broken, planted, ..Self::default() };
+        *self = Self { incarnation, broken, writer, planted, ..Self::default() };
     }
 
     /// A complete listing ends. The last writes may be to keys that are not ours, which no watch shows.

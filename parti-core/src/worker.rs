@@ -217,7 +217,7 @@ impl Worker {
         });
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
-        let reading = self.read_plan_at;
+        let reading = [self.read_plan_at, self.membership.reading_at()].into_iter().flatten().min();
         let probe = self.probe_interval().map(|_| self.probing.deadline());
         let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
         let own = self.ownership.deadline();
@@ -257,7 +257,7 @@ impl Worker {
         self.outbox.notice(Notice::SlotLost { slot });
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
-        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+        self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
         if self.lease().is_some_and(Lease::is_forgotten) {
             self.notice_regression(Bucket::Members, "a committed renewal is gone");
         }
@@ -286,7 +286,7 @@ impl Worker {
         }
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
-        self.ownership.release_all(self.now, &self.config, ReleaseReason::Evicted, &mut self.outbox);
+        self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
     }
 
     fn seek_slot(&mut self) {
@@ -322,7 +322,7 @@ impl Worker {
 
     fn take_slot(&mut self, won: Won) {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
-        self.ownership.begin(won.applied, won.generation, &mut self.outbox);
+        self.ownership.begin(won.lease.tenure, won.applied, won.generation, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
     }
 
@@ -556,7 +556,7 @@ impl Worker {
             Standing::Seeking(search) => search.take_reading(self.now),
             Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
         };
-        let doubt = self.membership.take_reading() || doubt;
+        let doubt = self.membership.take_reading(self.now) || doubt;
         let members = self.members_interest();
         if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
             self.membership.begin_listing();

@@ -32,6 +32,9 @@ impl Publisher {
         let now = clock::now();
         let passed = now.since(std::mem::replace(&mut self.last, now));
         self.metrics.observe(&self.status.borrow(), &status, now, passed);
+        if status.fleet.is_some_and(|fleet| !fleet.refused) {
+            self.signs.plan.store(None);
+        }
         self.status.send_if_modified(|known| {
             let only_renewed = Status { lease_until: status.lease_until, ..known.clone() } == status;
             *known = status;
@@ -43,7 +46,7 @@ impl Publisher {
         self.metrics.noticed(notice);
         match notice {
             Notice::PlanRefused { reason } => self.signs.plan.store(Some(Arc::new(reason.clone()))),
-            Notice::Planned { .. } | Notice::LeadershipLost { .. } => self.signs.plan.store(None),
+            Notice::LeadershipLost { .. } => self.signs.plan.store(None),
             // The others are for the log.
             _ => {}
         }

@@ -30,9 +30,11 @@ impl World {
         if wanted {
             let record = Record::Control(ControlRecord::default().into());
             self.store.put_bytes(key, &record.encode());
+            self.tell(&Fact::Wished { control, wanted });
             self.notify(key);
         } else if let Some(Entry { revision: expected, value: Stored::Bytes(_) }) = self.store.entry(key) {
             self.store.write(&Write::Delete { key, expected: *expected });
+            self.tell(&Fact::Wished { control, wanted });
             self.notify(key);
         }
     }
@@ -186,13 +188,15 @@ impl World {
 
     fn plan_regressed(&mut self) {
         let last = self.store.last_revision(Bucket::Plan);
-        self.tell(&Fact::PlanRegressed { last });
+        let generation = self.store.generations(Bucket::Plan).max().unwrap_or_default();
+        self.tell(&Fact::PlanRegressed { last, generation });
         self.tell_what_is_remembered();
     }
 
     fn tell_what_is_remembered(&mut self) {
         let living = self.living().map(|(_, process)| process.status.generation);
-        let generation = living.chain(self.store.generations()).max().unwrap_or_default();
+        let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
+        let generation = living.chain(stored).max().unwrap_or_default();
         self.tell(&Fact::Remembered { generation });
     }
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use parti_core::{Action, Event, Generation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write};
+use parti_core::{
+    Action, Control, Event, Generation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write,
+};
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,12 +87,14 @@ pub(crate) enum Fact<'a> {
     Disturbed { what: &'a str, may_move: bool },
     /// Someone did something on purpose, a scale-up or a rolling update; whether that is a reason to move.
     Operated { what: &'a str, may_move: bool },
+    /// An operator made a wish, or took it back.
+    Wished { control: Control, wanted: bool },
     /// Something small went wrong on the way to or from the store.
     Mishap { process: ProcessId, mishap: Mishap },
     /// All faults are over.
     Healed,
-    /// The store has lost writes, or was made anew, up to this revision of the plan.
-    PlanRegressed { last: Revision },
+    /// The store has lost writes, or was made anew, up to this revision of the plan, and this generation in it.
+    PlanRegressed { last: Revision, generation: Generation },
     /// After a loss of writes: the newest plan that a record which is left, or a worker that lives, has heard of.
     Remembered { generation: Generation },
 }
@@ -141,6 +145,7 @@ impl Fact<'_> {
             | Self::Operated { .. }
             | Self::Healed
             | Self::PlanRegressed { .. }
+            | Self::Wished { .. }
             | Self::Remembered { .. } => None,
         }
     }

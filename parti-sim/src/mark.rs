@@ -164,6 +164,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Operated { .. }
         | Fact::Healed
         | Fact::PlanRegressed { .. }
+        | Fact::Wished { .. }
         | Fact::Remembered { .. } => return None,
     })
 }

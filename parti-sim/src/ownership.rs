@@ -131,6 +131,7 @@ impl Ownership {
             | Fact::Operated { .. }
             | Fact::Healed
             | Fact::PlanRegressed { .. }
+            | Fact::Wished { .. }
             | Fact::Mishap { .. }
             | Fact::Remembered { .. } => {}
         }

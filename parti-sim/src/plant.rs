@@ -201,14 +201,14 @@ impl Plant {
             | Self::AbsenceIsEnd
             | Self::ReleaseUnconfirmed
             | Self::GrantUnreleased
-            | Self::OtherTenure
-            | Self::ReplacedWatch
             | Self::TailFromNews
             | Self::EvictRenewed
             | Self::EvictUnconfirmed
             | Self::GrantWhileRecovering => &["no-duplicate"],
             Self::EvictWithoutCondition | Self::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
             Self::AppendWithoutCondition | Self::LeadThroughConflict => &["one-writer"],
+            Self::OtherTenure => &["no-duplicate", "tokens-increase"],
+            Self::ReplacedWatch => &["no-duplicate", "one-writer"],
             Self::AppendsPipelined => &["contract", "one-writer"],
             Self::TokenWithoutClaim | Self::EpochNotRaised | Self::TenureByRevision | Self::ForgetGeneration => {
                 &["tokens-increase"]

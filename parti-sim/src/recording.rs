@@ -1,6 +1,6 @@
 //! What the report draws: who worked on how much, when.
 
-use parti_core::Slot;
+use parti_core::{Action, Generation, Notice, PlanReason, Slot};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
@@ -11,6 +11,20 @@ pub(crate) struct Recording {
     pub(crate) changes: Vec<WorkChange>,
     pub(crate) slots: Vec<SlotChange>,
     pub(crate) lives: Vec<LifeChange>,
+    pub(crate) plans: Vec<PlanMade>,
+    /// How much load each process takes compared with others, in order of the starts.
+    pub(crate) capacities: Vec<u32>,
+}
+
+/// A leader published a plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlanMade {
+    pub(crate) at: Moment,
+    pub(crate) generation: Generation,
+    pub(crate) reason: PlanReason,
+    pub(crate) moved: usize,
+    pub(crate) placed: usize,
+    pub(crate) another_round: bool,
 }
 
 /// A process began or stopped to work on a partition.
@@ -63,7 +77,11 @@ impl Recording {
             Fact::Status { process, before, after } if (before.slot, before.leader) != (after.slot, after.leader) => {
                 self.slots.push(SlotChange { at, process, slot: after.slot, leader: after.leader });
             }
-            Fact::Started { process, .. } => self.live(at, process, LifeMark::Started),
+            Fact::Started { process, capacity } => {
+                self.capacities.push(capacity);
+                self.live(at, process, LifeMark::Started);
+            }
+            Fact::Asked { action: Action::Notice(notice), .. } => self.hear(at, notice),
             Fact::Crashed { process } => self.live(at, process, LifeMark::Crashed),
             Fact::Halted { process } => self.live(at, process, LifeMark::Halted),
             Fact::Paused { process } => self.live(at, process, LifeMark::Paused),
@@ -71,6 +89,12 @@ impl Recording {
             Fact::Suspended { process, .. } => self.live(at, process, LifeMark::Suspended),
             Fact::Resumed { process } => self.live(at, process, LifeMark::Resumed),
             _ => {}
+        }
+    }
+
+    fn hear(&mut self, at: Moment, notice: &Notice) {
+        if let Notice::Planned { generation, reason, moved, placed, another_round } = *notice {
+            self.plans.push(PlanMade { at, generation, reason, moved, placed, another_round });
         }
     }
 

@@ -1,11 +1,14 @@
 //! The report: one page that draws what a scenario did, with everything in it that it needs.
 
+use parti_core::PartitionList;
 use serde::Serialize;
 
 use crate::clock::Moment;
 use crate::figures::Figures;
-use crate::recording::{LifeMark, Recording};
-use crate::scenario::Outcome;
+use crate::invariant::Violation;
+use crate::observers::TimelineEntry;
+use crate::recording::{LifeMark, PlanMade, Recording};
+use crate::scenario::{Expectation, Outcome};
 
 /// The page, but for the data.
 const PAGE: &str = include_str!("report.html");
@@ -29,6 +32,27 @@ struct Data<'a> {
     lives: Vec<(f64, usize, &'static str)>,
     /// When, which process (-1 for the world), what.
     timeline: Vec<(f64, i64, &'a str)>,
+    /// When, generation, why, how many moved, how many were placed, whether another round follows.
+    plans: Vec<(f64, u64, String, usize, usize, bool)>,
+    /// By process.
+    capacities: &'a [u32],
+    /// By partition.
+    names: Vec<&'a str>,
+    /// By partition; none where all are 1.
+    weights: Option<Vec<u32>>,
+}
+
+/// What a page is about.
+pub(crate) struct Drawing<'a> {
+    pub(crate) figures: &'a Figures,
+    pub(crate) shows: &'a str,
+    pub(crate) measured_from: Moment,
+    pub(crate) ends: Moment,
+    pub(crate) expectations: &'a [Expectation],
+    pub(crate) violation: Option<&'a Violation>,
+    pub(crate) recording: &'a Recording,
+    pub(crate) timeline: &'a [TimelineEntry],
+    pub(crate) partitions: &'a PartitionList,
 }
 
 #[derive(Serialize)]
@@ -47,38 +71,59 @@ impl Outcome {
     /// Never: figures and names have no value that JSON lacks.
     pub fn report(&self, shows: &str) -> String {
         let nothing = Recording::default();
-        let recording = self.recording.as_ref().unwrap_or(&nothing);
-        let data = Data {
+        let drawing = Drawing {
             figures: &self.figures,
             shows,
+            measured_from: self.measured_from,
+            ends: self.ended,
+            expectations: &self.expectations,
+            violation: self.violation.as_ref(),
+            recording: self.recording.as_ref().unwrap_or(&nothing),
+            timeline: &self.timeline,
+            partitions: &self.options.all_partitions(),
+        };
+        drawing.page()
+    }
+}
+
+impl Drawing<'_> {
+    /// The page.
+    pub(crate) fn page(&self) -> String {
+        let partitions = self.partitions.as_slice();
+        let recording = self.recording;
+        let told = self.timeline.iter();
+        let data = Data {
+            figures: self.figures,
+            shows: self.shows,
             measured_from: ms(self.measured_from),
-            ends: self.virtual_s * 1_000.0,
-            expectations: self.rows(),
-            violation: self.violation.as_ref().map(ToString::to_string),
+            ends: ms(self.ends),
+            expectations: self.expectations.iter().map(Row::from).collect(),
+            violation: self.violation.map(ToString::to_string),
             works: works(recording),
             slots: slots(recording),
             lives: recording.lives.iter().map(|life| (ms(life.at), life.process.index(), name(life.life))).collect(),
-            timeline: self
-                .timeline
-                .iter()
-                .map(|entry| (ms(entry.at), number(entry.who), entry.what.as_str()))
-                .collect(),
+            timeline: told.map(|entry| (ms(entry.at), number(entry.who), entry.what.as_str())).collect(),
+            plans: recording.plans.iter().map(plan).collect(),
+            capacities: &recording.capacities,
+            names: partitions.iter().map(|partition| partition.id.as_str()).collect(),
+            weights: (partitions.iter().any(|partition| partition.weight.get() != 1))
+                .then(|| partitions.iter().map(|partition| partition.weight.get()).collect()),
         };
         let json = serde_json::to_string(&data).expect("figures and names have no value that JSON lacks");
         PAGE.replace(PLACE, &json.replace("</", "<\\/"))
     }
+}
 
-    fn rows(&self) -> Vec<Row<'_>> {
-        self.expectations
-            .iter()
-            .map(|expectation| Row {
-                what: expectation.what,
-                measured: &expectation.measured,
-                expected: &expectation.expected,
-                held: expectation.held,
-            })
-            .collect()
+impl<'a> From<&'a Expectation> for Row<'a> {
+    fn from(expectation: &'a Expectation) -> Self {
+        let Expectation { what, measured, expected, held, .. } = expectation;
+        Self { what, measured, expected, held: *held }
     }
+}
+
+fn plan(plan: &PlanMade) -> (f64, u64, String, usize, usize, bool) {
+    let reason = format!("{:?}", plan.reason);
+    (ms(plan.at), plan.generation.value(), reason, plan.moved, plan.placed, plan.another_round)
 }
 
 fn works(recording: &Recording) -> Vec<(f64, usize, usize, u8)> {
@@ -129,8 +174,17 @@ mod tests {
         let options = scenario.options(1, Some(3), Some(12));
         let outcome = scenario.run(&options, Keep { trace: false, recording: true });
         let page = outcome.report(scenario.shows);
-        assert!(page.contains("\"scenario\":\"crash\""));
-        assert!(page.contains("crashed"));
+        for part in ["\"scenario\":\"crash\"", "\"crashed\"", "\"Emergency\"", "\"p00011\""] {
+            assert!(page.contains(part), "{part}");
+        }
+        for section in
+            ["Expected", "Who works on", "What each worker holds", "Partitions without an owner", "Load of the"]
+        {
+            assert_eq!(page.matches(&format!("<h2>{section}")).count(), 1, "{section}");
+        }
+        for element in page.split("element(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(page.contains(&format!("id=\"{element}\"")), "the page has no {element}");
+        }
         assert!(!page.contains(super::PLACE));
         for outside in ["http://", "https://", "src=", "@import"] {
             assert!(!page.contains(outside), "{outside}");

@@ -143,10 +143,9 @@ impl Store {
         *self.bucket_mut(bucket) = BucketModel::new(next);
     }
 
-    /// The generation of every record that has one.
-    pub(crate) fn generations(&self) -> impl Iterator<Item = Generation> {
-        let entries = self.members.entries.values().chain(self.plan.entries.values());
-        entries.filter_map(|entry| match &entry.value {
+    /// The generation of every record of a bucket that has one.
+    pub(crate) fn generations(&self, bucket: Bucket) -> impl Iterator<Item = Generation> {
+        self.bucket(bucket).entries.values().filter_map(|entry| match &entry.value {
             Stored::Record(Record::Member(record)) => Some(record.generation),
             Stored::Record(Record::Assignment(record)) => Some(record.generation),
             Stored::Record(Record::Cluster(record)) => Some(record.generation),

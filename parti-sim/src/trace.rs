@@ -103,7 +103,11 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Mishap { mishap, .. } => format!("MISHAP {mishap:?}"),
         Fact::Healed => "all faults are over".into(),
-        Fact::PlanRegressed { last } => format!("the plan is now at revision {last}"),
+        Fact::PlanRegressed { last, generation } => {
+            format!("the plan is now at revision {last}, generation {generation}")
+        }
+        Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),
+        Fact::Wished { control, wanted: false } => format!("OPERATOR no longer wants {control}"),
         Fact::Remembered { generation } => format!("generation {generation} is still remembered"),
         Fact::Acquired { .. }
         | Fact::Draining { .. }

@@ -221,7 +221,9 @@ impl World {
             Shown::Change(change, _) => self.feed(process, Event::Kv(change)),
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
             Shown::Snapshot(entries, incarnation, last) => {
-                entries.into_iter().for_each(|entry| self.feed(process, Event::Kv(entry)));
+                for entry in entries {
+                    self.feed(process, Event::Kv(entry));
+                }
                 self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
             }
         }

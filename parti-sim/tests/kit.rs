@@ -33,6 +33,10 @@ fn a_crash_hurts_only_what_the_crashed_worker_had() -> Result<(), Failure> {
         assert!(held.iter().all(|partition| cluster.owned_by(worker).contains(partition)), "worker {worker}");
     }
     assert!(cluster.measured().longest_orphan < 2 * SECOND, "{:?}", cluster.measured());
+    let page = cluster.report("a crash");
+    for part in ["\"scenario\":\"a crash\"", "\"order-59\"", "\"Emergency\""] {
+        assert!(page.contains(part), "{part}");
+    }
     assert_eq!(cluster.finish()?.moved, 0);
     Ok(())
 }

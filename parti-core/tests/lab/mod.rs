@@ -479,6 +479,30 @@ impl Lab {
         }
     }
 
+    /// The members' bucket loses every write since the backup; the plan keeps what it has.
+    pub(crate) fn restore_members(&mut self, backup: Store) {
+        self.note("the members' bucket loses its last writes");
+        let Store { incarnation, last, entries } = backup;
+        let of_members = |(key, _): &(Key, Entry)| key.bucket() == Bucket::Members;
+        self.store.entries.retain(|key, _| key.bucket() == Bucket::Plan);
+        self.store.entries.extend(entries.into_iter().filter(of_members));
+        self.store.last.insert(Bucket::Members, last.get(&Bucket::Members).copied().unwrap_or_default());
+        self.store.incarnation.extend(incarnation.into_iter().filter(|(bucket, _)| *bucket == Bucket::Members));
+        self.break_watches(Bucket::Members);
+    }
+
+    /// A process does not run for `millis`, while all others do; then it does.
+    pub(crate) fn stall(&mut self, at: usize, millis: u64) {
+        self.note(&format!("{} does not run", self.workers[at].name));
+        let inbox = std::mem::take(&mut self.workers[at].inbox);
+        self.workers[at].alive = false;
+        self.run(millis);
+        self.workers[at].alive = true;
+        self.workers[at].inbox.extend(inbox);
+        self.workers[at].inbox.push_back(Event::Timeout);
+        self.settle();
+    }
+
     fn break_watches(&mut self, bucket: Bucket) {
         for at in 0..self.workers.len() {
             if let Some((watch, interest)) = self.workers[at].watches.get(&bucket).cloned() {

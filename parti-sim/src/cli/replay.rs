@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use parti_sim::{Moment, Repeatable, TraceLine};
 
+/// The lines of a trace file that tell what it is.
+const LINES_BEFORE_THE_TRACE: usize = 2;
+
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
     /// A trace file, as `scenario --trace` and `swarm --save` write it.
@@ -16,9 +19,9 @@ pub(super) struct ReplayArgs {
     /// Only what happened until then, such as `12.4s`.
     #[arg(long, value_parser = moment, value_name = "TIME")]
     until: Option<Moment>,
-    /// Only what happened to this worker, such as `w3`, and to the whole world.
-    #[arg(long)]
-    worker: Option<String>,
+    /// Only what happened to this process, such as `w3`, and to the whole world.
+    #[arg(long, value_parser = process, value_name = "W")]
+    worker: Option<usize>,
     /// Only lines with this text, such as `p00012` or `slot.3`.
     #[arg(long)]
     grep: Option<String>,
@@ -27,33 +30,48 @@ pub(super) struct ReplayArgs {
 pub(super) fn replay(args: &ReplayArgs, out: &mut impl Write) -> io::Result<u8> {
     let (repeatable, before) = Repeatable::read(&mut io::BufReader::new(std::fs::File::open(&args.file)?))?;
     let trace = repeatable.trace();
+    let mut shown = 0;
     for line in trace.lines().iter().filter(|line| args.shows(line)) {
         writeln!(out, "{line}")?;
+        shown += 1;
     }
-    let differs = trace.lines().iter().map(ToString::to_string).zip(&before).position(|(now, then)| now != *then);
-    match differs {
-        Some(place) => {
-            writeln!(
-                out,
-                "it did not happen as it did before: line {} was\n  {}\nand now is\n  {}",
-                place + 3,
-                before[place],
-                trace.lines()[place]
-            )?;
-            Ok(5)
-        }
-        None => Ok(0),
+    if shown == 0 {
+        writeln!(out, "none of the {} lines is as asked for", trace.lines().len())?;
     }
+    let now: Vec<_> = trace.lines().iter().map(ToString::to_string).collect();
+    if now == before {
+        return Ok(0);
+    }
+    let place = now.iter().zip(&before).position(|(now, then)| now != then).unwrap_or(now.len().min(before.len()));
+    let line = |lines: &[String]| lines.get(place).cloned().unwrap_or_else(|| "the end".into());
+    writeln!(
+        out,
+        "it did not happen as it did before: line {} was\n  {}\nand now is\n  {}",
+        place + LINES_BEFORE_THE_TRACE + 1,
+        line(&before),
+        line(&now)
+    )?;
+    writeln!(
+        out,
+        "the file was written by another version of the program, or chance comes from elsewhere than the seed"
+    )?;
+    Ok(5)
 }
 
 impl ReplayArgs {
     fn shows(&self, line: &TraceLine) -> bool {
-        let of_worker = |worker: &String| line.process.is_none_or(|process| process.to_string() == *worker);
+        let of_worker = |worker: &usize| line.process.is_none_or(|process| process.index() == *worker);
         self.from.is_none_or(|from| line.at >= from)
             && self.until.is_none_or(|until| line.at <= until)
             && self.worker.as_ref().is_none_or(of_worker)
             && self.grep.as_ref().is_none_or(|text| line.text.contains(text.as_str()))
     }
+}
+
+/// The number of a process, as traces show it or bare.
+fn process(text: &str) -> Result<usize, String> {
+    let number = text.strip_prefix('w').unwrap_or(text);
+    number.parse().map_err(|_| format!("{text:?} is not a process such as w3: the trace counts them from w0"))
 }
 
 /// Seconds with up to nine digits after the point, with or without an `s`.
@@ -75,6 +93,12 @@ fn moment(text: &str) -> Result<Moment, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_are_read_as_traces_show_them() {
+        assert_eq!((process("w3"), process("12")), (Ok(3), Ok(12)));
+        assert!(process("worker-3").is_err());
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {

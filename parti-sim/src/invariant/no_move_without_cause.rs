@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use parti_core::{Action, EvictReason, Notice};
+
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
@@ -34,9 +36,16 @@ impl Invariant for NoMoveWithoutCause {
         {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
         }
+        // A restart that took too long, be it because the store was out of reach, is one that its worker did not survive.
+        if let Fact::Asked { action: Action::Notice(Notice::Evicted { reason, .. }), .. } = fact
+            && *reason == EvictReason::RestartHoldRanOut
+        {
+            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+        }
         let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
         if scene.options.network.is_unreliable() {
-            return Ok(()); // any worker may seem to be gone at any time
+            // Any worker may seem to be gone at any time, or not to be there. Worlds that are gentle have no such network.
+            return Ok(());
         }
         if scene.now <= self.excused_until {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene)); // there may be further rounds

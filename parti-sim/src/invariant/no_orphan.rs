@@ -61,6 +61,7 @@ fn bound(scene: &Scene<'_>, regressed: bool) -> Duration {
     let worker = &scene.options.worker;
     let drain = worker.release_timeout_ms.min(scene.options.application.drain_ms.1);
     let windows = worker.cold_start_window_ms.max(worker.restart_hold_ms) + worker.rebalance_interval_ms;
+    // Forgotten holders are waited out, by the last of several leaders anew.
     let leases = if regressed { 8 } else { 3 };
     scene.options.observed_lease() * leases + Duration::from_millis(windows + drain + scene.options.network.reread_ms.1)
 }

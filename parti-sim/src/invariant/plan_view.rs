@@ -1,9 +1,11 @@
 //! What the plan in the store says, and which moves each of its writes makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use parti_core::{AssignmentRecord, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Write};
+use parti_core::{
+    AssignmentRecord, Control, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Write,
+};
 
 use super::Scene;
 use crate::fact::{Fact, PartitionIndex};
@@ -14,6 +16,8 @@ pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.
     members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
+    /// The slots that an operator has ever drained: what they give up may be because of that.
+    drained: BTreeSet<Slot>,
 }
 
 /// The partitions that one write takes away from a worker that stays.
@@ -28,7 +32,10 @@ impl PlanView {
     /// Takes in a write; returns the moves that it makes, if it makes any.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Option<Moves> {
         if let Fact::PlanRegressed { .. } = fact {
-            *self = Self::default();
+            *self = Self { drained: std::mem::take(&mut self.drained), ..Self::default() };
+        }
+        if let Fact::Wished { control: Control::Drain(slot), .. } = fact {
+            self.drained.insert(*slot);
         }
         let Fact::Stored { write, outcome: Outcome::Committed(_), .. } = fact else { return None };
         match (write.key(), record_of(write)) {
@@ -43,7 +50,7 @@ impl PlanView {
             (Key::Assign(slot), Some(Record::Assignment(record))) => {
                 let before = self.assignments.insert(slot, Arc::clone(record))?;
                 let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
-                let stays = before.tenure == record.tenure && active;
+                let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
                 stays.then(|| moves(slot, &before, record, scene)).flatten()
             }
             (Key::Assign(slot), None) => {

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::Token;
+use parti_core::{Generation, Token};
 
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
 /// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that lives, has
-/// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers.
+/// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers. And a grant that
+/// was made before the loss may come back with it, with a token that the fenced store refuses, until a leader has
+/// noticed: whoever takes over such a slot has nothing else to go by.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
+    /// The newest plan that has come back with a loss of writes.
+    brought_back: Option<Generation>,
 }
 
 impl Invariant for TokensIncrease {
@@ -25,11 +29,19 @@ impl Invariant for TokensIncrease {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        if let Fact::PlanRegressed { generation, .. } = fact {
+            self.brought_back = self.brought_back.max(Some(*generation));
+        }
         if let Fact::Remembered { generation } = fact {
             self.highest.retain(|_, (token, _)| token.epoch <= *generation);
         }
         let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
-        match self.highest.insert(partition, (token, process)) {
+        let highest = self.highest.get(&partition).copied();
+        if highest.is_none_or(|(before, _)| before < token) {
+            self.highest.insert(partition, (token, process));
+        }
+        match highest {
+            Some((before, _)) if token < before && Some(token.epoch) <= self.brought_back => Ok(()),
             Some((before, holder)) if token <= before => Err(Breach::new(format!(
                 "{process} was given {} with token {token}, but {holder} had it before with {before}",
                 scene.name(partition)

@@ -9,7 +9,10 @@ use super::handler::Seen;
 use super::setup::{Births, Setup};
 use crate::clock::Moment;
 use crate::fact::{PartitionIndex, ProcessId};
+use crate::figures::Figures;
 use crate::process::Life;
+use crate::recording::Recording;
+use crate::report::Drawing;
 use crate::rng::Rng;
 use crate::scenario::{Keep, Stage};
 use crate::world::World;
@@ -230,6 +233,28 @@ impl Cluster {
     /// What the handlers of one worker were told, those of all its processes in order.
     pub fn seen_by(&self, worker: u32) -> impl Iterator<Item = &Seen> {
         self.seen().iter().filter(move |seen| seen.life.worker == worker)
+    }
+
+    /// A page that draws what has happened, with everything in it that it needs: who owned what when, load, faults,
+    /// handovers, and what was measured since [`measure`](Self::measure). Write it to a file, and open it in a browser.
+    pub fn report(&self, title: &str) -> String {
+        let Stage { world, measured_from, .. } = &self.stage;
+        let observers = &world.observers;
+        let nothing = Recording::default();
+        let mut figures = Figures::take(title, &world.options, &observers.ownership, &observers.counts, world.now);
+        figures.held = observers.violation.is_none();
+        let drawing = Drawing {
+            figures: &figures,
+            shows: "",
+            measured_from: *measured_from,
+            ends: world.now,
+            expectations: &[],
+            violation: observers.violation.as_ref(),
+            recording: observers.recording.as_ref().unwrap_or(&nothing),
+            timeline: &observers.timeline,
+            partitions: observers.partitions(),
+        };
+        drawing.page()
     }
 
     /// What has happened so far, as a failure tells it.

@@ -59,6 +59,7 @@ pub struct Outcome {
     pub(crate) recording: Option<crate::recording::Recording>,
     pub(crate) timeline: Vec<TimelineEntry>,
     pub(crate) measured_from: crate::clock::Moment,
+    pub(crate) ended: crate::clock::Moment,
 }
 
 /// Something measured beside what was expected.

@@ -30,7 +30,7 @@ pub(crate) struct Stage {
     /// Chooses who is hit.
     pub(crate) rng: Rng,
     expectations: Vec<Expectation>,
-    measured_from: Moment,
+    pub(crate) measured_from: Moment,
 }
 
 impl Stage {
@@ -253,6 +253,7 @@ impl Stage {
             recording: observers.recording,
             timeline: observers.timeline,
             measured_from,
+            ended: world.now,
         }
     }
 }

@@ -313,6 +313,7 @@ fn network_options(lease_ms: u64, temper: Temper, rng: &mut Rng) -> NetworkOptio
         partial_members_ppm: rate(300_000),
         partial_plan_ppm: rate(300_000),
         reorder: rng.chance(500_000),
+        // As clients have it: a request that is given up after the next renewal is due would keep that one waiting.
         request_timeout_ms: rng.between(100, (lease_ms / 4).min(1_000)),
         slow_us: (5_000, rng.between(10, 1_500) * 1_000),
         reread_ms: (3_000, 6_000),
@@ -358,6 +359,7 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
     let lossy = [
         Deed::RollBack { plan, writes: u32::try_from(rng.between(1, 20)).unwrap_or(1), for_ms: 500 },
         Deed::Recreate { plan },
+        // In the plan it stops all grants until somebody deletes it, so that nothing could be expected of such a world.
         Deed::Garbage { slot: who % 8, plan: false },
     ];
     match temper {
