@@ -70,11 +70,11 @@ fn fleet(spec: Spec) -> Fleet {
     Fleet::new(spec, &["--exact", "workers_run_in_processes_of_their_own", "--nocapture"])
 }
 
-/// A fleet of so many workers that share the work.
+/// A fleet of so many workers that share the work evenly.
 fn settled(spec: Spec, workers: u32) -> Fleet {
     let mut fleet = fleet(spec);
     fleet.start_many(workers);
-    fleet.settle(START);
+    fleet.level(START);
     fleet
 }
 

@@ -25,7 +25,7 @@ fn workers_with_the_least_permissions_join_hand_over_lead_and_replace_each_other
     fleet.settle(CRASH);
 
     fleet.start();
-    fleet.settle(REJOIN);
+    fleet.level(REJOIN);
     let restarting = fleet.follower(START);
     let before = fleet.journal().owners();
     fleet.end(restarting, Order::Restart, REJOIN);

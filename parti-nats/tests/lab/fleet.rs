@@ -112,6 +112,12 @@ impl Fleet {
         self.wait("settled on all workers", at_most, |journal| journal.is_settled(&all))
     }
 
+    /// Waits until they do, and share evenly: what moves from then on has a reason.
+    pub(crate) fn level(&self, at_most: Duration) -> Duration {
+        let all = self.all();
+        self.wait("evenly shared by all workers", at_most, |journal| journal.is_level(&all))
+    }
+
     fn describe(&self, journal: &Journal) -> String {
         let mut states = BTreeMap::new();
         for who in self.all() {
@@ -199,6 +205,15 @@ impl Fleet {
         let agent = self.agents.get_mut(&process).expect("it runs");
         agent.frozen = false;
         signal(&agent.process, Signal::CONT);
+    }
+
+    /// Fails if anything has another owner, or the same one another token.
+    pub(crate) fn assert_unmoved(&self, before: &BTreeMap<u32, (Who, String)>) {
+        let now = self.journal().grants();
+        let moved: Vec<_> = before.iter().filter(|(partition, grant)| now.get(partition) != Some(grant)).collect();
+        let to: Vec<_> = moved.iter().map(|(partition, _)| now.get(partition)).take(5).collect();
+        let from = &moved[..moved.len().min(5)];
+        assert!(moved.is_empty(), "{} of {} moved: {from:?} to {to:?}", moved.len(), before.len());
     }
 
     /// Fails if two workers ever worked on one partition, or a token did not grow.

@@ -179,6 +179,16 @@ impl Journal {
         owners.len() == self.holds.len() && owners.into_values().collect::<BTreeSet<_>>() == *all
     }
 
+    /// The same, and nobody has two more than another: no round of balancing is still to come.
+    pub(crate) fn is_level(&self, all: &BTreeSet<Who>) -> bool {
+        let mut loads: BTreeMap<Who, usize> = BTreeMap::new();
+        for who in self.owners().into_values() {
+            *loads.entry(who).or_default() += 1;
+        }
+        let (least, most) = (loads.values().min().copied(), loads.values().max().copied());
+        self.is_settled(all) && most <= least.map(|least| least + 1)
+    }
+
     /// Whether each partition has exactly one worker.
     pub(crate) fn is_covered(&self) -> bool {
         self.holds.iter().all(|holds| holds.iter().filter(|hold| self.end(hold).is_none()).count() == 1)

@@ -173,7 +173,7 @@ pub(crate) fn cluster(report: &mut Report) -> io::Result<()> {
     let stage = Stage { server: Server::start(), config, workers, repetitions: 1 };
     let mut fleet = Fleet::new(Spec { url: cluster.urls(), replicas: 3, ..stage.spec() }, &[]);
     fleet.start_many(workers);
-    fleet.settle(PATIENCE);
+    fleet.level(PATIENCE);
     let before = fleet.journal().grants();
 
     let operator = Operator::new(&cluster.servers[0].url());
