@@ -131,25 +131,43 @@ pub struct Case {
     pub options: Options,
 }
 
-impl Case {
-    /// The case in which `event` has just happened to a balanced group.
+/// A group before and after it is balanced, to which events can happen.
+#[derive(Clone, Debug)]
+pub struct Group {
+    size: Size,
+    weights: Weights,
+    fresh: Case,
+    balanced: Case,
+}
+
+impl Group {
+    /// A group of this size, with these weights.
     ///
     /// # Panics
     ///
     /// If the calculator has no plan.
-    pub fn new(size: Size, weights: Weights, event: Event) -> Self {
-        let mut case = Self {
+    pub fn new(size: Size, weights: Weights) -> Self {
+        let fresh = Case {
             workers: (0..size.workers).map(worker).collect(),
             partitions: list((0..size.partitions).map(|n| (n, weights.of(n as u64)))),
             holders: vec![None; size.partitions],
             options: Options::default(),
         };
-        if event == Event::FromNothing {
-            return case;
-        }
-        case.settle();
+        let mut balanced = fresh.clone();
+        balanced.settle();
+        Self { size, weights, fresh, balanced }
+    }
+
+    /// The case in which `event` has just happened to the balanced group.
+    ///
+    /// # Panics
+    ///
+    /// If the calculator has no plan.
+    pub fn after(&self, event: Event) -> Case {
+        let Self { size, weights, .. } = *self;
+        let mut case = self.balanced.clone();
         match event {
-            Event::FromNothing => {}
+            Event::FromNothing => return self.fresh.clone(),
             Event::JoinOne => case.workers.push(worker(size.workers)),
             Event::LeaveOne => case.workers[size.workers as usize / 2].draining = true,
             Event::CrashOne => {
@@ -178,15 +196,26 @@ impl Case {
         }
         case
     }
+}
 
+impl Case {
     /// The plan for this case.
     ///
     /// # Panics
     ///
     /// If the calculator has no plan.
     pub fn plan(&self, strategy: &dyn Strategy) -> Plan {
+        plan(strategy, &self.problem()).expect("a plan")
+    }
+
+    /// The question that this case is.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a valid one.
+    pub fn problem(&self) -> Problem<'_> {
         let problem = Problem::new(&self.workers, &self.partitions, &self.holders).expect("a valid case");
-        plan(strategy, &problem.with_options(self.options)).expect("a plan")
+        problem.with_options(self.options)
     }
 
     /// Every round of the change.

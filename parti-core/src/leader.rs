@@ -385,7 +385,7 @@ impl Leader {
     /// What the planner is doing.
     pub(crate) fn phase(&self) -> PlannerPhase {
         let Some(handoff) = &self.handoff else { return PlannerPhase::Idle };
-        if !handoff.is_settled() || self.published != PlannerPhase::Idle {
+        if self.published != PlannerPhase::Idle || !handoff.is_settled() {
             return if self.last_reason == PlanReason::Emergency {
                 PlannerPhase::Emergency
             } else {

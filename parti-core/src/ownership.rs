@@ -154,7 +154,11 @@ impl Ownership {
             self.drains.remove(&(release_by, partition.clone()));
             self.holds.remove(partition);
             self.news = true;
-            self.stale = true;
+            // It may have been granted anew meanwhile.
+            let grants = |record: &AssignmentRecord| {
+                record.owned.binary_search_by(|grant| grant.partition.cmp(partition)).is_ok()
+            };
+            self.stale |= self.assignment.as_ref().is_some_and(|(_, record)| grants(record));
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_nats::{Client, ConnectOptions, ServerAddr};
+use parti_core::assign::Strategy;
 use parti_core::{Command, Config, Event, GroupName, Mode, Partition, PartitionId, PartitionList, Worker};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,6 +37,7 @@ pub struct Builder {
     servers: Vec<String>,
     options: ConnectOptions,
     config: Config,
+    strategy: Option<Arc<dyn Strategy>>,
     partitions: Result<Partitions, Error>,
     replicas: usize,
     retry_first_connection: bool,
@@ -86,6 +88,7 @@ impl Builder {
             servers: Vec::new(),
             options: ConnectOptions::new(),
             config: Config::default(),
+            strategy: None,
             partitions: Ok(Partitions::List(PartitionList::default())),
             replicas: 1,
             retry_first_connection: false,
@@ -137,6 +140,15 @@ impl Builder {
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
         self.config.mode = mode;
+        self
+    }
+
+    /// Divides partitions by a strategy of one's own while this worker leads, in place of what [`Config::strategy`]
+    /// chooses. All workers of the group should be given the same. Each of its answers is checked; one that breaks a
+    /// rule changes nothing, and is reported as a refused plan.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Arc<dyn Strategy>) -> Self {
+        self.strategy = Some(strategy);
         self
     }
 
@@ -208,7 +220,10 @@ impl Builder {
             None => Door::Servers(connection::parse_servers(&servers)?, Box::new(self.options)),
         };
         let partitions = self.partitions?;
-        let worker = Worker::new(self.config.clone(), clock::random_seed(), clock::now())?;
+        let mut worker = Worker::new(self.config.clone(), clock::random_seed(), clock::now())?;
+        if let Some(strategy) = self.strategy {
+            worker = worker.with_strategy(strategy);
+        }
 
         let (lease, metrics, signs) = (Arc::<Lease>::default(), Arc::new(Metrics::new(group.as_str())), Arc::default());
         let (status_sender, status) = watch::channel(worker.status());

@@ -107,10 +107,11 @@ pub use guard::Guard;
 pub use handle::{Assignment, AssignmentReader, Change, Handle};
 pub use health::{Health, HealthCheck, Verdict};
 pub use metrics::{METRICS, Metric, MetricKind};
+pub use parti_core::assign;
 pub use parti_core::{
     Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, Incarnation, Instance, Instant, Mode, Partition,
-    PartitionError, PartitionId, PartitionList, PlannerPhase, ReleaseReason, Revision, Slot, Status, SuspendReason,
-    Tenure, Term, Token, Weight, WorkerState,
+    PartitionError, PartitionId, PartitionList, Placement, PlannerPhase, ReleaseReason, Revision, Slot, Status,
+    StrategyChoice, SuspendReason, Tenure, Term, Token, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
 pub use source::{Listed, PartitionBucket, Source, SourceError};

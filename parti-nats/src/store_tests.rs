@@ -12,6 +12,8 @@ use parti_core::{
     LeaderRecord, MemberPhase, MemberRecord, Outcome, Position, ProbeOutcome, Record, Revision, Slot, Tenure, Term,
     WatchId, Write,
 };
+use parti_sim::conformance::{BEHAVIOURS, StoreUnderTest};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -52,22 +54,43 @@ impl Servers {
         let cluster = Cluster::start();
         Self { urls: cluster.urls(), replicas: 3, single: None, _cluster: Some(cluster) }
     }
+
+    /// The same servers, which live as long as this.
+    fn known_elsewhere(&self) -> Self {
+        Self { urls: self.urls.clone(), replicas: self.replicas, single: None, _cluster: None }
+    }
 }
 
 impl World {
     async fn new(servers: Servers) -> Self {
-        let group = GroupName::new("orders").expect("a valid name");
+        Self::of(servers, GroupName::new("orders").expect("a valid name")).await
+    }
+
+    async fn of(servers: Servers, group: GroupName) -> Self {
         let connection = connect(&servers.urls).await;
+        let store = Store::new(connection.clone(), &group);
+        let world = Self { servers, connection, group, store };
+        world.ensure_buckets().await;
+        world
+    }
+
+    async fn ensure_buckets(&self) {
         // A cluster takes a moment until it can place a bucket.
         let created = async {
-            while let Err(error) = bucket::ensure(&connection.jetstream, &group, servers.replicas).await {
+            while let Err(error) = bucket::ensure(&self.connection.jetstream, &self.group, self.servers.replicas).await
+            {
                 assert!(error.is_transient(), "{error}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         within("buckets", created).await;
-        let store = Store::new(connection.clone(), &group);
-        Self { servers, connection, group, store }
+    }
+
+    /// Deletes a bucket, and makes it anew.
+    async fn recreate(&self, bucket: Bucket) {
+        let names = Names::new(&self.group, bucket);
+        self.connection.jetstream.delete_stream(&names.stream).await.expect("deleted");
+        self.ensure_buckets().await;
     }
 
     /// Stores over `count` connections of their own.
@@ -88,10 +111,14 @@ impl World {
     }
 
     /// Stores any bytes under a key, as an operator with another tool could.
-    async fn put(&self, key: Key, bytes: &'static [u8]) -> Revision {
+    async fn put(&self, key: Key, bytes: Vec<u8>) -> Revision {
         let subject = format!("{}{key}", Names::new(&self.group, key.bucket()).stored);
         let acknowledged = self.connection.jetstream.publish(subject, bytes.into()).await.expect("sent").await;
         Revision::new(acknowledged.expect("stored").sequence)
+    }
+
+    fn watch_of(&self, request: watch::Request, shown: mpsc::Sender<Event>, interval: Duration) -> Watch {
+        Watch::new(self.connection.clone(), &self.group, request, shown, interval)
     }
 
     fn watch(&self, bucket: Bucket, interest: Interest) -> Watched {
@@ -103,7 +130,7 @@ impl World {
         let (sender, events) = mpsc::channel(1024);
         let request = watch::Request { watch: WatchId::new(7), bucket, interest };
         let mut tasks = JoinSet::new();
-        tasks.spawn(Watch::new(self.connection.clone(), &self.group, request, sender, interval).run());
+        tasks.spawn(self.watch_of(request, sender, interval).run());
         Watched { events, incarnation: None, last: Revision::default(), _tasks: tasks }
     }
 }
@@ -227,89 +254,78 @@ fn append(number: u64, writer: u64, expected_last: u64) -> Write {
     Write::Append { key, record: record(key, writer), expected_last: Revision::new(expected_last) }
 }
 
-fn only_winner(outcomes: &[Outcome]) -> Revision {
-    let winners: Vec<_> = outcomes
-        .iter()
-        .filter_map(|outcome| match outcome {
-            Outcome::Committed(revision) => Some(*revision),
-            Outcome::Conflict => None,
-            Outcome::Unknown => panic!("an unknown outcome though nothing failed: {outcomes:?}"),
-        })
-        .collect();
-    assert_eq!(winners.len(), 1, "{outcomes:?}");
-    winners[0]
-}
-
-/// Lets all stores try the same write at the same time.
-async fn race(stores: &[Store], write: impl Fn(u64) -> Write) -> Revision {
-    let tries = stores.iter().zip(1..).map(async |(store, writer)| store.execute(&write(writer)).await);
-    only_winner(&join_all(tries).await)
-}
-
-async fn races_have_one_winner(world: World) {
-    let stores = world.stores(8).await;
-    for number in 0..20 {
-        let key = slot(number);
-        let created = race(&stores, |writer| create(key, writer)).await;
-        let updated = race(&stores, |writer| update(key, writer, created)).await;
-        let deleted = race(&stores, |_| Write::Delete { key, expected: updated }).await;
-        // Over the delete marker, too.
-        let again = race(&stores, |writer| create(key, writer)).await;
-        assert!(created < updated && updated < deleted && deleted < again);
-        assert_eq!(world.write(update(key, 9, deleted)).await, Outcome::Conflict);
+/// The suite of behaviours that the model of the simulator is held to, held against a real server: each with a group of
+/// its own.
+#[expect(clippy::print_stdout, reason = "the last behaviour that a failed test shows is the one that does not hold")]
+fn behaves_as_the_model_does(servers: &Servers) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+    for (number, behaviour) in BEHAVIOURS.iter().enumerate() {
+        let group = GroupName::new(format!("behaviour-{number}")).expect("a valid name");
+        let world = runtime.block_on(World::of(servers.known_elsewhere(), group));
+        let racers = runtime.block_on(world.stores(RACERS));
+        let (sender, shown) = mpsc::channel(1024);
+        let mut real = Real { runtime: &runtime, world, racers, sender, shown, watching: JoinSet::new() };
+        println!("{}", behaviour.what);
+        (behaviour.check)(&mut real);
     }
 }
 
-#[tokio::test]
-async fn races_have_one_winner_alone() {
-    races_have_one_winner(World::new(Servers::single()).await).await;
+#[test]
+fn a_server_behaves_as_the_model_does() {
+    behaves_as_the_model_does(&Servers::single());
 }
 
-#[tokio::test]
-async fn races_have_one_winner_in_a_cluster() {
-    races_have_one_winner(World::new(Servers::cluster()).await).await;
+#[test]
+fn a_cluster_behaves_as_the_model_does() {
+    behaves_as_the_model_does(&Servers::cluster());
 }
 
-async fn appends_form_one_chain(world: World) {
-    let stores = world.stores(8).await;
-    for last in 0..40 {
-        let appended = race(&stores, |writer| append(writer, writer, last)).await;
-        assert_eq!(appended, Revision::new(last + 1));
+/// As many as race at the same time in the suite, at most.
+const RACERS: usize = 8;
+
+/// A real server, for the suite.
+struct Real<'a> {
+    runtime: &'a Runtime,
+    world: World,
+    /// Each with a connection of its own.
+    racers: Vec<Store>,
+    sender: mpsc::Sender<Event>,
+    shown: mpsc::Receiver<Event>,
+    watching: JoinSet<()>,
+}
+
+impl StoreUnderTest for Real<'_> {
+    fn write(&mut self, write: Write) -> Outcome {
+        self.runtime.block_on(self.world.store.execute(&write))
     }
-    // One that has not seen the last write fails, also one that believes the bucket to be empty.
-    for stale in [0, 1, 39] {
-        assert_eq!(world.write(append(0, 1, stale)).await, Outcome::Conflict, "{stale}");
+
+    fn race(&mut self, writes: Vec<Write>) -> Vec<Outcome> {
+        assert!(writes.len() <= self.racers.len(), "one connection for each");
+        let tries = self.racers.iter().zip(&writes).map(|(store, write)| store.execute(write));
+        self.runtime.block_on(join_all(tries))
     }
-}
 
-#[tokio::test]
-async fn appends_form_one_chain_alone() {
-    appends_form_one_chain(World::new(Servers::single()).await).await;
-}
+    fn put(&mut self, key: Key, bytes: &[u8]) -> Revision {
+        self.runtime.block_on(self.world.put(key, bytes.to_vec()))
+    }
 
-#[tokio::test]
-async fn appends_form_one_chain_in_a_cluster() {
-    appends_form_one_chain(World::new(Servers::cluster()).await).await;
-}
+    fn recreate(&mut self, bucket: Bucket) {
+        self.runtime.block_on(self.world.recreate(bucket));
+    }
 
-#[tokio::test]
-async fn a_delete_that_expects_nothing_needs_a_key_that_was_never_written() {
-    let world = World::new(Servers::single()).await;
-    let delete = |key| Write::Delete { key, expected: Revision::new(0) };
-    world.commit(delete(slot(1))).await;
-    assert_eq!(world.write(delete(slot(1))).await, Outcome::Conflict);
-    world.commit(create(slot(1), 1)).await;
-    assert_eq!(world.write(delete(slot(1))).await, Outcome::Conflict);
-}
+    fn watch(&mut self, watch: WatchId, bucket: Bucket, interest: Interest) {
+        let request = watch::Request { watch, bucket, interest };
+        let watch = self.world.watch_of(request, self.sender.clone(), Duration::from_secs(600));
+        self.watching.spawn_on(watch.run(), self.runtime.handle());
+    }
 
-#[tokio::test]
-async fn a_create_needs_a_key_without_a_value() {
-    let world = World::new(Servers::single()).await;
-    let created = world.commit(create(slot(1), 1)).await;
-    assert_eq!(world.write(create(slot(1), 2)).await, Outcome::Conflict);
-    world.commit(Write::Delete { key: slot(1), expected: created }).await;
-    world.commit(create(slot(1), 2)).await;
-    assert_eq!(world.write(create(slot(1), 3)).await, Outcome::Conflict);
+    fn next(&mut self, patience: Duration) -> Option<KvEvent> {
+        let next = async { tokio::time::timeout(patience, self.shown.recv()).await };
+        match self.runtime.block_on(next).ok()?? {
+            Event::Kv(event) => Some(event),
+            other => panic!("not of a watch: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -324,36 +340,6 @@ async fn a_write_without_a_connection_is_unknown_at_once_and_never_applied() {
     world.servers.single.as_mut().expect("a single server").resume();
     assert!(within("reconnect", world.connection.wait_until_up()).await);
     world.commit(create(slot(1), 2)).await;
-}
-
-#[tokio::test]
-async fn a_watch_shows_everything_then_says_so_then_follows() {
-    let world = World::new(Servers::single()).await;
-    let mut empty = world.watch(Bucket::Plan, Interest::All);
-    assert_eq!(empty.until_caught_up().await, []);
-
-    let first = world.commit(create(slot(1), 1)).await;
-    let leader = world.commit(create(Key::Leader, 1)).await;
-    let deleted = world.commit(Write::Delete { key: slot(1), expected: first }).await;
-    let foreign = world.put(slot(2), b"not a record").await;
-    let mut all = world.watch(Bucket::Members, Interest::All);
-    let mut some = world.watch(Bucket::Members, Interest::Keys([slot(1), slot(3)].into()));
-    let stored =
-        [Shown::Entry(Key::Leader, leader), Shown::Deleted(slot(1), deleted), Shown::Undecodable(slot(2), foreign)];
-    assert_eq!(all.until_caught_up().await, stored);
-    assert_eq!(some.until_caught_up().await, [Shown::Deleted(slot(1), deleted)]);
-
-    let renewed = world.commit(update(Key::Leader, 2, leader)).await;
-    let third = world.commit(create(slot(3), 1)).await;
-    let gone = world.commit(Write::Delete { key: slot(3), expected: third }).await;
-    for change in [Shown::Entry(Key::Leader, renewed), Shown::Entry(slot(3), third), Shown::Deleted(slot(3), gone)] {
-        assert_eq!(all.next_change().await, change);
-    }
-    for change in [Shown::Entry(slot(3), third), Shown::Deleted(slot(3), gone)] {
-        assert_eq!(some.next_change().await, change);
-    }
-    assert_eq!(empty.incarnation.is_some(), all.incarnation.is_some());
-    assert_eq!(all.incarnation, some.incarnation);
 }
 
 #[tokio::test]
@@ -456,29 +442,6 @@ async fn a_watch_outlives_its_server() {
     assert_eq!(watched.next().await, Shown::CaughtUp);
     let two = world.commit(create(slot(2), 1)).await;
     assert_eq!(watched.next_change().await, Shown::Entry(slot(2), two));
-}
-
-#[tokio::test]
-async fn a_watch_notices_that_the_bucket_was_made_anew() {
-    for interest in [Interest::All, Interest::Keys([slot(1), slot(2)].into())] {
-        let world = World::new(Servers::single()).await;
-        let one = world.commit(create(slot(1), 1)).await;
-        world.commit(update(slot(1), 2, one)).await;
-        let mut watched = world.watch(Bucket::Members, interest);
-        watched.until_caught_up().await;
-        let before = watched.incarnation;
-
-        let names = Names::new(&world.group, Bucket::Members);
-        world.connection.jetstream.delete_stream(&names.stream).await.expect("deleted");
-        bucket::ensure(&world.connection.jetstream, &world.group, 1).await.expect("made anew");
-        let anew = world.commit(create(slot(1), 3)).await;
-        assert_eq!(anew, one);
-        assert_eq!(watched.next_change().await, Shown::Lost);
-        assert_eq!(watched.until_caught_up().await, [Shown::Entry(slot(1), anew)]);
-        assert!(watched.incarnation > before, "{:?} {before:?}", watched.incarnation);
-        let two = world.commit(create(slot(2), 3)).await;
-        assert_eq!(watched.next_change().await, Shown::Entry(slot(2), two));
-    }
 }
 
 #[tokio::test]

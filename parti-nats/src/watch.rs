@@ -32,6 +32,9 @@ const AFTER_FAILURE: Duration = Duration::from_millis(150);
 /// moment to get around.
 const AFTER_SUBSCRIBING: Duration = Duration::from_millis(500);
 
+/// How many changes may wait for one before them; what comes then is read from the store.
+const MAX_AHEAD: usize = 10_000;
+
 /// What the core wants to watch.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -156,6 +159,8 @@ impl Watch {
             }
             self.breaks = self.connection.breaks();
             self.missed = false;
+            // Whatever is real of it is in the store by now, and is read.
+            self.ahead.clear();
             let heard_before = self.heard;
             let known = self.incarnation.map(|incarnation| (incarnation, self.heard));
             let (connection, names, request) = (self.connection.clone(), self.names.clone(), self.request.clone());
@@ -283,7 +288,9 @@ impl Watch {
         let change = key.map(|key| change(self.request.watch, key, revision, deleted, &message.payload));
         match (&self.request.interest, change) {
             (Interest::All, change) => {
-                if revision > self.heard {
+                if self.ahead.len() >= MAX_AHEAD {
+                    self.missed = true;
+                } else if revision > self.heard {
                     self.ahead.insert(revision, change);
                 }
                 self.show_ahead().await

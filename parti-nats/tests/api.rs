@@ -4,13 +4,15 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use parti_nats::assign::{Answer, Problem, Strategy, StrategyError};
 use parti_nats::{
     Builder, Change, Config, ErrorKind, GroupName, Guard, Handle, METRICS, Partition, PartitionBucket, PartitionId,
-    PartitionList, Revision, Source, SourceError, Token, Weight,
+    PartitionList, Revision, Slot, Source, SourceError, Token, Weight,
 };
 use support::Server;
 
@@ -86,15 +88,18 @@ fn names(numbers: impl IntoIterator<Item = usize>) -> BTreeSet<String> {
     numbers.into_iter().map(|number| id(number).to_string()).collect()
 }
 
-fn builder(server: &Server, workers: u32) -> Builder {
-    let config = Config {
+fn config(workers: u32) -> Config {
+    Config {
         lease: Duration::from_secs(2),
         settle_window: Duration::from_millis(200),
         rebalance_interval: Duration::from_millis(200),
         expected_workers: Some(workers),
         ..Config::default()
-    };
-    Builder::new("orders").server(server.url()).config(config)
+    }
+}
+
+fn builder(server: &Server, workers: u32) -> Builder {
+    Builder::new("orders").server(server.url()).config(config(workers))
 }
 
 async fn client(server: &Server) -> async_nats::Client {
@@ -256,6 +261,61 @@ async fn buckets_that_are_deleted_under_running_workers_are_made_anew_and_used()
 fn highest_token(workers: &[Keeper]) -> Token {
     let tokens = workers.iter().flat_map(|worker| worker.guards.keys().map(|(_, token)| *token));
     tokens.max().expect("something is owned")
+}
+
+/// Gives everything to the worker with the highest slot.
+#[derive(Debug)]
+struct WinnerTakesAll;
+
+impl Strategy for WinnerTakesAll {
+    fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
+        let last = problem.workers().last().expect("a plan is for somebody").slot;
+        Ok(Answer::new(vec![Some(last); problem.partitions().as_slice().len()]))
+    }
+}
+
+#[tokio::test]
+async fn a_strategy_of_ones_own_divides_and_a_pin_in_the_list_is_obeyed() {
+    let server = Server::start();
+    let start = |group: &str, slot: u32| {
+        let config = Config { preferred_slot: Some(Slot::new(slot)), ..config(2) };
+        Builder::new(group).server(server.url()).config(config)
+    };
+    let own = |slot| start("orders", slot).strategy(Arc::new(WinnerTakesAll)).partitions(list(10));
+    let mut workers = [Keeper::start(own(0)), Keeper::start(own(1))];
+    let winner = |workers: &[Keeper]| workers[0].owned().is_empty() && workers[1].owned().len() == 10;
+    until("divided by their own strategy", &mut workers, winner).await;
+
+    let name = GroupName::new("pinned").expect("a valid name");
+    let bucket = PartitionBucket::open(client(&server).await, &name, 1).await.expect("a bucket");
+    let pinned = (0..10).map(|number| Partition::new(id(number)).pinned_to(Slot::new(0)));
+    bucket.add(pinned).await.expect("added");
+    let follow = |slot| start("pinned", slot).partition_bucket();
+    let mut workers = [Keeper::start(follow(0)), Keeper::start(follow(1))];
+    let obeyed = |workers: &[Keeper]| workers[0].owned().len() == 10 && workers[1].owned().is_empty();
+    until("where they are pinned", &mut workers, obeyed).await;
+}
+
+#[tokio::test]
+async fn nonsense_on_the_subjects_of_news_confuses_nobody_for_long() {
+    let server = Server::start();
+    let start = || Keeper::start(builder(&server, 1).partitions(list(10)));
+    let mut workers = vec![start()];
+    until("owner of all", &mut workers, |workers| workers[0].owned().len() == 10).await;
+    let client = client(&server).await;
+    for number in 0..20_000_u64 {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Sequence", (u64::MAX - number).to_string());
+        headers.insert("Nats-Last-Sequence", number.to_string());
+        for subject in ["plan.assign.0", "plan.cluster", "members.slot.0", "members.leader"] {
+            let subject = format!("parti.orders.{subject}");
+            client.publish_with_headers(subject, headers.clone(), "nonsense".into()).await.expect("sent");
+        }
+    }
+    client.flush().await.expect("sent");
+    workers.push(start());
+    let divided = |workers: &[Keeper]| workers.iter().all(|worker| worker.owned().len() == 5 && worker.is_ready());
+    until("divided", &mut workers, divided).await;
 }
 
 /// Fails once, and has a list afterwards.

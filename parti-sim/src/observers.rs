@@ -1,5 +1,8 @@
 //! Everyone who looks on: told each fact once, in a fixed order.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use parti_core::{Action, Notice, Outcome, Partition, PartitionId, PartitionList};
 
 use crate::clock::Moment;
@@ -17,6 +20,8 @@ use crate::trace::{self, Trace};
 pub(crate) struct Observers {
     options: Options,
     partitions: PartitionList,
+    /// The place of each partition, for it is asked for often.
+    places: Arc<HashMap<PartitionId, PartitionIndex>>,
     pub(crate) ownership: Ownership,
     pub(crate) marks: Marks,
     pub(crate) counts: Counts,
@@ -42,6 +47,7 @@ impl Observers {
         Self {
             options: options.clone(),
             partitions: partitions.clone(),
+            places: Arc::new(places(partitions)),
             ownership: Ownership::new(partitions.as_slice().iter().map(|partition| partition.weight.get())),
             marks: Marks::default(),
             counts: Counts::default(),
@@ -121,8 +127,13 @@ impl Observers {
 
     /// The place of a partition in the list of all that the run ever has.
     pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
-        self.partitions.position(id).map(PartitionIndex::new)
+        self.places.get(id).copied()
     }
+}
+
+fn places(partitions: &PartitionList) -> HashMap<PartitionId, PartitionIndex> {
+    let ids = partitions.as_slice().iter().map(|partition| partition.id.clone());
+    ids.enumerate().map(|(place, id)| (id, PartitionIndex::new(place))).collect()
 }
 
 /// What a person should hear: what was done to the world, and what workers want an operator to know.

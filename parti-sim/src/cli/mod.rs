@@ -2,6 +2,7 @@
 
 mod exhaustive;
 mod replay;
+mod speed;
 mod swarm;
 
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use exhaustive::ExhaustiveArgs;
 use parti_sim::plan::PlanArgs;
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
 use replay::ReplayArgs;
+use speed::SpeedArgs;
 use swarm::SwarmArgs;
 
 /// How many lines of the trace are printed after a failure.
@@ -39,6 +41,8 @@ enum Command {
     Exhaustive(ExhaustiveArgs),
     /// Let what a trace file tells of happen again, and show it, all or in part.
     Replay(ReplayArgs),
+    /// Measure how much faster than real time each scenario is.
+    Speed(SpeedArgs),
     /// Show the rounds in which a group goes from one number of workers to another.
     Plan(PlanArgs),
 }
@@ -78,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Swarm(args) => swarm::swarm(&args, &mut out),
         Command::Exhaustive(args) => exhaustive::exhaustive(&args, &mut out),
         Command::Replay(args) => replay::replay(&args, &mut out),
+        Command::Speed(args) => speed::speed(&args, &mut out),
         Command::Plan(args) => plan(&args, &mut out),
     };
     match code.and_then(|code| out.flush().map(|()| code)) {

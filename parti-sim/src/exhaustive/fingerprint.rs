@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parti_core::{Bucket, Instant};
 
 use super::state::State;
-use crate::clock::{Moment, nanos};
+use crate::clock::Moment;
 use crate::fact::PartitionIndex;
 use crate::process::{Life, Process};
 use crate::watch::Shown;
@@ -288,11 +288,6 @@ impl Sight<'_> {
     fn since(&self, now: u64, at: u64) -> u64 {
         if at >= u64::MAX / 2 { at } else { at.saturating_add(self.horizon).saturating_sub(now) }
     }
-}
-
-/// The horizon for these options: longer than any wait.
-pub(super) fn horizon(lease: std::time::Duration, longest_window: std::time::Duration) -> u64 {
-    nanos(lease * 3 + longest_window * 3)
 }
 
 /// The finalizer of `SplitMix64`.

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use parti_core::Revision;
 
-use self::fingerprint::{PLAN_BEGINS_AT, Read, fingerprint, horizon};
+use self::fingerprint::{PLAN_BEGINS_AT, Read, fingerprint};
 pub use self::state::{Fault, Orders};
 use self::state::{State, Step, Told};
-use crate::clock::Moment;
+use crate::clock::{Moment, nanos};
 use crate::invariant::Violation;
 use crate::mark::Marks;
 use crate::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
@@ -108,7 +108,7 @@ pub struct Found {
     /// How often each mechanism was reached.
     pub marks: Marks,
     /// The first failure, and the path to it.
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
 }
 
 /// The states with a certain number of faults.
@@ -200,7 +200,7 @@ impl<'a> Search<'a> {
     }
 
     /// Tries everything that can happen next.
-    fn look_at(&mut self, open: Open) -> Option<Failure> {
+    fn look_at(&mut self, open: Open) -> Option<Box<Failure>> {
         let Open { node, depth, kept } = open;
         if depth >= self.bounds.depth {
             let faults = self.progress.faults as usize;
@@ -225,13 +225,13 @@ impl<'a> Search<'a> {
         None
     }
 
-    fn try_step(&mut self, node: u32, depth: u32, before: &Kept, step: Step) -> Result<u32, Failure> {
+    fn try_step(&mut self, node: u32, depth: u32, before: &Kept, step: Step) -> Result<u32, Box<Failure>> {
         let mut state = before.state.clone();
         let followed = state.take(step);
         self.progress.seen += 1;
         self.marks.add(&std::mem::take(&mut state.world.observers.marks));
         if let Some(violation) = state.world.observers.violation.take() {
-            return Err(Failure { violation, path: self.tell(node, step) });
+            return Err(Box::new(Failure { violation, path: self.tell(node, step) }));
         }
         let (print, read) = fingerprint(&state, &before.read);
         if self.seen.insert(print) {
@@ -287,7 +287,7 @@ impl<'a> Search<'a> {
         told
     }
 
-    fn end(mut self, failure: Option<Failure>) -> Found {
+    fn end(mut self, failure: Option<Box<Failure>>) -> Found {
         for (level, open) in self.levels.iter_mut().zip(&self.open) {
             level.complete &= open.is_empty() && failure.is_none();
         }
@@ -312,7 +312,7 @@ fn beginning(bounds: &Bounds) -> State {
         world.start(Birth::default());
     }
     let longest = options.worker.release_timeout_ms.max(options.worker.cold_start_window_ms);
-    let horizon = horizon(Duration::from_millis(options.worker.lease_ms), Duration::from_millis(longest));
+    let horizon = nanos(options.observed_lease() + Duration::from_millis(longest));
     State::new(world, bounds.faults, horizon, bounds.orders)
 }
 

@@ -1,0 +1,63 @@
+//! `speed`: how much faster than real time the simulator is.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use clap::Args;
+use parti_sim::{Keep, Scenario};
+
+/// The largest group that is measured: its cold start.
+const LARGE: (u32, u32) = (200, 10_000);
+
+#[derive(Debug, Args)]
+pub(super) struct SpeedArgs {
+    /// Which scenarios; all, unless told otherwise.
+    names: Vec<String>,
+    /// How often each is played; the fastest time counts, since the others tell of what else the machine did.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeat: u32,
+}
+
+/// One scenario, played.
+struct Timed {
+    virtual_s: f64,
+    real_s: f64,
+    events: u64,
+}
+
+pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
+    let chosen = |scenario: &Scenario| args.names.is_empty() || args.names.iter().any(|name| name == scenario.name);
+    let scenarios: Vec<_> = Scenario::all().into_iter().filter(chosen).collect();
+    if scenarios.is_empty() {
+        writeln!(io::stderr(), "parti-sim: there is no scenario {:?}: `scenario list` names them all", args.names)?;
+        return Ok(super::USAGE);
+    }
+    writeln!(out, "{:<28}{:>12}{:>12}{:>12}{:>16}", "scenario", "virtual s", "real s", "events", "times real time")?;
+    for scenario in &scenarios {
+        let timed = time(scenario, args.repeat, None);
+        show(scenario.name, &timed, out)?;
+    }
+    if args.names.is_empty()
+        && let Some(scenario) = Scenario::named("cold-start")
+    {
+        show("cold-start 200 x 10000", &time(&scenario, args.repeat, Some(LARGE)), out)?;
+    }
+    Ok(0)
+}
+
+fn time(scenario: &Scenario, repeat: u32, size: Option<(u32, u32)>) -> Timed {
+    let options = scenario.options(1, size.map(|(workers, _)| workers), size.map(|(_, partitions)| partitions));
+    let play = |_| {
+        let began = Instant::now();
+        let outcome = scenario.run(&options, Keep::default());
+        Timed { virtual_s: outcome.virtual_s, real_s: began.elapsed().as_secs_f64(), events: outcome.events }
+    };
+    (0..repeat).map(play).min_by(|one, other| one.real_s.total_cmp(&other.real_s)).expect("it is played at least once")
+}
+
+fn show(name: &str, timed: &Timed, out: &mut impl Write) -> io::Result<()> {
+    let Timed { virtual_s, real_s, events } = timed;
+    let ratio = virtual_s / real_s.max(1e-9);
+    writeln!(out, "{name:<28}{virtual_s:>12.1}{real_s:>12.3}{events:>12}{ratio:>16.0}")?;
+    out.flush()
+}

@@ -1,0 +1,93 @@
+//! Small worlds hold in every order of what can happen, within bounds; with a planted bug they do not.
+
+use parti_sim::Plant;
+use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Orders};
+
+/// How many states a search looks at in which a planted bug must be found.
+const STATES_PER_PLANT: u64 = 30_000;
+
+fn bounds(beginning: Beginning, faults: u32, kinds: &[Fault]) -> Bounds {
+    let kinds = kinds.to_vec();
+    let (workers, partitions, orders, depth, plant) = (2, 1, Orders::Requests, 10_000, None);
+    Bounds { workers, partitions, beginning, orders, faults, kinds, depth, plant }
+}
+
+/// Searches until nothing is left or `most` different states were found.
+fn search(bounds: &Bounds, most: u64) -> Found {
+    exhaustive::search(bounds, |progress| progress.distinct < most)
+}
+
+fn must_hold(bounds: &Bounds, most: u64) -> Found {
+    let found = search(bounds, most);
+    if let Some(failure) = &found.failure {
+        panic!("{bounds:?}\n{}\n{}", failure.violation, failure.path.join("\n"));
+    }
+    found
+}
+
+fn must_hold_everywhere(bounds: &Bounds) {
+    let found = must_hold(bounds, 100_000);
+    assert!(found.levels.iter().all(|level| level.complete), "not all of {bounds:?}: {:?}", found.levels);
+}
+
+#[test]
+fn two_workers_hold_in_every_order_of_requests_from_every_beginning() {
+    for beginning in Beginning::ALL {
+        must_hold_everywhere(&bounds(beginning, 0, &[]));
+    }
+}
+
+#[test]
+fn a_settled_group_holds_in_every_order_of_all_messages() {
+    must_hold_everywhere(&Bounds { orders: Orders::All, ..bounds(Beginning::Settled, 0, &[]) });
+}
+
+#[test]
+fn a_leave_and_a_restart_hold_in_every_order_and_at_every_moment() {
+    must_hold_everywhere(&bounds(Beginning::Settled, 1, &[Fault::Leave]));
+    must_hold_everywhere(&bounds(Beginning::Settled, 1, &[Fault::Restart]));
+}
+
+#[test]
+fn one_fault_at_any_moment_breaks_nothing_as_far_as_the_search_goes() {
+    for fault in [Fault::Late, Fault::Crash, Fault::Pause, Fault::Cut] {
+        for beginning in Beginning::ALL {
+            must_hold(&bounds(beginning, 1, &[fault]), 6_000);
+        }
+    }
+}
+
+#[test]
+fn two_faults_and_three_workers_break_nothing_as_far_as_the_search_goes() {
+    must_hold(&bounds(Beginning::Settled, 2, &Fault::ALL), 10_000);
+    must_hold(&Bounds { workers: 3, partitions: 2, ..bounds(Beginning::Joining, 1, &Fault::ALL) }, 10_000);
+}
+
+#[test]
+fn planted_bugs_are_found_and_the_path_is_told() {
+    use Beginning::{Fresh, Joining, Settled};
+    for (plant, beginning, faults) in [
+        (Plant::WorkThroughSuspension, Settled, &[Fault::Cut][..]),
+        (Plant::ReleaseBeforeDrained, Joining, &[Fault::Late]),
+        (Plant::TokenWithoutClaim, Settled, &[Fault::Restart]),
+        (Plant::Resurrection, Settled, &[Fault::Leave]),
+        (Plant::AcquireTwice, Fresh, &[]),
+        (Plant::RenewWithoutCondition, Settled, &[Fault::Late]),
+        (Plant::EvictWithoutCondition, Settled, &[Fault::Pause]),
+    ] {
+        let most = u32::from(!faults.is_empty());
+        let bounds = Bounds { plant: Some(plant), partitions: 2, ..bounds(beginning, most, faults) };
+        let found = search(&bounds, STATES_PER_PLANT);
+        let failure = found.failure.unwrap_or_else(|| panic!("{plant} was not found: {:?}", found.levels));
+        let caught_by = failure.violation.invariant;
+        assert!(plant.caught_by().contains(&caught_by), "{plant} was caught by {caught_by}");
+        assert!(!failure.path.is_empty());
+    }
+}
+
+#[test]
+fn two_searches_within_the_same_bounds_see_the_same() {
+    let bounds = bounds(Beginning::Settled, 1, &[Fault::Pause]);
+    let (first, second) = (search(&bounds, 2_000), search(&bounds, 2_000));
+    assert_eq!((first.progress, first.levels), (second.progress, second.levels));
+}
