@@ -67,11 +67,11 @@ fn an_eviction_that_the_store_has_forgotten_gives_nothing_back() {
 #[test]
 fn a_process_that_did_not_run_does_not_work_before_it_knows_that_it_may() {
     let mut lab = fleet(2, 4);
-    lab.stall(1, 600);
+    lab.oversleep(1, 600);
     let told = told(&lab, "w1");
     assert_eq!(told[..2], ["w1 suspends (Stalled)", "w1 resumes"], "{}", lab.transcript);
     assert_eq!(lab.workers[1].worker.status().degraded, None);
     lab.transcript.clear();
-    lab.stall(1, 400);
+    lab.oversleep(1, 400);
     assert_eq!(lab.transcript.matches("suspends").count(), 0, "that is not long:\n{}", lab.transcript);
 }

@@ -492,7 +492,7 @@ impl Lab {
     }
 
     /// A process does not run for `millis`, while all others do; then it does.
-    pub(crate) fn stall(&mut self, at: usize, millis: u64) {
+    pub(crate) fn oversleep(&mut self, at: usize, millis: u64) {
         self.note(&format!("{} does not run", self.workers[at].name));
         let inbox = std::mem::take(&mut self.workers[at].inbox);
         self.workers[at].alive = false;
