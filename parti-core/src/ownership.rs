@@ -79,6 +79,15 @@ pub(crate) struct Holder {
     pub(crate) claim: Revision,
 }
 
+impl Hold {
+    /// The application has no time left to release it, and is told so once.
+    fn cut_short(&mut self, id: &PartitionId, outbox: &mut Outbox) {
+        if !core::mem::replace(&mut self.cut_off, true) {
+            outbox.push(Action::Cancel { partition: id.clone(), token: self.token });
+        }
+    }
+}
+
 impl Ownership {
     /// Has a deliberate bug from now on.
     pub(crate) fn plant(&mut self, planted: Planted) {
@@ -269,9 +278,7 @@ impl Ownership {
     /// Gives up everything at once: the tenure is over, and others may have it. A drain that is under way is cut short.
     pub(crate) fn cut_off(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
         for (id, hold) in self.holds.iter_mut().filter(|(_, hold)| hold.release_by.is_some()) {
-            if !core::mem::replace(&mut hold.cut_off, true) {
-                outbox.push(Action::Cancel { partition: id.clone(), token: hold.token });
-            }
+            hold.cut_short(id, outbox);
         }
         self.release_all(now, config, ReleaseReason::Evicted, outbox);
     }
@@ -313,7 +320,8 @@ impl Ownership {
         }
     }
 
-    /// Begins to release what is no longer granted, or is granted anew.
+    /// Begins to release what is no longer granted, or is granted anew. What the record names neither as owned nor as
+    /// releasing may be another's already: the store has forgotten that this tenure had ended. That is cut off.
     fn revoke(
         &mut self,
         now: Instant,
@@ -322,14 +330,23 @@ impl Ownership {
         token: impl Fn(Generation) -> Token,
         outbox: &mut Outbox,
     ) {
-        let stays = |id: &PartitionId, hold: &Hold| {
+        let granted = |id: &PartitionId| {
             let at = record.owned.binary_search_by(|grant| grant.partition.cmp(id));
-            at.is_ok_and(|at| token(record.owned[at].epoch) == hold.token)
+            at.ok().map(|at| token(record.owned[at].epoch))
         };
+        let releasing: BTreeSet<_> = record.releasing.iter().collect();
+        let gone = |id: &PartitionId| !releasing.contains(id) && granted(id).is_none();
+        for (id, hold) in &mut self.holds {
+            if hold.release_by.is_some() && gone(id) {
+                hold.cut_short(id, outbox);
+            }
+        }
         let kept = self.holds.iter().filter(|(_, hold)| hold.release_by.is_none());
-        let revoked: Vec<_> = kept.filter(|(id, hold)| !stays(id, hold)).map(|(id, _)| id.clone()).collect();
-        for id in revoked {
-            self.release(now, config, id, ReleaseReason::Moved, outbox);
+        let revoked = kept.filter(|(id, hold)| granted(id) != Some(hold.token));
+        let revoked: Vec<_> = revoked.map(|(id, _)| (id.clone(), gone(id))).collect();
+        for (id, gone) in revoked {
+            let reason = if gone { ReleaseReason::Evicted } else { ReleaseReason::Moved };
+            self.release(now, config, id, reason, outbox);
         }
     }
 
