@@ -107,8 +107,7 @@ pub struct Options {
     /// A smaller value balances better and moves more. Where partitions are so heavy that no worker can come so
     /// close, the nearest possible load is within the bound.
     pub epsilon_permille: u32,
-    /// One plan moves less than this share of the partitions whose holder stays, in percent; 20 by default. With 100 there
-    /// is no limit.
+    /// The largest share of the partitions whose holder stays that one plan moves, in percent; 20 by default.
     ///
     /// At least one of them may always move, or a small group would never be balanced.
     pub move_budget_percent: u32,
