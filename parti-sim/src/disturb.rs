@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use parti_core::{Bucket, Command, Control, ControlRecord, Event, Key, MemberPhase, Record, Slot, Write};
+use parti_core::{
+    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Key, MemberPhase, Record, Revision, Slot, Write,
+};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
@@ -206,6 +208,14 @@ impl World {
         self.garbage.push(key);
         self.plan_regressed();
         self.notify(key);
+    }
+
+    /// A worker or an operator of a newer version writes what nobody of this one can read; it changes with `beat`.
+    pub(crate) fn write_newer(&mut self, key: Key, beat: u64) -> Revision {
+        let record = format!(r#"{{"v":{},"beat":{beat}}}"#, FORMAT_VERSION + 1);
+        let revision = self.store.put_bytes(key, record.as_bytes());
+        self.notify(key);
+        revision
     }
 
     /// An operator deletes what is not a record, when whoever held the slot has certainly stopped.

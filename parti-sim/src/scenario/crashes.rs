@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use parti_core::Token;
+
 use super::{Scenario, Stage};
-use crate::fact::ProcessId;
+use crate::fact::{PartitionIndex, ProcessId};
 use crate::invariant::Kind;
 use crate::mark::Mark;
 use crate::process::Birth;
 use crate::world::World;
 
+/// How long a round trip and the handling around it may take.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
 const EVICTED: &[Mark] = &[Mark::Crashed, Mark::PlannedEmergency];
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -54,6 +58,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |options| options.application.drain_ms = (20, 200),
         act: death_at_each_step,
         marks: &[Mark::PlannedJoin, Mark::Drained, Mark::Released, Mark::PlannedEmergency],
+    },
+    Scenario {
+        name: "regrant",
+        shows: "the receiver leaves or dies while the giver drains: it gets all back after that, with higher tokens",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| {
+            options.zones = options.workers;
+            options.application.drain_ms = (4_000, 6_000);
+        },
+        act: regrant,
+        marks: &[Mark::PlannedJoin, Mark::Drained, Mark::Released, Mark::PlannedEmergency, Mark::Halted, Mark::Crashed],
     },
     Scenario {
         name: "false-alarm",
@@ -169,6 +185,49 @@ fn death_at_each_step(stage: &mut Stage) {
     }
     let most = stage.options().crash_bound();
     stage.expect_orphans_within(most);
+}
+
+fn regrant(stage: &mut Stage) {
+    // One worker in each zone: what it has can go to a second one there, and back to itself only.
+    let zones = stage.options().zones.max(1);
+    let in_zone =
+        |number: u32| Birth { labels: [("zone".into(), (number % zones).to_string())].into(), ..Birth::default() };
+    stage.start_fleet(in_zone);
+    stage.calm();
+    stage.settle();
+    stage.measure();
+    for crashes in [false, true] {
+        stage.operate("starts a second worker in a zone", true);
+        let drained = stage.world.observers.marks.count(Mark::Drained);
+        let receiver = stage.world.start(in_zone(1));
+        let patience = Duration::from_secs(60);
+        let on_their_way = stage.run_until(patience, |world| world.observers.marks.count(Mark::Drained) > drained);
+        stage.expect(Kind::Liveness, "partitions are on their way", on_their_way, "true", on_their_way);
+        stage.run_for(Duration::from_millis(500));
+        let draining = draining(stage);
+        if crashes {
+            stage.crash(Some(receiver));
+        } else {
+            stage.operate("tells it to leave", true);
+            stage.leave(receiver);
+        }
+        stage.settle();
+        let ownership = &stage.world.observers.ownership;
+        let is_back = |(partition, from, token): &&(PartitionIndex, ProcessId, Token)| matches!(ownership.workers_on(*partition), [(owner, new)] if owner == from && new > token);
+        let back = draining.iter().filter(is_back).count();
+        let (all, held) = (draining.len(), back == draining.len() && back > 0);
+        stage.expect(Kind::Safety, "back with a higher token", back, format!("{all}, and > 0"), held);
+    }
+    let moved = stage.window().moved;
+    stage.expect(Kind::Safety, "elsewhere than before", moved, "0", moved == 0);
+    stage.expect_orphans_within(ROUND_TRIP);
+}
+
+/// What applications are about to finish with, and under which token.
+fn draining(stage: &Stage) -> Vec<(PartitionIndex, ProcessId, Token)> {
+    let holds = stage.world.living().flat_map(|(id, process)| process.app.holds().map(move |hold| (id, hold)));
+    let draining = holds.filter(|(_, (_, hold))| hold.draining);
+    draining.map(|(process, (partition, hold))| (partition, process, hold.token)).collect()
 }
 
 fn false_alarm(stage: &mut Stage) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Partition, Slot};
+use parti_core::{Control, Key, Partition, Revision, Slot};
 
 use super::{Scenario, Stage};
 use crate::fact::PartitionIndex;
@@ -70,6 +70,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |_| {},
         act: capacities,
         marks: &[Mark::PlannedColdStart],
+    },
+    Scenario {
+        name: "mixed-versions",
+        shows: "part of the fleet is newer, one worker too new to be understood: all keep out of its way, and say so",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.worker.surge_wait_ms = 0,
+        act: mixed_versions,
+        marks: &[Mark::Undecodable, Mark::ClaimedInherited, Mark::PlannedEmergency, Mark::PlannedJoin],
     },
 ];
 
@@ -179,4 +188,71 @@ fn capacities(stage: &mut Stage) {
     stage.calm();
     stage.measure();
     stage.settle();
+}
+
+fn mixed_versions(stage: &mut Stage) {
+    // It has the slot that everybody would take first, and its operator a wish that would stop all that follows.
+    let slot = Slot::new(0);
+    let mut newer = Newer::arrive(stage, [Key::Slot(slot), Key::Control(Control::Pause)]);
+    stage.start_fleet(|number| Birth { software: (number % 2).to_string(), ..Birth::default() });
+    stage.calm();
+    newer.live_for(stage, Duration::from_secs(30));
+    stage.measure();
+    let follower = stage.any_follower();
+    if let Some(follower) = follower {
+        stage.operate(&format!("updates {follower}"), false);
+        stage.world.restart(follower, Duration::from_secs(1), Birth { software: "2".into(), ..Birth::default() });
+        newer.live_for(stage, Duration::from_secs(10));
+    }
+    let leader = stage.leader();
+    stage.crash(leader);
+    newer.live_for(stage, Duration::from_secs(20));
+    stage.operate("starts one more worker", true);
+    let joined = stage.world.start(Birth { software: "2".into(), ..Birth::default() });
+    newer.live_for(stage, Duration::from_secs(30));
+    // It dies. Its record is nobody's to judge.
+    stage.settle();
+    newer.beat(stage);
+    let touched = newer.touched;
+    stage.expect(Kind::Safety, "newer records that others wrote", touched, "0", touched == 0);
+    let others = stage.all().into_iter().filter(|process| stage.world.process(*process).status.slot == Some(slot));
+    let others = others.count();
+    stage.expect(Kind::Safety, "others in its slot", others, "0", others == 0);
+    let load = stage.world.process(joined).app.count();
+    stage.expect(Kind::Liveness, "owned by the one that joined", load, "> 0", load > 0);
+    let most = stage.options().crash_bound();
+    stage.expect_orphans_within(most);
+}
+
+/// What a newer version writes, and whether anybody else has.
+struct Newer {
+    written: [(Key, Revision); 2],
+    beat: u64,
+    touched: usize,
+}
+
+impl Newer {
+    fn arrive(stage: &mut Stage, keys: [Key; 2]) -> Self {
+        stage.operate("a worker of a newer version starts", false);
+        Self { written: keys.map(|key| (key, stage.world.write_newer(key, 0))), beat: 0, touched: 0 }
+    }
+
+    /// Looks whether all is as it was left, and writes it again.
+    fn beat(&mut self, stage: &mut Stage) {
+        self.beat += 1;
+        for (key, revision) in &mut self.written {
+            let found = stage.world.store.entry(*key).map(|entry| entry.revision);
+            self.touched += usize::from(found != Some(*revision));
+            *revision = stage.world.write_newer(*key, self.beat);
+        }
+    }
+
+    fn live_for(&mut self, stage: &mut Stage, time: Duration) {
+        let renewal = Duration::from_millis(stage.options().worker.lease_ms / 4);
+        let until = stage.world.now + time;
+        while stage.is_on() && stage.world.now < until {
+            stage.run_for(renewal);
+            self.beat(stage);
+        }
+    }
 }

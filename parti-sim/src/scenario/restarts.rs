@@ -8,6 +8,7 @@ use super::{Scenario, Stage};
 use crate::invariant::Kind;
 use crate::mark::Mark;
 use crate::process::Birth;
+use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -27,6 +28,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |_| {},
         act: rolling_update_surge,
         marks: &[Mark::Halted, Mark::StoodBy, Mark::ClaimedInherited],
+    },
+    Scenario {
+        name: "surge-wait-runs-out",
+        shows: "successors come whose predecessors stay: they wait for as long as they may, then take slots of their own",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: surge_wait_runs_out,
+        marks: &[Mark::AwaitedOtherVersion, Mark::ClaimedFresh, Mark::PlannedJoin, Mark::Drained],
     },
     Scenario {
         name: "pod-crashes",
@@ -112,6 +122,35 @@ fn rolling_update_surge(stage: &mut Stage) {
     }
     stage.settle();
     stage.expect_nothing_moved();
+    let drain = Duration::from_millis(stage.options().application.drain_ms.1);
+    stage.expect_orphans_within(drain + SLACK);
+}
+
+fn surge_wait_runs_out(stage: &mut Stage) {
+    stage.start_fleet(|_| Birth { software: "1".into(), ..Birth::default() });
+    stage.calm();
+    stage.settle();
+    let old_slots: Vec<_> = stage.world.observers.ownership.loads().into_keys().collect();
+    stage.measure();
+    let count = (stage.options().workers / 2).max(1) as usize;
+    stage.operate(&format!("starts {count} workers of another version, and stops none"), true);
+    let birth = || Birth { software: "2".into(), ..Birth::default() };
+    let newcomers: Vec<_> = (0..count).map(|_| stage.world.start(birth())).collect();
+    let slots_of = |world: &World| -> Vec<Slot> {
+        newcomers.iter().filter_map(|process| world.process(*process).status.slot).collect()
+    };
+    let surge_wait = Duration::from_millis(stage.options().worker.surge_wait_ms);
+    stage.run_for(surge_wait.saturating_sub(SLACK));
+    let early = slots_of(&stage.world).len();
+    stage.expect(Kind::Liveness, "slots taken while they may wait", early, "0", early == 0);
+    stage.expect_nothing_moved();
+    stage.run_until(PATIENCE, |world| slots_of(world).len() == count);
+    stage.settle();
+    let fresh = slots_of(&stage.world).into_iter().filter(|slot| !old_slots.contains(slot)).count();
+    stage.expect(Kind::Liveness, "slots of their own afterwards", fresh, count, fresh == count);
+    let moved = stage.window().moved;
+    stage.expect(Kind::Liveness, "partitions moved to them", moved, "> 0", moved > 0);
+    stage.expect_rounds_within_budget();
     let drain = Duration::from_millis(stage.options().application.drain_ms.1);
     stage.expect_orphans_within(drain + SLACK);
 }

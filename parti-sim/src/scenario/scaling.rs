@@ -182,10 +182,7 @@ fn scale_up(stage: &mut Stage) {
     stage.measure();
     stage.start_more((stage.options().workers / 2).max(1));
     stage.settle();
-    let budget = stage.options().partitions as usize * stage.options().worker.move_budget_percent as usize;
-    let largest = stage.world.observers.counts.largest_round;
-    let most = budget.div_ceil(100);
-    stage.expect(Kind::Safety, "most moved in one round", largest, format!("<= {most}"), largest <= most);
+    stage.expect_rounds_within_budget();
     let after = stage.world.observers.ownership.loads();
     let least = least_moves(&before.values().map(|load| load.load).collect::<Vec<_>>(), after.len() as u64);
     let most = (least * 105).div_ceil(100);

@@ -173,6 +173,13 @@ impl Stage {
         self.expect(Kind::Safety, "rebalances", rounds, "0", rounds == 0);
     }
 
+    /// Expects that no planned round took more partitions from those who stay than it may.
+    pub(crate) fn expect_rounds_within_budget(&mut self) {
+        let budget = self.options().partitions as usize * self.options().worker.move_budget_percent as usize;
+        let (largest, most) = (self.world.observers.counts.largest_round, budget.div_ceil(100));
+        self.expect(Kind::Safety, "most moved in one round", largest, format!("<= {most}"), largest <= most);
+    }
+
     /// Expects that no partition was without an owner for longer.
     pub(crate) fn expect_orphans_within(&mut self, most: Duration) {
         let longest = self.window().longest_orphan;
