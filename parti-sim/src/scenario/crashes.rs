@@ -197,6 +197,9 @@ fn regrant(stage: &mut Stage) {
     stage.settle();
     stage.measure();
     for crashes in [false, true] {
+        if !stage.is_on() {
+            return;
+        }
         stage.operate("starts a second worker in a zone", true);
         let drained = stage.world.observers.marks.count(Mark::Drained);
         let receiver = stage.world.start(in_zone(1));
