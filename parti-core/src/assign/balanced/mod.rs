@@ -71,6 +71,10 @@ struct Table<'p> {
     homeless: Vec<u64>,
     /// For each group, its workers, least loaded first; made when first asked for.
     ladders: Vec<Option<Ladder>>,
+    /// For each group, its workers, those first that have least of what is heavy; made when first asked for.
+    light_ladders: Vec<Option<Ladder>>,
+    /// For each worker, the load that is not of the lightest weight; made with the first of these ladders.
+    heavy_loads: Vec<u64>,
     /// The worker that is being filled up with partitions of a group, and whether beyond its inner lower bound.
     filling: Option<(u32, usize)>,
     filling_above: bool,
@@ -83,7 +87,7 @@ impl<'p> Table<'p> {
     fn new(problem: &'p Problem<'p>) -> Self {
         let survey = &problem.survey;
         let groups = problem.groups();
-        let ladders = (0..groups.len()).map(|_| None).collect();
+        let no_ladders = || (0..groups.len()).map(|_| None).collect();
         Self {
             problem,
             survey,
@@ -93,7 +97,9 @@ impl<'p> Table<'p> {
             loads: survey.loads.clone(),
             homeless: Vec::new(),
             groups,
-            ladders,
+            ladders: no_ladders(),
+            light_ladders: no_ladders(),
+            heavy_loads: Vec::new(),
             filling: None,
             filling_above: false,
             budget: figures::budget(problem, survey.seats.len() - survey.homeless),
@@ -183,6 +189,11 @@ impl<'p> Table<'p> {
         *wanted = *wanted + lower.saturating_sub(load + weight) - lower.saturating_sub(load);
         self.loads[worker] = load + weight;
         self.owners[partition] = worker as u32;
+        if weight > u64::from(self.survey.lightest)
+            && let Some(heavy) = self.heavy_loads.get_mut(worker)
+        {
+            *heavy += weight;
+        }
     }
 
     /// A worker that is filled up: the one before, if it still has room for the weight, else the roomiest. First all come
@@ -200,9 +211,39 @@ impl<'p> Table<'p> {
             }
         }
         let worker = self.roomiest(group);
+        let excess = (self.loads[worker] + weight).saturating_sub(self.bounds.upper[worker]);
+        let is_heavy = weight > u64::from(self.survey.lightest);
+        if excess > 0 && is_heavy && self.problem.options.step == Step::Planned {
+            self.weigh_heavy();
+            let light = self.loads[worker] - self.heavy_loads[worker];
+            return if light < excess { self.least_heavy(group) } else { worker };
+        }
         self.filling_above = self.loads[worker] >= inner_lower[worker];
         self.filling = Some((group, worker));
         worker
+    }
+
+    /// Finds how much of each worker's load is not of the lightest weight, if that is not known yet.
+    fn weigh_heavy(&mut self) {
+        if self.heavy_loads.is_empty() {
+            self.heavy_loads = vec![0; self.loads.len()];
+            for (&owner, &weight) in self.owners.iter().zip(&self.survey.weights) {
+                if owner != NOBODY && weight > self.survey.lightest {
+                    self.heavy_loads[owner as usize] += u64::from(weight);
+                }
+            }
+        }
+    }
+
+    /// For what is heavy and has room nowhere: the worker with the least of what is heavy, per unit of capacity. Of the
+    /// rest of its load enough can leave, a little here and a little there.
+    fn least_heavy(&mut self, group: u32) -> usize {
+        let Self { light_ladders, heavy_loads, survey, groups, problem, .. } = self;
+        let roster = &survey.roster;
+        let height = |worker: usize| roster.level(worker, heavy_loads[worker]);
+        let ladder = light_ladders[group as usize]
+            .get_or_insert_with(|| Ladder::new(groups.members(group), roster, problem.options.seed, height));
+        ladder.lowest(height)
     }
 
     /// The partitions that nobody owns, heaviest first, ties in the order of the list.
