@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU32;
 
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -138,34 +139,39 @@ impl Partition {
     }
 }
 
-/// The shape of a partition where it is stored.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "[id, weight] or [id, weight, {\"requires\": …, \"pin\": …}]")]
-enum Stored {
-    Anywhere(PartitionId, Weight),
-    Placed(PartitionId, Weight, Placement),
-}
-
+/// Stored as `[id, weight]`, or `[id, weight, placement]` where there is one.
 impl Serialize for Partition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (id, weight) = (self.id.clone(), self.weight);
         match &self.placement {
-            None => Stored::Anywhere(id, weight),
-            Some(placement) => Stored::Placed(id, weight, (**placement).clone()),
+            None => (&self.id, self.weight).serialize(serializer),
+            Some(placement) => (&self.id, self.weight, &**placement).serialize(serializer),
         }
-        .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Partition {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Stored::deserialize(deserializer)? {
-            Stored::Anywhere(id, weight) => Self { id, weight, placement: None },
-            Stored::Placed(id, weight, placement) => {
-                let placement = Some(placement).filter(|placement| *placement != Placement::default());
-                Self { id, weight, placement: placement.map(Arc::new) }
-            }
-        })
+        deserializer.deserialize_seq(StoredPartition)
+    }
+}
+
+/// Reads what a partition is stored as. (An untagged enum would do, but could not say what is wrong with an element.)
+struct StoredPartition;
+
+impl<'de> Visitor<'de> for StoredPartition {
+    type Value = Partition;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"[id, weight] or [id, weight, {"requires": …, "pin": …}]"#)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Partition, A::Error> {
+        let too_short = |len| A::Error::invalid_length(len, &self);
+        let id = elements.next_element()?.ok_or_else(|| too_short(0))?;
+        let weight = elements.next_element()?.ok_or_else(|| too_short(1))?;
+        let placement = elements.next_element::<Placement>()?;
+        let placement = placement.filter(|placement| *placement != Placement::default());
+        Ok(Partition { id, weight, placement: placement.map(Arc::new) })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod observe;
 mod status;
+mod suspend;
 
 pub use status::{Fleet, Status};
 
@@ -11,9 +12,9 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::assign::Strategy;
-use crate::config::{Config, ConfigError, Mode, Timing};
+use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Generation, Instance, Position, Revision, Slot, Token, WatchId};
+use crate::ids::{Generation, Instance, Position, Slot, Token, WatchId};
 use crate::key::{Bucket, Interest, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
@@ -25,7 +26,7 @@ use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
 use crate::planted::{Planted, PlantedBug};
 use crate::probing::Probing;
-use crate::record::{MemberPhase, MemberRecord};
+use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Duration, Instant};
@@ -48,8 +49,8 @@ pub struct Worker {
     read_plan_at: Option<Instant>,
     /// Whether it has ever seen a complete listing of the members.
     has_listed: bool,
-    /// The records that cannot be read and were already spoken of.
-    reported: BTreeMap<Key, Revision>,
+    /// The keys whose records cannot be read, and why, as it was already said.
+    reported: BTreeMap<Key, RecordError>,
     membership: Membership,
     plan: PlanLog,
     standing: Standing,
@@ -324,54 +325,6 @@ impl Worker {
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
         self.ownership.begin(won.lease.tenure, won.applied, won.generation, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);
-    }
-
-    /// For how long this process may not run before it has to doubt what it knows; none where nobody else would act on
-    /// that. Others evict a worker early if nobody has listened there for `probe_confirm`. They can see that of one that
-    /// is frozen while its connection is closed, and it cannot: what is left of `probe_confirm` is for its client to
-    /// notice.
-    fn may_seem_gone(&self) -> Option<Duration> {
-        let strict = self.config.mode == Mode::Strict && self.lease().is_some();
-        self.config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3)
-    }
-
-    /// Until when this process certainly has not been frozen for too long, see [`may_seem_gone`](Self::may_seem_gone).
-    fn runs_until(&self) -> Option<Instant> {
-        self.may_seem_gone().map(|limit| self.now + limit)
-    }
-
-    /// Others may have seen this process gone, and evicted it: nothing is worked on before a renewal shows that nobody
-    /// has.
-    fn suspend_as_seen_gone(&mut self, reason: SuspendReason) {
-        self.ownership.suspend(self.now, reason, &mut self.outbox);
-        if let Standing::Holding(lease) = &mut self.standing {
-            lease.renew_at_once(self.now);
-        }
-    }
-
-    /// In `Strict` mode nothing is worked on without a right to.
-    fn suspend_if_expired(&mut self) {
-        let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
-        let strict = self.config.mode == Mode::Strict && !self.timing.planted.has(PlantedBug::OutliveLease);
-        if expired && strict {
-            self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
-        }
-    }
-
-    /// Work goes on when a renewal shows that nobody has taken over, and what this worker was told to give up meanwhile
-    /// has been seen: a store that has lost writes may have forgotten that it had ended the tenure, and still know whose
-    /// the partitions are.
-    fn resume(&mut self) {
-        let Standing::Holding(lease) = &self.standing else { return };
-        let renewed = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at))
-            || self.timing.planted.has(PlantedBug::ResumeUnrenewed);
-        // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
-        let may_act = self.connected && renewed && lease.is_valid(self.now);
-        let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
-        if self.ownership.is_suspended() && may_act && told {
-            self.ownership.resume(&mut self.outbox);
-            self.work();
-        }
     }
 
     /// A leader asks whether the members are there, the others whether the leader is.

@@ -131,7 +131,7 @@ fn who_cannot_read_the_plan_makes_room_for_a_newer_version_only() {
 }
 
 #[test]
-fn what_cannot_be_read_is_spoken_of_once_for_each_write() {
+fn what_cannot_be_read_is_spoken_of_once_for_each_reason() {
     let mut lab = fleet();
     let said = |lab: &Lab| lab.transcript.matches("w0 says Undecodable").count();
     lab.put(slot(500), NEWER);
@@ -142,5 +142,7 @@ fn what_cannot_be_read_is_spoken_of_once_for_each_write() {
     }
     assert_eq!(said(&lab), 1, "re-reading says nothing new:\n{}", lab.transcript);
     lab.put(slot(500), NEWER);
+    assert_eq!(said(&lab), 1, "nor does a newer worker's next renewal:\n{}", lab.transcript);
+    lab.put(slot(500), BROKEN);
     assert_eq!(said(&lab), 2);
 }

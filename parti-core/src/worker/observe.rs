@@ -149,8 +149,8 @@ impl Worker {
         if let (Some(leader), Key::Slot(slot)) = (&mut self.leader, key) {
             leader.observe_member(slot);
         }
-        // It is shown again at every re-reading, and was already spoken of.
-        if self.reported.insert(key, revision) != Some(revision) {
+        // It is shown again at every re-reading, and by a newer worker's every renewal, and was already spoken of.
+        if self.reported.insert(key, error.clone()).as_ref() != Some(&error) {
             self.outbox.notice(Notice::Undecodable { key, revision, error });
         }
     }

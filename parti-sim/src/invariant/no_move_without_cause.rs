@@ -30,6 +30,7 @@ impl Invariant for NoMoveWithoutCause {
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         if let Fact::Disturbed { may_move: true, .. }
         | Fact::Operated { may_move: true, .. }
+        | Fact::Wished { .. }
         | Fact::Crashed { .. }
         | Fact::Listed { .. }
         | Fact::PlanRegressed { .. } = fact

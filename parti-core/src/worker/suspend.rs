@@ -1,0 +1,57 @@
+//! When a worker must not work for now, and when it may again.
+
+use super::{Standing, Worker};
+use crate::action::SuspendReason;
+use crate::config::Mode;
+use crate::planted::PlantedBug;
+use crate::time::{Duration, Instant};
+
+impl Worker {
+    /// For how long this process may not run before it has to doubt what it knows; none where nobody else would act on
+    /// that. Others evict a worker early if nobody has listened there for `probe_confirm`. They can see that of one that
+    /// is frozen while its connection is closed, and it cannot: what is left of `probe_confirm` is for its client to
+    /// notice.
+    pub(super) fn may_seem_gone(&self) -> Option<Duration> {
+        let strict = self.config.mode == Mode::Strict && self.lease().is_some();
+        self.config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3)
+    }
+
+    /// Until when this process certainly has not been frozen for too long, see [`may_seem_gone`](Self::may_seem_gone).
+    pub(super) fn runs_until(&self) -> Option<Instant> {
+        self.may_seem_gone().map(|limit| self.now + limit)
+    }
+
+    /// Others may have seen this process gone, and evicted it: nothing is worked on before a renewal shows that nobody
+    /// has.
+    pub(super) fn suspend_as_seen_gone(&mut self, reason: SuspendReason) {
+        self.ownership.suspend(self.now, reason, &mut self.outbox);
+        if let Standing::Holding(lease) = &mut self.standing {
+            lease.renew_at_once(self.now);
+        }
+    }
+
+    /// In `Strict` mode nothing is worked on without a right to.
+    pub(super) fn suspend_if_expired(&mut self) {
+        let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
+        let strict = self.config.mode == Mode::Strict && !self.timing.planted.has(PlantedBug::OutliveLease);
+        if expired && strict {
+            self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
+        }
+    }
+
+    /// Work goes on when a renewal shows that nobody has taken over, and what this worker was told to give up meanwhile
+    /// has been seen: a store that has lost writes may have forgotten that it had ended the tenure, and still know whose
+    /// the partitions are.
+    pub(super) fn resume(&mut self) {
+        let Standing::Holding(lease) = &self.standing else { return };
+        let renewed = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at))
+            || self.timing.planted.has(PlantedBug::ResumeUnrenewed);
+        // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
+        let may_act = self.connected && renewed && lease.is_valid(self.now);
+        let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
+        if self.ownership.is_suspended() && may_act && told {
+            self.ownership.resume(&mut self.outbox);
+            self.work();
+        }
+    }
+}
