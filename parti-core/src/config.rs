@@ -53,7 +53,7 @@ pub const MAX_TEXT_BYTES: usize = 128;
 /// ```
 ///
 /// It is read from any format that serde knows. Durations are text such as `"10s"` or `"1m30s"` (see
-/// [`HumanDuration`]), `probe_confirm` may be `"off"`, and `slots` is `{"first": 0, "last": 1023}`, both included. A key
+/// [`HumanDuration`](crate::HumanDuration)), `probe_confirm` may be `"off"`, and `slots` is `{"first": 0, "last": 1023}`, both included. A key
 /// that is missing has its default; one that is unknown is an error that lists the known ones. Reading checks the shape
 /// only: [`validate`](Self::validate) checks the rules.
 ///

@@ -96,6 +96,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         act: store_rollback,
         marks: &[Mark::ConnectionLost],
     },
+    Scenario {
+        name: "bucket-recreated",
+        shows: "the plan, and later the members, are deleted and made anew: never two owners, all is owned afterwards",
+        workers: 30,
+        partitions: 2400,
+        adjust: |_| {},
+        act: bucket_recreated,
+        marks: &[Mark::StoreRegressed, Mark::SlotLost, Mark::WatchLost],
+    },
 ];
 
 /// How soon after the store is back everything works again.
@@ -197,4 +206,19 @@ fn store_rollback(stage: &mut Stage) {
     stage.run_for(Duration::from_secs(3));
     stage.calm();
     stage.settle();
+}
+
+fn bucket_recreated(stage: &mut Stage) {
+    stage.begin();
+    stage.measure();
+    for bucket in [Bucket::Plan, Bucket::Members] {
+        stage.disturb(&format!("the bucket {bucket:?} is deleted and made anew"), true);
+        stage.world.recreate(bucket);
+        stage.settle();
+    }
+    stage.calm();
+    stage.settle();
+    // Holders that only the lost records knew of are waited out; then it is a cold start.
+    let most = stage.options().observed_lease() * 2 + Duration::from_millis(stage.options().worker.settle_window_ms);
+    stage.expect_orphans_within(most + BACK * 2);
 }
