@@ -180,6 +180,12 @@ impl Plant {
         })
     }
 
+    /// Whether it shows only where many replies are slow: between the sending of a renewal and its reply more than the
+    /// margin has to pass.
+    pub(crate) fn needs_slow_replies(self) -> bool {
+        self == Self::LeaseFromReply
+    }
+
     /// Whether it takes a store that loses writes to see it.
     pub const fn needs_loss(self) -> bool {
         matches!(self, Self::GrantWhileRecovering | Self::TenureByRevision | Self::ForgetGeneration)

@@ -258,6 +258,10 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
     let partitions = if large { rng.between(100, 400) } else { rng.between(1, 40) };
     let number = |value: u64| u32::try_from(value).expect("a small number");
     let worker = worker_options(number(workers), temper, rng);
+    let mut network = network_options(worker.lease_ms, temper, rng);
+    if plant.is_some_and(Plant::needs_slow_replies) {
+        (network.slow_ppm, network.slow_us) = (200_000, (5_000, network.request_timeout_ms * 1_000));
+    }
     Options {
         seed,
         workers: number(workers),
@@ -265,7 +269,7 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         spare_partitions: number(rng.below(8)),
         weights: if rng.chance(200_000) { Weights::Skewed } else { Weights::Equal },
         zones: 0,
-        network: network_options(worker.lease_ms, temper, rng),
+        network,
         worker,
         application: ApplicationOptions {
             drain_ms: if rng.chance(300_000) { (0, 4_000) } else { (0, 100) },
