@@ -258,18 +258,14 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
     let partitions = if large { rng.between(100, 400) } else { rng.between(1, 40) };
     let number = |value: u64| u32::try_from(value).expect("a small number");
     let worker = worker_options(number(workers), temper, rng);
-    let mut network = network_options(worker.lease_ms, temper, rng);
-    if plant.is_some_and(Plant::needs_slow_replies) {
-        (network.slow_ppm, network.slow_us) = (200_000, (5_000, network.request_timeout_ms * 1_000));
-    }
-    Options {
+    let mut options = Options {
         seed,
         workers: number(workers),
         partitions: number(partitions),
         spare_partitions: number(rng.below(8)),
         weights: if rng.chance(200_000) { Weights::Skewed } else { Weights::Equal },
         zones: 0,
-        network,
+        network: network_options(worker.lease_ms, temper, rng),
         worker,
         application: ApplicationOptions {
             drain_ms: if rng.chance(300_000) { (0, 4_000) } else { (0, 100) },
@@ -277,7 +273,12 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         },
         clock_ppm: if rng.chance(500_000) { 50_000 } else { 200 },
         plant,
+    };
+    if plant.is_some_and(Plant::needs_slow_replies) {
+        let network = &mut options.network;
+        (network.slow_ppm, network.slow_us) = (200_000, (5_000, network.request_timeout_ms * 1_000));
     }
+    options
 }
 
 fn worker_options(workers: u32, temper: Temper, rng: &mut Rng) -> WorkerOptions {
