@@ -194,6 +194,7 @@ impl Plant {
     /// The invariants of which at least one must catch it.
     pub const fn caught_by(self) -> &'static [&'static str] {
         match self {
+            Self::EvictRenewed => &["no-duplicate", "tokens-increase"],
             Self::WorkThroughSuspension
             | Self::ReleaseBeforeDrained
             | Self::AbsenceIsDeletion
@@ -208,7 +209,6 @@ impl Plant {
             | Self::ReleaseUnconfirmed
             | Self::GrantUnreleased
             | Self::TailFromNews
-            | Self::EvictRenewed
             | Self::EvictUnconfirmed
             | Self::GrantWhileRecovering => &["no-duplicate"],
             Self::EvictWithoutCondition | Self::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
