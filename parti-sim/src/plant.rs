@@ -194,7 +194,6 @@ impl Plant {
     /// The invariants of which at least one must catch it.
     pub const fn caught_by(self) -> &'static [&'static str] {
         match self {
-            Self::EvictRenewed => &["no-duplicate", "tokens-increase"],
             Self::WorkThroughSuspension
             | Self::ReleaseBeforeDrained
             | Self::AbsenceIsDeletion
@@ -213,7 +212,7 @@ impl Plant {
             | Self::GrantWhileRecovering => &["no-duplicate"],
             Self::EvictWithoutCondition | Self::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
             Self::AppendWithoutCondition | Self::LeadThroughConflict => &["one-writer"],
-            Self::OtherTenure => &["no-duplicate", "tokens-increase"],
+            Self::OtherTenure | Self::EvictRenewed => &["no-duplicate", "tokens-increase"],
             Self::ReplacedWatch => &["no-duplicate", "one-writer"],
             Self::AppendsPipelined => &["contract", "one-writer"],
             Self::TokenWithoutClaim | Self::EpochNotRaised | Self::TenureByRevision | Self::ForgetGeneration => {
