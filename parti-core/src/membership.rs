@@ -217,8 +217,11 @@ impl Membership {
         }
         self.refused.remove(&Key::Slot(slot));
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
-        let before = self.slots.insert(slot, member);
-        if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
+        let before = self.slots.get(&slot);
+        let continues = before.is_some_and(|before| self.tenure_of(before) == self.tenure_of(&member));
+        let plain = continues && is_plain_renewal(before, &member);
+        self.slots.insert(slot, member);
+        if !plain {
             self.changes += 1;
             self.next_expiry = None;
         }
