@@ -107,9 +107,8 @@ pub struct Options {
     /// A smaller value balances better and moves more. Where partitions are so heavy that no worker can come so
     /// close, the nearest possible load is within the bound.
     pub epsilon_permille: u32,
-    /// The largest share of the partitions whose holder stays that one plan moves, in percent; 20 by default.
-    ///
-    /// At least one of them may always move, or a small group would never be balanced.
+    /// One plan moves less than this share of the partitions whose holder stays, but may always move one; in percent, 20 by
+    /// default, and 100 is no limit.
     pub move_budget_percent: u32,
     /// Whether partitions of workers that stay may move at all.
     pub step: Step,
