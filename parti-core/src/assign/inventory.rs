@@ -3,12 +3,13 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::survey::{NOBODY, Survey};
+/// Weights up to this are counted in a table if there are few different ones; others are sorted.
+const SMALL_WEIGHT: u32 = u16::MAX as u32;
 
-/// So many different weights are counted in a table; more are sorted.
+/// So many different weights are few.
 const FEW_WEIGHTS: usize = 32;
 
-/// For each worker that stays, how many partitions of each weight it holds before anything moves.
+/// How many partitions of each weight each worker that stays holds, and at last nobody, before anything moves.
 #[derive(Clone, Debug)]
 pub(super) struct Inventory {
     /// Worker after worker, each in order of weight.
@@ -24,118 +25,100 @@ pub(super) struct WeightLot {
     pub(super) count: u32,
 }
 
-impl WeightLot {
-    /// Of weights that are all the same.
-    fn of(same: &[u32]) -> Self {
-        Self { weight: same[0], count: u32::try_from(same.len()).unwrap_or(u32::MAX) }
-    }
-}
-
 impl Inventory {
-    /// O(partitions) where there are few different weights, else a factor log partitions more.
-    pub(super) fn new(survey: &Survey) -> Self {
-        if survey.all_equal() {
-            let lots = survey.counts.iter().map(|&count| WeightLot { weight: survey.heaviest, count }).collect();
-            return Self { lots, ends: (1..=survey.counts.len()).collect() };
-        }
-        match Palette::of(&survey.weights) {
-            Some(palette) => Self::counted(survey, &palette),
-            None => Self::sorted(survey),
-        }
-    }
-
-    fn counted(survey: &Survey, palette: &Palette) -> Self {
-        let width = palette.weights.len();
-        let mut counts = vec![0_u32; survey.counts.len() * width];
-        for (&weight, &seat) in survey.weights.iter().zip(&survey.seats) {
-            if seat != NOBODY {
-                counts[seat as usize * width + palette.rank(weight)] += 1;
+    /// Of partitions with these seats and weights, the heaviest of which is `heaviest`. O(partitions); none if weights
+    /// are too many or too large for that.
+    pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize, heaviest: u32) -> Option<Self> {
+        let (different, ranks) = few(weights, heaviest)?;
+        let width = different.len();
+        let mut counts = vec![0_u32; (workers + 1) * width];
+        if width == 1 {
+            for &seat in seats {
+                counts[place(seat, workers)] += 1;
+            }
+        } else {
+            for (&seat, &weight) in seats.iter().zip(weights) {
+                counts[place(seat, workers) * width + usize::from(ranks[weight as usize])] += 1;
             }
         }
         let mut lots = Vec::with_capacity(counts.len());
-        let mut ends = Vec::with_capacity(survey.counts.len());
+        let mut ends = Vec::with_capacity(workers + 1);
         for counts in counts.chunks_exact(width) {
-            let all = palette.weights.iter().zip(counts).map(|(&weight, &count)| WeightLot { weight, count });
+            let all = different.iter().zip(counts).map(|(&weight, &count)| WeightLot { weight, count });
             lots.extend(all.filter(|lot| lot.count > 0));
             ends.push(lots.len());
         }
-        Self { lots, ends }
+        Some(Self { lots, ends })
     }
 
-    fn sorted(survey: &Survey) -> Self {
-        let mut next = Vec::with_capacity(survey.counts.len());
-        let mut len = 0;
-        for &count in &survey.counts {
-            next.push(len);
-            len += count as usize;
+    /// Whatever the weights are; up to a factor log partitions slower.
+    pub(super) fn sorted(seats: &[u32], weights: &[u32], workers: usize) -> Self {
+        let mut next = vec![0; workers + 2];
+        for &seat in seats {
+            next[place(seat, workers) + 1] += 1;
         }
-        let mut weights = vec![0_u32; len];
-        for (&weight, &seat) in survey.weights.iter().zip(&survey.seats) {
-            if let Some(at) = next.get_mut(seat as usize) {
-                weights[*at] = weight;
-                *at += 1;
-            }
+        for worker in 0..=workers {
+            next[worker + 1] += next[worker];
         }
-        let mut lots = Vec::with_capacity(len);
-        let mut ends = Vec::with_capacity(next.len());
-        let mut rest = &mut weights[..];
-        for &count in &survey.counts {
-            let (own, others) = rest.split_at_mut(count as usize);
+        let mut by_place = vec![0; weights.len()];
+        for (&seat, &weight) in seats.iter().zip(weights) {
+            let at = &mut next[place(seat, workers)];
+            by_place[*at] = weight;
+            *at += 1;
+        }
+        let mut lots = Vec::new();
+        let mut ends = Vec::with_capacity(workers + 1);
+        let mut start = 0;
+        for &end in &next[..=workers] {
+            let own = &mut by_place[start..end];
             own.sort_unstable();
-            lots.extend(own.chunk_by(|a, b| a == b).map(WeightLot::of));
+            let lot =
+                |same: &[u32]| WeightLot { weight: same[0], count: u32::try_from(same.len()).unwrap_or(u32::MAX) };
+            lots.extend(own.chunk_by(|a, b| a == b).map(lot));
             ends.push(lots.len());
-            rest = others;
+            start = end;
         }
         Self { lots, ends }
     }
 
-    /// What a worker holds, in order of weight.
+    /// What a worker holds, in order of weight; after the last worker comes nobody.
     pub(super) fn of(&self, worker: usize) -> &[WeightLot] {
         let start = if worker == 0 { 0 } else { self.ends[worker - 1] };
         &self.lots[start..self.ends[worker]]
     }
+
+    /// How much a worker holds, or nobody.
+    pub(super) fn load(&self, worker: usize) -> u64 {
+        self.of(worker).iter().map(|lot| u64::from(lot.weight) * u64::from(lot.count)).sum()
+    }
+
+    /// How many partitions a worker holds, or nobody.
+    pub(super) fn count(&self, worker: usize) -> u32 {
+        self.of(worker).iter().map(|lot| lot.count).sum()
+    }
 }
 
-/// A few weights, in order, and a small hash table of their ranks.
-struct Palette {
-    weights: Vec<u32>,
-    cells: [(u32, u32); Self::CELLS],
+/// The worker of a seat; nobody comes after the last of so many.
+fn place(seat: u32, workers: usize) -> usize {
+    (seat as usize).min(workers)
 }
 
-impl Palette {
-    const CELLS: usize = 4 * FEW_WEIGHTS;
-
-    /// The different ones of `weights`, unless there are more than a few.
-    fn of(weights: &[u32]) -> Option<Self> {
-        let mut palette = Self { weights: Vec::new(), cells: [(0, 0); Self::CELLS] };
-        for &weight in weights {
-            let cell = palette.cell(weight);
-            if palette.cells[cell].0 != weight {
-                if palette.weights.len() == FEW_WEIGHTS {
-                    return None;
-                }
-                palette.cells[cell].0 = weight;
-                palette.weights.push(weight);
-            }
-        }
-        palette.weights.sort_unstable();
-        for (rank, at) in (0..).zip(0..palette.weights.len()) {
-            let cell = palette.cell(palette.weights[at]);
-            palette.cells[cell].1 = rank;
-        }
-        Some(palette)
+/// The different weights in order, and the rank of each among them; none unless they are few and small.
+fn few(weights: &[u32], heaviest: u32) -> Option<(Vec<u32>, Vec<u8>)> {
+    if heaviest > SMALL_WEIGHT {
+        return None;
     }
-
-    /// The cell of `weight`, or the empty one where it belongs. No weight is 0, which marks an empty cell.
-    fn cell(&self, weight: u32) -> usize {
-        let mut cell = (weight.wrapping_mul(0x9e37_79b9) >> 16) as usize % Self::CELLS;
-        while self.cells[cell].0 != weight && self.cells[cell].0 != 0 {
-            cell = (cell + 1) % Self::CELLS;
-        }
-        cell
+    let mut ranks = vec![0; heaviest as usize + 1];
+    for &weight in weights {
+        ranks[weight as usize] = 1;
     }
-
-    fn rank(&self, weight: u32) -> usize {
-        self.cells[self.cell(weight)].1 as usize
+    let seen = (0..).zip(&ranks).filter(|&(_, &seen)| seen == 1);
+    let different: Vec<u32> = seen.map(|(weight, _)| weight).collect();
+    if different.is_empty() || different.len() > FEW_WEIGHTS {
+        return None;
     }
+    for (rank, &weight) in (0..).zip(&different) {
+        ranks[weight as usize] = rank;
+    }
+    Some((different, ranks))
 }

@@ -55,7 +55,6 @@ use crate::partition::PartitionList;
 
 use self::bounds::Bounds;
 use self::groups::Groups;
-use self::inventory::Inventory;
 use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
@@ -141,7 +140,6 @@ pub struct Problem<'a> {
     rules: Vec<&'a Rule>,
     options: Options,
     survey: Survey,
-    inventory: OnceCell<Inventory>,
     groups: OnceCell<Groups>,
     bounds: OnceCell<Bounds>,
     least_staying_moves: OnceCell<usize>,
@@ -176,7 +174,6 @@ impl<'a> Problem<'a> {
             rules: Vec::new(),
             options: Options::default(),
             survey,
-            inventory: OnceCell::new(),
             groups: OnceCell::new(),
             bounds: OnceCell::new(),
             least_staying_moves: OnceCell::new(),
@@ -253,11 +250,6 @@ impl<'a> Problem<'a> {
 
     fn weight(&self, partition: usize) -> u64 {
         u64::from(self.survey.weights[partition])
-    }
-
-    /// What each worker holds, by weight; counted when first asked for.
-    fn inventory(&self) -> &Inventory {
-        self.inventory.get_or_init(|| Inventory::new(&self.survey))
     }
 
     /// Which partitions may be where; found when first asked for.

@@ -12,6 +12,9 @@ use crate::assign::bounds::Bounds;
 /// So many passes are made in one plan; what they leave is for another round.
 const MAX_PASSES: u32 = 8;
 
+/// A draft is good enough that moves less than one in so many more than the least possible number.
+const CLOSE: usize = 50;
+
 /// So many partitions of a kind from one worker to another.
 pub(super) struct Step {
     pub(super) kind: Kind,
@@ -65,15 +68,16 @@ impl Table<'_> {
         self.another_round = true;
     }
 
-    /// The better of two ways: heavy partitions first, or at once whatever evens out most. Which one is better is for the
-    /// whole change, whatever part of it the budget allows.
+    /// The better of two drafts: heavy partitions first, or at once whatever evens out most. Heavy ones come first where
+    /// that is close to the least possible number of moves, or where one round will not do in any case.
     fn better_draft(&mut self) -> Draft {
-        if !self.should_move_heavy() {
-            return self.draft(true, false);
+        let least = self.problem.least_staying_moves();
+        if !self.should_move_heavy() || least > self.budget {
+            return self.draft(true, self.should_move_heavy());
         }
         let (loads, budget) = (self.loads.clone(), self.budget);
         let mut best = self.trial(true);
-        if best.moved > self.problem.least_staying_moves() {
+        if best.moved > least + least / CLOSE || best.strays > 0 {
             self.loads.clone_from(&loads);
             let other = self.trial(false);
             if (best.strays, best.moved) > (other.strays, other.moved) {

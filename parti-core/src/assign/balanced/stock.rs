@@ -73,7 +73,7 @@ impl Stocks {
         for worker in 0..workers {
             let start = stocks.lots.len();
             if with_inventory {
-                let held = table.problem.inventory().of(worker).iter();
+                let held = table.survey.inventory().of(worker).iter();
                 stocks.lots.extend(held.map(|&WeightLot { weight, count }| Lot {
                     kind: Kind::new(ANYWHERE, weight, false),
                     count,
