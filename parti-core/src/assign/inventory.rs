@@ -16,6 +16,8 @@ pub(super) struct Inventory {
     lots: Vec<WeightLot>,
     /// Where each worker's lots end.
     ends: Vec<usize>,
+    /// If there are few different weights.
+    palette: Option<Palette>,
 }
 
 /// So many partitions of one weight.
@@ -26,29 +28,19 @@ pub(super) struct WeightLot {
 }
 
 impl Inventory {
-    /// Of partitions with these seats and weights, the heaviest of which is `heaviest`. O(partitions); none if weights
-    /// are too many or too large for that.
-    pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize, heaviest: u32) -> Option<Self> {
-        let (different, ranks) = few(weights, heaviest)?;
-        let width = different.len();
-        let mut counts = vec![0_u32; (workers + 1) * width];
-        if width == 1 {
-            for &seat in seats {
-                counts[place(seat, workers)] += 1;
-            }
-        } else {
-            for (&seat, &weight) in seats.iter().zip(weights) {
-                counts[place(seat, workers) * width + usize::from(ranks[weight as usize])] += 1;
-            }
-        }
+    /// O(partitions); none if weights, which are within `range`, are too many or too large for that.
+    pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize, range: (u32, u32)) -> Option<Self> {
+        let palette = Palette::new(weights, range)?;
+        let width = palette.weights.len();
+        let counts = palette.count(seats, weights, workers);
         let mut lots = Vec::with_capacity(counts.len());
         let mut ends = Vec::with_capacity(workers + 1);
         for counts in counts.chunks_exact(width) {
-            let all = different.iter().zip(counts).map(|(&weight, &count)| WeightLot { weight, count });
+            let all = palette.weights.iter().zip(counts).map(|(&weight, &count)| WeightLot { weight, count });
             lots.extend(all.filter(|lot| lot.count > 0));
             ends.push(lots.len());
         }
-        Some(Self { lots, ends })
+        Some(Self { lots, ends, palette: Some(palette) })
     }
 
     /// Whatever the weights are; up to a factor log partitions slower.
@@ -78,13 +70,18 @@ impl Inventory {
             ends.push(lots.len());
             start = end;
         }
-        Self { lots, ends }
+        Self { lots, ends, palette: None }
     }
 
     /// What a worker holds, in order of weight; after the last worker comes nobody.
     pub(super) fn of(&self, worker: usize) -> &[WeightLot] {
         let start = if worker == 0 { 0 } else { self.ends[worker - 1] };
         &self.lots[start..self.ends[worker]]
+    }
+
+    /// The weights, if there are few different ones.
+    pub(super) fn palette(&self) -> Option<&Palette> {
+        self.palette.as_ref()
     }
 
     /// How much a worker holds, or nobody.
@@ -103,22 +100,63 @@ fn place(seat: u32, workers: usize) -> usize {
     (seat as usize).min(workers)
 }
 
-/// The different weights in order, and the rank of each among them; none unless they are few and small.
-fn few(weights: &[u32], heaviest: u32) -> Option<(Vec<u32>, Vec<u8>)> {
-    if heaviest > SMALL_WEIGHT {
-        return None;
+/// A few small weights, or only one.
+#[derive(Clone, Debug)]
+pub(super) struct Palette {
+    /// In order.
+    weights: Vec<u32>,
+    /// The place of each weight in that order; empty if there is only one.
+    ranks: Vec<u8>,
+}
+
+impl Palette {
+    fn new(weights: &[u32], (lightest, heaviest): (u32, u32)) -> Option<Self> {
+        if lightest == heaviest {
+            return Some(Self { weights: vec![lightest], ranks: Vec::new() });
+        }
+        if heaviest > SMALL_WEIGHT || weights.is_empty() {
+            return None;
+        }
+        let mut ranks = vec![0; heaviest as usize + 1];
+        for &weight in weights {
+            ranks[weight as usize] = 1;
+        }
+        let seen = (0..).zip(&ranks).filter(|&(_, &seen)| seen == 1);
+        let weights: Vec<u32> = seen.map(|(weight, _)| weight).collect();
+        if weights.len() > FEW_WEIGHTS {
+            return None;
+        }
+        for (rank, &weight) in (0..).zip(&weights) {
+            ranks[weight as usize] = rank;
+        }
+        Some(Self { weights, ranks })
     }
-    let mut ranks = vec![0; heaviest as usize + 1];
-    for &weight in weights {
-        ranks[weight as usize] = 1;
+
+    /// How many partitions of each weight each worker holds, and at last nobody.
+    #[inline(never)]
+    fn count(&self, seats: &[u32], weights: &[u32], workers: usize) -> Vec<u32> {
+        let (width, ranks) = (self.weights.len(), &self.ranks[..]);
+        let mut counts = vec![0; (workers + 1) * width];
+        if width == 1 {
+            for &seat in seats {
+                counts[place(seat, workers)] += 1;
+            }
+        } else {
+            for (&seat, &weight) in seats.iter().zip(weights) {
+                counts[place(seat, workers) * width + usize::from(ranks[weight as usize])] += 1;
+            }
+        }
+        counts
     }
-    let seen = (0..).zip(&ranks).filter(|&(_, &seen)| seen == 1);
-    let different: Vec<u32> = seen.map(|(weight, _)| weight).collect();
-    if different.is_empty() || different.len() > FEW_WEIGHTS {
-        return None;
+
+    /// The weights in order.
+    pub(super) fn weights(&self) -> &[u32] {
+        &self.weights
     }
-    for (rank, &weight) in (0..).zip(&different) {
-        ranks[weight as usize] = rank;
+
+    /// The place of a weight, which must be there, in that order.
+    #[inline]
+    pub(super) fn rank(&self, weight: u32) -> usize {
+        if self.ranks.is_empty() { 0 } else { usize::from(self.ranks[weight as usize]) }
     }
-    Some((different, ranks))
 }

@@ -11,7 +11,7 @@ use proptest::collection::{btree_map, vec as vec_of};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
-use super::home::Homes;
+use super::home::{Found, Homes};
 use super::reference::{self, Cost};
 use super::survey::NOBODY;
 use super::testing::Group;
@@ -301,8 +301,8 @@ fn homes_are_what_they_always_were() {
         group.workers[0].capacity = NonZeroU32::new(capacity).expect("at least 1");
         let plan = group.problem();
         let homes = Homes::new(&plan.survey.roster, seed);
-        let mut found = Vec::new();
-        homes.homes(group.partitions.as_slice().iter().map(|partition| &partition.id), &mut found);
+        let mut found = Found::new();
+        let found = homes.homes(group.partitions.as_slice().iter().map(|partition| &partition.id), &mut found);
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
             .expect("a string takes all");
     }

@@ -55,6 +55,7 @@ use crate::partition::PartitionList;
 
 use self::bounds::Bounds;
 use self::groups::Groups;
+use self::sieve::{CHUNK, Sieve};
 use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
@@ -389,8 +390,9 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
     };
     let changes = Changes::new(problem, &owners);
     let figures = Figures::new(problem, &changes);
-    let slots = problem.survey.roster.slots();
-    let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied()).collect();
+    // With nobody after the last worker, so that there is no branch.
+    let slots: Vec<_> = problem.survey.roster.slots().iter().copied().map(Some).chain([None]).collect();
+    let owners = owners.iter().map(|&owner| slots[(owner as usize).min(slots.len() - 1)]).collect();
     Ok(Plan { owners, moves: changes.moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
@@ -470,17 +472,20 @@ struct Changes {
 
 impl Changes {
     fn new(problem: &Problem<'_>, owners: &[u32]) -> Self {
-        let seated = problem.survey.seats.iter().zip(owners);
-        let changed = sieve::places(owners.len(), seated.map(|(seat, owner)| seat != owner || *seat == NOBODY));
+        let moves = |(&seat, &owner): (&u32, &u32)| seat != owner || seat == NOBODY;
+        let seats = &problem.survey.seats;
         let mut all = Self {
-            moves: Vec::with_capacity(changed.len()),
+            moves: Vec::with_capacity(seats.iter().zip(owners).filter(|&pair| moves(pair)).count()),
             staying_moved: 0,
             left_out: 0,
             loads: problem.survey.loads.clone(),
         };
-        for partition in changed {
-            let partition = partition as usize;
-            all.add(problem, partition, owners[partition]);
+        let mut sieve = Sieve::new();
+        for (nth, chunk) in seats.chunks(CHUNK).zip(owners.chunks(CHUNK)).enumerate() {
+            let changed = sieve.passing(nth * CHUNK, chunk.0.iter().zip(chunk.1).map(moves));
+            for &partition in changed {
+                all.add(problem, partition as usize, owners[partition as usize]);
+            }
         }
         all
     }

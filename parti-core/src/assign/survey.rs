@@ -140,7 +140,7 @@ impl Survey {
         let weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
         let lightest = weights.iter().copied().min().unwrap_or(u32::MAX);
         let heaviest = weights.iter().copied().max().unwrap_or(0);
-        let counted = Inventory::counted(&seats, &weights, roster.len(), heaviest);
+        let counted = Inventory::counted(&seats, &weights, roster.len(), (lightest, heaviest));
         let mut loads: Vec<_> = match &counted {
             Some(inventory) => (0..=roster.len()).map(|worker| inventory.load(worker)).collect(),
             None => loads(&seats, &weights, roster.len()),
