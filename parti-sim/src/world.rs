@@ -340,24 +340,27 @@ impl World {
     /// Does what a worker asks for, and sets its timer.
     fn settle(&mut self, process: ProcessId) {
         self.observe_status(process);
-        while self.observers.violation.is_none()
-            && let Some(action) = self.process_mut(process).worker.poll_action()
-        {
-            self.act(process, action);
+        while self.observers.violation.is_none() {
+            let one = self.process_mut(process);
+            match one.worker.poll_action() {
+                Some(action) => self.act(process, action),
+                None => break,
+            }
         }
         self.arm(process);
     }
 
     fn observe_status(&mut self, process: ProcessId) {
-        let after = self.process(process).worker.status();
-        let before = &self.process(process).status;
+        let one = self.process_mut(process);
+        let after = one.worker.status();
+        let before = std::mem::replace(&mut one.status, after);
+        let after = &one.status;
         let told = (before.state, before.slot, before.leader, before.generation)
             != (after.state, after.slot, after.leader, after.generation);
         if told {
-            let before = before.clone();
+            let after = after.clone();
             self.tell(&Fact::Status { process, before: &before, after: &after });
         }
-        self.process_mut(process).status = after;
     }
 
     fn arm(&mut self, process: ProcessId) {
