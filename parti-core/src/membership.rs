@@ -256,22 +256,30 @@ impl Membership {
         Some(record.hold_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
-    pub(crate) fn observe_probed(&mut self, now: Instant, slot: Slot, instance: Instance, outcome: ProbeOutcome) {
-        let Some(member) = self.slots.get_mut(&slot) else { return };
+    /// Takes in what came back from a probe; true if it says anything new.
+    pub(crate) fn observe_probed(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        instance: Instance,
+        outcome: ProbeOutcome,
+    ) -> bool {
+        let Some(member) = self.slots.get_mut(&slot) else { return false };
         if member.record().is_none_or(|record| record.instance != instance) {
-            return;
+            return false;
         }
         match outcome {
             ProbeOutcome::Answered => {
-                member.heard = true;
-                member.absence = None;
+                let heard = core::mem::replace(&mut member.heard, true);
+                member.absence.take().is_some() || !heard
             }
             ProbeOutcome::NobodyListens => {
                 let first = member.absence.map_or(now, |absence| absence.first);
                 member.absence = Some(Absence { first, last: now });
                 self.changes += 1;
+                true
             }
-            ProbeOutcome::TimedOut => member.absence = None,
+            ProbeOutcome::TimedOut => member.absence.take().is_some(),
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Worker {
     stop: Option<Stop>,
     halted: bool,
     beat: u64,
+    /// When something is due if nothing new comes, by the last decision.
+    due_at: Option<Instant>,
     outbox: Outbox,
 }
 
@@ -143,6 +145,7 @@ impl Worker {
             stop: None,
             halted: false,
             beat: 0,
+            due_at: None,
             outbox: Outbox::default(),
         };
         worker.watch_what_matters();
@@ -184,8 +187,11 @@ impl Worker {
             if frozen && !self.timing.planted.has(PlantedBug::OutliveStall) {
                 self.suspend_as_seen_gone(SuspendReason::Stalled);
             }
-            self.observe(event);
-            self.decide();
+            let is_news = self.observe(event);
+            if is_news || frozen || self.due_at.is_none_or(|at| at <= self.now) {
+                self.decide();
+                self.due_at = self.next_due();
+            }
         }
     }
 
@@ -196,33 +202,8 @@ impl Worker {
 
     /// When to call [`handle`](Self::handle) with [`Event::Timeout`] if nothing else happens; changes nothing.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.halted {
-            return None;
-        }
-        let standing = match &self.standing {
-            Standing::Seeking(search) if self.connected => {
-                search.deadline(self.now, &self.config, &self.timing, &self.membership)
-            }
-            Standing::Seeking(_) => None,
-            Standing::Holding(lease) => {
-                let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
-                lease.deadline(self.now, may_write, &self.timing)
-            }
-        };
-        let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
-        let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
-        let leader = self.leader.as_ref().filter(|_| self.may_lead());
-        let leader = leader.and_then(|leader| {
-            let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
-            leader.deadline(heard, &self.membership, &self.plan)
-        });
-        let stop =
-            self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
-        let reading = [self.read_plan_at, self.membership.reading_at()].into_iter().flatten().min();
-        let probe = self.probe_interval().map(|_| self.probing.deadline());
         let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
-        let own = self.ownership.deadline();
-        [standing, leadership, leader, reading, probe, running, own, stop].into_iter().flatten().min()
+        [self.due_at, running].into_iter().flatten().min().filter(|_| !self.halted)
     }
 
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
@@ -245,6 +226,33 @@ impl Worker {
         self.advance_stop();
         self.renew();
         self.watch_what_matters();
+    }
+
+    /// When the parts want to be asked again if nothing new comes.
+    fn next_due(&self) -> Option<Instant> {
+        let standing = match &self.standing {
+            Standing::Seeking(search) if self.connected => {
+                search.deadline(self.now, &self.config, &self.timing, &self.membership)
+            }
+            Standing::Seeking(_) => None,
+            Standing::Holding(lease) => {
+                let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
+                lease.deadline(self.now, may_write, &self.timing)
+            }
+        };
+        let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
+        let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
+        let leader = self.leader.as_ref().filter(|_| self.may_lead());
+        let leader = leader.and_then(|leader| {
+            let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
+            leader.deadline(heard, &self.membership, &self.plan)
+        });
+        let stop =
+            self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
+        let reading = [self.read_plan_at, self.membership.reading_at()].into_iter().flatten().min();
+        let probe = self.probe_interval().map(|_| self.probing.deadline());
+        let own = self.ownership.deadline();
+        [standing, leadership, leader, reading, probe, own, stop].into_iter().flatten().min()
     }
 
     fn give_up_lost_slot(&mut self) {

@@ -13,12 +13,13 @@ use crate::record::{Record, RecordError};
 use crate::slot::ClaimNews;
 
 impl Worker {
-    pub(super) fn observe(&mut self, event: Event) {
+    /// Whether there may be something to decide because of it; not where only time has passed.
+    pub(super) fn observe(&mut self, event: Event) -> bool {
         match event {
-            Event::Timeout => {}
+            Event::Timeout => return false,
             Event::Kv(event) => self.observe_kv(event),
             Event::Probed { slot, instance, outcome } => {
-                self.membership.observe_probed(self.now, slot, instance, outcome);
+                return self.membership.observe_probed(self.now, slot, instance, outcome);
             }
             Event::Partitions(list) => {
                 if let Some(leader) = &mut self.leader {
@@ -35,6 +36,7 @@ impl Worker {
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
+        true
     }
 
     fn observe_kv(&mut self, event: KvEvent) {
