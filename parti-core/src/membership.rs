@@ -33,7 +33,7 @@ pub(crate) struct Membership {
     always_heard: Option<Slot>,
     /// No lease runs out before this instant; a lower bound, made exact when it is reached.
     next_expiry: Option<Instant>,
-    /// Grows whenever something other than a plain renewal is seen.
+    /// Grows whenever something other than a renewal or an acknowledgement is seen.
     changes: u64,
 }
 
@@ -67,6 +67,17 @@ pub(crate) enum MemberContent {
     Deleted,
     /// Something that this version cannot read, and leaves alone.
     Unreadable,
+}
+
+/// What a worker's record says that it did not say before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemberNews {
+    /// Nothing: it is a plain renewal, or was known.
+    None,
+    /// The same process goes on as before, and has applied or released something.
+    Acknowledged,
+    /// Something else, such as another process.
+    Changed,
 }
 
 /// The last that was seen under `leader`.
@@ -161,16 +172,23 @@ impl Membership {
         self.incarnation
     }
 
-    /// Grows whenever something other than a plain renewal is seen.
+    /// Grows whenever something other than a renewal or an acknowledgement is seen.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
 
     /// Takes in what a watch shows. Older news than what is known is ignored.
-    pub(crate) fn observe_entry(&mut self, now: Instant, key: Key, revision: Revision, record: &Record, live: bool) {
+    pub(crate) fn observe_entry(
+        &mut self,
+        now: Instant,
+        key: Key,
+        revision: Revision,
+        record: &Record,
+        live: bool,
+    ) -> MemberNews {
         match (key, record) {
             (Key::Slot(slot), Record::Member(record)) => {
-                self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
+                return self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
             }
             (Key::Leader, Record::Leader(record)) => {
                 self.observe_leader(LeaderKey::Held { revision, record: *record });
@@ -180,11 +198,14 @@ impl Membership {
             }
             (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
+        MemberNews::None
     }
 
     pub(crate) fn observe_deleted(&mut self, now: Instant, key: Key, revision: Revision) {
         match key {
-            Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Deleted, true),
+            Key::Slot(slot) => {
+                self.observe_slot(now, slot, revision, MemberContent::Deleted, true);
+            }
             Key::Leader => self.observe_leader(LeaderKey::Deleted { revision }),
             Key::Control(control) => self.observe_control(control, revision, None),
             Key::Assign(_) | Key::Cluster => {}
@@ -193,7 +214,9 @@ impl Membership {
 
     pub(crate) fn observe_unreadable(&mut self, now: Instant, key: Key, revision: Revision) {
         match key {
-            Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Unreadable, true),
+            Key::Slot(slot) => {
+                self.observe_slot(now, slot, revision, MemberContent::Unreadable, true);
+            }
             Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision }),
             // A wish that cannot be read is not acted on; what was wanted before it no longer holds.
             Key::Control(control) => self.observe_control(control, revision, None),
@@ -201,21 +224,30 @@ impl Membership {
         }
     }
 
-    fn observe_slot(&mut self, now: Instant, slot: Slot, revision: Revision, content: MemberContent, live: bool) {
+    fn observe_slot(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        revision: Revision,
+        content: MemberContent,
+        live: bool,
+    ) -> MemberNews {
         let refused = self.refused.contains(&Key::Slot(slot));
         if let Some(known) = self.slots.get_mut(&slot)
             && (revision == known.revision || revision < known.revision && !refused)
         {
             known.shown = Some(revision);
-            return;
+            return MemberNews::None;
         }
         self.refused.remove(&Key::Slot(slot));
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
         let before = self.slots.insert(slot, member);
-        if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
+        let news = self.news_of(before.as_ref(), &self.slots[&slot]);
+        if news == MemberNews::Changed {
             self.changes += 1;
             self.next_expiry = None;
         }
+        news
     }
 
     fn observe_leader(&mut self, seen: LeaderKey) {
@@ -427,15 +459,22 @@ impl Membership {
         seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun())
             && self.tenure_state(slot, tenure) == TenureState::Ended
     }
-}
 
-/// The same process goes on as before, and says nothing new to the leader.
-fn is_plain_renewal(before: Option<&Member>, after: &Member) -> bool {
-    let (Some(before), Some(after)) = (before.and_then(Member::record), after.record()) else { return false };
-    before.instance == after.instance
-        && before.phase == after.phase
-        && before.applied == after.applied
-        && before.releasing == after.releasing
-        && before.capacity == after.capacity
-        && before.labels == after.labels
+    /// What `after` says that `before` did not.
+    fn news_of(&self, before: Option<&Member>, after: &Member) -> MemberNews {
+        let tenures = (before.and_then(|member| self.tenure_of(member)), self.tenure_of(after));
+        let (Some(before), Some(after)) = (before.and_then(Member::record), after.record()) else {
+            return MemberNews::Changed;
+        };
+        let goes_on = tenures.0 == tenures.1
+            && before.instance == after.instance
+            && before.phase == after.phase
+            && before.capacity == after.capacity
+            && before.labels == after.labels;
+        match goes_on {
+            false => MemberNews::Changed,
+            true if before.applied == after.applied && before.releasing == after.releasing => MemberNews::None,
+            true => MemberNews::Acknowledged,
+        }
+    }
 }

@@ -201,12 +201,14 @@ impl SlotSearch {
         membership: &Membership,
     ) -> Option<Instant> {
         let listening_since = self.listening_since?;
+        if self.claim.is_some() {
+            return self.read_again_at;
+        }
         let learnt = listening_since + learning_time(timing);
         let expiries = membership.members().filter(|(_, member)| member.record().is_some());
         let expiries = expiries.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
-        let idle = self.claim.is_none();
         let surge = listening_since + config.surge_wait;
-        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| idle && *at > now);
+        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| *at > now);
         due.chain(self.read_again_at).min()
     }
 }

@@ -7,6 +7,7 @@ use crate::event::{Command, Event, KvEvent, Outcome};
 use crate::ids::{Incarnation, OperationId, Position, Revision, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
+use crate::membership::MemberNews;
 use crate::ownership::ListingNews;
 use crate::planted::PlantedBug;
 use crate::record::{Record, RecordError};
@@ -83,9 +84,7 @@ impl Worker {
     }
 
     fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
-        let before = self.membership.changes();
-        self.membership.observe_entry(self.now, key, revision, record, live);
-        let changed = self.membership.changes() != before;
+        let news = self.membership.observe_entry(self.now, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
                 if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
@@ -96,8 +95,12 @@ impl Worker {
                 {
                     lease.observe_record(self.now, revision, Some(member), self.instance);
                 }
-                if let Some(leader) = self.leader.as_mut().filter(|_| changed) {
-                    leader.observe_member(slot);
+                match (news, &mut self.leader) {
+                    (MemberNews::Acknowledged, Some(leader)) => {
+                        leader.observe_acknowledgement(slot, member, &self.plan);
+                    }
+                    (MemberNews::Changed, Some(leader)) => leader.observe_member(slot),
+                    (MemberNews::None, _) | (_, None) => {}
                 }
             }
             (Key::Assign(slot), Record::Assignment(assignment)) => {
