@@ -8,7 +8,7 @@ use crate::ids::{Generation, Incarnation, Position, Revision, Slot, Tenure, Term
 use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
-use crate::partition::{PartitionId, PartitionList, Places};
+use crate::partition::{InOrder, PartitionId, PartitionList, Places};
 use crate::plan_log::PlanLog;
 use crate::planted::{Planted, PlantedBug};
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
@@ -435,8 +435,9 @@ impl Sheet {
         if self.changed || member.applied < written {
             return Vec::new();
         }
-        let still_held = |id: &PartitionId| member.releasing.binary_search(id).is_ok();
-        let (kept, freed) = core::mem::take(&mut self.releasing).into_iter().partition(still_held);
+        let mut still_held = InOrder::new(&member.releasing, |id| id);
+        let releasing = core::mem::take(&mut self.releasing).into_iter();
+        let (kept, freed) = releasing.partition(|id| still_held.find(id).is_some());
         self.releasing = kept;
         freed
     }

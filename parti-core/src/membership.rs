@@ -147,6 +147,11 @@ impl Membership {
         self.slots.iter().map(|(slot, member)| (*slot, member))
     }
 
+    /// Those from one slot to another, both included.
+    pub(crate) fn members_between(&self, first: Slot, last: Slot) -> impl Iterator<Item = (Slot, &Member)> {
+        self.slots.range(first..=last).map(|(slot, member)| (*slot, member))
+    }
+
     /// The revision of the slot's record that the listing under way, or the last one, has shown.
     pub(crate) fn shown(&self, slot: Slot) -> Option<Revision> {
         self.slots.get(&slot).and_then(|member| member.shown)

@@ -331,14 +331,18 @@ impl Worker {
     /// A leader asks whether the members are there, the others whether the leader is.
     fn probe(&mut self) {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return };
-        let (interval, leads) = (self.probe_interval(), self.leader.is_some());
         let leader = self.membership.leader().record().map(|record| record.slot);
-        let matters = |slot: Slot| slot != own && (leads || Some(slot) == leader);
-        let members = self.membership.members().filter(|(slot, _)| matters(*slot));
-        let records = members.filter_map(|(slot, member)| Some((slot, member.record()?)));
+        // In the order of the slots, and only as far as they matter.
+        let matter = match (self.leader.is_some(), leader) {
+            (true, _) => Some((Slot::new(0), Slot::new(u32::MAX))),
+            (false, leader) => leader.map(|leader| (leader, leader)),
+        };
+        let members = matter.into_iter().flat_map(|(first, last)| self.membership.members_between(first, last));
+        let others = members.filter(|(slot, _)| *slot != own);
+        let records = others.filter_map(|(slot, member)| Some((slot, member.record()?)));
         let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
         let targets = working.map(|(slot, record)| (slot, record.instance));
-        self.probing.decide(self.now, interval, targets, &mut self.outbox);
+        self.probing.decide(self.now, self.probe_interval(), targets, &mut self.outbox);
     }
 
     /// How often to probe; never without a connection or a slot.

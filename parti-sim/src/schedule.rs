@@ -30,16 +30,11 @@ impl<T> Schedule<T> {
 
     pub(crate) fn push(&mut self, at: Moment, what: T) {
         self.pushed += 1;
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.whats[place as usize] = Some(what);
-                place
-            }
-            None => {
-                self.whats.push(Some(what));
-                u32::try_from(self.whats.len() - 1).expect("fewer things to come than u32 counts")
-            }
-        };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.whats.push(None);
+            u32::try_from(self.whats.len() - 1).expect("fewer things to come than u32 counts")
+        });
+        self.whats[place as usize] = Some(what);
         self.heap.push(Reverse(Entry { at, number: self.pushed, place }));
     }
 

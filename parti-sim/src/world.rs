@@ -340,12 +340,10 @@ impl World {
     /// Does what a worker asks for, and sets its timer.
     fn settle(&mut self, process: ProcessId) {
         self.observe_status(process);
-        while self.observers.violation.is_none() {
-            let one = self.process_mut(process);
-            match one.worker.poll_action() {
-                Some(action) => self.act(process, action),
-                None => break,
-            }
+        while self.observers.violation.is_none()
+            && let Some(action) = self.process_mut(process).worker.poll_action()
+        {
+            self.act(process, action);
         }
         self.arm(process);
     }
