@@ -205,7 +205,9 @@ impl Worker {
     }
 
     fn decide(&mut self) {
-        self.give_up_lost_slot();
+        if !self.halted {
+            self.give_up_lost_slot();
+        }
         if self.halted {
             return;
         }

@@ -127,13 +127,18 @@ pub(crate) enum Topic {
     Asked,
     /// A worker had something to say for an operator.
     Noticed,
+    /// The store took or refused a write.
+    Stored,
+    /// An application was given a partition, began, stopped or finished to work on it, or wrote for it.
+    Worked,
     /// Anything else.
     Other,
 }
 
 impl Topic {
     /// Every topic.
-    pub(crate) const ALL: [Self; 4] = [Self::Handed, Self::Asked, Self::Noticed, Self::Other];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Handed, Self::Asked, Self::Noticed, Self::Stored, Self::Worked, Self::Other];
 }
 
 impl Fact<'_> {
@@ -143,6 +148,13 @@ impl Fact<'_> {
             Self::Handed { .. } => Topic::Handed,
             Self::Asked { action: Action::Notice(_), .. } => Topic::Noticed,
             Self::Asked { .. } => Topic::Asked,
+            Self::Stored { .. } => Topic::Stored,
+            Self::Acquired { .. }
+            | Self::Draining { .. }
+            | Self::Works { .. }
+            | Self::Stops { .. }
+            | Self::Released { .. }
+            | Self::Wrote { .. } => Topic::Worked,
             _ => Topic::Other,
         }
     }

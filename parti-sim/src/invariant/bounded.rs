@@ -46,7 +46,7 @@ impl Invariant for Bounded {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        topic != Topic::Other
+        matches!(topic, Topic::Handed | Topic::Asked | Topic::Noticed)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

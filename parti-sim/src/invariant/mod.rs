@@ -35,10 +35,8 @@ pub(crate) trait Invariant: std::fmt::Debug + Copied {
         Kind::Safety
     }
 
-    /// Whether it looks at facts of this kind. All look at what is not a worker's input or output.
-    fn looks_at(&self, topic: Topic) -> bool {
-        topic == Topic::Other
-    }
+    /// Whether it looks at facts of this kind.
+    fn looks_at(&self, topic: Topic) -> bool;
 
     /// Takes in what happened. `scene` is as it is after the fact.
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach>;

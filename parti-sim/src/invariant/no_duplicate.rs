@@ -1,7 +1,7 @@
 //! G1: no two running workers hold the same partition at the same time.
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::Fact;
+use crate::fact::{Fact, Topic};
 
 /// Two processes never work on one partition at once. Where the mode is `Available` they may, and only fencing tokens
 /// keep them apart.
@@ -15,6 +15,10 @@ impl Invariant for NoDuplicate {
 
     fn guarantee(&self) -> &'static str {
         "G1"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        topic == Topic::Worked
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

@@ -28,7 +28,7 @@ impl Invariant for NoMoveWithoutCause {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        matches!(topic, Topic::Noticed | Topic::Other)
+        matches!(topic, Topic::Noticed | Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
