@@ -50,6 +50,8 @@ impl Worker {
         let may_act = self.connected && renewed && lease.is_valid(self.now);
         let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
         if self.ownership.is_suspended() && may_act && told {
+            // First what is to be given up.
+            self.work();
             self.ownership.resume(&mut self.outbox);
             self.work();
         }
