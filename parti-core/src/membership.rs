@@ -66,7 +66,7 @@ pub(crate) struct Absence {
     last: Instant,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberContent {
     Record(Arc<MemberRecord>),
     /// A delete marker: whatever tenure was there has ended.
@@ -245,7 +245,7 @@ impl Membership {
     ) -> MemberNews {
         let refused = self.refused.contains(&Key::Slot(slot));
         if let Some(known) = self.slots.get_mut(&slot)
-            && (revision == known.revision || revision < known.revision && !refused)
+            && (revision == known.revision && content == known.content || revision < known.revision && !refused)
         {
             known.shown = Some(revision);
             return MemberNews::None;
