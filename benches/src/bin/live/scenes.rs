@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use parti_nats::Config;
 
-use crate::Scale;
 use crate::lab::agent::{Order, Spec};
 use crate::lab::fleet::Fleet;
 use crate::lab::journal::{At, Journal, Who};
@@ -25,23 +24,21 @@ const COLD_START: Duration = Duration::from_secs(3);
 const COLD_START_WORKERS: u32 = 50;
 
 /// Workers start at once; when each of them begins to work.
-pub(crate) fn start(report: &mut Report, scale: Scale) -> io::Result<()> {
-    for &workers in scale.starts {
-        for expected in [None, Some(workers)] {
-            let per_process = workers.div_ceil(50);
-            let stage = Stage { server: Server::start(), config: Config::default(), workers, repetitions: 1 };
-            let config = Config { expected_workers: expected, ..Config::default() };
-            let spec = Spec { workers: per_process, config, ..stage.spec() };
-            let mut fleet = Fleet::new(spec, &[]);
-            let begun = At::now();
-            fleet.start_many(workers / per_process);
-            fleet.settle(PATIENCE);
-            let first: Vec<_> = fleet.journal().first_holds().values().map(|at| at.since(begun)).collect();
-            let how = if expected.is_some() { "at once, expected" } else { "at once" };
-            let bound = (workers == COLD_START_WORKERS && expected.is_some()).then_some(COLD_START);
-            report.times(&format!("first assignment of {workers} workers {how}"), &first, bound)?;
-            report.violations("start", &fleet.journal().violations())?;
-        }
+pub(crate) fn start(report: &mut Report, workers: u32) -> io::Result<()> {
+    for expected in [None, Some(workers)] {
+        let per_process = workers.div_ceil(50);
+        let stage = Stage { server: Server::start(), config: Config::default(), workers, repetitions: 1 };
+        let config = Config { expected_workers: expected, ..Config::default() };
+        let spec = Spec { workers: per_process, config, ..stage.spec() };
+        let mut fleet = Fleet::new(spec, &[]);
+        let begun = At::now();
+        fleet.start_many(workers / per_process);
+        fleet.settle(PATIENCE);
+        let first: Vec<_> = fleet.journal().first_holds().values().map(|at| at.since(begun)).collect();
+        let how = if expected.is_some() { "at once, expected" } else { "at once" };
+        let bound = (workers == COLD_START_WORKERS && expected.is_some()).then_some(COLD_START);
+        report.times(&format!("first assignment of {workers} workers {how}"), &first, bound)?;
+        report.violations("start", &fleet.journal().violations())?;
     }
     Ok(())
 }
