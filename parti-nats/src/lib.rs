@@ -81,6 +81,7 @@ mod notice;
 mod permissions;
 mod probe;
 mod publisher;
+mod snapshot;
 mod source;
 #[cfg(test)]
 mod store_tests;
