@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use parti_core::{
     AssignmentRecord, Bucket, Config, Event, Generation, GroupName, Incarnation, Instance, Interest, Key, KvEvent,
@@ -416,6 +417,55 @@ async fn a_watch_that_has_missed_something_finds_out_with_the_next_news() {
             assert_eq!(watched.next().await, Shown::CaughtUp);
         }
     }
+}
+
+/// How many keys were asked for one by one while `meanwhile` ran, and what came of that.
+async fn count_single_reads<T>(world: &World, meanwhile: impl Future<Output = T>) -> (usize, T) {
+    let listener = connect(&world.servers.urls).await;
+    let mut asked = listener.client.subscribe("$JS.API.STREAM.MSG.GET.*").await.expect("subscribed");
+    listener.client.flush().await.expect("a server");
+    let done = meanwhile.await;
+    // What one client sends comes in order.
+    world.connection.client.publish("$JS.API.STREAM.MSG.GET.end", "".into()).await.expect("sent");
+    let mut count = 0;
+    while !within("end", asked.next()).await.expect("connected").subject.ends_with(".end") {
+        count += 1;
+    }
+    (count, done)
+}
+
+/// Creates slots from 0 on; all keys are then of the members' bucket.
+async fn create_slots(world: &World, count: u32) {
+    for first in (0..count).step_by(100) {
+        join_all((first..count.min(first + 100)).map(|number| world.commit(create(slot(number), 1)))).await;
+    }
+}
+
+#[tokio::test]
+async fn many_keys_are_read_at_once_and_what_was_heard_is_not_read_again() {
+    let world = World::new(Servers::single()).await;
+    create_slots(&world, 300).await;
+    let version = world.connection.client.server_info().version;
+    let (asked, mut watched) = count_single_reads(&world, async {
+        let mut watched = world.watch(Bucket::Members, Interest::All);
+        assert_eq!(watched.until_caught_up().await.len(), 300);
+        watched
+    })
+    .await;
+    // The one is for the newest of them, from the stream's leader.
+    assert_eq!(asked, if version.starts_with("2.10.") { 300 } else { 1 }, "{version}");
+
+    let changed = world.commit(create(slot(300), 1)).await;
+    let (asked, shown) = count_single_reads(&world, watched.until_caught_up()).await;
+    assert_eq!((asked, shown), (0, vec![Shown::Entry(slot(300), changed)]));
+}
+
+#[tokio::test]
+async fn more_keys_than_fit_into_one_answer_are_read_one_by_one() {
+    let world = World::new(Servers::single()).await;
+    create_slots(&world, 1_100).await;
+    let mut watched = world.watch(Bucket::Members, Interest::All);
+    assert_eq!(watched.until_caught_up().await.len(), 1_100);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(crate) fn start(report: &mut Report, workers: u32) -> io::Result<()> {
         let per_process = workers.div_ceil(50);
         let stage = Stage { server: Server::start(), config: Config::default(), workers, repetitions: 1 };
         let config = Config { expected_workers: expected, ..Config::default() };
-        let spec = Spec { workers: per_process, config, ..stage.spec() };
+        let spec = Spec { workers: per_process, config, tick: None, ..stage.spec() };
         let mut fleet = Fleet::new(spec, &[]);
         let begun = At::now();
         fleet.start_many(workers / per_process);
