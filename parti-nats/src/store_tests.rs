@@ -1,6 +1,8 @@
 //! What the protocol relies on, pinned on a real server, alone and in a cluster of three.
 #![allow(clippy::large_futures)] // a test's world is made once
 
+mod behaviours;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +15,6 @@ use parti_core::{
     LeaderRecord, MemberPhase, MemberRecord, Outcome, Position, ProbeOutcome, Record, Revision, Slot, Tenure, Term,
     WatchId, Write,
 };
-use parti_sim::conformance::{BEHAVIOURS, StoreUnderTest};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -253,80 +253,6 @@ fn update(key: Key, writer: u64, expected: Revision) -> Write {
 fn append(number: u64, writer: u64, expected_last: u64) -> Write {
     let key = Key::Assign(Slot::new(u32::try_from(number).expect("few slots")));
     Write::Append { key, record: record(key, writer), expected_last: Revision::new(expected_last) }
-}
-
-/// The suite of behaviours that the model of the simulator is held to, held against a real server: each with a group of
-/// its own.
-#[expect(clippy::print_stdout, reason = "the last behaviour that a failed test shows is the one that does not hold")]
-fn behaves_as_the_model_does(servers: &Servers) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-    for (number, behaviour) in BEHAVIOURS.iter().enumerate() {
-        let group = GroupName::new(format!("behaviour-{number}")).expect("a valid name");
-        let world = runtime.block_on(World::of(servers.known_elsewhere(), group));
-        let racers = runtime.block_on(world.stores(RACERS));
-        let (sender, shown) = mpsc::channel(1024);
-        let mut real = Real { runtime: &runtime, world, racers, sender, shown, watching: JoinSet::new() };
-        println!("{}", behaviour.what);
-        (behaviour.check)(&mut real);
-    }
-}
-
-#[test]
-fn a_server_behaves_as_the_model_does() {
-    behaves_as_the_model_does(&Servers::single());
-}
-
-#[test]
-fn a_cluster_behaves_as_the_model_does() {
-    behaves_as_the_model_does(&Servers::cluster());
-}
-
-/// As many as race at the same time in the suite, at most.
-const RACERS: usize = 8;
-
-/// A real server, for the suite.
-struct Real<'a> {
-    runtime: &'a Runtime,
-    world: World,
-    /// Each with a connection of its own.
-    racers: Vec<Store>,
-    sender: mpsc::Sender<Event>,
-    shown: mpsc::Receiver<Event>,
-    watching: JoinSet<()>,
-}
-
-impl StoreUnderTest for Real<'_> {
-    fn write(&mut self, write: Write) -> Outcome {
-        self.runtime.block_on(self.world.store.execute(&write))
-    }
-
-    fn race(&mut self, writes: Vec<Write>) -> Vec<Outcome> {
-        assert!(writes.len() <= self.racers.len(), "one connection for each");
-        let tries = self.racers.iter().zip(&writes).map(|(store, write)| store.execute(write));
-        self.runtime.block_on(join_all(tries))
-    }
-
-    fn put(&mut self, key: Key, bytes: &[u8]) -> Revision {
-        self.runtime.block_on(self.world.put(key, bytes.to_vec()))
-    }
-
-    fn recreate(&mut self, bucket: Bucket) {
-        self.runtime.block_on(self.world.recreate(bucket));
-    }
-
-    fn watch(&mut self, watch: WatchId, bucket: Bucket, interest: Interest) {
-        let request = watch::Request { watch, bucket, interest };
-        let watch = self.world.watch_of(request, self.sender.clone(), Duration::from_secs(600));
-        self.watching.spawn_on(watch.run(), self.runtime.handle());
-    }
-
-    fn next(&mut self, patience: Duration) -> Option<KvEvent> {
-        let next = async { tokio::time::timeout(patience, self.shown.recv()).await };
-        match self.runtime.block_on(next).ok()?? {
-            Event::Kv(event) => Some(event),
-            other => panic!("not of a watch: {other:?}"),
-        }
-    }
 }
 
 #[tokio::test]
