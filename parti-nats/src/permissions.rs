@@ -15,6 +15,7 @@ use crate::bucket::Names;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::probe;
+use crate::snapshot::read_together_subject;
 
 /// How many refusals of the server are remembered.
 const MAX_REFUSALS: usize = 32;
@@ -77,7 +78,7 @@ pub fn permissions(group: &GroupName, role: Role) -> Permissions {
     let mut subscribe = vec!["_INBOX.>".to_owned()];
     subscribe.extend(all.map(|names| format!("{}>", names.repeated)));
     if works {
-        publish.extend(Bucket::ALL.map(|bucket| read_together(&Names::new(group, bucket))));
+        publish.extend(Bucket::ALL.map(|bucket| read_together_subject(&Names::new(group, bucket))));
         publish.push(format!("{members}slot.*"));
         publish.push(format!("{members}leader"));
         publish.push(format!("{plan}assign.*"));
@@ -90,11 +91,6 @@ pub fn permissions(group: &GroupName, role: Role) -> Permissions {
         publish.push(format!("{list}>"));
     }
     Permissions { publish, subscribe, allow_responses: works }
-}
-
-/// The subject to ask for many keys of a bucket at once.
-pub(crate) fn read_together(names: &Names) -> String {
-    format!("$JS.API.DIRECT.GET.{}", names.stream)
 }
 
 impl fmt::Display for Permissions {
@@ -182,8 +178,8 @@ pub(crate) async fn check(connection: &Connection, group: &GroupName, slot: Slot
         let names = if key.bucket() == Bucket::Members { &members } else { &plan };
         format!("{}{key}", names.stored)
     });
-    let reads =
-        [&members, &plan].map(|names| [format!("$JS.API.STREAM.MSG.GET.{}", names.stream), read_together(names)]);
+    let reads = [&members, &plan]
+        .map(|names| [format!("$JS.API.STREAM.MSG.GET.{}", names.stream), read_together_subject(names)]);
     let reads = reads.concat();
     let tries = join_all(writes.iter().map(|subject| try_to_write(connection, subject)));
     let tries = tries.await.into_iter().chain(join_all(reads.iter().map(|subject| ask(connection, subject))).await);
@@ -304,6 +300,18 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::Permission { .. }), "{missing}: {error}");
         let subject = missing.trim_end_matches(['>', '*']);
         assert!(error.to_string().contains(&format!("for {what} to \"{subject}")), "{missing}: {error}");
+    }
+
+    #[tokio::test]
+    async fn who_listens_to_everything_keeps_no_worker_from_starting() {
+        let server = Server::start();
+        let tool = async_nats::connect(server.url()).await.expect("it is let in");
+        let _everything = tool.subscribe(">").await.expect("subscribed");
+        tool.flush().await.expect("a server");
+        let config = crate::Config { expected_workers: Some(1), ..crate::Config::default() };
+        let builder = Builder::new("orders").server(server.url()).config(config).partition_ids(["p"]);
+        let mut worker = builder.start().expect("valid settings");
+        worker.wait_for_state(WorkerState::Stable, std::time::Duration::from_secs(20)).await.expect("it works");
     }
 
     #[test]

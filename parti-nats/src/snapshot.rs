@@ -1,17 +1,16 @@
 //! What a bucket holds, read from the store.
 
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, Stream};
-use async_nats::{HeaderMap, Message};
-use futures_util::stream;
-use futures_util::{StreamExt, TryStreamExt};
-use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bucket::Names;
 use crate::connection::Connection;
 use crate::kv::{is_marker, last_message};
 use crate::watch::Request;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::{HeaderMap, Message};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
 
 /// How many keys are read at the same time.
 const READS_IN_FLIGHT: usize = 64;
@@ -38,6 +37,22 @@ pub(crate) struct Change {
     pub(crate) event: KvEvent,
 }
 
+impl Snapshot {
+    /// What was read between two looks at the bucket. It belongs to one life of it only if that is the same.
+    fn new(
+        before: (Incarnation, u64),
+        after: (Incarnation, u64),
+        complete_to: u64,
+        mut values: Vec<Change>,
+    ) -> Result<Self, async_nats::Error> {
+        if before.0 != after.0 {
+            return Err("the bucket was made anew while it was read".into());
+        }
+        values.sort_unstable_by_key(|change| change.revision);
+        Ok(Self { incarnation: before.0, last: before.1, complete_to, values })
+    }
+}
+
 impl Change {
     pub(crate) fn new(watch: WatchId, key: Key, revision: u64, deleted: bool, bytes: &[u8]) -> Self {
         let named = Revision::new(revision);
@@ -60,30 +75,25 @@ pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<(Inca
     Ok((incarnation(&info), info.state.last_sequence))
 }
 
-/// Reads the last message of each key of interest. `head` is what was known of the bucket just before.
+/// Reads the last message of each key of interest.
 pub(crate) async fn read(
     connection: &Connection,
     names: &Names,
     request: &Request,
-    (incarnation, last): (Incarnation, u64),
 ) -> Result<Snapshot, async_nats::Error> {
     let stream = connection.jetstream.get_stream_no_info(&names.stream).await?;
-    let (complete_to, mut values) = match &request.interest {
-        Interest::Keys(keys) => (last, read_each(&stream, names, request.watch, keys.iter().copied().collect()).await?),
-        Interest::All => match read_together(connection, &stream, names, request).await? {
-            Some((complete_to, values)) => (complete_to, values),
-            None => {
-                let keys = stored_keys(&stream, names, request.bucket).await?;
-                (last, read_each(&stream, names, request.watch, keys).await?)
-            }
-        },
-    };
-    values.sort_unstable_by_key(|change| change.revision);
-    // What was read belongs to one life of the bucket only if that is the same before and after.
-    if head(connection, names).await?.0 != incarnation {
-        return Err("the bucket was made anew while it was read".into());
+    if request.interest == Interest::All
+        && let Some(snapshot) = read_together(connection, &stream, names, request).await?
+    {
+        return Ok(snapshot);
     }
-    Ok(Snapshot { incarnation, last, complete_to, values })
+    let before = head(connection, names).await?;
+    let keys = match &request.interest {
+        Interest::Keys(keys) => keys.iter().copied().collect(),
+        Interest::All => stored_keys(&stream, names, request.bucket).await?,
+    };
+    let values = read_each(&stream, names, request.watch, keys).await?;
+    Snapshot::new(before, head(connection, names).await?, before.1, values)
 }
 
 /// Reads the last message of each of these keys from the stream's leader.
@@ -104,36 +114,24 @@ async fn read_each(
     reads.try_filter_map(async |change| Ok(change)).try_collect().await
 }
 
-/// Reads the last messages of all keys with one request, and up to which revision they lack nothing. `None` if that
-/// cannot be had: the server is older than 2.11, there are more than 1 024 keys, or the bucket has just changed.
+/// Reads the last messages of all keys with one request. `None` if that cannot be had: the server is older than 2.11,
+/// there are more than 1 024 keys, or the bucket has just changed.
 ///
 /// Whichever server has a copy of the stream answers. One that is behind says so by the revision up to which it has
-/// everything; one that has another life of the bucket does not have the leader's last message.
+/// everything; one that has another life of the bucket does not have the leader's last message. What can be asked at the
+/// same time is: whoever reads everything may be about to lead.
 async fn read_together(
     connection: &Connection,
     stream: &Stream<()>,
     names: &Names,
     request: &Request,
-) -> Result<Option<(u64, Vec<Change>)>, async_nats::Error> {
-    let client = &connection.client;
-    let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await?;
-    let wanted = format!("{{\"multi_last\":[\"{}>\"]}}", names.stored);
-    client.publish_with_reply(format!("$JS.API.DIRECT.GET.{}", names.stream), inbox, wanted.into()).await?;
-    let mut messages: Vec<StreamMessage> = Vec::new();
-    let end = loop {
-        let answer = tokio::time::timeout(connection.request_timeout, answers.next()).await?;
-        let answer = answer.ok_or("the connection was closed")?;
-        match answer.status.map(|status| status.as_u16()) {
-            None => messages.push(answer.try_into()?),
-            Some(END) => break answer,
-            Some(_) => return Ok(None),
-        }
-    };
-    let (Some(complete_to), Some(newest)) = (number(&end, "Nats-UpTo-Sequence"), messages.last()) else {
-        return Ok(None);
-    };
-    if !is_whole(&messages) || !is_of_leader(stream, newest).await {
+) -> Result<Option<Snapshot>, async_nats::Error> {
+    let (before, messages) = tokio::try_join!(head(connection, names), last_messages(connection, names))?;
+    let Some((complete_to, messages)) = messages else { return Ok(None) };
+    let Some(newest) = messages.last() else { return Ok(None) };
+    let verified = async { Ok(is_of_leader(stream, newest).await) };
+    let (after, verified) = tokio::try_join!(head(connection, names), verified)?;
+    if !verified {
         return Ok(None);
     }
     // Others may keep keys of their own in the bucket.
@@ -141,7 +139,40 @@ async fn read_together(
         let key = Key::parse(request.bucket, message.subject.strip_prefix(names.stored.as_str())?)?;
         Some(Change::stored(request.watch, key, message))
     };
-    Ok(Some((complete_to, messages.iter().filter_map(change).collect())))
+    Snapshot::new(before, after, complete_to, messages.iter().filter_map(change).collect()).map(Some)
+}
+
+/// The last messages of all keys in some copy of the stream, in their order, and up to which revision they lack nothing.
+async fn last_messages(
+    connection: &Connection,
+    names: &Names,
+) -> Result<Option<(u64, Vec<StreamMessage>)>, async_nats::Error> {
+    let client = &connection.client;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await?;
+    let wanted = format!("{{\"multi_last\":[\"{}>\"]}}", names.stored);
+    client.publish_with_reply(read_together_subject(names), inbox, wanted.into()).await?;
+    let mut messages: Vec<StreamMessage> = Vec::new();
+    loop {
+        // The copy that was asked may have just been lost.
+        let Ok(answer) = tokio::time::timeout(connection.request_timeout, answers.next()).await else {
+            return Ok(None);
+        };
+        let answer = answer.ok_or("the connection was closed")?;
+        match answer.status.map(|status| status.as_u16()) {
+            None => messages.push(answer.try_into()?),
+            Some(END) => {
+                let complete_to = number(&answer, "Nats-UpTo-Sequence").filter(|_| is_whole(&messages));
+                return Ok(complete_to.map(|complete_to| (complete_to, messages)));
+            }
+            Some(_) => return Ok(None),
+        }
+    }
+}
+
+/// The subject to ask for the last messages of many keys at once.
+pub(crate) fn read_together_subject(names: &Names) -> String {
+    format!("$JS.API.DIRECT.GET.{}", names.stream)
 }
 
 /// Whether these are all messages of an answer. The first one says that it follows none, and how many follow it.

@@ -142,13 +142,10 @@ impl Watch {
             // Whatever is real of it is in the store by now, and is read.
             self.ahead.clear();
             let (connection, names, request) = (self.connection.clone(), self.names.clone(), self.request.clone());
-            let head = match self.meanwhile(doorbell, snapshot::head(&connection, &names)).await? {
-                Ok(head) if !missed_before && self.has_heard_all(doorbell, head).await? => {
-                    return self.tell_caught_up().await;
-                }
-                head => head,
-            };
-            let reading = async { snapshot::read(&connection, &names, &request, head?).await };
+            if !missed_before && self.has_heard_all(doorbell).await? {
+                return self.tell_caught_up().await;
+            }
+            let reading = snapshot::read(&connection, &names, &request);
             match self.meanwhile(doorbell, reading).await? {
                 Ok(snapshot) if self.is_another_life(&snapshot, heard_before) => self.lose().await?,
                 Ok(snapshot) => {
@@ -183,16 +180,17 @@ impl Watch {
 
     /// Whether there is nothing to read: the bucket is still in the life that is known, and each of its changes has
     /// been heard, or is at once. So it can only be where each is of interest, and nothing contradicts what was heard.
-    async fn has_heard_all(
-        &mut self,
-        doorbell: &mut Doorbell,
-        (incarnation, last): (Incarnation, u64),
-    ) -> Option<bool> {
-        let may_have = self.request.interest == Interest::All
-            && self.incarnation == Some(incarnation)
-            && self.heard <= last
-            && !self.has_missed();
-        Some(may_have && self.hear_until(doorbell, last).await? && !self.has_missed())
+    async fn has_heard_all(&mut self, doorbell: &mut Doorbell) -> Option<bool> {
+        let Some(known) = self.incarnation.filter(|_| self.request.interest == Interest::All) else {
+            return Some(false);
+        };
+        let (connection, names) = (self.connection.clone(), self.names.clone());
+        match self.meanwhile(doorbell, snapshot::head(&connection, &names)).await? {
+            Ok((incarnation, last)) if incarnation == known && self.heard <= last => {
+                Some(self.hear_until(doorbell, last).await? && !self.has_missed())
+            }
+            Ok(_) | Err(_) => Some(false),
+        }
     }
 
     /// Listens until everything up to this revision is accounted for; false if it does not come.
