@@ -187,6 +187,15 @@ impl Interest {
             Self::Keys(keys) => keys.contains(&key),
         }
     }
+
+    /// Whether a watch with this interest will do for another one: it may show some keys more, but not all.
+    pub(crate) fn will_do_for(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Keys(keys), Self::Keys(others)) => others.is_subset(keys),
+            (Self::All, Self::Keys(_)) | (Self::Keys(_), Self::All) => false,
+        }
+    }
 }
 
 #[cfg(test)]

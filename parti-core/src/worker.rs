@@ -511,7 +511,7 @@ impl Worker {
         };
         let doubt = self.membership.take_reading(self.now) || doubt;
         let members = self.members_interest();
-        if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
+        if self.members_watch.as_ref().is_none_or(|watched| !watched.interest.will_do_for(&members) || doubt) {
             self.membership.begin_listing();
             let watch = self.outbox.watch(Bucket::Members, members.clone());
             self.members_watch = Some(Watched { watch, interest: members, listed: false });
