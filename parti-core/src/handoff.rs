@@ -332,7 +332,8 @@ impl Handoff {
         }
     }
 
-    /// Grants what nobody holds to the slots that should own it, where the tenure there is the one planned for.
+    /// Grants what nobody holds to the slots that should own it, where the tenure there is the one planned for, and goes
+    /// on: nobody would ever give back what an ended one was granted.
     fn grant(&mut self, view: &Surroundings<'_>) {
         let mut granted: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         let mut waiting = Vec::new();
@@ -345,7 +346,9 @@ impl Handoff {
         }
         for (slot, places) in granted {
             let planned = (view.planned)(slot);
-            let Some(sheet) = self.sheets.get_mut(&slot).filter(|sheet| Some(sheet.tenure) == planned) else {
+            let goes_on = |tenure| view.membership.tenure_state(slot, tenure) == TenureState::Continues;
+            let is_meant = |sheet: &&mut Sheet| Some(sheet.tenure) == planned && goes_on(sheet.tenure);
+            let Some(sheet) = self.sheets.get_mut(&slot).filter(is_meant) else {
                 waiting.extend(places);
                 continue;
             };

@@ -38,7 +38,7 @@ pub(crate) struct Leader {
     quarantine_until: Option<Instant>,
     /// The tenures that were forgotten by the store and are waited for, or have been.
     forgotten: BTreeSet<Tenure>,
-    /// The tenures with partitions of which nothing certain is known, since what was seen of their slots is older.
+    /// The tenures in the plan of which nothing certain is known, since what was seen of their slots is older.
     unclear: Vec<(Slot, Tenure)>,
     /// Whether no member has applied what the plan does not have.
     sound: bool,
@@ -259,7 +259,7 @@ impl Leader {
         }
         let is_unclear =
             |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) == TenureState::Unclear;
-        self.unclear = tenures.into_iter().filter(is_unclear).collect();
+        self.unclear = self.handoff.iter().flat_map(Handoff::tenures).filter(is_unclear).collect();
     }
 
     /// Says so when the wait for everyone to have noticed a loss of writes begins.

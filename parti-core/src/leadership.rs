@@ -284,19 +284,22 @@ fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
     if (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure) {
         return true;
     }
+    // Who could not write itself does not know whether others could.
+    let silent = || {
+        view.lease.is_fresh(view.now, view.timing)
+            && view.membership.has_expired(view.now, held.slot, view.timing.observed_lease())
+    };
     match view.membership.tenure_state(held.slot, held.tenure) {
         TenureState::Ended | TenureState::NoRecord => true,
-        TenureState::Unclear => false,
+        // The store has lost how the tenure began; it does not go on in what is there, and that may be dead as well.
+        TenureState::Unclear => silent(),
         TenureState::Continues => {
             let member = view.membership.member(held.slot);
             let record = member.and_then(|member| member.record());
             let restarting = record.is_some_and(|record| record.phase == MemberPhase::Restarting);
             let replaced = record.is_some_and(|record| record.instance != held.instance);
             let gone = view.membership.is_gone(held.slot, view.probe_confirm);
-            // Who could not write itself does not know whether others could.
-            let silent = view.lease.is_fresh(view.now, view.timing)
-                && view.membership.has_expired(view.now, held.slot, view.timing.observed_lease());
-            restarting || replaced || gone || silent
+            restarting || replaced || gone || silent()
         }
     }
 }

@@ -181,6 +181,7 @@ mod size;
 mod slot;
 mod state;
 mod time;
+mod wishes;
 mod worker;
 
 pub use action::{

@@ -2,14 +2,18 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::config::Timing;
 use crate::event::ProbeOutcome;
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::{Control, Key};
+use crate::lease::MAX_DOUBTS;
 use crate::planted::{Planted, PlantedBug};
 use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
 use crate::time::Instant;
+use crate::wishes::Wishes;
 
 /// This worker's view of the `members` bucket: as much of it as it watches.
 ///
@@ -20,12 +24,14 @@ pub(crate) struct Membership {
     leader: LeaderKey,
     /// Whether the leader record was shown since the last complete listing began.
     leader_shown: bool,
+    /// How many listings in a row have not shown it.
+    leader_doubts: u32,
     /// What a conditional write has shown not to be in the store any more, although nothing newer was seen.
     refused: BTreeSet<Key>,
     /// When everything should be listed anew because of that, or because a listing has not shown what was there before.
     reading_at: Option<Instant>,
     planted: Planted,
-    controls: BTreeMap<Control, (Revision, Option<Arc<ControlRecord>>)>,
+    wishes: Wishes,
     incarnation: Incarnation,
     /// Silence before this instant proves nothing: this worker could not have heard it broken.
     deaf_until: Instant,
@@ -211,8 +217,11 @@ impl Membership {
         }
         self.refused.remove(&Key::Slot(slot));
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
-        let before = self.slots.insert(slot, member);
-        if !is_plain_renewal(before.as_ref(), &self.slots[&slot]) {
+        let before = self.slots.get(&slot);
+        let continues = before.is_some_and(|before| self.tenure_of(before) == self.tenure_of(&member));
+        let plain = continues && is_plain_renewal(before, &member);
+        self.slots.insert(slot, member);
+        if !plain {
             self.changes += 1;
             self.next_expiry = None;
         }
@@ -228,16 +237,14 @@ impl Membership {
     }
 
     fn observe_control(&mut self, control: Control, revision: Revision, record: Option<Arc<ControlRecord>>) {
-        if self.controls.get(&control).is_none_or(|(known, _)| *known < revision) {
-            self.controls.insert(control, (revision, record));
+        if self.wishes.observe(control, revision, record) {
             self.changes += 1;
         }
     }
 
     /// The record of an operator's wish, and the write that made it, if it holds.
     pub(crate) fn control(&self, control: Control) -> Option<(Revision, &ControlRecord)> {
-        let (revision, record) = self.controls.get(&control)?;
-        Some((*revision, record.as_deref()?))
+        self.wishes.get(control)
     }
 
     /// Whether an operator wants this.
@@ -247,7 +254,7 @@ impl Membership {
 
     /// What operators want now, in order.
     pub(crate) fn controls(&self) -> impl Iterator<Item = Control> {
-        self.controls.iter().filter(|(_, (_, record))| record.is_some()).map(|(control, _)| *control)
+        self.wishes.all()
     }
 
     /// How long a worker that is gone is to be waited for, while there is a maintenance.
@@ -279,34 +286,60 @@ impl Membership {
     /// renewed since.
     pub(crate) fn begin_listing(&mut self) {
         self.slots.values_mut().for_each(|member| member.shown = None);
+        self.wishes.begin_listing();
         self.leader_shown = false;
         self.reading_at = None;
     }
 
-    /// A complete listing of the keys that `covers` names ends. Absence proves nothing: a record that it has not shown
-    /// is not there any more if its holder has been silent for `observed_lease`, or a conditional write says so.
+    /// A complete listing of the keys that `covers` names ends. It may be stale: a record that it has not shown is not
+    /// there any more if nothing was seen of its slot for the observed lease, or a conditional write says so. If it has
+    /// shown an older one instead, that is read again, and believed.
     pub(crate) fn end_listing(
         &mut self,
         now: Instant,
-        observed_lease: Duration,
+        timing: &Timing,
         incarnation: Incarnation,
         covers: impl Fn(Key) -> bool,
     ) {
+        let observed_lease = timing.observed_lease();
         let before = (self.slots.len(), self.leader);
         let refused = core::mem::take(&mut self.refused);
         let lives = |key, member: &Member| now < member.observed_at + observed_lease && !refused.contains(&key);
         let stays = |key, member: &Member| member.shown.is_some() || !covers(key) || lives(key, member);
         self.slots.retain(|slot, member| stays(Key::Slot(*slot), member));
-        let unshown = self.slots.iter().filter(|(slot, member)| member.shown.is_none() && covers(Key::Slot(**slot)));
-        self.reading_at = unshown.map(|(_, member)| member.observed_at + observed_lease).max();
+        let is_shown = |member: &Member| member.shown == Some(member.revision);
+        let unshown = self.slots.iter().filter(|(slot, member)| !is_shown(member) && covers(Key::Slot(**slot)));
+        let (live, lost): (Vec<_>, Vec<_>) = unshown.partition(|(_, member)| now < member.observed_at + observed_lease);
+        let silent_at = live.iter().map(|(_, member)| member.observed_at + observed_lease).max();
+        self.refused = lost.iter().map(|(slot, _)| Key::Slot(**slot)).collect();
+        let lost_at = lost.first().map(|_| now + timing.retry);
+        let lost_wishes = self.wishes.end_listing(|control| covers(Key::Control(control)));
+        let doubted_at = self.wishes.are_doubtful().then(|| now + timing.retry);
+        self.reading_at = [silent_at, lost_at, doubted_at].into_iter().flatten().min();
         if refused.contains(&Key::Leader) && !self.leader_shown {
             self.leader = LeaderKey::Absent;
         }
-        if before != (self.slots.len(), self.leader) {
+        self.doubt_leader(now, timing, covers(Key::Leader));
+        if before != (self.slots.len(), self.leader) || lost_wishes {
             self.changes += 1;
         }
         self.incarnation = incarnation;
         self.next_expiry = None;
+    }
+
+    /// What one listing does not show of the leader record may be news to a replica that lags; what several in a row do not
+    /// show, the store has lost.
+    fn doubt_leader(&mut self, now: Instant, timing: &Timing, covered: bool) {
+        if self.leader_shown || !covered || self.leader == LeaderKey::Absent {
+            self.leader_doubts = 0;
+            return;
+        }
+        self.leader_doubts += 1;
+        if self.leader_doubts >= MAX_DOUBTS {
+            self.refused.insert(Key::Leader);
+        }
+        let again_at = now + timing.retry;
+        self.reading_at = Some(self.reading_at.map_or(again_at, |at| at.min(again_at)));
     }
 
     /// A write on the revision of `key` that was thought to be the last was refused. If the last listing did not show
@@ -379,14 +412,14 @@ impl Membership {
     }
 
     /// The slots whose lease has run out and whose holders have not said that they restart. O(1) most of the time.
-    pub(crate) fn expired(&mut self, now: Instant, observed_lease: Duration) -> alloc::vec::Vec<Slot> {
+    pub(crate) fn expired(&mut self, now: Instant, observed_lease: Duration) -> Vec<Slot> {
         if self.next_expiry.is_some_and(|next| now < next) {
-            return alloc::vec::Vec::new();
+            return Vec::new();
         }
         let active = |member: &Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
         let expiries = self.slots.iter().filter(|(_, member)| active(member));
         let expiries = expiries.map(|(slot, member)| (*slot, self.silent_since(*slot, member) + observed_lease));
-        let (expired, alive): (alloc::vec::Vec<_>, alloc::vec::Vec<_>) = expiries.partition(|(_, at)| *at <= now);
+        let (expired, alive): (Vec<_>, Vec<_>) = expiries.partition(|(_, at)| *at <= now);
         self.next_expiry = if expired.is_empty() { alive.iter().map(|(_, at)| *at).min() } else { None };
         expired.into_iter().map(|(slot, _)| slot).collect()
     }

@@ -117,6 +117,15 @@ impl Ownership {
         let fits = record.tenure == tenure || self.planted.has(PlantedBug::OtherTenure);
         let newer = position >= self.applied && position > newest;
         let newer = newer || self.planted.has(PlantedBug::OlderAssignment) && position != newest;
+        // A later record of this slot that is for another tenure has taken the place of the one by which this one holds:
+        // the store has forgotten that it had ended.
+        let replaced = !fits && newer && !self.holds.is_empty();
+        if replaced {
+            let nothing =
+                AssignmentRecord { owned: Vec::new(), releasing: Vec::new(), incoming: Vec::new(), tenure, ..**record };
+            self.assignment = Some((position, Arc::new(nothing)));
+            self.stale = true;
+        }
         if fits && newer {
             self.assignment = Some((position, Arc::clone(record)));
             self.generation = self.generation.max(record.generation);

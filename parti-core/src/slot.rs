@@ -81,6 +81,8 @@ pub(crate) enum ClaimNews {
 #[derive(Debug)]
 pub(crate) struct Won {
     pub(crate) lease: Lease,
+    /// Whether there was nothing before it: neither another process in the tenure nor an earlier write of this one.
+    pub(crate) is_new: bool,
     pub(crate) kind: ClaimKind,
     /// The write of the assignment record that the tenure has applied so far: nothing older may be applied.
     pub(crate) applied: Position,
@@ -134,7 +136,8 @@ impl SlotSearch {
     ) -> Option<Won> {
         let record = member.record().filter(|_| self.claim.is_none())?;
         let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
-        Some(Won { lease, kind: ClaimKind::Fresh, applied: record.applied, generation: record.generation })
+        let (applied, generation) = (record.applied, record.generation);
+        Some(Won { lease, is_new: false, kind: ClaimKind::Fresh, applied, generation })
     }
 
     /// Whether the members should be listed anew, since claims fail for a reason that the watch does not show. Asking
@@ -247,7 +250,8 @@ impl Target {
         let unnamed = timing.planted.has(PlantedBug::TenureByRevision);
         let tenure = if unnamed { tenure.with_writer(0) } else { tenure };
         let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), now, timing);
-        Won { lease, kind: self.kind, applied: record.applied, generation: record.generation }
+        let (applied, generation) = (record.applied, record.generation);
+        Won { lease, is_new: self.predecessor.is_none(), kind: self.kind, applied, generation }
     }
 }
 

@@ -299,8 +299,6 @@ impl Worker {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
         if let Some(won) = adopted {
-            // After a loss of writes the record, and the assignment that names it, may be from before what was lost.
-            self.starting_over = self.store_regressed.is_some();
             return self.take_slot(won);
         }
         if self.connected && self.stop.is_none() {
@@ -322,6 +320,9 @@ impl Worker {
     }
 
     fn take_slot(&mut self, won: Won) {
+        // After a loss of writes a record that was there, and the assignment that names it, may be from before what was
+        // lost: claims of the same tenure that came after it are forgotten, and their tokens would be given again.
+        self.starting_over = self.store_regressed.is_some() && !won.is_new;
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
         self.ownership.begin(won.lease.tenure, won.applied, won.generation, &mut self.outbox);
         self.standing = Standing::Holding(won.lease);

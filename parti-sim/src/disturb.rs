@@ -1,9 +1,11 @@
 //! What can be done to the world: by operators, by faults, by time.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parti_core::{
-    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Key, MemberPhase, Record, Revision, Slot, Write,
+    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Instance, Key, MemberPhase, Record, Revision, Slot,
+    Write,
 };
 
 use crate::clock::Moment;
@@ -177,7 +179,16 @@ impl World {
 
     /// The store's server restarts and has lost its last writes.
     pub(crate) fn roll_back(&mut self, bucket: Bucket, writes: usize, time: Duration) {
+        let before = self.slot_holders();
         self.store.roll_back(bucket, writes);
+        let after = self.slot_holders();
+        // Of a change of hands that is undone, neither side is known any more.
+        let returned = after.iter().filter(|(slot, holder)| before.get(slot) != Some(holder));
+        let replaced = before.iter().filter(|(slot, holder)| after.get(slot) != Some(holder));
+        let strangers = returned.chain(replaced).filter_map(|(_, holder)| self.by_instance.get(holder).copied());
+        for process in strangers.collect::<BTreeSet<_>>() {
+            self.tell(&Fact::Forgotten { process });
+        }
         self.plan_regressed();
         self.server_down(time);
     }
@@ -185,13 +196,29 @@ impl World {
     /// A bucket is deleted and made anew.
     pub(crate) fn recreate(&mut self, bucket: Bucket) {
         self.store.recreate(bucket);
+        self.emptied_at.insert(bucket, self.now);
+        let recent = |at: &Moment| self.now < *at + self.options.observed_lease();
+        if Bucket::ALL.iter().all(|bucket| self.emptied_at.get(bucket).is_some_and(recent)) {
+            for process in self.living().map(|(process, _)| process).collect::<Vec<_>>() {
+                self.tell(&Fact::Forgotten { process });
+            }
+        }
         self.plan_regressed();
+    }
+
+    /// Whose record is in each slot.
+    fn slot_holders(&self) -> BTreeMap<Key, Instance> {
+        let holders = self.store.entries(Bucket::Members).iter().filter_map(|(key, entry)| match &entry.value {
+            Stored::Record(Record::Member(record)) => Some((*key, record.instance)),
+            _ => None,
+        });
+        holders.collect()
     }
 
     fn plan_regressed(&mut self) {
         let last = self.store.last_revision(Bucket::Plan);
         let generation = self.store.generations(Bucket::Plan).max().unwrap_or_default();
-        self.tell(&Fact::PlanRegressed { last, generation });
+        self.tell(&Fact::PlanRegressed { life: self.store.incarnation(Bucket::Plan), last, generation });
         self.tell_what_is_remembered();
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use parti_core::{
-    Action, Control, Event, Generation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write,
+    Action, Control, Event, Generation, Incarnation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write,
 };
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
@@ -93,8 +93,12 @@ pub(crate) enum Fact<'a> {
     Mishap { process: ProcessId, mishap: Mishap },
     /// All faults are over.
     Healed,
-    /// The store has lost writes, or was made anew, up to this revision of the plan, and this generation in it.
-    PlanRegressed { last: Revision, generation: Generation },
+    /// The store has lost writes, or was made anew, up to this revision of this life of the plan, and this generation in
+    /// it.
+    PlanRegressed { life: Incarnation, last: Revision, generation: Generation },
+    /// The store has forgotten what keeps others apart from a process: that it took somebody's place, that somebody took
+    /// its place, or that anybody was there at all. Nothing in the store tells, and who knows may not be reached.
+    Forgotten { process: ProcessId },
     /// After a loss of writes: the newest plan that a record which is left, or a worker that lives, has heard of.
     Remembered { generation: Generation },
 }
@@ -138,6 +142,7 @@ impl Fact<'_> {
             | Self::Released { process, .. }
             | Self::Suspended { process, .. }
             | Self::Resumed { process }
+            | Self::Forgotten { process }
             | Self::Wrote { process, .. }
             | Self::Mishap { process, .. } => Some(*process),
             Self::Listed { .. }

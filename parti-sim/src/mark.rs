@@ -179,6 +179,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Disturbed { .. }
         | Fact::Operated { .. }
         | Fact::Healed
+        | Fact::Forgotten { .. }
         | Fact::PlanRegressed { .. }
         | Fact::Wished { .. }
         | Fact::Remembered { .. } => return None,

@@ -152,6 +152,7 @@ fn for_people(fact: &Fact<'_>, partitions: &PartitionList) -> Option<String> {
         | Fact::Disturbed { .. }
         | Fact::Operated { .. }
         | Fact::Healed
+        | Fact::Forgotten { .. }
         | Fact::PlanRegressed { .. }
         | Fact::Wrote { accepted: false, .. } => trace::describe(fact, partitions),
         Fact::Asked { action: Action::Notice(notice), .. } => Some(trace::describe_notice(notice)),

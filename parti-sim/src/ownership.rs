@@ -130,6 +130,7 @@ impl Ownership {
             | Fact::Disturbed { .. }
             | Fact::Operated { .. }
             | Fact::Healed
+            | Fact::Forgotten { .. }
             | Fact::PlanRegressed { .. }
             | Fact::Wished { .. }
             | Fact::Mishap { .. }

@@ -103,7 +103,8 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Mishap { mishap, .. } => format!("MISHAP {mishap:?}"),
         Fact::Healed => "all faults are over".into(),
-        Fact::PlanRegressed { last, generation } => {
+        Fact::Forgotten { process } => format!("the store has forgotten what keeps others apart from {process}"),
+        Fact::PlanRegressed { last, generation, .. } => {
             format!("the plan is now at revision {last}, generation {generation}")
         }
         Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),

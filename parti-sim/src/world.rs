@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) handlers: Handlers,
     /// What somebody has written that is not a record.
     pub(crate) garbage: Vec<Key>,
+    /// When each bucket was last made anew, of those that were.
+    pub(crate) emptied_at: BTreeMap<Bucket, Moment>,
     pub(crate) observers: Observers,
 }
 
@@ -157,6 +159,7 @@ impl World {
             fenced: FencedStore::new(all.as_slice().len()),
             handlers: Handlers::default(),
             garbage: Vec::new(),
+            emptied_at: BTreeMap::new(),
             observers: Observers::new(options, all),
             options: options.clone(),
         };

@@ -175,7 +175,7 @@ impl Worker {
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
         self.has_listed = true;
         let covers = |key| interest.as_ref().is_some_and(|interest| interest.covers(key));
-        self.membership.end_listing(self.now, self.timing.observed_lease(), incarnation, covers);
+        self.membership.end_listing(self.now, &self.timing, incarnation, covers);
         match &mut self.standing {
             Standing::Seeking(search) => search.observe_listing(self.now),
             Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),

@@ -24,7 +24,7 @@ impl Worker {
     /// Others may have seen this process gone, and evicted it: nothing is worked on before a renewal shows that nobody
     /// has.
     pub(super) fn suspend_as_seen_gone(&mut self, reason: SuspendReason) {
-        self.ownership.suspend(self.now, reason, &mut self.outbox);
+        self.suspend(reason);
         if let Standing::Holding(lease) = &mut self.standing {
             lease.renew_at_once(self.now);
         }
@@ -35,8 +35,17 @@ impl Worker {
         let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
         let strict = self.config.mode == Mode::Strict && !self.timing.planted.has(PlantedBug::OutliveLease);
         if expired && strict {
-            self.ownership.suspend(self.now, SuspendReason::LeaseRanOut, &mut self.outbox);
+            self.suspend(SuspendReason::LeaseRanOut);
         }
+    }
+
+    /// All work stops, and what this worker is to hold is read anew before it goes on.
+    fn suspend(&mut self, reason: SuspendReason) {
+        // A leader needs no second look: its next append tells.
+        if !self.ownership.is_suspended() && !self.leadership.needs_everything() {
+            self.plan_watch = None;
+        }
+        self.ownership.suspend(self.now, reason, &mut self.outbox);
     }
 
     /// Work goes on when a renewal shows that nobody has taken over, and what this worker was told to give up meanwhile
@@ -50,6 +59,8 @@ impl Worker {
         let may_act = self.connected && renewed && lease.is_valid(self.now);
         let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed);
         if self.ownership.is_suspended() && may_act && told {
+            // First what is to be given up.
+            self.work();
             self.ownership.resume(&mut self.outbox);
             self.work();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::{Generation, Token};
+use parti_core::{Generation, Incarnation, Token};
 
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
@@ -10,13 +10,15 @@ use crate::fact::{Fact, PartitionIndex, ProcessId};
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
 /// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that lives, has
 /// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers. And a grant that
-/// was made before the loss may come back with it, with a token that the fenced store refuses, until a leader has
-/// noticed: whoever takes over such a slot has nothing else to go by.
+/// was made before the loss may come back with it, or come late from a former life of the plan, with a token that the
+/// fenced store refuses, until somebody has noticed: whoever is shown it has nothing else to go by.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
     /// The newest plan that has come back with a loss of writes.
     brought_back: Option<Generation>,
+    /// The life of the plan.
+    life: Incarnation,
 }
 
 impl Invariant for TokensIncrease {
@@ -29,7 +31,8 @@ impl Invariant for TokensIncrease {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
-        if let Fact::PlanRegressed { generation, .. } = fact {
+        if let Fact::PlanRegressed { life, generation, .. } = fact {
+            self.life = *life;
             self.brought_back = self.brought_back.max(Some(*generation));
         }
         if let Fact::Remembered { generation } = fact {
@@ -42,6 +45,7 @@ impl Invariant for TokensIncrease {
         }
         match highest {
             Some((before, _)) if token < before && Some(token.epoch) <= self.brought_back => Ok(()),
+            Some((before, _)) if token < before && token.incarnation < self.life => Ok(()),
             Some((before, holder)) if token <= before => Err(Breach::new(format!(
                 "{process} was given {} with token {token}, but {holder} had it before with {before}",
                 scene.name(partition)
