@@ -310,7 +310,7 @@ mod tests {
         tool.flush().await.expect("a server");
         let config = crate::Config { expected_workers: Some(1), ..crate::Config::default() };
         let builder = Builder::new("orders").server(server.url()).config(config).partition_ids(["p"]);
-        let mut worker = builder.start().expect("valid settings");
+        let worker = builder.start().expect("valid settings");
         worker.wait_for_state(WorkerState::Stable, std::time::Duration::from_secs(20)).await.expect("it works");
     }
 
