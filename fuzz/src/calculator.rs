@@ -118,7 +118,11 @@ impl Group {
         assert_eq!(audit(&problem, &plan.owners), Ok(()));
         let staying = self.holders.iter().flatten().filter(|slot| self.stays(**slot)).count();
         let moved = plan.moves.iter().filter(|step| step.from.is_some_and(|slot| self.stays(slot))).count();
-        let budget = (staying * self.options.move_budget_percent as usize / 100).max(1);
+        let budget = match self.options.move_budget_percent as usize {
+            100.. => staying,
+            percent => (staying * percent).saturating_sub(1) / 100,
+        };
+        let budget = budget.max(1);
         match self.options.step {
             Step::Planned => assert!(moved <= budget, "{moved} moved, the budget is {budget} of {staying}"),
             Step::Emergency => assert_eq!(moved, 0, "an emergency moves what stays"),

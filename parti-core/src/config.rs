@@ -197,8 +197,8 @@ pub struct Config {
     /// of a group must agree on it, or each leader moves what the one before has placed. For one of your own see
     /// [`Worker::with_strategy`](crate::Worker::with_strategy).
     pub strategy: StrategyChoice,
-    /// The largest share of the partitions whose owner stays that one planned round moves, in percent; 20 by default,
-    /// from 1 to 100.
+    /// One planned round moves less than this share of the partitions whose owner stays, but may always move one; in
+    /// percent, 20 by default, from 1 to 100, which is no limit.
     ///
     /// Choose how much of the work may pause at once. Low reaches balance in many rounds, a `rebalance_interval` apart;
     /// 100 does it in one, in which nearly everything may be on the move.

@@ -66,7 +66,7 @@ pub(crate) struct Absence {
     last: Instant,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberContent {
     Record(Arc<MemberRecord>),
     /// A delete marker: whatever tenure was there has ended.
@@ -210,7 +210,7 @@ impl Membership {
     fn observe_slot(&mut self, now: Instant, slot: Slot, revision: Revision, content: MemberContent, live: bool) {
         let refused = self.refused.contains(&Key::Slot(slot));
         if let Some(known) = self.slots.get_mut(&slot)
-            && (revision == known.revision || revision < known.revision && !refused)
+            && (revision == known.revision && content == known.content || revision < known.revision && !refused)
         {
             known.shown = Some(revision);
             return;

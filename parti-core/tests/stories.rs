@@ -51,7 +51,7 @@ fn a_cold_start_that_knows_how_many_to_expect_does_not_wait() {
 
 #[test]
 fn a_worker_that_joins_gets_its_share_after_others_let_go() {
-    let mut lab = fleet(2, 10);
+    let mut lab = fleet(2, 11);
     lab.start("new", Config::default());
     lab.run(30_000);
     insta::assert_snapshot!(lab.transcript);
@@ -227,7 +227,7 @@ fn a_store_that_is_emptied_is_filled_again() {
 
 #[test]
 fn a_store_that_loses_its_last_writes_recovers_with_higher_tokens() {
-    let mut lab = fleet(2, 10);
+    let mut lab = fleet(2, 11);
     let backup = lab.backup();
     lab.start("new", Config::default());
     lab.run(30_000);
@@ -289,7 +289,7 @@ fn in_a_maintenance_the_partitions_of_a_worker_that_is_gone_are_held_for_it() {
 
 #[test]
 fn an_operator_does_not_wait_for_the_next_round() {
-    let mut lab = fleet(2, 10);
+    let mut lab = fleet(2, 11);
     lab.start("new", Config::default());
     lab.run(3_000);
     lab.want(Control::Rebalance, Some(ControlRecord::default()));

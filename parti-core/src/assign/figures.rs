@@ -76,9 +76,13 @@ impl Figures {
     }
 }
 
-/// How many of the `staying` partitions a plan may move.
+/// How many of the `staying` partitions a plan may move: fewer than the share of the budget, at least one.
 pub(super) fn budget(problem: &Problem<'_>, staying: usize) -> usize {
-    let share = staying as u128 * u128::from(problem.options.move_budget_percent.min(100)) / 100;
+    let percent = u128::from(problem.options.move_budget_percent);
+    if percent >= 100 {
+        return staying;
+    }
+    let share = (staying as u128 * percent).saturating_sub(1) / 100;
     usize::try_from(share).unwrap_or(staying).max(1).min(staying)
 }
 

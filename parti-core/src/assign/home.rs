@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::sieve::{CHUNK, Sieve};
 use super::survey::{NOBODY, Roster};
 use crate::partition::PartitionId;
 
@@ -22,8 +23,31 @@ const TRIES_PER_HASH: u32 = 4;
 /// How many bits of a hash one try takes.
 const TRY_BITS: u32 = u64::BITS / TRIES_PER_HASH;
 
+/// What is in a cell where nobody is: more than any worker found in any try, and [`NOBODY`] in its lower half.
+const ABSENT: u64 = (TRIES_PER_HASH as u64) << u32::BITS | NOBODY as u64;
+
 /// Slots up to this many times the number of workers have a cell each; beyond, the order of the workers counts.
 const CELLS_PER_WORKER: usize = 8;
+
+/// Room to find homes in, chunk after chunk.
+pub(super) struct Found {
+    hashes: Vec<u64>,
+    homes: Vec<u32>,
+    sieve: Sieve,
+}
+
+impl Found {
+    pub(super) fn new() -> Self {
+        Self { hashes: Vec::with_capacity(CHUNK), homes: Vec::with_capacity(CHUNK), sieve: Sieve::new() }
+    }
+
+    /// Holds homes that were found in another way.
+    pub(super) fn fill(&mut self, homes: impl Iterator<Item = u32>) -> &[u32] {
+        self.homes.clear();
+        self.homes.extend(homes);
+        &self.homes
+    }
+}
 
 /// The home of every partition: found in constant time, in proportion to capacity, and as lasting as the workers.
 ///
@@ -33,8 +57,8 @@ const CELLS_PER_WORKER: usize = 8;
 /// is that of rendezvous hashing, Thaler and Ravishankar, 1996, without its pass over all workers.)
 #[derive(Debug)]
 pub(super) struct Homes {
-    /// The index of the worker in each cell, or [`NOBODY`].
-    cells: Vec<u32>,
+    /// The index of the worker in each cell, or [`ABSENT`].
+    cells: Vec<u64>,
     /// How far the bits of a try are shifted to name a cell.
     shift: u32,
     /// The capacity of each worker; empty where all are equal.
@@ -51,7 +75,7 @@ impl Homes {
         let dense = roster.slots().last().is_some_and(|last| last.value() as usize / CELLS_PER_WORKER < workers);
         let cell = |index: usize| if dense { roster.slot(index).value() as usize } else { index };
         let len = (cell(workers - 1) + 1).next_power_of_two();
-        let mut cells = vec![NOBODY; len];
+        let mut cells = vec![ABSENT; len];
         for (index, worker) in (0..workers).zip(0..) {
             cells[cell(index)] = worker;
         }
@@ -69,31 +93,41 @@ impl Homes {
         }
     }
 
-    /// The index of the worker that is the home of each of `ids`, put into `homes`.
+    /// The index of the worker that is the home of each of at most [`CHUNK`] `ids`.
     ///
-    /// In two loops, so that the processor works far ahead in each.
-    pub(super) fn homes<'i>(&self, ids: impl Iterator<Item = &'i PartitionId>, homes: &mut Vec<u64>) {
-        homes.clear();
+    /// In several loops, so that the processor works far ahead in each.
+    pub(super) fn homes<'i, 'f>(&self, ids: impl Iterator<Item = &'i PartitionId>, found: &'f mut Found) -> &'f [u32] {
+        let Found { hashes, homes, sieve } = found;
+        hashes.clear();
         if self.seed == 0 {
             // The same hash, with less to compute.
-            homes.extend(ids.map(|id| xxh3_64(id.as_str().as_bytes())));
+            hashes.extend(ids.map(|id| xxh3_64(id.as_str().as_bytes())));
         } else {
-            homes.extend(ids.map(|id| self.hash(id)));
+            hashes.extend(ids.map(|id| self.hash(id)));
         }
-        let cells = &self.cells[..];
-        assert!(!cells.is_empty(), "there is a worker");
-        for home in homes {
-            let hash = *home;
-            let tries = hash >> self.shift;
-            let cell = |nth: u32| cells[(tries >> (nth * TRY_BITS)) as usize & (cells.len() - 1)];
-            let (first, second) = (cell(0), cell(1));
-            let worker = if first == NOBODY { second } else { first };
-            *home = u64::from(worker);
-            if worker == NOBODY || !self.capacities.is_empty() {
-                let found = self.home_among(hash, |_| true);
-                *home = found.map_or_else(|hash| hash % self.workers, u64::from);
-            }
+        homes.clear();
+        if self.capacities.is_empty() {
+            homes.extend(hashes.iter().map(|&hash| self.first_present(hash)));
+        } else {
+            homes.resize(hashes.len(), NOBODY);
         }
+        for &nth in sieve.passing(0, homes.iter().map(|&home| home == NOBODY)) {
+            let home = self.home_among(hashes[nth as usize], |_| true);
+            homes[nth as usize] = home.unwrap_or_else(|hash| (hash % self.workers) as u32);
+        }
+        homes
+    }
+
+    /// The worker in the first cell that a hash names and where there is one, or [`NOBODY`]: the least of the numbers
+    /// of try and worker, so that there is no branch.
+    #[inline]
+    fn first_present(&self, hash: u64) -> u32 {
+        let (cells, tries) = (&self.cells[..], hash >> self.shift);
+        let found = (0..TRIES_PER_HASH).map(|nth| {
+            let cell = cells[(tries >> (nth * TRY_BITS)) as usize & (cells.len() - 1)];
+            cell + (u64::from(nth) << u32::BITS)
+        });
+        found.min().unwrap_or(ABSENT) as u32
     }
 
     /// The index of the worker that is the home of `id` among the workers that `can` hold it, which are `all`, or
@@ -127,7 +161,7 @@ impl Homes {
     #[inline]
     fn try_cell(&self, hash: u64, nth: u32) -> u32 {
         let bits = (hash >> (nth * TRY_BITS)) & ((1 << TRY_BITS) - 1);
-        self.cells[(bits >> self.shift) as usize]
+        self.cells[(bits >> self.shift) as usize] as u32
     }
 
     /// True with the probability of the worker's capacity ÷ the largest capacity.

@@ -3,18 +3,21 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::survey::{NOBODY, Survey};
+/// Weights up to this are counted in a table if there are few different ones; others are sorted.
+const SMALL_WEIGHT: u32 = u16::MAX as u32;
 
-/// So many different weights are counted in a table; more are sorted.
+/// So many different weights are few.
 const FEW_WEIGHTS: usize = 32;
 
-/// For each worker that stays, how many partitions of each weight it holds before anything moves.
+/// How many partitions of each weight each worker that stays holds, and at last nobody, before anything moves.
 #[derive(Clone, Debug)]
 pub(super) struct Inventory {
     /// Worker after worker, each in order of weight.
     lots: Vec<WeightLot>,
     /// Where each worker's lots end.
     ends: Vec<usize>,
+    /// If there are few different weights.
+    palette: Option<Palette>,
 }
 
 /// So many partitions of one weight.
@@ -24,118 +27,136 @@ pub(super) struct WeightLot {
     pub(super) count: u32,
 }
 
-impl WeightLot {
-    /// Of weights that are all the same.
-    fn of(same: &[u32]) -> Self {
-        Self { weight: same[0], count: u32::try_from(same.len()).unwrap_or(u32::MAX) }
-    }
-}
-
 impl Inventory {
-    /// O(partitions) where there are few different weights, else a factor log partitions more.
-    pub(super) fn new(survey: &Survey) -> Self {
-        if survey.all_equal() {
-            let lots = survey.counts.iter().map(|&count| WeightLot { weight: survey.heaviest, count }).collect();
-            return Self { lots, ends: (1..=survey.counts.len()).collect() };
-        }
-        match Palette::of(&survey.weights) {
-            Some(palette) => Self::counted(survey, &palette),
-            None => Self::sorted(survey),
-        }
-    }
-
-    fn counted(survey: &Survey, palette: &Palette) -> Self {
+    /// O(partitions); none if weights, which are within `range`, are too many or too large for that.
+    pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize, range: (u32, u32)) -> Option<Self> {
+        let palette = Palette::new(weights, range)?;
         let width = palette.weights.len();
-        let mut counts = vec![0_u32; survey.counts.len() * width];
-        for (&weight, &seat) in survey.weights.iter().zip(&survey.seats) {
-            if seat != NOBODY {
-                counts[seat as usize * width + palette.rank(weight)] += 1;
-            }
-        }
+        let counts = palette.count(seats, weights, workers);
         let mut lots = Vec::with_capacity(counts.len());
-        let mut ends = Vec::with_capacity(survey.counts.len());
+        let mut ends = Vec::with_capacity(workers + 1);
         for counts in counts.chunks_exact(width) {
             let all = palette.weights.iter().zip(counts).map(|(&weight, &count)| WeightLot { weight, count });
             lots.extend(all.filter(|lot| lot.count > 0));
             ends.push(lots.len());
         }
-        Self { lots, ends }
+        Some(Self { lots, ends, palette: Some(palette) })
     }
 
-    fn sorted(survey: &Survey) -> Self {
-        let mut next = Vec::with_capacity(survey.counts.len());
-        let mut len = 0;
-        for &count in &survey.counts {
-            next.push(len);
-            len += count as usize;
+    /// Whatever the weights are; up to a factor log partitions slower.
+    pub(super) fn sorted(seats: &[u32], weights: &[u32], workers: usize) -> Self {
+        let mut next = vec![0; workers + 2];
+        for &seat in seats {
+            next[place(seat, workers) + 1] += 1;
         }
-        let mut weights = vec![0_u32; len];
-        for (&weight, &seat) in survey.weights.iter().zip(&survey.seats) {
-            if let Some(at) = next.get_mut(seat as usize) {
-                weights[*at] = weight;
-                *at += 1;
-            }
+        for worker in 0..=workers {
+            next[worker + 1] += next[worker];
         }
-        let mut lots = Vec::with_capacity(len);
-        let mut ends = Vec::with_capacity(next.len());
-        let mut rest = &mut weights[..];
-        for &count in &survey.counts {
-            let (own, others) = rest.split_at_mut(count as usize);
+        let mut by_place = vec![0; weights.len()];
+        for (&seat, &weight) in seats.iter().zip(weights) {
+            let at = &mut next[place(seat, workers)];
+            by_place[*at] = weight;
+            *at += 1;
+        }
+        let mut lots = Vec::new();
+        let mut ends = Vec::with_capacity(workers + 1);
+        let mut start = 0;
+        for &end in &next[..=workers] {
+            let own = &mut by_place[start..end];
             own.sort_unstable();
-            lots.extend(own.chunk_by(|a, b| a == b).map(WeightLot::of));
+            let lot =
+                |same: &[u32]| WeightLot { weight: same[0], count: u32::try_from(same.len()).unwrap_or(u32::MAX) };
+            lots.extend(own.chunk_by(|a, b| a == b).map(lot));
             ends.push(lots.len());
-            rest = others;
+            start = end;
         }
-        Self { lots, ends }
+        Self { lots, ends, palette: None }
     }
 
-    /// What a worker holds, in order of weight.
+    /// What a worker holds, in order of weight; after the last worker comes nobody.
     pub(super) fn of(&self, worker: usize) -> &[WeightLot] {
         let start = if worker == 0 { 0 } else { self.ends[worker - 1] };
         &self.lots[start..self.ends[worker]]
     }
+
+    /// The weights, if there are few different ones.
+    pub(super) fn palette(&self) -> Option<&Palette> {
+        self.palette.as_ref()
+    }
+
+    /// How much a worker holds, or nobody.
+    pub(super) fn load(&self, worker: usize) -> u64 {
+        self.of(worker).iter().map(|lot| u64::from(lot.weight) * u64::from(lot.count)).sum()
+    }
+
+    /// How many partitions a worker holds, or nobody.
+    pub(super) fn count(&self, worker: usize) -> u32 {
+        self.of(worker).iter().map(|lot| lot.count).sum()
+    }
 }
 
-/// A few weights, in order, and a small hash table of their ranks.
-struct Palette {
+/// The worker of a seat; nobody comes after the last of so many.
+fn place(seat: u32, workers: usize) -> usize {
+    (seat as usize).min(workers)
+}
+
+/// A few small weights, or only one.
+#[derive(Clone, Debug)]
+pub(super) struct Palette {
+    /// In order.
     weights: Vec<u32>,
-    cells: [(u32, u32); Self::CELLS],
+    /// The place of each weight in that order; empty if there is only one.
+    ranks: Vec<u8>,
 }
 
 impl Palette {
-    const CELLS: usize = 4 * FEW_WEIGHTS;
-
-    /// The different ones of `weights`, unless there are more than a few.
-    fn of(weights: &[u32]) -> Option<Self> {
-        let mut palette = Self { weights: Vec::new(), cells: [(0, 0); Self::CELLS] };
+    fn new(weights: &[u32], (lightest, heaviest): (u32, u32)) -> Option<Self> {
+        if lightest == heaviest {
+            return Some(Self { weights: vec![lightest], ranks: Vec::new() });
+        }
+        if heaviest > SMALL_WEIGHT || weights.is_empty() {
+            return None;
+        }
+        let mut ranks = vec![0; heaviest as usize + 1];
         for &weight in weights {
-            let cell = palette.cell(weight);
-            if palette.cells[cell].0 != weight {
-                if palette.weights.len() == FEW_WEIGHTS {
-                    return None;
-                }
-                palette.cells[cell].0 = weight;
-                palette.weights.push(weight);
+            ranks[weight as usize] = 1;
+        }
+        let seen = (0..).zip(&ranks).filter(|&(_, &seen)| seen == 1);
+        let weights: Vec<u32> = seen.map(|(weight, _)| weight).collect();
+        if weights.len() > FEW_WEIGHTS {
+            return None;
+        }
+        for (rank, &weight) in (0..).zip(&weights) {
+            ranks[weight as usize] = rank;
+        }
+        Some(Self { weights, ranks })
+    }
+
+    /// How many partitions of each weight each worker holds, and at last nobody.
+    #[inline(never)]
+    fn count(&self, seats: &[u32], weights: &[u32], workers: usize) -> Vec<u32> {
+        let (width, ranks) = (self.weights.len(), &self.ranks[..]);
+        let mut counts = vec![0; (workers + 1) * width];
+        if width == 1 {
+            for &seat in seats {
+                counts[place(seat, workers)] += 1;
+            }
+        } else {
+            for (&seat, &weight) in seats.iter().zip(weights) {
+                counts[place(seat, workers) * width + usize::from(ranks[weight as usize])] += 1;
             }
         }
-        palette.weights.sort_unstable();
-        for (rank, at) in (0..).zip(0..palette.weights.len()) {
-            let cell = palette.cell(palette.weights[at]);
-            palette.cells[cell].1 = rank;
-        }
-        Some(palette)
+        counts
     }
 
-    /// The cell of `weight`, or the empty one where it belongs. No weight is 0, which marks an empty cell.
-    fn cell(&self, weight: u32) -> usize {
-        let mut cell = (weight.wrapping_mul(0x9e37_79b9) >> 16) as usize % Self::CELLS;
-        while self.cells[cell].0 != weight && self.cells[cell].0 != 0 {
-            cell = (cell + 1) % Self::CELLS;
-        }
-        cell
+    /// The weights in order.
+    pub(super) fn weights(&self) -> &[u32] {
+        &self.weights
     }
 
-    fn rank(&self, weight: u32) -> usize {
-        self.cells[self.cell(weight)].1 as usize
+    /// The place of a weight, which must be there, in that order.
+    #[inline]
+    pub(super) fn rank(&self, weight: u32) -> usize {
+        if self.ranks.is_empty() { 0 } else { usize::from(self.ranks[weight as usize]) }
     }
 }

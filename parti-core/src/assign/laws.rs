@@ -11,7 +11,7 @@ use proptest::collection::{btree_map, vec as vec_of};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
-use super::home::Homes;
+use super::home::{Found, Homes};
 use super::reference::{self, Cost};
 use super::survey::NOBODY;
 use super::testing::Group;
@@ -80,8 +80,8 @@ proptest! {
         let staying = (0..group.holders.len()).filter(|&partition| stays(&group, partition));
         let moved = staying.clone().filter(|&partition| plan.owners[partition] != group.holders[partition]).count();
         prop_assert_eq!(moved, plan.figures.staying_moved);
-        let budget = staying.count() * group.options.move_budget_percent as usize / 100;
-        prop_assert!(moved <= budget.max(1), "{moved} moved, the budget is {budget}");
+        let (all, percent) = (staying.count(), group.options.move_budget_percent as usize);
+        prop_assert!(moved <= 1 || moved * 100 < all * percent, "{moved} of {all} moved, the budget is {percent} %");
         prop_assert!(moved <= plan.figures.budget);
     }
 
@@ -168,14 +168,14 @@ proptest! {
 }
 
 #[test]
-fn no_round_exceeds_a_fifth_and_all_together_move_the_least() {
+fn no_round_reaches_a_fifth_and_all_together_move_the_least() {
     for (workers, more, partitions, rounds) in [(30, 15, 2400, 2), (3, 1, 2400, 2), (3, 1, 12, 2), (3, 1, 100, 2)] {
         let mut group = Group::new(workers, partitions);
         group.settle(&Balanced);
         group.add_workers(more);
         let plans = group.settle(&Balanced);
         assert_eq!(plans.len(), rounds, "{workers} → {} workers", workers + more);
-        assert!(plans.iter().all(|plan| plan.figures.staying_moved * 5 <= partitions), "{plans:?}");
+        assert!(plans.iter().all(|plan| plan.figures.staying_moved * 5 < partitions), "{plans:?}");
         assert_eq!(moved(&plans), plans[0].figures.least_moves);
         assert!(is_even(&group));
     }
@@ -301,8 +301,8 @@ fn homes_are_what_they_always_were() {
         group.workers[0].capacity = NonZeroU32::new(capacity).expect("at least 1");
         let plan = group.problem();
         let homes = Homes::new(&plan.survey.roster, seed);
-        let mut found = Vec::new();
-        homes.homes(group.partitions.as_slice().iter().map(|partition| &partition.id), &mut found);
+        let mut found = Found::new();
+        let found = homes.homes(group.partitions.as_slice().iter().map(|partition| &partition.id), &mut found);
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
             .expect("a string takes all");
     }

@@ -55,7 +55,7 @@ use crate::partition::PartitionList;
 
 use self::bounds::Bounds;
 use self::groups::Groups;
-use self::inventory::Inventory;
+use self::sieve::{CHUNK, Sieve};
 use self::survey::{NOBODY, Survey};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
@@ -107,9 +107,8 @@ pub struct Options {
     /// A smaller value balances better and moves more. Where partitions are so heavy that no worker can come so
     /// close, the nearest possible load is within the bound.
     pub epsilon_permille: u32,
-    /// The largest share of the partitions whose holder stays that one plan moves, in percent; 20 by default.
-    ///
-    /// At least one of them may always move, or a small group would never be balanced.
+    /// One plan moves less than this share of the partitions whose holder stays, but may always move one; in percent, 20 by
+    /// default, and 100 is no limit.
     pub move_budget_percent: u32,
     /// Whether partitions of workers that stay may move at all.
     pub step: Step,
@@ -142,7 +141,6 @@ pub struct Problem<'a> {
     rules: Vec<&'a Rule>,
     options: Options,
     survey: Survey,
-    inventory: OnceCell<Inventory>,
     groups: OnceCell<Groups>,
     bounds: OnceCell<Bounds>,
     least_staying_moves: OnceCell<usize>,
@@ -177,7 +175,6 @@ impl<'a> Problem<'a> {
             rules: Vec::new(),
             options: Options::default(),
             survey,
-            inventory: OnceCell::new(),
             groups: OnceCell::new(),
             bounds: OnceCell::new(),
             least_staying_moves: OnceCell::new(),
@@ -254,11 +251,6 @@ impl<'a> Problem<'a> {
 
     fn weight(&self, partition: usize) -> u64 {
         u64::from(self.survey.weights[partition])
-    }
-
-    /// What each worker holds, by weight; counted when first asked for.
-    fn inventory(&self) -> &Inventory {
-        self.inventory.get_or_init(|| Inventory::new(&self.survey))
     }
 
     /// Which partitions may be where; found when first asked for.
@@ -398,8 +390,9 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
     };
     let changes = Changes::new(problem, &owners);
     let figures = Figures::new(problem, &changes);
-    let slots = problem.survey.roster.slots();
-    let owners = owners.iter().map(|&owner| slots.get(owner as usize).copied()).collect();
+    // With nobody after the last worker, so that there is no branch.
+    let slots: Vec<_> = problem.survey.roster.slots().iter().copied().map(Some).chain([None]).collect();
+    let owners = owners.iter().map(|&owner| slots[(owner as usize).min(slots.len() - 1)]).collect();
     Ok(Plan { owners, moves: changes.moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
@@ -479,17 +472,20 @@ struct Changes {
 
 impl Changes {
     fn new(problem: &Problem<'_>, owners: &[u32]) -> Self {
-        let seated = problem.survey.seats.iter().zip(owners);
-        let changed = sieve::places(owners.len(), seated.map(|(seat, owner)| seat != owner || *seat == NOBODY));
+        let moves = |(&seat, &owner): (&u32, &u32)| seat != owner || seat == NOBODY;
+        let seats = &problem.survey.seats;
         let mut all = Self {
-            moves: Vec::with_capacity(changed.len()),
+            moves: Vec::with_capacity(seats.iter().zip(owners).filter(|&pair| moves(pair)).count()),
             staying_moved: 0,
             left_out: 0,
             loads: problem.survey.loads.clone(),
         };
-        for partition in changed {
-            let partition = partition as usize;
-            all.add(problem, partition, owners[partition]);
+        let mut sieve = Sieve::new();
+        for (nth, chunk) in seats.chunks(CHUNK).zip(owners.chunks(CHUNK)).enumerate() {
+            let changed = sieve.passing(nth * CHUNK, chunk.0.iter().zip(chunk.1).map(moves));
+            for &partition in changed {
+                all.add(problem, partition as usize, owners[partition as usize]);
+            }
         }
         all
     }

@@ -42,7 +42,12 @@ pub(super) fn balanced(group: &Group) -> Cost {
         counts[to.expect("there are workers")] += 1;
     }
     let staying = total - homeless;
-    let budget = (staying * u64::from(group.options.move_budget_percent) / 100).max(1).min(staying);
+    let budget = match u64::from(group.options.move_budget_percent) {
+        100.. => staying,
+        percent => {
+            (0..staying).take_while(|moved| moved * 100 < staying * percent).last().unwrap_or(0).max(1).min(staying)
+        }
+    };
     let mut moved = 0;
     let another_round = loop {
         let uneven = everyone.clone().any(|index| counts[index] > upper(index) || counts[index] < lower(index));

@@ -2,7 +2,9 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 
+use super::inventory::Inventory;
 use super::{MoveReason, WorkerInput};
 use crate::ids::Slot;
 use crate::partition::PartitionList;
@@ -38,7 +40,6 @@ pub(super) struct Survey {
     /// The weight of each partition, closer together than in the list.
     pub(super) weights: Vec<u32>,
     pub(super) loads: Vec<u64>,
-    pub(super) counts: Vec<u32>,
     /// How many partitions no staying worker holds, and their weight.
     pub(super) homeless: usize,
     pub(super) homeless_weight: u64,
@@ -48,6 +49,7 @@ pub(super) struct Survey {
     pub(super) heaviest: u32,
     /// The greatest weight that divides every weight: loads differ by multiples of it.
     pub(super) granule: u32,
+    inventory: OnceCell<Inventory>,
 }
 
 impl Roster {
@@ -138,40 +140,43 @@ impl Survey {
         let weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
         let lightest = weights.iter().copied().min().unwrap_or(u32::MAX);
         let heaviest = weights.iter().copied().max().unwrap_or(0);
-        let (mut loads, mut counts) = tally(&seats, &weights, roster.len(), lightest == heaviest);
+        let counted = Inventory::counted(&seats, &weights, roster.len(), (lightest, heaviest));
+        let mut loads: Vec<_> = match &counted {
+            Some(inventory) => (0..=roster.len()).map(|worker| inventory.load(worker)).collect(),
+            None => loads(&seats, &weights, roster.len()),
+        };
+        let homeless = match &counted {
+            Some(inventory) => inventory.count(roster.len()) as usize,
+            None => seats.iter().filter(|&&seat| seat == NOBODY).count(),
+        };
         let total: u64 = loads.iter().sum();
         if roster.capacities.iter().any(|&capacity| capacity != 1) {
             roster.spread_bits = total.leading_zeros().saturating_sub(1);
         }
         let homeless_weight = loads.pop().unwrap_or(0);
-        let homeless = counts.pop().unwrap_or(0) as usize;
         let granule = if lightest == heaviest { heaviest } else { granule(&weights) };
-        Self { roster, seats, weights, loads, counts, homeless, homeless_weight, total, lightest, heaviest, granule }
+        let inventory = counted.map_or_else(OnceCell::new, OnceCell::from);
+        Self { roster, seats, weights, loads, homeless, homeless_weight, total, lightest, heaviest, granule, inventory }
     }
 
     /// Whether all partitions weigh the same.
     pub(super) fn all_equal(&self) -> bool {
         self.lightest >= self.heaviest
     }
+
+    /// What each worker holds, by weight; found when first asked for where it takes long.
+    pub(super) fn inventory(&self) -> &Inventory {
+        self.inventory.get_or_init(|| Inventory::sorted(&self.seats, &self.weights, self.roster.len()))
+    }
 }
 
-/// Weight and number of what each of so many workers holds; the last entry is of what nobody holds.
-fn tally(seats: &[u32], weights: &[u32], workers: usize, all_equal: bool) -> (Vec<u64>, Vec<u32>) {
-    let place = |seat: u32| (seat as usize).min(workers);
-    let mut counts = vec![0_u32; workers + 1];
-    if all_equal {
-        for &seat in seats {
-            counts[place(seat)] += 1;
-        }
-        let weight = weights.first().map_or(0, |&weight| u64::from(weight));
-        return (counts.iter().map(|&count| u64::from(count) * weight).collect(), counts);
-    }
+/// The weight of what each of so many workers holds; the last entry is of what nobody holds.
+fn loads(seats: &[u32], weights: &[u32], workers: usize) -> Vec<u64> {
     let mut loads = vec![0_u64; workers + 1];
     for (&seat, &weight) in seats.iter().zip(weights) {
-        loads[place(seat)] += u64::from(weight);
-        counts[place(seat)] += 1;
+        loads[(seat as usize).min(workers)] += u64::from(weight);
     }
-    (loads, counts)
+    loads
 }
 
 /// The greatest weight that divides every weight; 0 where there are none.

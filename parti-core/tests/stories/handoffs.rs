@@ -7,10 +7,10 @@ use parti_core::{Command, Config, Partition, PartitionId};
 use super::{assert_owned_once, fleet};
 use crate::lab::Lab;
 
-/// Two workers with ten partitions, whose applications take their time; a third has joined, and the handoff is under
+/// Two workers with eleven partitions, whose applications take their time; a third has joined, and the handoff is under
 /// way. The first leads.
 fn handing_over() -> Lab {
-    let mut lab = fleet(2, 10);
+    let mut lab = fleet(2, 11);
     (0..2).for_each(|at| lab.slow_down(at));
     lab.start("new", Config::default());
     lab.run(2_100);
@@ -46,7 +46,7 @@ fn what_was_to_go_to_a_worker_that_crashes_comes_back_to_the_one_that_drains_it(
     assert!(lab.workers[..2].iter().all(|bench| bench.draining.len() == 1), "{}", lab.transcript);
     (0..2).for_each(|at| lab.finish(at));
     assert_owned_once(&lab);
-    assert_eq!(lab.workers[0].working.len() + lab.workers[1].working.len(), 10);
+    assert_eq!(lab.workers[0].working.len() + lab.workers[1].working.len(), 11);
     insta::assert_snapshot!(lab.transcript);
 }
 

@@ -59,7 +59,7 @@ impl Table<'_> {
             let step = self.heavy_step(donor, lot, &want).and_then(|step| self.within_budget(step));
             let used_up = step.as_ref().is_none_or(|step| step.count == lot.count);
             if let Some(step) = step {
-                self.take_heavy(draft, donor, &step, &mut want);
+                self.take_heavy(draft, donor, step, &mut want);
             }
             next[donor] -= usize::from(used_up);
             // Straight on to what the donor has to give next.
@@ -121,7 +121,7 @@ impl Table<'_> {
         weight <= slack || slack > u64::from(self.survey.lightest) && weight - slack <= want.refill
     }
 
-    fn take_heavy(&mut self, draft: &mut Draft, donor: usize, step: &Step, want: &mut Want) {
+    fn take_heavy(&mut self, draft: &mut Draft, donor: usize, step: Step, want: &mut Want) {
         let out = |table: &Self, worker: usize| {
             let (load, bounds) = (table.loads[worker], table.bounds);
             (load.saturating_sub(bounds.upper[worker]), bounds.lower[worker].saturating_sub(load))

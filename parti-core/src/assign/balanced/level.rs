@@ -5,14 +5,17 @@ use alloc::vec::Vec;
 
 use super::Table;
 use super::ladder::{height_of, rung, tie_break, worker_of};
-use super::settle::Entering;
 use super::stock::{Kind, Lot, Stocks};
 use crate::assign::bounds::Bounds;
 
 /// So many passes are made in one plan; what they leave is for another round.
 const MAX_PASSES: u32 = 8;
 
+/// A draft is good enough that moves less than one in so many more than the least possible number.
+const CLOSE: usize = 50;
+
 /// So many partitions of a kind from one worker to another.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub(super) kind: Kind,
     pub(super) to: usize,
@@ -23,9 +26,7 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) stocks: Stocks,
-    pub(super) entering: Entering,
-    /// Whether anything moves.
-    moves: bool,
+    pub(super) steps: Vec<Step>,
     /// Whether more would move if the budget allowed it.
     cut_short: bool,
 }
@@ -53,8 +54,8 @@ impl Table<'_> {
                 return;
             }
             let draft = if pass == 0 { self.better_draft() } else { self.draft(false, false) };
-            let (moves, cut_short) = (draft.moves, draft.cut_short);
-            self.settle(draft);
+            let (moves, cut_short) = (!draft.steps.is_empty(), draft.cut_short);
+            self.settle(&draft);
             if cut_short {
                 break;
             }
@@ -65,15 +66,16 @@ impl Table<'_> {
         self.another_round = true;
     }
 
-    /// The better of two ways: heavy partitions first, or at once whatever evens out most. Which one is better is for the
-    /// whole change, whatever part of it the budget allows.
+    /// The better of two drafts: heavy partitions first, or at once whatever evens out most. Heavy ones come first where
+    /// that is close to the least possible number of moves, or where one round will not do in any case.
     fn better_draft(&mut self) -> Draft {
-        if !self.should_move_heavy() {
-            return self.draft(true, false);
+        let least = self.problem.least_staying_moves();
+        if !self.should_move_heavy() || least > self.budget {
+            return self.draft(true, self.should_move_heavy());
         }
         let (loads, budget) = (self.loads.clone(), self.budget);
         let mut best = self.trial(true);
-        if best.moved > self.problem.least_staying_moves() {
+        if best.moved > least + least / CLOSE || best.strays > 0 {
             self.loads.clone_from(&loads);
             let other = self.trial(false);
             if (best.strays, best.moved) > (other.strays, other.moved) {
@@ -104,7 +106,7 @@ impl Table<'_> {
     /// One pass; the loads are then as if it had been settled.
     fn draft(&mut self, first: bool, heavy_first: bool) -> Draft {
         let stocks = Stocks::new(self, first);
-        let mut draft = Draft { stocks, entering: Entering::new(), moves: false, cut_short: false };
+        let mut draft = Draft { stocks, steps: Vec::new(), cut_short: false };
         self.ladders.fill_with(|| None);
         if heavy_first {
             self.move_heavy(&mut draft);
@@ -141,7 +143,7 @@ impl Table<'_> {
                 break;
             };
             let was_under = usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to));
-            self.take(draft, donor, &step);
+            self.take(draft, donor, step);
             under = under + usize::from(self.is_under(donor)) + usize::from(self.is_under(step.to)) - was_under;
             replace_top(&mut donors, rung(self.depth(donor), top as u64));
             if self.is_over(step.to) {
@@ -151,12 +153,11 @@ impl Table<'_> {
     }
 
     /// Takes a step.
-    pub(super) fn take(&mut self, draft: &mut Draft, donor: usize, step: &Step) {
-        draft.moves = true;
+    pub(super) fn take(&mut self, draft: &mut Draft, donor: usize, step: Step) {
         draft.stocks.take(donor, step.kind, step.count);
-        draft.entering.add(step);
         self.loads[donor] -= step.weight();
         self.loads[step.to] += step.weight();
+        draft.steps.push(step);
         if self.is_under(donor) {
             self.has_sunk(donor);
         }

@@ -17,13 +17,10 @@ use alloc::vec::Vec;
 use self::ladder::Ladder;
 use super::bounds::Bounds;
 use super::groups::Groups;
-use super::home::Homes;
-use super::sieve;
+use super::home::{Found, Homes};
+use super::sieve::{CHUNK, Sieve};
 use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
-
-/// Partitions are hashed so many at a time.
-const CHUNK: usize = 1024;
 
 /// Keeps every partition where it is unless balance or capacity says otherwise.
 ///
@@ -164,12 +161,12 @@ impl<'p> Table<'p> {
         let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
         let lacks = |(load, lower): (&u64, &u64)| lower.saturating_sub(*load);
         let mut wanted = self.loads.iter().zip(&self.bounds.inner_lower).map(lacks).sum();
-        let mut homes = Vec::with_capacity(CHUNK);
+        let mut found = Found::new();
         for keys in homeless.chunks(CHUNK) {
-            self.homes_of(keys.iter().map(|&key| partition_of(key)), &mut homes);
-            for (&key, &home) in keys.iter().zip(&homes) {
+            let homes = self.homes_of(keys.iter().map(|&key| partition_of(key)), &mut found);
+            for (&key, &home) in keys.iter().zip(homes) {
                 unplaced -= weight_of(key);
-                if home < self.loads.len() as u64 {
+                if home != NOBODY {
                     self.place(key, home as usize, unplaced, &mut wanted);
                 }
             }
@@ -251,27 +248,31 @@ impl<'p> Table<'p> {
         if self.survey.homeless == 0 && self.groups.is_free() {
             return Vec::new();
         }
-        let homeless = sieve::places(self.owners.len(), self.owners.iter().map(|&owner| owner == NOBODY));
-        let key = |partition: u32| u64::from(!self.weight(partition as usize)) << 32 | u64::from(partition);
-        let mut keys: Vec<_> = homeless.into_iter().map(key).collect();
+        let key = |&partition: &u32| u64::from(!self.weight(partition as usize)) << 32 | u64::from(partition);
+        let mut keys = Vec::with_capacity(self.survey.homeless);
+        let mut sieve = Sieve::new();
+        for (nth, owners) in self.owners.chunks(CHUNK).enumerate() {
+            let homeless = sieve.passing(nth * CHUNK, owners.iter().map(|&owner| owner == NOBODY));
+            keys.extend(homeless.iter().map(key));
+        }
         if !self.survey.all_equal() {
             sort_by_weight(&mut keys);
         }
         keys
     }
 
-    /// The index of the home of each of `partitions`, or [`NOBODY`] where no worker can hold it, put into `homes`.
-    fn homes_of(&self, partitions: impl Iterator<Item = usize>, homes: &mut Vec<u64>) {
+    /// The index of the home of each of at most [`CHUNK`] `partitions`, or [`NOBODY`] where no worker can hold it.
+    fn homes_of<'f>(&self, partitions: impl Iterator<Item = usize>, found: &'f mut Found) -> &'f [u32] {
         let all = self.problem.partitions.as_slice();
         if self.groups.is_free() {
-            return self.homes.homes(partitions.map(|partition| &all[partition].id), homes);
+            return self.homes.homes(partitions.map(|partition| &all[partition].id), found);
         }
-        homes.clear();
-        homes.extend(partitions.map(|partition| {
+        let homes = partitions.map(|partition| {
             let group = self.groups.of(partition);
             let allows = |worker: u32| self.groups.allows(group, worker as usize);
-            u64::from(self.homes.home_of(&all[partition].id, allows, self.groups.members(group)))
-        }));
+            self.homes.home_of(&all[partition].id, allows, self.groups.members(group))
+        });
+        found.fill(homes)
     }
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.

@@ -15,7 +15,7 @@ impl Kind {
     /// Partitions that stay where they are pinned.
     const PINNED: Self = Self(u64::MAX);
 
-    fn new(group: u32, weight: u32, fresh: bool) -> Self {
+    pub(super) fn new(group: u32, weight: u32, fresh: bool) -> Self {
         Self(u64::from(group) << 33 | u64::from(weight) << 1 | u64::from(fresh))
     }
 
@@ -73,7 +73,7 @@ impl Stocks {
         for worker in 0..workers {
             let start = stocks.lots.len();
             if with_inventory {
-                let held = table.problem.inventory().of(worker).iter();
+                let held = table.survey.inventory().of(worker).iter();
                 stocks.lots.extend(held.map(|&WeightLot { weight, count }| Lot {
                     kind: Kind::new(ANYWHERE, weight, false),
                     count,
@@ -112,33 +112,14 @@ impl Stocks {
         }
     }
 
-    /// Ends the taking: used up or not, lots are in order of kind.
-    pub(super) fn close(&mut self) {
-        for worker in 0..self.ends.len() {
-            let start = self.start(worker);
-            let lots = &mut self.lots[start..self.ends[worker]];
-            if self.left[worker] < lots.len() {
-                lots.sort_unstable_by_key(|lot| lot.kind);
-            }
-        }
-    }
-
-    /// The lots of a worker, in order of kind, once they are [closed](Self::close).
-    pub(super) fn taken_mut(&mut self, worker: usize) -> &mut [Lot] {
-        let start = self.start(worker);
-        &mut self.lots[start..self.ends[worker]]
+    /// What has been taken from a worker.
+    pub(super) fn taken(&self, worker: usize) -> impl Iterator<Item = (Kind, u32)> {
+        let lots = self.lots[self.start(worker)..self.ends[worker]].iter();
+        lots.filter(|lot| lot.taken > 0).map(|lot| (lot.kind, lot.taken))
     }
 
     fn start(&self, worker: usize) -> usize {
         if worker == 0 { 0 } else { self.ends[worker - 1] }
-    }
-}
-
-/// The lot of `kind`, in lots that are in order of kind.
-pub(super) fn find(lots: &mut [Lot], kind: Kind) -> Option<&mut Lot> {
-    match lots {
-        [only] => Some(only).filter(|lot| lot.kind == kind),
-        _ => lots.binary_search_by_key(&kind, |lot| lot.kind).ok().map(|at| &mut lots[at]),
     }
 }
 

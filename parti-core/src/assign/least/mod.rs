@@ -29,7 +29,7 @@ pub(super) fn staying_moves(problem: &Problem<'_>) -> usize {
     if still_lacking == 0 && excess.iter().all(|&excess| excess == 0) {
         return 0;
     }
-    let inventory = problem.inventory();
+    let inventory = survey.inventory();
     let mut shed = Taken::default();
     let mut kept = Vec::new();
     for (worker, &excess) in excess.iter().enumerate() {

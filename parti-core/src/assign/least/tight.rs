@@ -79,7 +79,7 @@ impl Ledger {
         if u64::from(survey.heaviest) > highest {
             return None;
         }
-        let inventory = problem.inventory();
+        let inventory = survey.inventory();
         let account = |worker: usize| {
             let lots = inventory.of(worker).iter();
             Some(Account {
