@@ -23,6 +23,17 @@ enum Needs {
     Keys([Option<Key>; 3]),
 }
 
+impl Needs {
+    /// Whether a watch for these will do for others: it may show some keys more, but not all.
+    fn will_do_for(self, others: Self) -> bool {
+        match (self, others) {
+            (Self::All, Self::All) => true,
+            (Self::Keys(keys), Self::Keys(others)) => others.iter().flatten().all(|other| keys.contains(&Some(*other))),
+            (Self::All, Self::Keys(_)) | (Self::Keys(_), Self::All) => false,
+        }
+    }
+}
+
 impl Watched {
     fn open(bucket: Bucket, needs: Needs, outbox: &mut Outbox) -> Self {
         let interest = match needs {
@@ -50,7 +61,7 @@ impl Worker {
         };
         let doubt = self.membership.take_reading(self.now) || doubt;
         let needs = self.members_needs();
-        if self.members_watch.as_ref().is_none_or(|watched| watched.needs != needs || doubt) {
+        if self.members_watch.as_ref().is_none_or(|watched| !watched.needs.will_do_for(needs) || doubt) {
             self.membership.begin_listing();
             self.members_watch = Some(Watched::open(Bucket::Members, needs, &mut self.outbox));
         }
