@@ -157,6 +157,13 @@ impl Ownership {
             return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
         }
         self.doubts = 0;
+        if let (Some((newest, known)), Some((_, Some(record)))) = (&self.assignment, &listed)
+            && *newest == position
+            && known != record
+        {
+            // The revision was given again, to another record.
+            return ListingNews::Regressed;
+        }
         // One that cannot be read is there, and says nothing: the last good one is kept.
         if let Some((_, Some(record))) = listed {
             self.observe_assignment(position, &record, tenure);
