@@ -3,7 +3,8 @@
 use std::fmt;
 
 use parti_core::{
-    Action, Control, Event, Generation, Incarnation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token, Write,
+    Action, Control, Event, Generation, Incarnation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token,
+    Write,
 };
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.

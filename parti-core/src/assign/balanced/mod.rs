@@ -89,7 +89,7 @@ impl<'p> Table<'p> {
             problem,
             survey,
             bounds: problem.bounds(),
-            homes: Homes::new(&survey.roster, problem.options.seed),
+            homes: Homes::new(&survey.roster),
             owners: survey.seats.clone(),
             loads: survey.loads.clone(),
             homeless: Vec::new(),
@@ -263,14 +263,19 @@ impl<'p> Table<'p> {
 
     /// The index of the home of each of at most [`CHUNK`] `partitions`, or [`NOBODY`] where no worker can hold it.
     fn homes_of<'f>(&self, partitions: impl Iterator<Item = usize>, found: &'f mut Found) -> &'f [u32] {
-        let all = self.problem.partitions.as_slice();
         if self.groups.is_free() {
-            return self.homes.homes(partitions.map(|partition| &all[partition].id), found);
+            return match self.problem.options.seed {
+                0 => {
+                    let hashes = self.problem.partitions.hashes();
+                    self.homes.homes(partitions.map(|partition| hashes[partition]), found)
+                }
+                _ => self.homes.homes(partitions.map(|partition| self.problem.hash(partition)), found),
+            };
         }
         let homes = partitions.map(|partition| {
             let group = self.groups.of(partition);
             let allows = |worker: u32| self.groups.allows(group, worker as usize);
-            self.homes.home_of(&all[partition].id, allows, self.groups.members(group))
+            self.homes.home_of(self.problem.hash(partition), allows, self.groups.members(group))
         });
         found.fill(homes)
     }
