@@ -81,6 +81,11 @@ impl Inventory {
         &self.lots[start..self.ends[worker]]
     }
 
+    /// How many lots there are, all workers together.
+    pub(super) fn len(&self) -> usize {
+        self.lots.len()
+    }
+
     /// The weights, if there are few different ones.
     pub(super) fn palette(&self) -> Option<&Palette> {
         self.palette.as_ref()

@@ -106,7 +106,7 @@ impl Table<'_> {
     /// One pass; the loads are then as if it had been settled.
     fn draft(&mut self, first: bool, heavy_first: bool) -> Draft {
         let stocks = Stocks::new(self, first);
-        let mut draft = Draft { stocks, steps: Vec::new(), cut_short: false };
+        let mut draft = Draft { stocks, steps: Vec::with_capacity(2 * self.loads.len()), cut_short: false };
         self.ladders.fill_with(|| None);
         if heavy_first {
             self.move_heavy(&mut draft);

@@ -26,11 +26,14 @@ use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
 ///
 /// 1. A partition whose holder stays, stays.
 /// 2. Partitions without a holder are placed heaviest first, each on its *home* (its choice by hash among the workers)
-///    if that keeps the home within its bounds and leaves enough for the workers below theirs, else on the worker with
-///    the most room. So a worker that comes back tends to get its own partitions again.
-/// 3. Then partitions move, the one that evens out most first, from the most to the least loaded per unit of capacity,
-///    until every worker is within its bounds, or no move helps, or the move budget is spent. Among partitions that
-///    do equally well, those whose home is a receiver go first.
+///    if that keeps the home within its bounds and leaves enough for the workers below theirs. So a worker that comes
+///    back tends to get its own partitions again. The others go to the worker with the most room, which is filled up
+///    before the next.
+/// 3. Then partitions move from the most to the least loaded per unit of capacity, until every worker is within its
+///    bounds, or no move helps, or the move budget is spent. Where weights differ there are two drafts of that, heavy
+///    partitions first or at once the one that evens out most; the second one is made where the first takes more moves
+///    than it should need, and the better one counts. Among partitions that do equally well, those whose home is a
+///    receiver go first.
 ///
 /// O(partitions + moves × log workers) where all weights are equal, and at most a factor log partitions more where they
 /// are not: there is no pass over partitions × workers.
