@@ -1,6 +1,6 @@
 //! Leader: from the plan to record writes: revoke, wait, grant.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -8,15 +8,20 @@ use crate::ids::{Generation, Incarnation, Position, Revision, Slot, Tenure, Term
 use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
-use crate::partition::{PartitionId, PartitionList, Places};
+use crate::partition::{InOrder, PartitionId, PartitionList, Places};
 use crate::plan_log::PlanLog;
 use crate::planted::{Planted, PlantedBug};
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
 use crate::size::{RecordTooLarge, Sizes};
 
 /// How many records are written in a row before the leader looks again at what has happened meanwhile, such as the end
-/// of a worker; those not counted that say less than before.
-const MAX_WRITES_AT_ONCE: usize = 32;
+/// of a worker, or a release.
+const MAX_WRITES_AT_ONCE: usize = 16;
+/// How many records are written in a row without what was released, before it is granted.
+const MAX_DROPS_AT_ONCE: usize = 8;
+/// How many workers are told in a row to give something up. All told at once would release at once, and what each has
+/// released would wait, owned by nobody, until the records of all the others are written.
+const MAX_REVOKES_AT_ONCE: usize = 2;
 
 /// Where each partition is, where it should be, and the records that say so.
 ///
@@ -39,6 +44,8 @@ pub(crate) struct Handoff {
     sheets: BTreeMap<Slot, Sheet>,
     /// The slots whose records do not yet say what they should.
     unwritten: BTreeSet<Slot>,
+    /// Those of them whose records lack a grant: what it grants has no owner until then. The longest wait comes first.
+    granted: VecDeque<Slot>,
     /// The slots whose records wait for a release.
     releasing: BTreeSet<Slot>,
     /// Slots whose acknowledgement or tenure may have changed since the last look.
@@ -61,19 +68,6 @@ struct Sheet {
     incoming: Vec<u32>,
     /// Whether the record does not yet say all this.
     changed: bool,
-    /// Whether the record lacks a grant.
-    granted: bool,
-}
-
-/// In which order records are written that do not yet say what they should.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Urgency {
-    /// What is granted is without an owner, and nothing else is to come that could be granted along with it.
-    Granted,
-    /// What is revoked cannot be granted before it is released.
-    Revoked,
-    /// More is to come, and is granted in one write if that is not long.
-    PartlyGranted,
 }
 
 /// What the records are written from.
@@ -103,6 +97,7 @@ impl Handoff {
             unplaced: 0,
             sheets: BTreeMap::new(),
             unwritten: BTreeSet::new(),
+            granted: VecDeque::new(),
             releasing: BTreeSet::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
@@ -257,21 +252,29 @@ impl Handoff {
         self.sheets.keys().copied().collect::<Vec<_>>().into_iter().for_each(|slot| self.note(slot));
     }
 
-    /// Writes what can be written now: records without what was released, then what can be granted because of it.
+    /// Writes what can be written now: records without what was released, then what can be granted because of it, and
+    /// where there is neither, what is to be given up.
     ///
     /// Only to be called when every earlier append is known to be committed, so that what is read of acknowledgements
     /// is about records that are really there.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
-        for slot in core::mem::take(&mut self.dirty) {
+        let mut dropped = 0;
+        while dropped < MAX_DROPS_AT_ONCE
+            && let Some(slot) = self.dirty.pop_first()
+        {
             if self.drop_released(slot, view) {
                 self.write(slot, view, plan, outbox);
+                dropped += 1;
             }
             self.begin_tenure(slot, view);
         }
         self.grant(view);
-        let mut unwritten: Vec<_> = self.unwritten.iter().map(|slot| (self.urgency(*slot), *slot)).collect();
-        unwritten.sort_unstable();
-        for (_, slot) in unwritten.into_iter().take(MAX_WRITES_AT_ONCE) {
+        let next: Vec<Slot> = if dropped > 0 || !self.granted.is_empty() {
+            self.granted.iter().copied().take(MAX_WRITES_AT_ONCE).collect()
+        } else {
+            self.unwritten.iter().copied().take(MAX_REVOKES_AT_ONCE).collect()
+        };
+        for slot in next {
             self.write(slot, view, plan, outbox);
         }
         // One at a time, so that a release that is confirmed meanwhile does not wait behind all of them.
@@ -280,10 +283,6 @@ impl Handoff {
         {
             self.write(slot, view, plan, outbox);
         }
-    }
-
-    fn urgency(&self, slot: Slot) -> Option<Urgency> {
-        self.sheets.get(&slot).map(Sheet::urgency)
     }
 
     /// Takes from the slot's record what its tenure is known not to hold any more; true if there was anything.
@@ -359,7 +358,9 @@ impl Handoff {
             sheet.owned.sort_unstable();
             sheet.incoming.retain(|at| self.holders[*at as usize] != Some(slot));
             sheet.changed = true;
-            sheet.granted = true;
+            if !self.granted.contains(&slot) {
+                self.granted.push_back(slot);
+            }
             self.note(slot);
         }
         self.ready = waiting;
@@ -370,7 +371,7 @@ impl Handoff {
         let record = sheet.record(&self.list, view.term, view.generation);
         sheet.revision = plan.append(outbox, Key::Assign(slot), Record::Assignment(Arc::new(record)));
         sheet.changed = false;
-        sheet.granted = false;
+        self.granted.retain(|other| *other != slot);
         self.announcements.remove(&slot);
         self.note(slot);
     }
@@ -393,14 +394,6 @@ fn place(at: usize) -> u32 {
 }
 
 impl Sheet {
-    fn urgency(&self) -> Urgency {
-        match (self.granted, self.incoming.is_empty()) {
-            (true, true) => Urgency::Granted,
-            (true, false) => Urgency::PartlyGranted,
-            (false, _) => Urgency::Revoked,
-        }
-    }
-
     fn release(&mut self, id: PartitionId) {
         if let Err(at) = self.releasing.binary_search(&id) {
             self.releasing.insert(at, id);
@@ -438,8 +431,9 @@ impl Sheet {
         if self.changed || member.applied < written {
             return Vec::new();
         }
-        let still_held = |id: &PartitionId| member.releasing.binary_search(id).is_ok();
-        let (kept, freed) = core::mem::take(&mut self.releasing).into_iter().partition(still_held);
+        let mut still_held = InOrder::new(&member.releasing, |id| id);
+        let releasing = core::mem::take(&mut self.releasing).into_iter();
+        let (kept, freed) = releasing.partition(|id| still_held.find(id).is_some());
         self.releasing = kept;
         freed
     }

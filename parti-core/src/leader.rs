@@ -167,6 +167,15 @@ impl Leader {
         self.quarantine_until = self.quarantine_until.max(Some(until));
     }
 
+    /// The process in `slot` has applied or released something. That changes nothing but what can be handed over, unless
+    /// it tells of something that the plan does not have.
+    pub(crate) fn observe_acknowledgement(&mut self, slot: Slot, record: &MemberRecord, plan: &PlanLog) {
+        self.observe_member(slot);
+        if !self.sound || record.generation > self.generation || has_lost(plan, slot, record) {
+            self.roster_of = None;
+        }
+    }
+
     /// Something other than a plain renewal was seen of `slot`.
     pub(crate) fn observe_member(&mut self, slot: Slot) {
         if let Some(handoff) = &mut self.handoff {
@@ -236,10 +245,7 @@ impl Leader {
     /// cannot renew any more, and have stopped when their leases have run out.
     fn look_for_lost_writes(&mut self, view: &Surroundings<'_>, membership: &Membership, plan: &PlanLog) {
         let records = || membership.members().filter_map(|(slot, member)| Some((slot, member.record()?)));
-        let lost = |(slot, record): (Slot, &Arc<MemberRecord>)| {
-            record.applied != Position::default() && plan.has_lost(slot, record.applied)
-        };
-        self.sound = !records().any(lost);
+        self.sound = !records().any(|(slot, record)| has_lost(plan, slot, record));
         let seen = records().map(|(_, record)| record.generation).max().unwrap_or_default();
         if !view.timing.planted.has(PlantedBug::ForgetGeneration) {
             self.generation = self.generation.max(seen).max(view.seen);
@@ -459,4 +465,9 @@ impl Leader {
         let judging = self.eviction.deadline(membership).filter(|_| heard);
         [planning, judging, self.quarantine_until].into_iter().flatten().min()
     }
+}
+
+/// Whether the worker has applied an assignment that the plan does not have.
+fn has_lost(plan: &PlanLog, slot: Slot, record: &MemberRecord) -> bool {
+    record.applied != Position::default() && plan.has_lost(slot, record.applied)
 }

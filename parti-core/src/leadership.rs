@@ -227,7 +227,9 @@ impl Leadership {
         let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
         let (key, record) = (Key::Leader, Record::Leader(record));
         let write = match view.membership.leader() {
-            LeaderKey::Absent | LeaderKey::Deleted { .. } => Write::Create { key, record },
+            LeaderKey::Absent => Write::Create { key, record },
+            // As good as a create, but a store need not look for the marker first.
+            LeaderKey::Deleted { revision } => Write::Update { key, record, expected: revision },
             LeaderKey::Held { revision, record: held } if has_stopped_leading(held, view) => {
                 Write::Update { key, record, expected: revision }
             }

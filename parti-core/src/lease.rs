@@ -144,16 +144,19 @@ impl Lease {
         record: Option<&MemberRecord>,
         own: Instance,
     ) {
-        if revision <= self.revision {
+        let is_own = record.is_some_and(|record| record.instance == own);
+        if revision < self.revision || revision == self.revision && is_own {
             return;
         }
-        if record.is_some_and(|record| record.instance == own) {
+        if is_own {
             self.revision = revision;
             if self.contested_since.take().is_some() {
                 self.next_renewal = now;
             }
         } else {
             self.lost = true;
+            // What was committed cannot be replaced at its own revision: the store has lost it.
+            self.forgotten |= revision == self.revision;
         }
     }
 

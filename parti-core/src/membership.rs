@@ -39,7 +39,7 @@ pub(crate) struct Membership {
     always_heard: Option<Slot>,
     /// No lease runs out before this instant; a lower bound, made exact when it is reached.
     next_expiry: Option<Instant>,
-    /// Grows whenever something other than a plain renewal is seen.
+    /// Grows whenever something other than a renewal or an acknowledgement is seen.
     changes: u64,
 }
 
@@ -66,13 +66,24 @@ pub(crate) struct Absence {
     last: Instant,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MemberContent {
     Record(Arc<MemberRecord>),
     /// A delete marker: whatever tenure was there has ended.
     Deleted,
     /// Something that this version cannot read, and leaves alone.
     Unreadable,
+}
+
+/// What a worker's record says that it did not say before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemberNews {
+    /// Nothing: it is a plain renewal, or was known.
+    None,
+    /// The same process goes on as before, and has applied or released something.
+    Acknowledged,
+    /// Something else, such as another process.
+    Changed,
 }
 
 /// The last that was seen under `leader`.
@@ -142,6 +153,11 @@ impl Membership {
         self.slots.iter().map(|(slot, member)| (*slot, member))
     }
 
+    /// Those from one slot to another, both included.
+    pub(crate) fn members_between(&self, first: Slot, last: Slot) -> impl Iterator<Item = (Slot, &Member)> {
+        self.slots.range(first..=last).map(|(slot, member)| (*slot, member))
+    }
+
     /// The revision of the slot's record that the listing under way, or the last one, has shown.
     pub(crate) fn shown(&self, slot: Slot) -> Option<Revision> {
         self.slots.get(&slot).and_then(|member| member.shown)
@@ -167,16 +183,23 @@ impl Membership {
         self.incarnation
     }
 
-    /// Grows whenever something other than a plain renewal is seen.
+    /// Grows whenever something other than a renewal or an acknowledgement is seen.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
 
     /// Takes in what a watch shows. Older news than what is known is ignored.
-    pub(crate) fn observe_entry(&mut self, now: Instant, key: Key, revision: Revision, record: &Record, live: bool) {
+    pub(crate) fn observe_entry(
+        &mut self,
+        now: Instant,
+        key: Key,
+        revision: Revision,
+        record: &Record,
+        live: bool,
+    ) -> MemberNews {
         match (key, record) {
             (Key::Slot(slot), Record::Member(record)) => {
-                self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
+                return self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
             }
             (Key::Leader, Record::Leader(record)) => {
                 self.observe_leader(LeaderKey::Held { revision, record: *record });
@@ -186,11 +209,14 @@ impl Membership {
             }
             (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
+        MemberNews::None
     }
 
     pub(crate) fn observe_deleted(&mut self, now: Instant, key: Key, revision: Revision) {
         match key {
-            Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Deleted, true),
+            Key::Slot(slot) => {
+                self.observe_slot(now, slot, revision, MemberContent::Deleted, true);
+            }
             Key::Leader => self.observe_leader(LeaderKey::Deleted { revision }),
             Key::Control(control) => self.observe_control(control, revision, None),
             Key::Assign(_) | Key::Cluster => {}
@@ -199,7 +225,9 @@ impl Membership {
 
     pub(crate) fn observe_unreadable(&mut self, now: Instant, key: Key, revision: Revision) {
         match key {
-            Key::Slot(slot) => self.observe_slot(now, slot, revision, MemberContent::Unreadable, true),
+            Key::Slot(slot) => {
+                self.observe_slot(now, slot, revision, MemberContent::Unreadable, true);
+            }
             Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision }),
             // A wish that cannot be read is not acted on; what was wanted before it no longer holds.
             Key::Control(control) => self.observe_control(control, revision, None),
@@ -207,24 +235,30 @@ impl Membership {
         }
     }
 
-    fn observe_slot(&mut self, now: Instant, slot: Slot, revision: Revision, content: MemberContent, live: bool) {
+    fn observe_slot(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        revision: Revision,
+        content: MemberContent,
+        live: bool,
+    ) -> MemberNews {
         let refused = self.refused.contains(&Key::Slot(slot));
         if let Some(known) = self.slots.get_mut(&slot)
-            && (revision == known.revision || revision < known.revision && !refused)
+            && (revision == known.revision && content == known.content || revision < known.revision && !refused)
         {
             known.shown = Some(revision);
-            return;
+            return MemberNews::None;
         }
         self.refused.remove(&Key::Slot(slot));
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
-        let before = self.slots.get(&slot);
-        let continues = before.is_some_and(|before| self.tenure_of(before) == self.tenure_of(&member));
-        let plain = continues && is_plain_renewal(before, &member);
-        self.slots.insert(slot, member);
-        if !plain {
+        let before = self.slots.insert(slot, member);
+        let news = self.news_of(before.as_ref(), &self.slots[&slot]);
+        if news == MemberNews::Changed {
             self.changes += 1;
             self.next_expiry = None;
         }
+        news
     }
 
     fn observe_leader(&mut self, seen: LeaderKey) {
@@ -263,22 +297,30 @@ impl Membership {
         Some(record.hold_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
-    pub(crate) fn observe_probed(&mut self, now: Instant, slot: Slot, instance: Instance, outcome: ProbeOutcome) {
-        let Some(member) = self.slots.get_mut(&slot) else { return };
+    /// Takes in what came back from a probe; true if it says anything new.
+    pub(crate) fn observe_probed(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        instance: Instance,
+        outcome: ProbeOutcome,
+    ) -> bool {
+        let Some(member) = self.slots.get_mut(&slot) else { return false };
         if member.record().is_none_or(|record| record.instance != instance) {
-            return;
+            return false;
         }
         match outcome {
             ProbeOutcome::Answered => {
-                member.heard = true;
-                member.absence = None;
+                let heard = core::mem::replace(&mut member.heard, true);
+                member.absence.take().is_some() || !heard
             }
             ProbeOutcome::NobodyListens => {
                 let first = member.absence.map_or(now, |absence| absence.first);
                 member.absence = Some(Absence { first, last: now });
                 self.changes += 1;
+                true
             }
-            ProbeOutcome::TimedOut => member.absence = None,
+            ProbeOutcome::TimedOut => member.absence.take().is_some(),
         }
     }
 
@@ -452,15 +494,22 @@ impl Membership {
         seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun())
             && self.tenure_state(slot, tenure) == TenureState::Ended
     }
-}
 
-/// The same process goes on as before, and says nothing new to the leader.
-fn is_plain_renewal(before: Option<&Member>, after: &Member) -> bool {
-    let (Some(before), Some(after)) = (before.and_then(Member::record), after.record()) else { return false };
-    before.instance == after.instance
-        && before.phase == after.phase
-        && before.applied == after.applied
-        && before.releasing == after.releasing
-        && before.capacity == after.capacity
-        && before.labels == after.labels
+    /// What `after` says that `before` did not.
+    fn news_of(&self, before: Option<&Member>, after: &Member) -> MemberNews {
+        let tenures = (before.and_then(|member| self.tenure_of(member)), self.tenure_of(after));
+        let (Some(before), Some(after)) = (before.and_then(Member::record), after.record()) else {
+            return MemberNews::Changed;
+        };
+        let goes_on = tenures.0 == tenures.1
+            && before.instance == after.instance
+            && before.phase == after.phase
+            && before.capacity == after.capacity
+            && before.labels == after.labels;
+        match goes_on {
+            false => MemberNews::Changed,
+            true if before.applied == after.applied && before.releasing == after.releasing => MemberNews::None,
+            true => MemberNews::Acknowledged,
+        }
+    }
 }

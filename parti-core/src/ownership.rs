@@ -1,6 +1,7 @@
 //! This worker's side: acquire, drain, release, suspend, and the token of each hold.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
+use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,9 +10,9 @@ use crate::config::Config;
 use crate::ids::{Generation, Incarnation, Position, Revision, Tenure, Token};
 use crate::lease::MAX_DOUBTS;
 use crate::outbox::Outbox;
-use crate::partition::{Partition, PartitionId};
+use crate::partition::{InOrder, Partition, PartitionId};
 use crate::planted::{Planted, PlantedBug};
-use crate::record::AssignmentRecord;
+use crate::record::{AssignmentRecord, Grant};
 use crate::time::Instant;
 
 /// What the application works on, and what it should work on.
@@ -39,6 +40,8 @@ pub(crate) struct Ownership {
     news: bool,
     /// Whether something has changed since the assignment was applied.
     stale: bool,
+    /// The assignment by which everything that it does not grant is being released.
+    revoked_by: Option<Position>,
     planted: Planted,
 }
 
@@ -103,6 +106,7 @@ impl Ownership {
         self.tenure = tenure;
         self.generation = self.generation.max(generation);
         self.assignment = None;
+        self.revoked_by = None;
         self.listed = None;
         self.doubts = 0;
         self.applied = applied;
@@ -252,8 +256,8 @@ impl Ownership {
     /// still holds, in order.
     pub(crate) fn acknowledge(&mut self) -> (Position, Vec<PartitionId>) {
         self.news = false;
-        let releasing: BTreeSet<_> = self.drains.iter().map(|(_, id)| id.clone()).collect();
-        (self.applied, releasing.into_iter().collect())
+        let releasing = self.holds.iter().filter(|(_, hold)| hold.release_by.is_some());
+        (self.applied, releasing.map(|(id, _)| id.clone()).collect())
     }
 
     /// All work stops at once.
@@ -318,7 +322,10 @@ impl Ownership {
         let Some((position, record)) = self.assignment.clone() else { return };
         self.stale = applying != Applying::Everything;
         let token = |epoch| Token { incarnation: holder.incarnation, epoch, claim: holder.claim };
-        self.revoke(now, config, &record, token, outbox);
+        if self.revoked_by != Some(position) {
+            self.revoke(now, config, &record, token, outbox);
+            self.revoked_by = Some(position);
+        }
         if applying == Applying::Everything {
             self.acquire(&record, token, outbox);
             self.prepare(&record, outbox);
@@ -339,20 +346,18 @@ impl Ownership {
         token: impl Fn(Generation) -> Token,
         outbox: &mut Outbox,
     ) {
-        let granted = |id: &PartitionId| {
-            let at = record.owned.binary_search_by(|grant| grant.partition.cmp(id));
-            at.ok().map(|at| token(record.owned[at].epoch))
-        };
-        let releasing: BTreeSet<_> = record.releasing.iter().collect();
-        let gone = |id: &PartitionId| !releasing.contains(id) && granted(id).is_none();
+        let mut owned = InOrder::new(&record.owned, |grant| &grant.partition);
+        let mut releasing = InOrder::new(&record.releasing, |id| id);
+        let mut revoked = Vec::new();
         for (id, hold) in &mut self.holds {
-            if hold.release_by.is_some() && gone(id) {
+            let granted = owned.find(id).map(|grant| token(grant.epoch));
+            let gone = releasing.find(id).is_none() && granted.is_none();
+            if hold.release_by.is_none() && granted != Some(hold.token) {
+                revoked.push((id.clone(), gone));
+            } else if hold.release_by.is_some() && gone {
                 hold.cut_short(id, outbox);
             }
         }
-        let kept = self.holds.iter().filter(|(_, hold)| hold.release_by.is_none());
-        let revoked = kept.filter(|(id, hold)| granted(id) != Some(hold.token));
-        let revoked: Vec<_> = revoked.map(|(id, _)| (id.clone(), gone(id))).collect();
         for (id, gone) in revoked {
             let reason = if gone { ReleaseReason::Evicted } else { ReleaseReason::Moved };
             self.release(now, config, id, reason, outbox);
@@ -361,10 +366,16 @@ impl Ownership {
 
     /// Acquires what is granted. A partition that is still being released comes again once that is confirmed.
     fn acquire(&mut self, record: &AssignmentRecord, token: impl Fn(Generation) -> Token, outbox: &mut Outbox) {
-        for grant in &record.owned {
-            if !self.holds.contains_key(&grant.partition) {
+        let mut held = self.holds.keys().peekable();
+        let lacks = |grant: &&Grant| {
+            while held.next_if(|id| **id < grant.partition).is_some() {}
+            held.peek().is_none_or(|id| **id != grant.partition)
+        };
+        let lacking: Vec<&Grant> = record.owned.iter().filter(lacks).collect();
+        for grant in lacking {
+            if let Entry::Vacant(place) = self.holds.entry(grant.partition.clone()) {
                 let token = token(grant.epoch);
-                self.holds.insert(grant.partition.clone(), Hold { token, release_by: None, cut_off: false });
+                place.insert(Hold { token, release_by: None, cut_off: false });
                 let partition = Partition::new(grant.partition.clone()).with_weight(grant.weight);
                 outbox.push(Action::Acquire { partition, token });
             }
@@ -372,6 +383,9 @@ impl Ownership {
     }
 
     fn prepare(&mut self, record: &AssignmentRecord, outbox: &mut Outbox) {
+        if record.incoming.is_empty() {
+            return self.prepared.clear();
+        }
         let incoming: BTreeSet<_> = record.incoming.iter().cloned().collect();
         for partition in incoming.difference(&self.prepared) {
             outbox.push(Action::Prepare { partition: partition.clone() });

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::fmt;
 use core::num::NonZeroU32;
 
@@ -24,7 +25,7 @@ pub const MAX_PARTITIONS: usize = 4_000_000;
 /// The name of a unit of work: 1 to [`MAX_PARTITION_ID_BYTES`] bytes of UTF-8 without control characters.
 ///
 /// Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PartitionId(Arc<str>);
 
@@ -52,6 +53,19 @@ impl PartitionId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Ord for PartitionId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Most that are compared in a row are the same in memory.
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for PartitionId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -273,6 +287,30 @@ impl PartialEq for PartitionList {
 }
 
 impl Eq for PartitionList {}
+
+/// Finds ids in a sorted list, where they are asked for in order: each look goes on from the last. O(n) for all.
+pub(crate) struct InOrder<'a, T> {
+    rest: &'a [T],
+    id_of: fn(&T) -> &PartitionId,
+}
+
+impl<'a, T> InOrder<'a, T> {
+    pub(crate) fn new(list: &'a [T], id_of: fn(&T) -> &PartitionId) -> Self {
+        Self { rest: list, id_of }
+    }
+
+    /// The entry of `id`, which must not come before the one that was asked for last.
+    pub(crate) fn find(&mut self, id: &PartitionId) -> Option<&'a T> {
+        while let Some((first, rest)) = self.rest.split_first() {
+            match (self.id_of)(first).cmp(id) {
+                Ordering::Less => self.rest = rest,
+                Ordering::Equal => return Some(first),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+}
 
 /// Finds places in a list by hash: for many ids at once this is several times faster than
 /// [`position`](PartitionList::position).

@@ -204,12 +204,14 @@ impl SlotSearch {
         membership: &Membership,
     ) -> Option<Instant> {
         let listening_since = self.listening_since?;
+        if self.claim.is_some() {
+            return self.read_again_at;
+        }
         let learnt = listening_since + learning_time(timing);
         let expiries = membership.members().filter(|(_, member)| member.record().is_some());
         let expiries = expiries.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
-        let idle = self.claim.is_none();
         let surge = listening_since + config.surge_wait;
-        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| idle && *at > now);
+        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| *at > now);
         due.chain(self.read_again_at).min()
     }
 }
@@ -299,7 +301,7 @@ impl Chooser<'_> {
         let members = || self.view.membership.members().filter(|(slot, _)| in_range(*slot));
         let mut left: Vec<Target> = Vec::new();
         let mut dead: Vec<Target> = Vec::new();
-        for (slot, member) in members().filter(|(slot, _)| !self.is_lost(*slot)) {
+        for (slot, member) in members().filter(|(slot, member)| !self.was_lost(*slot, member.revision)) {
             match self.successor_of(slot, member) {
                 Some(target) if target.kind == ClaimKind::Inherited => left.push(target),
                 Some(target) => dead.push(target),
@@ -359,7 +361,8 @@ impl Chooser<'_> {
             let predecessor = (member.revision, self.view.membership.tenure_of(member)?, Arc::clone(record));
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
         }
-        let expired = self.view.membership.has_expired(self.view.now, slot, self.view.timing.observed_lease());
+        let silent_since = self.view.membership.silent_since(slot, member);
+        let expired = self.view.now >= silent_since + self.view.timing.observed_lease();
         let early = self.view.timing.planted.has(PlantedBug::TakeOverEarly);
         (expired || early).then(|| self.take_over(slot, member, record))
     }
@@ -385,7 +388,11 @@ impl Chooser<'_> {
 
     /// Whether a claim of this slot was lost, and nothing new has been seen of it since.
     fn is_lost(&self, slot: Slot) -> bool {
-        self.conflicts.get(&slot).is_some_and(|lost_at| *lost_at >= self.known(slot))
+        self.was_lost(slot, self.known(slot))
+    }
+
+    fn was_lost(&self, slot: Slot, known: Revision) -> bool {
+        self.conflicts.get(&slot).is_some_and(|lost_at| *lost_at >= known)
     }
 
     fn known(&self, slot: Slot) -> Revision {

@@ -94,14 +94,14 @@ mod tests {
 
     const PAUSE: Control = Control::Pause;
 
-    fn wish() -> Option<Arc<ControlRecord>> {
-        Some(Arc::new(ControlRecord::default()))
+    fn wish() -> Arc<ControlRecord> {
+        Arc::new(ControlRecord::default())
     }
 
     #[test]
     fn what_one_listing_does_not_show_still_holds_and_what_three_do_not_is_lost() {
         let mut wishes = Wishes::default();
-        assert!(wishes.observe(PAUSE, Revision::new(7), wish()));
+        assert!(wishes.observe(PAUSE, Revision::new(7), Some(wish())));
         for _ in 1..MAX_DOUBTS {
             wishes.begin_listing();
             assert!(!wishes.end_listing(|_| true));
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn a_listing_that_shows_it_ends_the_doubt() {
         let mut wishes = Wishes::default();
-        wishes.observe(PAUSE, Revision::new(7), wish());
+        wishes.observe(PAUSE, Revision::new(7), Some(wish()));
         for listing in 0..4 * MAX_DOUBTS {
             wishes.begin_listing();
             if listing % MAX_DOUBTS == 0 {
-                wishes.observe(PAUSE, Revision::new(7), wish());
+                wishes.observe(PAUSE, Revision::new(7), Some(wish()));
             }
             assert!(!wishes.end_listing(|_| true));
         }
@@ -133,7 +133,7 @@ mod tests {
         for _ in 0..MAX_DOUBTS {
             assert!(wishes.get(PAUSE).is_none());
             wishes.begin_listing();
-            wishes.observe(PAUSE, Revision::new(5), wish());
+            wishes.observe(PAUSE, Revision::new(5), Some(wish()));
             wishes.end_listing(|_| true);
         }
         assert_eq!(wishes.get(PAUSE).map(|(revision, _)| revision), Some(Revision::new(5)));

@@ -3,10 +3,11 @@
 mod observe;
 mod status;
 mod suspend;
+mod watching;
 
 pub use status::{Fleet, Status};
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -14,8 +15,8 @@ use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Generation, Instance, Position, Slot, Token, WatchId};
-use crate::key::{Bucket, Interest, Key};
+use crate::ids::{Generation, Instance, Position, Slot, Token};
+use crate::key::{Bucket, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, WriteKind};
@@ -30,6 +31,7 @@ use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Duration, Instant};
+use watching::Watched;
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.
@@ -70,6 +72,8 @@ pub struct Worker {
     stop: Option<Stop>,
     halted: bool,
     beat: u64,
+    /// When something is due if nothing new comes, by the last decision.
+    due_at: Option<Instant>,
     outbox: Outbox,
 }
 
@@ -78,15 +82,6 @@ pub struct Worker {
 enum Standing {
     Seeking(SlotSearch),
     Holding(Lease),
-}
-
-/// A watch of one bucket.
-#[derive(Clone, Debug)]
-struct Watched {
-    watch: WatchId,
-    interest: Interest,
-    /// Whether it has shown a complete listing.
-    listed: bool,
 }
 
 /// A stop under way.
@@ -143,6 +138,7 @@ impl Worker {
             stop: None,
             halted: false,
             beat: 0,
+            due_at: None,
             outbox: Outbox::default(),
         };
         worker.watch_what_matters();
@@ -184,8 +180,11 @@ impl Worker {
             if frozen && !self.timing.planted.has(PlantedBug::OutliveStall) {
                 self.suspend_as_seen_gone(SuspendReason::Stalled);
             }
-            self.observe(event);
-            self.decide();
+            let is_news = self.observe(event);
+            if is_news || frozen || self.due_at.is_none_or(|at| at <= self.now) {
+                self.decide();
+                self.due_at = self.next_due();
+            }
         }
     }
 
@@ -196,9 +195,36 @@ impl Worker {
 
     /// When to call [`handle`](Self::handle) with [`Event::Timeout`] if nothing else happens; changes nothing.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.halted {
-            return None;
+        let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
+        [self.due_at, running].into_iter().flatten().min().filter(|_| !self.halted)
+    }
+
+    /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
+    pub fn held(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
+        self.ownership.holds()
+    }
+
+    fn decide(&mut self) {
+        if !self.halted {
+            self.give_up_lost_slot();
         }
+        if self.halted {
+            return;
+        }
+        self.seek_slot();
+        self.suspend_if_expired();
+        self.probe();
+        self.lead();
+        self.believe_takeover();
+        self.work();
+        self.resume();
+        self.advance_stop();
+        self.renew();
+        self.watch_what_matters();
+    }
+
+    /// When the parts want to be asked again if nothing new comes.
+    fn next_due(&self) -> Option<Instant> {
         let standing = match &self.standing {
             Standing::Seeking(search) if self.connected => {
                 search.deadline(self.now, &self.config, &self.timing, &self.membership)
@@ -220,31 +246,8 @@ impl Worker {
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
         let reading = [self.read_plan_at, self.membership.reading_at()].into_iter().flatten().min();
         let probe = self.probe_interval().map(|_| self.probing.deadline());
-        let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
         let own = self.ownership.deadline();
-        [standing, leadership, leader, reading, probe, running, own, stop].into_iter().flatten().min()
-    }
-
-    /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
-    pub fn held(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
-        self.ownership.holds()
-    }
-
-    fn decide(&mut self) {
-        self.give_up_lost_slot();
-        if self.halted {
-            return;
-        }
-        self.seek_slot();
-        self.suspend_if_expired();
-        self.probe();
-        self.lead();
-        self.believe_takeover();
-        self.work();
-        self.resume();
-        self.advance_stop();
-        self.renew();
-        self.watch_what_matters();
+        [standing, leadership, leader, reading, probe, own, stop].into_iter().flatten().min()
     }
 
     fn give_up_lost_slot(&mut self) {
@@ -304,8 +307,8 @@ impl Worker {
         if self.connected && self.stop.is_none() {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let generation = self.ownership.generation();
-            let own = own_record(config, instance, beat, MemberPhase::Active);
-            let record = |tenure| MemberRecord { tenure, generation, ..own.clone() };
+            let own = || own_record(config, instance, beat, MemberPhase::Active);
+            let record = |tenure| MemberRecord { tenure, generation, ..own() };
             let claimed = search.is_claiming();
             let view = slot::Surroundings {
                 now: self.now,
@@ -331,14 +334,18 @@ impl Worker {
     /// A leader asks whether the members are there, the others whether the leader is.
     fn probe(&mut self) {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return };
-        let (interval, leads) = (self.probe_interval(), self.leader.is_some());
         let leader = self.membership.leader().record().map(|record| record.slot);
-        let matters = |slot: Slot| slot != own && (leads || Some(slot) == leader);
-        let members = self.membership.members().filter(|(slot, _)| matters(*slot));
-        let records = members.filter_map(|(slot, member)| Some((slot, member.record()?)));
+        // In the order of the slots, and only as far as they matter.
+        let matter = match (self.leader.is_some(), leader) {
+            (true, _) => Some((Slot::new(0), Slot::new(u32::MAX))),
+            (false, leader) => leader.map(|leader| (leader, leader)),
+        };
+        let members = matter.into_iter().flat_map(|(first, last)| self.membership.members_between(first, last));
+        let others = members.filter(|(slot, _)| *slot != own);
+        let records = others.filter_map(|(slot, member)| Some((slot, member.record()?)));
         let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
         let targets = working.map(|(slot, record)| (slot, record.instance));
-        self.probing.decide(self.now, interval, targets, &mut self.outbox);
+        self.probing.decide(self.now, self.probe_interval(), targets, &mut self.outbox);
     }
 
     /// How often to probe; never without a connection or a slot.
@@ -359,9 +366,7 @@ impl Worker {
         let Standing::Holding(lease) = &self.standing else { return };
         let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
         let shows = |watched: &Watched| watched.listed && watched.interest.covers(leader_key);
-        let all = |watched: &Option<Watched>| {
-            watched.as_ref().is_some_and(|watched| watched.listed && watched.interest == Interest::All)
-        };
+        let all = |watched: &Option<Watched>| watched.as_ref().is_some_and(Watched::has_listed_all);
         if self.connected {
             let view = leadership::Surroundings {
                 now: self.now,
@@ -443,8 +448,7 @@ impl Worker {
     /// Whether no other worker is there to take over, as far as the whole list of members tells.
     fn is_alone(&self) -> bool {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
-        let all_listed =
-            self.members_watch.as_ref().is_some_and(|watched| watched.listed && watched.interest == Interest::All);
+        let all_listed = self.members_watch.as_ref().is_some_and(Watched::has_listed_all);
         let works = |slot| !self.membership.has_expired(self.now, slot, self.timing.observed_lease());
         let others = self.membership.members().filter(|(slot, _)| *slot != own);
         let may_take_over = |member: &Member| match &member.content {
@@ -499,49 +503,6 @@ impl Worker {
     fn halt(&mut self) {
         self.halted = true;
         self.outbox.push(Action::Halt);
-    }
-
-    /// Watches as much of each bucket as this worker's role needs, and reads anew what is in doubt.
-    fn watch_what_matters(&mut self) {
-        if self.halted {
-            return;
-        }
-        let doubt = match &mut self.standing {
-            Standing::Seeking(search) => search.take_reading(self.now),
-            Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
-        };
-        let doubt = self.membership.take_reading(self.now) || doubt;
-        let members = self.members_interest();
-        if self.members_watch.as_ref().is_none_or(|watched| watched.interest != members || doubt) {
-            self.membership.begin_listing();
-            let watch = self.outbox.watch(Bucket::Members, members.clone());
-            self.members_watch = Some(Watched { watch, interest: members, listed: false });
-        }
-        let Some(plan) = self.plan_interest() else { return };
-        // A leader, or who is about to be one, needs no second look: its next append tells.
-        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && !self.leadership.needs_everything();
-        if self.plan_watch.as_ref().is_none_or(|watched| watched.interest != plan || due) {
-            self.plan.begin_listing();
-            let watch = self.outbox.watch(Bucket::Plan, plan.clone());
-            self.plan_watch = Some(Watched { watch, interest: plan, listed: false });
-        }
-    }
-
-    /// Everyone, for who seeks a slot, leads, or leaves; else the leader and this worker.
-    fn members_interest(&self) -> Interest {
-        let leaves = self.stop.is_some_and(|stop| stop.command == Command::Leave);
-        let Some(lease) = self.lease().filter(|_| !leaves && !self.leadership.needs_everything()) else {
-            return Interest::All;
-        };
-        let leader = self.membership.leader().record().map(|record| Key::Slot(record.slot));
-        Interest::Keys([Key::Leader, Key::Slot(lease.slot)].into_iter().chain(leader).collect())
-    }
-
-    /// The whole plan for who leads, this worker's own record for the rest.
-    fn plan_interest(&self) -> Option<Interest> {
-        let lease = self.lease()?;
-        let own = || Interest::Keys(BTreeSet::from([Key::Assign(lease.slot)]));
-        Some(if self.leadership.needs_everything() { Interest::All } else { own() })
     }
 
     fn lease(&self) -> Option<&Lease> {

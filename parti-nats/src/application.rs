@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parti_core::{Event, Instant, Partition, PartitionId, ReleaseReason, SuspendReason, Token};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::driver::Input;
-use crate::guard::{Guard, Lease, Phase};
+use crate::guard::{Guard, Lease, Permit, Phase};
 use crate::handle::{Assignment, Change};
 use crate::metrics::Metrics;
 
@@ -33,7 +33,7 @@ pub(crate) struct Application {
 #[derive(Debug)]
 struct Held {
     token: Token,
-    phase: watch::Sender<Phase>,
+    permit: Permit,
     /// Whether the application has dropped the guard before it was asked to.
     dropped: bool,
     /// When it was asked to.
@@ -53,11 +53,11 @@ impl Application {
     }
 
     pub(crate) fn acquire(&mut self, partition: Partition, token: Token) {
-        let phase = watch::Sender::new(if self.suspended { Phase::Suspended } else { Phase::Active });
+        let permit = Permit::new(if self.suspended { Phase::Suspended } else { Phase::Active });
         let id = partition.id.clone();
-        let guard = Guard::new(partition, token, phase.subscribe(), Arc::clone(&self.lease), self.inputs.clone());
+        let guard = Guard::new(partition, token, &permit, Arc::clone(&self.lease), self.inputs.clone());
         self.metrics.acquired(self.announced.remove(&id).map(|since| clock::now().since(since)));
-        self.held.insert(id, Held { token, phase, dropped: false, releasing_since: None });
+        self.held.insert(id, Held { token, permit, dropped: false, releasing_since: None });
         self.batch.push(Change::Acquired(guard));
     }
 
@@ -75,7 +75,7 @@ impl Application {
         if let Some(held) = held {
             self.metrics.told_to_release(reason);
             held.releasing_since = Some(clock::now());
-            held.phase.send_replace(Phase::Releasing(reason));
+            held.permit.set(Phase::Releasing(reason));
             self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
         }
         if at_once {
@@ -96,17 +96,11 @@ impl Application {
         self.suspended = true;
         let mut over = Vec::new();
         for (partition, held) in &self.held {
-            match *held.phase.borrow() {
+            match held.permit.phase() {
+                Phase::Active => held.permit.set(Phase::Suspended),
                 Phase::Releasing(_) => over.push((partition.clone(), held.token)),
-                Phase::Active | Phase::Suspended | Phase::Ended => {}
+                Phase::Suspended | Phase::Ended => {}
             }
-            held.phase.send_if_modified(|phase| {
-                let active = *phase == Phase::Active;
-                if active {
-                    *phase = Phase::Suspended;
-                }
-                active
-            });
         }
         self.metrics.suspended(reason);
         self.batch.push(Change::Suspended { reason });
@@ -118,13 +112,9 @@ impl Application {
     pub(crate) fn resume(&mut self) {
         self.suspended = false;
         for held in self.held.values() {
-            held.phase.send_if_modified(|phase| {
-                let suspended = *phase == Phase::Suspended;
-                if suspended {
-                    *phase = Phase::Active;
-                }
-                suspended
-            });
+            if held.permit.phase() == Phase::Suspended {
+                held.permit.set(Phase::Active);
+            }
         }
         self.batch.push(Change::Resumed);
     }
@@ -134,8 +124,7 @@ impl Application {
         let Some(held) = self.held.get_mut(partition).filter(|held| held.token == token) else {
             return;
         };
-        let phase = *held.phase.borrow();
-        match phase {
+        match held.permit.phase() {
             Phase::Releasing(_) | Phase::Ended => self.end(partition, token),
             Phase::Active | Phase::Suspended => {
                 tracing::warn!(%partition, %token, "a guard was dropped though its partition stays: nobody works on it");
@@ -149,8 +138,7 @@ impl Application {
         if self.batch.is_empty() {
             return;
         }
-        let kept =
-            self.held.iter().filter(|(_, held)| matches!(*held.phase.borrow(), Phase::Active | Phase::Suspended));
+        let kept = self.held.iter().filter(|(_, held)| matches!(held.permit.phase(), Phase::Active | Phase::Suspended));
         let assignment = kept.map(|(partition, held)| (partition.clone(), held.token)).collect();
         self.assignment.store(Arc::new(Assignment::new(assignment)));
         // An error means that the application does not listen; the guards in the batch are dropped, which is heard here.
@@ -160,7 +148,7 @@ impl Application {
     /// Ends a hold, and reports that to the core. The application may still have the guard, but no right by it.
     fn end(&mut self, partition: &PartitionId, token: Token) {
         if let Some(held) = self.held.remove(partition) {
-            held.phase.send_replace(Phase::Ended);
+            held.permit.set(Phase::Ended);
             if let Some(since) = held.releasing_since {
                 self.metrics.released(clock::now().since(since));
             }

@@ -1,7 +1,7 @@
 //! The right to work on one partition, as the application holds it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parti_core::{Instant, Partition, PartitionId, ReleaseReason, Token, Weight};
@@ -35,6 +35,8 @@ pub struct Guard {
     partition: Partition,
     token: Token,
     phase: watch::Receiver<Phase>,
+    /// What the phase says, without its lock.
+    may_act: Arc<AtomicBool>,
     lease: Arc<Lease>,
     inputs: mpsc::UnboundedSender<Input>,
 }
@@ -52,6 +54,14 @@ pub(crate) enum Phase {
     Ended,
 }
 
+/// The worker's side of a guard: what its owner may do.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    phase: watch::Sender<Phase>,
+    /// What the phase says, for who asks often.
+    may_act: Arc<AtomicBool>,
+}
+
 /// Until when this worker may act, by its own clock; shared with every guard.
 #[derive(Debug, Default)]
 pub(crate) struct Lease(AtomicU64);
@@ -60,11 +70,12 @@ impl Guard {
     pub(crate) fn new(
         partition: Partition,
         token: Token,
-        phase: watch::Receiver<Phase>,
+        permit: &Permit,
         lease: Arc<Lease>,
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
-        Self { partition, token, phase, lease, inputs }
+        let (phase, may_act) = (permit.phase.subscribe(), Arc::clone(&permit.may_act));
+        Self { partition, token, phase, may_act, lease, inputs }
     }
 
     /// Which partition.
@@ -84,13 +95,10 @@ impl Guard {
 
     /// Whether work is allowed at this moment: not suspended, not over, and the lease has not run out by the clock.
     ///
-    /// True while the partition is to be released but its work may still be finished. Cheap, takes no part in any
-    /// queue, and right even if nothing else in the process gets to run.
+    /// True while the partition is to be released but its work may still be finished. Cheap, without a lock, and right
+    /// even if nothing else in the process gets to run.
     pub fn is_valid(&self) -> bool {
-        match *self.phase.borrow() {
-            Phase::Active | Phase::Releasing(_) => self.lease.is_valid(),
-            Phase::Suspended | Phase::Ended => false,
-        }
+        self.may_act.load(Ordering::Acquire) && self.lease.is_valid()
     }
 
     /// Waits until another unit of work may begin, and returns true; or returns false when it is time to drop the
@@ -149,6 +157,30 @@ impl Drop for Guard {
     }
 }
 
+impl Permit {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Self { phase: watch::Sender::new(phase), may_act: Arc::new(AtomicBool::new(phase.may_act())) }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    pub(crate) fn set(&self, phase: Phase) {
+        self.may_act.store(phase.may_act(), Ordering::Release);
+        self.phase.send_replace(phase);
+    }
+}
+
+impl Phase {
+    fn may_act(self) -> bool {
+        match self {
+            Self::Active | Self::Releasing(_) => true,
+            Self::Suspended | Self::Ended => false,
+        }
+    }
+}
+
 impl Lease {
     /// Sets the time at which the right to act ends; `None` if there is none now.
     pub(crate) fn set(&self, until: Option<Instant>) {
@@ -168,11 +200,11 @@ impl Lease {
 mod tests {
     use super::*;
 
-    fn guard(lease: &Arc<Lease>) -> (Guard, watch::Sender<Phase>, mpsc::UnboundedReceiver<Input>) {
-        let (phase, receiver) = watch::channel(Phase::Active);
+    fn guard(lease: &Arc<Lease>) -> (Guard, Permit, mpsc::UnboundedReceiver<Input>) {
+        let permit = Permit::new(Phase::Active);
         let (inputs, finished) = mpsc::unbounded_channel();
         let partition = Partition::new(PartitionId::new("p").expect("a valid id"));
-        (Guard::new(partition, Token::default(), receiver, Arc::clone(lease), inputs), phase, finished)
+        (Guard::new(partition, Token::default(), &permit, Arc::clone(lease), inputs), permit, finished)
     }
 
     fn lease(length: Duration) -> Arc<Lease> {
@@ -185,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_lease_ends_the_right_though_nobody_says_so() {
-        let (guard, _phase, _inputs) = guard(&lease(Duration::from_millis(100)));
+        let (guard, _permit, _inputs) = guard(&lease(Duration::from_millis(100)));
         assert!(guard.is_valid());
         guard.interrupted().await;
         assert!(!guard.is_valid());
@@ -193,27 +225,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_suspended_guard_waits_and_goes_on_with_the_same_token() {
-        let (guard, phase, _inputs) = guard(&lease(LONG));
+        let (guard, permit, _inputs) = guard(&lease(LONG));
         assert!(guard.may_work().await);
-        phase.send_replace(Phase::Suspended);
+        permit.set(Phase::Suspended);
         // The lease is long, and yet the right is gone.
         assert!(!guard.is_valid());
         guard.interrupted().await;
         let waiting = tokio::spawn(async move { guard.may_work().await });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        phase.send_replace(Phase::Active);
+        permit.set(Phase::Active);
         assert!(waiting.await.expect("no panic"));
     }
 
     #[tokio::test]
     async fn a_guard_to_be_released_is_valid_until_it_ends_and_dropping_it_says_so() {
-        let (guard, phase, mut inputs) = guard(&lease(LONG));
-        phase.send_replace(Phase::Releasing(ReleaseReason::Moved));
+        let (guard, permit, mut inputs) = guard(&lease(LONG));
+        permit.set(Phase::Releasing(ReleaseReason::Moved));
         assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
         assert!(guard.is_valid());
         assert!(!guard.may_work().await);
-        phase.send_replace(Phase::Ended);
+        permit.set(Phase::Ended);
         guard.interrupted().await;
         assert_eq!(guard.released().await, None);
         assert!(inputs.try_recv().is_err());
@@ -223,8 +255,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_of_a_worker_that_is_gone_ends() {
-        let (guard, phase, inputs) = guard(&lease(LONG));
-        drop((phase, inputs));
+        let (guard, permit, inputs) = guard(&lease(LONG));
+        drop((permit, inputs));
         assert_eq!(guard.released().await, None);
     }
 }

@@ -60,10 +60,41 @@
 //!
 //! # Stopping
 //!
-//! [`Handle::stop`] hands everything over and leaves. [`Handle::restart`] stops too, but keeps the slot and all
-//! partitions for the successor, for at most [`Config::restart_hold`]. [`Handle::drain`] hands everything over and stays.
-//! With either, go on handling changes until
-//! [`Handle::next_change`] returns `None`. Dropping the handle is the same as to stop, without waiting for it.
+//! [`Handle::stop`] hands everything over and leaves: for scaling down. [`Handle::restart`] stops too, but keeps the slot
+//! and all partitions for the successor, for at most [`Config::restart_hold`]: for deploys. With either, go on handling
+//! changes until [`Handle::next_change`] returns `None`; then [`Handle::finished`] returns as well. Dropping the handle is
+//! the same as to stop, without waiting for it. [`Handle::drain`] hands everything over and stays.
+//!
+//! A platform says by a signal that a process is to end, and kills it some time later: give it longer than
+//! [`Config::release_timeout`].
+//!
+//! ```no_run
+//! # #[cfg(unix)]
+//! # mod service {
+//! use parti_nats::{Builder, Change, Guard};
+//! use tokio::signal::unix::{SignalKind, signal}; // tokio's feature "signal"
+//!
+//! # pub
+//! async fn serve(builder: Builder) -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut terminate = signal(SignalKind::terminate())?;
+//!     let mut worker = builder.start()?;
+//!     loop {
+//!         tokio::select! {
+//!             change = worker.next_change() => match change {
+//!                 Some(Change::Acquired(guard)) => {
+//!                     tokio::spawn(work(guard));
+//!                 }
+//!                 Some(_) => {} // the guards know
+//!                 None => break,
+//!             },
+//!             _ = terminate.recv() => worker.restart(), // or stop(), if nobody comes after it
+//!         }
+//!     }
+//!     Ok(worker.finished().await?)
+//! }
+//! # async fn work(_: Guard) {}
+//! # }
+//! ```
 
 mod application;
 mod bucket;
@@ -81,6 +112,7 @@ mod notice;
 mod permissions;
 mod probe;
 mod publisher;
+mod snapshot;
 mod source;
 #[cfg(test)]
 mod store_tests;

@@ -15,6 +15,7 @@ use crate::bucket::Names;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::probe;
+use crate::snapshot::read_together_subject;
 
 /// How many refusals of the server are remembered.
 const MAX_REFUSALS: usize = 32;
@@ -77,6 +78,7 @@ pub fn permissions(group: &GroupName, role: Role) -> Permissions {
     let mut subscribe = vec!["_INBOX.>".to_owned()];
     subscribe.extend(all.map(|names| format!("{}>", names.repeated)));
     if works {
+        publish.extend(Bucket::ALL.map(|bucket| read_together_subject(&Names::new(group, bucket))));
         publish.push(format!("{members}slot.*"));
         publish.push(format!("{members}leader"));
         publish.push(format!("{plan}assign.*"));
@@ -164,21 +166,28 @@ pub(crate) async fn check(connection: &Connection, group: &GroupName, slot: Slot
     let client = &connection.client;
     // The server reads what one client sends in order: when it has answered what follows, it has refused these.
     let name = format!("check-{}", client.server_info().client_id);
-    let [own, nobody] = [&name, &format!("{name}-nobody")].map(|name| probe::subject(group, name));
+    let own = probe::subject(group, &name);
+    let closed = |error| Error::with_source(ErrorKind::ConnectionClosed, error);
     let mut doors = Vec::new();
-    for subject in [format!("{}>", members.repeated), format!("{}>", plan.repeated), own] {
-        let door = client.subscribe(subject).await;
-        doors.push(door.map_err(|error| Error::with_source(ErrorKind::ConnectionClosed, error))?);
+    for names in [&members, &plan] {
+        doors.push(client.subscribe(format!("{}>", names.repeated)).await.map_err(closed)?);
     }
+    let questions = client.subscribe(own.clone()).await.map_err(closed)?;
     let keys = [Key::Slot(slot), Key::Leader, Key::Assign(slot), Key::Cluster];
     let writes = keys.map(|key| {
         let names = if key.bucket() == Bucket::Members { &members } else { &plan };
         format!("{}{key}", names.stored)
     });
-    let reads = [&members, &plan].map(|names| format!("$JS.API.STREAM.MSG.GET.{}", names.stream));
+    let reads = [&members, &plan]
+        .map(|names| [format!("$JS.API.STREAM.MSG.GET.{}", names.stream), read_together_subject(names)]);
+    let reads = reads.concat();
     let tries = join_all(writes.iter().map(|subject| try_to_write(connection, subject)));
     let tries = tries.await.into_iter().chain(join_all(reads.iter().map(|subject| ask(connection, subject))).await);
-    let probed = ask(connection, &nobody).await;
+    // It asks itself: whatever else listens there, such as a tool that shows all messages, does not matter.
+    let probed = tokio::select! {
+        probed = ask(connection, &own) => probed,
+        () = probe::answer(client.clone(), questions) => Err(own),
+    };
     let unanswered = tries.chain([probed]).find_map(Result::err);
     if let Some(refused) = connection.refusals.error(None) {
         return Err(refused);
@@ -291,6 +300,18 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::Permission { .. }), "{missing}: {error}");
         let subject = missing.trim_end_matches(['>', '*']);
         assert!(error.to_string().contains(&format!("for {what} to \"{subject}")), "{missing}: {error}");
+    }
+
+    #[tokio::test]
+    async fn who_listens_to_everything_keeps_no_worker_from_starting() {
+        let server = Server::start();
+        let tool = async_nats::connect(server.url()).await.expect("it is let in");
+        let _everything = tool.subscribe(">").await.expect("subscribed");
+        tool.flush().await.expect("a server");
+        let config = crate::Config { expected_workers: Some(1), ..crate::Config::default() };
+        let builder = Builder::new("orders").server(server.url()).config(config).partition_ids(["p"]);
+        let worker = builder.start().expect("valid settings");
+        worker.wait_for_state(WorkerState::Stable, std::time::Duration::from_secs(20)).await.expect("it works");
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! What the protocol relies on, pinned on a real server, alone and in a cluster of three.
 #![allow(clippy::large_futures)] // a test's world is made once
 
+mod behaviours;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use parti_core::{
     AssignmentRecord, Bucket, Config, Event, Generation, GroupName, Incarnation, Instance, Interest, Key, KvEvent,
     LeaderRecord, MemberPhase, MemberRecord, Outcome, Position, ProbeOutcome, Record, Revision, Slot, Tenure, Term,
     WatchId, Write,
 };
-use parti_sim::conformance::{BEHAVIOURS, StoreUnderTest};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -254,80 +255,6 @@ fn append(number: u64, writer: u64, expected_last: u64) -> Write {
     Write::Append { key, record: record(key, writer), expected_last: Revision::new(expected_last) }
 }
 
-/// The suite of behaviours that the model of the simulator is held to, held against a real server: each with a group of
-/// its own.
-#[expect(clippy::print_stdout, reason = "the last behaviour that a failed test shows is the one that does not hold")]
-fn behaves_as_the_model_does(servers: &Servers) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-    for (number, behaviour) in BEHAVIOURS.iter().enumerate() {
-        let group = GroupName::new(format!("behaviour-{number}")).expect("a valid name");
-        let world = runtime.block_on(World::of(servers.known_elsewhere(), group));
-        let racers = runtime.block_on(world.stores(RACERS));
-        let (sender, shown) = mpsc::channel(1024);
-        let mut real = Real { runtime: &runtime, world, racers, sender, shown, watching: JoinSet::new() };
-        println!("{}", behaviour.what);
-        (behaviour.check)(&mut real);
-    }
-}
-
-#[test]
-fn a_server_behaves_as_the_model_does() {
-    behaves_as_the_model_does(&Servers::single());
-}
-
-#[test]
-fn a_cluster_behaves_as_the_model_does() {
-    behaves_as_the_model_does(&Servers::cluster());
-}
-
-/// As many as race at the same time in the suite, at most.
-const RACERS: usize = 8;
-
-/// A real server, for the suite.
-struct Real<'a> {
-    runtime: &'a Runtime,
-    world: World,
-    /// Each with a connection of its own.
-    racers: Vec<Store>,
-    sender: mpsc::Sender<Event>,
-    shown: mpsc::Receiver<Event>,
-    watching: JoinSet<()>,
-}
-
-impl StoreUnderTest for Real<'_> {
-    fn write(&mut self, write: Write) -> Outcome {
-        self.runtime.block_on(self.world.store.execute(&write))
-    }
-
-    fn race(&mut self, writes: Vec<Write>) -> Vec<Outcome> {
-        assert!(writes.len() <= self.racers.len(), "one connection for each");
-        let tries = self.racers.iter().zip(&writes).map(|(store, write)| store.execute(write));
-        self.runtime.block_on(join_all(tries))
-    }
-
-    fn put(&mut self, key: Key, bytes: &[u8]) -> Revision {
-        self.runtime.block_on(self.world.put(key, bytes.to_vec()))
-    }
-
-    fn recreate(&mut self, bucket: Bucket) {
-        self.runtime.block_on(self.world.recreate(bucket));
-    }
-
-    fn watch(&mut self, watch: WatchId, bucket: Bucket, interest: Interest) {
-        let request = watch::Request { watch, bucket, interest };
-        let watch = self.world.watch_of(request, self.sender.clone(), Duration::from_secs(600));
-        self.watching.spawn_on(watch.run(), self.runtime.handle());
-    }
-
-    fn next(&mut self, patience: Duration) -> Option<KvEvent> {
-        let next = async { tokio::time::timeout(patience, self.shown.recv()).await };
-        match self.runtime.block_on(next).ok()?? {
-            Event::Kv(event) => Some(event),
-            other => panic!("not of a watch: {other:?}"),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_write_without_a_connection_is_unknown_at_once_and_never_applied() {
     let mut world = World::new(Servers::single()).await;
@@ -416,6 +343,55 @@ async fn a_watch_that_has_missed_something_finds_out_with_the_next_news() {
             assert_eq!(watched.next().await, Shown::CaughtUp);
         }
     }
+}
+
+/// How many keys were asked for one by one while `meanwhile` ran, and what came of that.
+async fn count_single_reads<T>(world: &World, meanwhile: impl Future<Output = T>) -> (usize, T) {
+    let listener = connect(&world.servers.urls).await;
+    let mut asked = listener.client.subscribe("$JS.API.STREAM.MSG.GET.*").await.expect("subscribed");
+    listener.client.flush().await.expect("a server");
+    let done = meanwhile.await;
+    // What one client sends comes in order.
+    world.connection.client.publish("$JS.API.STREAM.MSG.GET.end", "".into()).await.expect("sent");
+    let mut count = 0;
+    while !within("end", asked.next()).await.expect("connected").subject.ends_with(".end") {
+        count += 1;
+    }
+    (count, done)
+}
+
+/// Creates slots from 0 on; all keys are then of the members' bucket.
+async fn create_slots(world: &World, count: u32) {
+    for first in (0..count).step_by(100) {
+        join_all((first..count.min(first + 100)).map(|number| world.commit(create(slot(number), 1)))).await;
+    }
+}
+
+#[tokio::test]
+async fn many_keys_are_read_at_once_and_what_was_heard_is_not_read_again() {
+    let world = World::new(Servers::single()).await;
+    create_slots(&world, 300).await;
+    let version = world.connection.client.server_info().version;
+    let (asked, mut watched) = count_single_reads(&world, async {
+        let mut watched = world.watch(Bucket::Members, Interest::All);
+        assert_eq!(watched.until_caught_up().await.len(), 300);
+        watched
+    })
+    .await;
+    // The one is for the newest of them, from the stream's leader.
+    assert_eq!(asked, if version.starts_with("2.10.") { 300 } else { 1 }, "{version}");
+
+    let changed = world.commit(create(slot(300), 1)).await;
+    let (asked, shown) = count_single_reads(&world, watched.until_caught_up()).await;
+    assert_eq!((asked, shown), (0, vec![Shown::Entry(slot(300), changed)]));
+}
+
+#[tokio::test]
+async fn more_keys_than_fit_into_one_answer_are_read_one_by_one() {
+    let world = World::new(Servers::single()).await;
+    create_slots(&world, 1_100).await;
+    let mut watched = world.watch(Bucket::Members, Interest::All);
+    assert_eq!(watched.until_caught_up().await.len(), 1_100);
 }
 
 #[tokio::test]

@@ -6,13 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, Stream};
 use async_nats::{Message, Subscriber};
-use futures_util::stream::{self, SelectAll};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::SelectAll;
 use parti_core::{Bucket, Event, GroupName, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,10 +18,9 @@ use tokio::time::Instant;
 use crate::bucket::{self, Names};
 use crate::clock::jittered;
 use crate::connection::Connection;
-use crate::kv::{is_marker, last_message};
+use crate::kv::is_marker;
+use crate::snapshot::{self, Change, Snapshot, number};
 
-/// How many keys are read at the same time.
-const READS_IN_FLIGHT: usize = 64;
 /// How soon after a sign of loss the store is read again; several signs are answered by one reading.
 const AFTER_LOSS: Duration = Duration::from_millis(50);
 /// How soon after a failed reading the next is tried.
@@ -72,24 +69,6 @@ pub(crate) struct Watch {
 
 /// The subscriptions to the subjects of all keys of interest.
 type Doorbell = SelectAll<Subscriber>;
-
-/// What the store held at one time.
-#[derive(Debug)]
-struct Snapshot {
-    incarnation: Incarnation,
-    /// The bucket's last revision when the reading began.
-    revision: u64,
-    /// In order of their revisions.
-    values: Vec<Change>,
-}
-
-/// One change of one key.
-#[derive(Debug)]
-struct Change {
-    key: Key,
-    revision: u64,
-    event: KvEvent,
-}
 
 impl Watch {
     pub(crate) fn new(
@@ -158,21 +137,16 @@ impl Watch {
                 return None;
             }
             self.breaks = self.connection.breaks();
+            let (heard_before, missed_before) = (self.heard, self.has_missed());
             self.missed = false;
             // Whatever is real of it is in the store by now, and is read.
             self.ahead.clear();
-            let heard_before = self.heard;
-            let known = self.incarnation.map(|incarnation| (incarnation, self.heard));
             let (connection, names, request) = (self.connection.clone(), self.names.clone(), self.request.clone());
-            let mut reading = pin!(snapshot(&connection, &names, &request, known));
-            let snapshot = loop {
-                tokio::select! {
-                    snapshot = &mut reading => break snapshot,
-                    message = ring(doorbell) => self.hear(message).await?,
-                    () = connection.broken_since(self.breaks) => break Err("the connection broke".into()),
-                }
-            };
-            match snapshot {
+            if !missed_before && self.has_heard_all(doorbell).await? {
+                return self.tell_caught_up().await;
+            }
+            let reading = snapshot::read(&connection, &names, &request);
+            match self.meanwhile(doorbell, reading).await? {
                 Ok(snapshot) if self.is_another_life(&snapshot, heard_before) => self.lose().await?,
                 Ok(snapshot) => {
                     if self.show_all(snapshot, doorbell).await? {
@@ -188,6 +162,54 @@ impl Watch {
         }
     }
 
+    /// What comes of `reading`, while the doorbell is listened to.
+    async fn meanwhile<T>(
+        &mut self,
+        doorbell: &mut Doorbell,
+        reading: impl Future<Output = Result<T, async_nats::Error>>,
+    ) -> Option<Result<T, async_nats::Error>> {
+        let (mut reading, connection) = (pin!(reading), self.connection.clone());
+        loop {
+            tokio::select! {
+                read = &mut reading => return Some(read),
+                message = ring(doorbell) => self.hear(message).await?,
+                () = connection.broken_since(self.breaks) => return Some(Err("the connection broke".into())),
+            }
+        }
+    }
+
+    /// Whether there is nothing to read: the bucket is still in the life that is known, and each of its changes has
+    /// been heard, or is at once. So it can only be where each is of interest, and nothing contradicts what was heard.
+    async fn has_heard_all(&mut self, doorbell: &mut Doorbell) -> Option<bool> {
+        let Some(known) = self.incarnation.filter(|_| self.request.interest == Interest::All) else {
+            return Some(false);
+        };
+        let (connection, names) = (self.connection.clone(), self.names.clone());
+        match self.meanwhile(doorbell, snapshot::head(&connection, &names)).await? {
+            Ok((incarnation, last)) if incarnation == known && self.heard <= last => {
+                Some(self.hear_until(doorbell, last).await? && !self.has_missed())
+            }
+            Ok(_) | Err(_) => Some(false),
+        }
+    }
+
+    /// Listens until everything up to this revision is accounted for; false if it does not come.
+    async fn hear_until(&mut self, doorbell: &mut Doorbell, revision: u64) -> Option<bool> {
+        let patience = Instant::now() + AFTER_LOSS;
+        while self.heard < revision {
+            tokio::select! {
+                message = ring(doorbell) => self.hear(message).await?,
+                () = tokio::time::sleep_until(patience) => return Some(false),
+            }
+        }
+        Some(true)
+    }
+
+    /// Whether the doorbell shows that something was missed, or that something known is no longer so.
+    fn has_missed(&self) -> bool {
+        self.missed || !self.ahead.is_empty()
+    }
+
     async fn create_if_gone(&self) {
         let Some(replicas) = self.replicas.filter(|_| self.connection.is_up()) else { return };
         if let Err(error) = bucket::ensure_one(&self.connection.jetstream, &self.names, replicas).await {
@@ -198,7 +220,7 @@ impl Watch {
     /// Shows changes as the doorbell tells of them, until it is time to read the store again.
     async fn follow(&mut self, doorbell: &mut Doorbell, mut read_at: Instant) -> Option<()> {
         loop {
-            if self.missed {
+            if self.has_missed() {
                 read_at = read_at.min(Instant::now() + jittered(AFTER_LOSS));
             }
             tokio::select! {
@@ -212,7 +234,7 @@ impl Watch {
     /// Whether the bucket was made anew, or has lost writes, since it was last read.
     fn is_another_life(&self, snapshot: &Snapshot, heard_before: u64) -> bool {
         let made_anew = self.incarnation.is_some_and(|known| known != snapshot.incarnation);
-        made_anew || snapshot.revision < heard_before
+        made_anew || snapshot.last < heard_before
     }
 
     /// Says that the watch has broken, and forgets everything, so that the next reading shows everything.
@@ -224,12 +246,12 @@ impl Watch {
         self.send(KvEvent::WatchLost { watch: self.request.watch }).await
     }
 
-    /// Shows what was read, and says so. False if what was written meanwhile does not come by the doorbell, so that
-    /// it has to be read again.
+    /// Shows what was read, and says so. False if what it lacks does not come by the doorbell, so that it has to be read
+    /// again.
     async fn show_all(&mut self, snapshot: Snapshot, doorbell: &mut Doorbell) -> Option<bool> {
-        let Snapshot { incarnation, revision, values } = snapshot;
-        self.heard = self.heard.max(revision);
-        let mut newest = self.heard;
+        let Snapshot { incarnation, last, complete_to, values } = snapshot;
+        self.heard = self.heard.max(complete_to);
+        let mut newest = self.heard.max(last);
         for change in values {
             match self.request.interest {
                 // It was written while others were read, and so were others perhaps that this reading does not show:
@@ -241,15 +263,16 @@ impl Watch {
         self.incarnation = Some(incarnation);
         self.ahead = self.ahead.split_off(&(self.heard + 1));
         self.show_ahead().await?;
-        let patience = Instant::now() + AFTER_LOSS;
-        while self.heard < newest {
-            tokio::select! {
-                message = ring(doorbell) => self.hear(message).await?,
-                () = tokio::time::sleep_until(patience) => return Some(false),
-            }
+        if !self.hear_until(doorbell, newest).await? {
+            return Some(false);
         }
+        self.tell_caught_up().await.map(|()| true)
+    }
+
+    async fn tell_caught_up(&mut self) -> Option<()> {
         let (watch, last) = (self.request.watch, Revision::new(self.heard));
-        self.send(KvEvent::CaughtUp { watch, incarnation, last }).await.map(|()| true)
+        let incarnation = self.incarnation.expect("it was read");
+        self.send(KvEvent::CaughtUp { watch, incarnation, last }).await
     }
 
     /// Shows what follows without a gap on what is accounted for.
@@ -260,7 +283,6 @@ impl Watch {
                 self.show(change).await?;
             }
         }
-        self.missed |= !self.ahead.is_empty();
         Some(())
     }
 
@@ -285,12 +307,13 @@ impl Watch {
         // A revision below what was shown is either late news or that of another life of the bucket.
         self.missed |= shown.is_some_and(|shown| revision < shown);
         let deleted = message.headers.as_ref().is_some_and(is_marker);
-        let change = key.map(|key| change(self.request.watch, key, revision, deleted, &message.payload));
+        let change = key.map(|key| Change::new(self.request.watch, key, revision, deleted, &message.payload));
         match (&self.request.interest, change) {
             (Interest::All, change) => {
-                if self.ahead.len() >= MAX_AHEAD {
-                    self.missed = true;
-                } else if revision > self.heard {
+                if revision <= self.heard {
+                    // Either it was read already, or it has taken the place of another one that the bucket has lost.
+                    self.missed |= change.is_some() && shown < Some(revision);
+                } else if self.ahead.len() < MAX_AHEAD {
                     self.ahead.insert(revision, change);
                 }
                 self.show_ahead().await
@@ -321,75 +344,4 @@ async fn ring(doorbell: &mut Doorbell) -> Message {
         Some(message) => message,
         None => std::future::pending().await,
     }
-}
-
-/// Reads the last message of each key of interest from the stream's leader. If the bucket is still as `known`, its life
-/// and its last revision, and every change of it is of interest, there is nothing to read.
-async fn snapshot(
-    connection: &Connection,
-    names: &Names,
-    request: &Request,
-    known: Option<(Incarnation, u64)>,
-) -> Result<Snapshot, async_nats::Error> {
-    let stream = connection.jetstream.get_stream_no_info(&names.stream).await?;
-    let (info, keys) = match &request.interest {
-        Interest::Keys(keys) => (stream.get_info().await?, keys.iter().copied().collect()),
-        Interest::All => {
-            let info = stream.get_info().await?;
-            if known == Some((incarnation(&info), info.state.last_sequence)) {
-                (info, Vec::new())
-            } else {
-                (info, stored_keys(&stream, names, request.bucket).await?)
-            }
-        }
-    };
-    let read_last = |key: Key| {
-        let subject = format!("{}{key}", names.stored);
-        let (stream, watch) = (&stream, request.watch);
-        async move {
-            let last = last_message(stream, &subject).await?;
-            let change =
-                |last: StreamMessage| change(watch, key, last.sequence, is_marker(&last.headers), &last.payload);
-            Ok::<_, async_nats::Error>(last.map(change))
-        }
-    };
-    let reads = stream::iter(keys.into_iter().map(read_last)).buffer_unordered(READS_IN_FLIGHT);
-    let mut values: Vec<Change> = reads.try_filter_map(async |change| Ok(change)).try_collect().await?;
-    values.sort_unstable_by_key(|change| change.revision);
-    // What was read belongs to one life of the bucket only if that is the same before and after.
-    let incarnation = incarnation(&info);
-    if self::incarnation(&stream.get_info().await?) != incarnation {
-        return Err("the bucket was made anew while it was read".into());
-    }
-    Ok(Snapshot { incarnation, revision: info.state.last_sequence, values })
-}
-
-async fn stored_keys(stream: &Stream<()>, names: &Names, bucket: Bucket) -> Result<Vec<Key>, async_nats::Error> {
-    let subjects = stream.info_with_subjects(format!("{}>", names.stored)).await?;
-    let parse = |(subject, _): (String, usize)| {
-        let name = subject.strip_prefix(names.stored.as_str());
-        // Others may keep keys of their own in the bucket.
-        std::future::ready(Ok(name.and_then(|name| Key::parse(bucket, name))))
-    };
-    Ok(subjects.try_filter_map(parse).try_collect().await?)
-}
-
-fn change(watch: WatchId, key: Key, revision: u64, deleted: bool, bytes: &[u8]) -> Change {
-    let named = Revision::new(revision);
-    let event = if deleted {
-        KvEvent::Deleted { watch, key, revision: named }
-    } else {
-        KvEvent::from_stored(watch, key, named, bytes)
-    };
-    Change { key, revision, event }
-}
-
-/// The time at which the bucket was made, in nanoseconds since 1970: no two lives of it have the same.
-fn incarnation(info: &Info) -> Incarnation {
-    let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH).unwrap_or_default();
-    Incarnation::new(u64::try_from(created.as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn number(message: &Message, header: &str) -> Option<u64> {
-    message.headers.as_ref()?.get(header)?.as_str().parse().ok()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parti_nats::{
     Builder, Change, Config, Error, ErrorKind, Guard, Handle, PartitionId, Slot, Status, Token, WorkerState,
 };
-use support::{Server, free_port};
+use support::{Server, free_port, quick};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -193,21 +193,9 @@ async fn work(name: &'static str, guard: Guard, ledger: Ledger) {
     }
 }
 
-fn config() -> Config {
-    Config {
-        lease: Duration::from_secs(2),
-        settle_window: Duration::from_millis(200),
-        planned_scale_window: Duration::from_secs(1),
-        cold_start_window: Duration::from_secs(5),
-        rebalance_interval: Duration::from_millis(200),
-        release_timeout: Duration::from_secs(5),
-        ..Config::default()
-    }
-}
-
 fn builder(server: &Server) -> Builder {
     let ids = (0..PARTITIONS).map(|number| format!("p{number:02}"));
-    Builder::new("orders").server(server.url()).partition_ids(ids).config(config())
+    Builder::new("orders").server(server.url()).partition_ids(ids).config(quick())
 }
 
 #[tokio::test]
@@ -282,7 +270,7 @@ async fn an_outage_longer_than_the_lease_suspends_all_work_and_moves_nothing() {
     for process in &processes {
         process.when("degraded", |status| status.suspended && status.state == WorkerState::Degraded).await;
     }
-    tokio::time::sleep(config().lease * 2).await; // the outage itself
+    tokio::time::sleep(quick().lease * 2).await; // the outage itself
     server.resume();
     let after = ledger.settled(&["a", "b"]).await;
     assert_eq!(before, after);
@@ -292,7 +280,7 @@ async fn an_outage_longer_than_the_lease_suspends_all_work_and_moves_nothing() {
 async fn a_worker_without_a_free_slot_stands_by_until_one_is_free() {
     let server = Server::start();
     let ledger = Ledger::default();
-    let one_slot = || builder(&server).config(Config { slots: (Slot::new(7), Slot::new(7)), ..config() });
+    let one_slot = || builder(&server).config(Config { slots: (Slot::new(7), Slot::new(7)), ..quick() });
     let a = Process::start("a", &ledger, one_slot());
     ledger.settled(&["a"]).await;
     let b = Process::start("b", &ledger, one_slot());
@@ -349,7 +337,7 @@ async fn without_a_server_the_worker_says_what_it_tried_or_waits_for_one() {
     assert_eq!(impatient.finished().await.expect_err("no server").kind(), error.kind());
 
     let patient = || {
-        let builder = Builder::new("orders").server(&url).partition_ids(["p"]).config(config());
+        let builder = Builder::new("orders").server(&url).partition_ids(["p"]).config(quick());
         builder.retry_first_connection(true).start().expect("valid settings")
     };
     let gives_up = patient();

@@ -68,7 +68,13 @@ impl Sub<Duration> for Moment {
 
 /// The nanoseconds of a duration, as far as 64 bits go.
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    saturated(duration.as_nanos())
+}
+
+const MILLION: u64 = 1_000_000;
+
+fn saturated(nanos: u128) -> u64 {
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
 /// One worker's own monotonic clock: an origin of its own, and a rate that differs from the world's.
@@ -83,14 +89,17 @@ pub(crate) struct WorkerClock {
 impl WorkerClock {
     /// A clock that shows `origin` nanoseconds at the start and runs `ppm` parts in a million too fast (or too slow).
     pub(crate) fn new(origin: u64, ppm: i32) -> Self {
-        let per_million = 1_000_000_u64.saturating_add_signed(i64::from(ppm)).max(1);
+        let per_million = MILLION.saturating_add_signed(i64::from(ppm)).max(1);
         Self { origin, per_million }
     }
 
     /// What the clock shows at `moment`.
     pub(crate) fn at(self, moment: Moment) -> Instant {
-        let elapsed = u128::from(moment.0) * u128::from(self.per_million) / 1_000_000;
-        Instant::from_nanos(self.origin.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)))
+        let elapsed = match moment.0.checked_mul(self.per_million) {
+            Some(product) => product / MILLION,
+            None => saturated(u128::from(moment.0) * u128::from(self.per_million) / u128::from(MILLION)),
+        };
+        Instant::from_nanos(self.origin.saturating_add(elapsed))
     }
 
     /// The first moment at which the clock shows `instant` or later.
@@ -99,8 +108,11 @@ impl WorkerClock {
         if shown == u64::MAX {
             return Moment::NEVER;
         }
-        let elapsed = u128::from(shown.saturating_sub(self.origin)) * 1_000_000;
-        Moment(u64::try_from(elapsed.div_ceil(u128::from(self.per_million))).unwrap_or(u64::MAX))
+        let elapsed = shown.saturating_sub(self.origin);
+        Moment(match elapsed.checked_mul(MILLION) {
+            Some(product) => product.div_ceil(self.per_million),
+            None => saturated((u128::from(elapsed) * u128::from(MILLION)).div_ceil(u128::from(self.per_million))),
+        })
     }
 }
 
@@ -112,7 +124,7 @@ mod tests {
     fn a_clock_reaches_an_instant_at_the_first_moment_that_shows_it() {
         for ppm in [-50_000, 0, 1, 50_000] {
             let clock = WorkerClock::new(77, ppm);
-            for nanos in [77, 78, 1_000_003, 10_000_000_077] {
+            for nanos in [77, 78, 1_000_003, 10_000_000_077, 30_000_000_000_000] {
                 let instant = Instant::from_nanos(nanos);
                 let moment = clock.when(instant);
                 assert!(clock.at(moment) >= instant, "{ppm} {nanos}");

@@ -123,7 +123,47 @@ pub(crate) enum Mishap {
     ReplacedWatch,
 }
 
+/// The kinds of facts that make up most of a run, and all others: who does not look at a kind is not told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// A worker was given an event.
+    Handed,
+    /// A worker asked for something, other than that an operator should hear something.
+    Asked,
+    /// A worker had something to say for an operator.
+    Noticed,
+    /// The store took or refused a write.
+    Stored,
+    /// An application was given a partition, began, stopped or finished to work on it, or wrote for it.
+    Worked,
+    /// Anything else.
+    Other,
+}
+
+impl Topic {
+    /// Every topic.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Handed, Self::Asked, Self::Noticed, Self::Stored, Self::Worked, Self::Other];
+}
+
 impl Fact<'_> {
+    /// What kind of fact it is.
+    pub(crate) const fn topic(&self) -> Topic {
+        match self {
+            Self::Handed { .. } => Topic::Handed,
+            Self::Asked { action: Action::Notice(_), .. } => Topic::Noticed,
+            Self::Asked { .. } => Topic::Asked,
+            Self::Stored { .. } => Topic::Stored,
+            Self::Acquired { .. }
+            | Self::Draining { .. }
+            | Self::Works { .. }
+            | Self::Stops { .. }
+            | Self::Released { .. }
+            | Self::Wrote { .. } => Topic::Worked,
+            _ => Topic::Other,
+        }
+    }
+
     /// The process that this is about.
     pub(crate) fn process(&self) -> Option<ProcessId> {
         match self {

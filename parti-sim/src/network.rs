@@ -115,10 +115,11 @@ impl World {
         let timeout = self.now + Duration::from_millis(self.options.worker.probe_interval_ms.max(10));
         let lost = self.network_rng.chance(self.options.network.probe_lost_ppm);
         let round_trip = self.now + self.one_way() + self.one_way();
-        if self.by_instance.get(&instance).is_some_and(|target| self.process(*target).falsely_gone_until > self.now) {
+        let target = self.by_instance.get(&instance).copied();
+        if target.is_some_and(|target| self.process(target).falsely_gone_until > self.now) {
             self.tell(&Fact::Mishap { process, mishap: Mishap::FalselyGone });
         }
-        let outcome = match self.by_instance.get(&instance).map(|target| self.process(*target)) {
+        let outcome = match target.map(|target| self.process(target)) {
             _ if lost || !self.process(process).link.is_up() => ProbeOutcome::TimedOut,
             None => ProbeOutcome::NobodyListens,
             Some(target) if target.life == Life::Ended => ProbeOutcome::NobodyListens,

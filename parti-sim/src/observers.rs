@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parti_core::{Action, Key, Notice, Outcome, Partition, PartitionId, PartitionList, Write};
 
 use crate::clock::Moment;
-use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 use crate::figures::Counts;
 use crate::invariant::{self, Breach, Invariant, Scene, Violation};
 use crate::mark::Marks;
@@ -31,6 +31,8 @@ pub(crate) struct Observers {
     pub(crate) trace: Option<Trace>,
     pub(crate) recording: Option<Recording>,
     invariants: Vec<Box<dyn Invariant>>,
+    /// By topic: the places of the invariants that look at it.
+    lookers: [Vec<usize>; Topic::ALL.len()],
     /// The first breach; nothing after it counts.
     pub(crate) violation: Option<Violation>,
     regressed: bool,
@@ -46,6 +48,7 @@ pub(crate) struct TimelineEntry {
 
 impl Observers {
     pub(crate) fn new(options: &Options, partitions: &PartitionList) -> Self {
+        let invariants = invariant::all(options);
         Self {
             options: options.clone(),
             partitions: partitions.clone(),
@@ -57,7 +60,8 @@ impl Observers {
             timeline: Vec::new(),
             trace: None,
             recording: None,
-            invariants: invariant::all(options),
+            lookers: Topic::ALL.map(|topic| lookers(&invariants, topic)),
+            invariants,
             violation: None,
             regressed: false,
         }
@@ -80,12 +84,24 @@ impl Observers {
         if let Some(recording) = &mut self.recording {
             recording.observe(now, fact);
         }
-        self.each(now, |invariant, scene| invariant.observe(fact, scene));
+        if self.violation.is_some() {
+            return;
+        }
+        let Self { options, ownership, partitions, invariants, lookers, .. } = self;
+        let scene = Scene { now, options, ownership, partitions };
+        for place in &lookers[fact.topic() as usize] {
+            let invariant = &mut invariants[*place];
+            if let Err(breach) = invariant.observe(fact, &scene) {
+                self.violation = Some(violation(invariant.as_ref(), breach, &scene));
+                return;
+            }
+        }
     }
 
     /// Lets only these invariants look on.
     pub(crate) fn keep_invariants(&mut self, names: &[&str]) {
         self.invariants.retain(|invariant| names.contains(&invariant.name()));
+        self.lookers = Topic::ALL.map(|topic| lookers(&self.invariants, topic));
     }
 
     /// Those who look on, with all that they have seen.
@@ -95,22 +111,14 @@ impl Observers {
 
     /// Lets every invariant look at how things ended.
     pub(crate) fn finish(&mut self, now: Moment) {
-        self.each(now, |invariant, scene| invariant.finish(scene));
-    }
-
-    fn each(&mut self, now: Moment, look: impl Fn(&mut dyn Invariant, &Scene<'_>) -> Result<(), Breach>) {
         if self.violation.is_some() {
             return;
         }
-        let Self { options, ownership, partitions, invariants, violation, .. } = self;
+        let Self { options, ownership, partitions, invariants, .. } = self;
         let scene = Scene { now, options, ownership, partitions };
         for invariant in invariants {
-            if let Err(Breach { sentence, process, partition }) = look(invariant.as_mut(), &scene) {
-                let (invariant, guarantee, kind) = (invariant.name(), invariant.guarantee(), invariant.kind());
-                let partition_id = partition.map(|index| scene.name(index).clone());
-                let at = now;
-                *violation =
-                    Some(Violation { invariant, guarantee, kind, sentence, at, process, partition, partition_id });
+            if let Err(breach) = invariant.finish(&scene) {
+                self.violation = Some(violation(invariant.as_ref(), breach, &scene));
                 return;
             }
         }
@@ -135,6 +143,17 @@ impl Observers {
     pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
         self.places.get(id).copied()
     }
+}
+
+fn lookers(invariants: &[Box<dyn Invariant>], topic: Topic) -> Vec<usize> {
+    invariants.iter().enumerate().filter(|(_, one)| one.looks_at(topic)).map(|(place, _)| place).collect()
+}
+
+fn violation(invariant: &dyn Invariant, breach: Breach, scene: &Scene<'_>) -> Violation {
+    let Breach { sentence, process, partition } = breach;
+    let (name, guarantee, kind) = (invariant.name(), invariant.guarantee(), invariant.kind());
+    let partition_id = partition.map(|index| scene.name(index).clone());
+    Violation { invariant: name, guarantee, kind, sentence, at: scene.now, process, partition, partition_id }
 }
 
 fn places(partitions: &PartitionList) -> HashMap<PartitionId, PartitionIndex> {

@@ -49,6 +49,27 @@ pub(crate) struct Process {
     pub(crate) drain_percent: u32,
 }
 
+impl Process {
+    /// Whether `after` differs from its last status in what is told of.
+    pub(crate) fn tells_of(&self, after: &Status) -> bool {
+        let before = &self.status;
+        (before.state, before.slot, before.leader, before.generation)
+            != (after.state, after.slot, after.leader, after.generation)
+    }
+
+    /// Sets its timer as its worker wants it; returns when it fires, if that is news. An `endless` one fires at once.
+    pub(crate) fn rearm(&mut self, now: Moment, endless: bool) -> Option<Moment> {
+        if self.life == Life::Ended {
+            return None;
+        }
+        let deadline = self.worker.poll_timeout().map_or(Moment::NEVER, |instant| self.clock.when(instant));
+        let at = if endless { now } else { deadline.max(now) };
+        let is_news = at != self.armed || at == now;
+        self.armed = at;
+        Some(at).filter(|at| is_news && *at != Moment::NEVER)
+    }
+}
+
 /// Whether a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -86,6 +107,8 @@ impl Link {
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
     pub(crate) interest: Interest,
+    /// The keys of interest, where these are not all: few, and asked about with every write.
+    keys: Option<Vec<Key>>,
     /// Whether its first snapshot was read: only then do changes follow.
     pub(crate) open: bool,
     /// Until when it shows nothing, and says nothing about that.
@@ -99,16 +122,26 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) const fn new(id: WatchId, interest: Interest) -> Self {
+    pub(crate) fn new(id: WatchId, interest: Interest) -> Self {
+        let keys = match &interest {
+            Interest::All => None,
+            Interest::Keys(keys) => Some(keys.iter().copied().collect()),
+        };
         Self {
             id,
             interest,
+            keys,
             open: false,
             silent_until: Moment::START,
             front: Moment::START,
             key_fronts: BTreeMap::new(),
             heard: None,
         }
+    }
+
+    /// Whether it is open and shows changes of `key`.
+    pub(crate) fn shows(&self, key: Key) -> bool {
+        self.open && self.keys.as_ref().is_none_or(|keys| keys.contains(&key))
     }
 }
 

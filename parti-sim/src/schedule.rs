@@ -8,25 +8,34 @@ use crate::clock::Moment;
 /// A queue of things to come. Two runs that push the same things in the same order pop them in the same order.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule<T> {
-    heap: BinaryHeap<Reverse<Entry<T>>>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    /// What is to come, each in a place of its own: the heap moves no more than its order.
+    whats: Vec<Option<T>>,
+    free: Vec<u32>,
     pushed: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Entry<T> {
+/// In order of time, then of arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
     at: Moment,
     number: u64,
-    what: T,
+    place: u32,
 }
 
 impl<T> Schedule<T> {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), pushed: 0 }
+        Self { heap: BinaryHeap::new(), whats: Vec::new(), free: Vec::new(), pushed: 0 }
     }
 
     pub(crate) fn push(&mut self, at: Moment, what: T) {
         self.pushed += 1;
-        self.heap.push(Reverse(Entry { at, number: self.pushed, what }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.whats.push(None);
+            u32::try_from(self.whats.len() - 1).expect("fewer things to come than u32 counts")
+        });
+        self.whats[place as usize] = Some(what);
+        self.heap.push(Reverse(Entry { at, number: self.pushed, place }));
     }
 
     /// When the next thing happens.
@@ -35,50 +44,44 @@ impl<T> Schedule<T> {
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Moment, T)> {
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.what))
+        let Reverse(entry) = self.heap.pop()?;
+        Some((entry.at, self.vacate(entry)))
     }
 
     /// Everything that is to come, in no order: when, the how-manieth that was pushed, and what.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (Moment, u64, &T)> {
-        self.heap.iter().map(|Reverse(entry)| (entry.at, entry.number, &entry.what))
+        self.heap.iter().map(|Reverse(entry)| (entry.at, entry.number, self.what(*entry)))
     }
 
     /// Takes out the thing that was pushed as this number, whenever it is to happen. O(n).
     pub(crate) fn take(&mut self, number: u64) -> Option<T> {
         let mut entries = std::mem::take(&mut self.heap).into_vec();
         let at = entries.iter().position(|Reverse(entry)| entry.number == number);
-        let taken = at.map(|at| entries.swap_remove(at).0.what);
+        let taken = at.map(|at| entries.swap_remove(at).0);
         self.heap = entries.into();
-        taken
+        taken.map(|entry| self.vacate(entry))
     }
 
     /// Puts each thing at another time, or drops it. O(n).
     pub(crate) fn rearrange(&mut self, mut place: impl FnMut(Moment, &T) -> Option<Moment>) {
-        let entries = std::mem::take(&mut self.heap).into_vec().into_iter();
-        let placed = entries.filter_map(|Reverse(entry)| Some((place(entry.at, &entry.what)?, entry)));
-        self.heap = placed.map(|(at, entry)| Reverse(Entry { at, ..entry })).collect();
+        let entries = std::mem::take(&mut self.heap).into_vec();
+        for Reverse(entry) in entries {
+            match place(entry.at, self.what(entry)) {
+                Some(at) => self.heap.push(Reverse(Entry { at, ..entry })),
+                None => drop(self.vacate(entry)),
+            }
+        }
+    }
+
+    fn what(&self, entry: Entry) -> &T {
+        self.whats[entry.place as usize].as_ref().expect("each entry has its own")
+    }
+
+    fn vacate(&mut self, entry: Entry) -> T {
+        self.free.push(entry.place);
+        self.whats[entry.place as usize].take().expect("each entry has its own")
     }
 }
-
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<T> Eq for Entry<T> {}
 
 #[cfg(test)]
 mod tests {

@@ -128,7 +128,7 @@ impl World {
         let bucket = key.bucket();
         let mut watches = std::mem::take(self.watches_of(bucket));
         for (process, watch) in &mut watches {
-            if !watch.open || self.process(*process).link.noticed || !watch.interest.covers(key) {
+            if !watch.shows(key) || self.process(*process).link.noticed {
                 continue;
             }
             if watch.silent_until <= self.now {

@@ -342,41 +342,25 @@ impl World {
 
     /// Does what a worker asks for, and sets its timer.
     fn settle(&mut self, process: ProcessId) {
-        self.observe_status(process);
-        while self.observers.violation.is_none()
-            && let Some(action) = self.process_mut(process).worker.poll_action()
-        {
-            self.act(process, action);
-        }
-        self.arm(process);
-    }
-
-    fn observe_status(&mut self, process: ProcessId) {
-        let after = self.process(process).worker.status();
-        let before = &self.process(process).status;
-        let told = (before.state, before.slot, before.leader, before.generation)
-            != (after.state, after.slot, after.leader, after.generation);
-        if told {
-            let before = before.clone();
-            self.tell(&Fact::Status { process, before: &before, after: &after });
-        }
-        self.process_mut(process).status = after;
-    }
-
-    fn arm(&mut self, process: ProcessId) {
         let now = self.now;
         let endless = self.options.plant == Some(Plant::EndlessTimer);
         let one = self.process_mut(process);
-        if one.life == Life::Ended {
-            return;
+        let status = one.worker.status();
+        if one.tells_of(&status) {
+            let before = std::mem::replace(&mut one.status, status.clone());
+            self.tell(&Fact::Status { process, before: &before, after: &status });
+        } else {
+            one.status = status;
         }
-        let deadline = one.worker.poll_timeout().map_or(Moment::NEVER, |instant| one.clock.when(instant));
-        let at = if endless { now } else { deadline.max(now) };
-        if at != one.armed || at == now {
-            one.armed = at;
-            if at != Moment::NEVER {
-                self.schedule.push(at, What::Timer { process });
-            }
+        while self.observers.violation.is_none() {
+            let one = self.process_mut(process);
+            let Some(action) = one.worker.poll_action() else {
+                if let Some(at) = one.rearm(now, endless) {
+                    self.schedule.push(at, What::Timer { process });
+                }
+                return;
+            };
+            self.act(process, action);
         }
     }
 

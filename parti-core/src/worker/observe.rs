@@ -7,18 +7,20 @@ use crate::event::{Command, Event, KvEvent, Outcome};
 use crate::ids::{Incarnation, OperationId, Position, Revision, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
+use crate::membership::MemberNews;
 use crate::ownership::ListingNews;
 use crate::planted::PlantedBug;
 use crate::record::{Record, RecordError};
 use crate::slot::ClaimNews;
 
 impl Worker {
-    pub(super) fn observe(&mut self, event: Event) {
+    /// Whether there may be something to decide because of it; not where only time has passed.
+    pub(super) fn observe(&mut self, event: Event) -> bool {
         match event {
-            Event::Timeout => {}
+            Event::Timeout => return false,
             Event::Kv(event) => self.observe_kv(event),
             Event::Probed { slot, instance, outcome } => {
-                self.membership.observe_probed(self.now, slot, instance, outcome);
+                return self.membership.observe_probed(self.now, slot, instance, outcome);
             }
             Event::Partitions(list) => {
                 if let Some(leader) = &mut self.leader {
@@ -35,6 +37,7 @@ impl Worker {
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
+        true
     }
 
     fn observe_kv(&mut self, event: KvEvent) {
@@ -81,9 +84,7 @@ impl Worker {
     }
 
     fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
-        let before = self.membership.changes();
-        self.membership.observe_entry(self.now, key, revision, record, live);
-        let changed = self.membership.changes() != before;
+        let news = self.membership.observe_entry(self.now, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
                 if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
@@ -94,8 +95,12 @@ impl Worker {
                 {
                     lease.observe_record(self.now, revision, Some(member), self.instance);
                 }
-                if let Some(leader) = self.leader.as_mut().filter(|_| changed) {
-                    leader.observe_member(slot);
+                match (news, &mut self.leader) {
+                    (MemberNews::Acknowledged, Some(leader)) => {
+                        leader.observe_acknowledgement(slot, member, &self.plan);
+                    }
+                    (MemberNews::Changed, Some(leader)) => leader.observe_member(slot),
+                    (MemberNews::None, _) | (_, None) => {}
                 }
             }
             (Key::Assign(slot), Record::Assignment(assignment)) => {

@@ -97,7 +97,7 @@ impl Store {
             .map_or((Revision::default(), false), |(revision, record)| (*revision, record.is_some()));
         let (holds, record) = match write {
             Write::Create { record, .. } => (!exists, Some(record)),
-            Write::Update { record, expected, .. } => (exists && revision == *expected, Some(record)),
+            Write::Update { record, expected, .. } => (revision == *expected, Some(record)),
             Write::Delete { expected, .. } => (revision == *expected, None),
             Write::Append { record, expected_last, .. } => (last == expected_last.value(), Some(record)),
         };

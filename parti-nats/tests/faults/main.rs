@@ -20,6 +20,7 @@ use async_nats::{ConnectOptions, jetstream};
 use lab::agent::{self, Spec};
 use lab::fleet::Fleet;
 use parti_nats::Config;
+use support::quick;
 
 /// Short, so that tests are.
 const LEASE: Duration = Duration::from_secs(2);
@@ -32,24 +33,12 @@ const CRASH: Duration = Duration::from_secs(3);
 const LEADER_CRASH: Duration = Duration::from_secs(4);
 /// Until those of a silent one are: lease and margin, and a plan.
 const SILENCE: Duration = Duration::from_millis(2_000 + 250 + 1_000);
-/// Until a worker that comes back as a newcomer has its share: windows and rounds, see [`config`].
+/// Until a worker that comes back as a newcomer has its share: windows and rounds, see [`quick`].
 const REJOIN: Duration = Duration::from_secs(10);
 
 /// How long outages last that are longer than a lease.
 fn outage() -> Duration {
     Duration::from_secs(if std::env::var_os("PARTI_LONG_TESTS").is_some() { 60 } else { 5 })
-}
-
-fn config() -> Config {
-    Config {
-        lease: LEASE,
-        settle_window: Duration::from_millis(200),
-        planned_scale_window: Duration::from_secs(1),
-        cold_start_window: Duration::from_secs(5),
-        rebalance_interval: Duration::from_millis(200),
-        release_timeout: Duration::from_secs(5),
-        ..Config::default()
-    }
 }
 
 /// One worker a process, 8 partitions each if there are so many workers.
@@ -60,7 +49,7 @@ fn spec(url: String, workers: u32) -> Spec {
         replicas: 1,
         partitions: workers * 8,
         workers: 1,
-        config: Config { expected_workers: Some(workers), ..config() },
+        config: Config { lease: LEASE, expected_workers: Some(workers), ..quick() },
         tick: Some(Duration::from_millis(2)),
     }
 }

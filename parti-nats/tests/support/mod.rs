@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use parti_core::Config;
+
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -166,6 +168,19 @@ fn binary() -> io::Result<PathBuf> {
         return Err(io::Error::other("no nats-server"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+}
+
+/// Settings by which a fleet does everything quickly.
+pub(crate) fn quick() -> Config {
+    Config {
+        lease: Duration::from_secs(2),
+        settle_window: Duration::from_millis(200),
+        planned_scale_window: Duration::from_secs(1),
+        cold_start_window: Duration::from_secs(5),
+        rebalance_interval: Duration::from_millis(200),
+        release_timeout: Duration::from_secs(5),
+        ..Config::default()
+    }
 }
 
 /// A port that was free a moment ago.

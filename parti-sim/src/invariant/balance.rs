@@ -1,6 +1,7 @@
 //! G5: after the last round, load per unit of capacity is close to the mean.
 
 use super::{Breach, Invariant, Kind, Scene};
+use crate::fact::{Fact, Topic};
 use crate::ownership::Load;
 
 /// How far above the mean the heaviest worker may be, in percent.
@@ -24,7 +25,11 @@ impl Invariant for Balance {
         Kind::Liveness
     }
 
-    fn observe(&mut self, _: &crate::fact::Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
+    fn looks_at(&self, _: Topic) -> bool {
+        false
+    }
+
+    fn observe(&mut self, _: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {
         Ok(())
     }
 

@@ -1,12 +1,10 @@
 //! Everything is bounded: what a worker asks for at once, how often it wants to be woken, what it has in flight.
 
-use std::collections::BTreeMap;
-
 use parti_core::{Action, Event, KvEvent};
 
-use super::{Breach, Invariant, Scene};
+use super::{Breach, Invariant, PerProcess, Scene};
 use crate::clock::Moment;
-use crate::fact::{Fact, ProcessId};
+use crate::fact::{Fact, Topic};
 use crate::options::Options;
 
 /// How often a timer may fire at one moment.
@@ -20,7 +18,7 @@ const ACTIONS_BESIDE: usize = 64;
 pub(super) struct Bounded {
     most_actions: usize,
     most_in_flight: usize,
-    processes: BTreeMap<ProcessId, Counted>,
+    processes: PerProcess<Counted>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -34,7 +32,7 @@ impl Bounded {
     pub(super) fn new(options: &Options) -> Self {
         let slots = options.worker.slots as usize;
         let most_actions = ACTIONS_BESIDE + 4 * options.partitions as usize + 4 * slots;
-        Self { most_actions, most_in_flight: ACTIONS_BESIDE + 4 * slots, processes: BTreeMap::new() }
+        Self { most_actions, most_in_flight: ACTIONS_BESIDE + 4 * slots, processes: PerProcess::default() }
     }
 }
 
@@ -47,10 +45,14 @@ impl Invariant for Bounded {
         "the core's contract"
     }
 
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Handed | Topic::Asked | Topic::Noticed)
+    }
+
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         match *fact {
             Fact::Handed { process, event } => {
-                let counted = self.processes.entry(process).or_default();
+                let counted = self.processes.of(process);
                 counted.actions = 0;
                 match event {
                     Event::Kv(KvEvent::Done { .. }) => counted.in_flight = counted.in_flight.saturating_sub(1),
@@ -63,7 +65,7 @@ impl Invariant for Bounded {
                 }
             }
             Fact::Asked { process, action } => {
-                let counted = self.processes.entry(process).or_default();
+                let counted = self.processes.of(process);
                 counted.actions += 1;
                 counted.in_flight += usize::from(matches!(action, Action::Kv(_)));
                 if counted.actions > self.most_actions || counted.in_flight > self.most_in_flight {

@@ -1,36 +1,42 @@
 //! The contract between a worker and what surrounds it, on the worker's side.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use parti_core::{Action, Bucket, Event, Key, KvEvent, OperationId, Token};
 
-use super::{Breach, Invariant, Scene};
-use crate::fact::{Fact, PartitionIndex, ProcessId};
+use super::{Breach, Invariant, PerProcess, Scene};
+use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 
 /// A partition is acquired only after its earlier hold was released, and released only while it is held; nothing is
 /// held at the halt; operations have names of their own; one key has one write in flight, and the plan one append.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contract {
-    held: BTreeMap<ProcessId, BTreeMap<PartitionIndex, Token>>,
-    in_flight: BTreeMap<ProcessId, BTreeMap<OperationId, Key>>,
-    halted: BTreeSet<ProcessId>,
+    processes: PerProcess<Seen>,
+}
+
+/// What was seen of one process.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    held: BTreeMap<PartitionIndex, Token>,
+    in_flight: BTreeMap<OperationId, Key>,
+    halted: bool,
 }
 
 impl Contract {
     fn observe_asked(&mut self, process: ProcessId, action: &Action, scene: &Scene<'_>) -> Result<(), Breach> {
-        if self.halted.contains(&process) {
+        let seen = self.processes.of(process);
+        if seen.halted {
             return Err(Breach::new(format!("{process} asked for something after it had halted")).by(process));
         }
         match action {
             Action::Kv(request) => {
-                let in_flight = self.in_flight.entry(process).or_default();
                 let key = request.write.key();
                 let clashes = |other: &Key| match key.bucket() {
                     Bucket::Members => *other == key,
                     Bucket::Plan => other.bucket() == Bucket::Plan,
                 };
-                let twice = in_flight.values().any(clashes);
-                if twice || in_flight.insert(request.operation, key).is_some() {
+                let twice = seen.in_flight.values().any(clashes);
+                if twice || seen.in_flight.insert(request.operation, key).is_some() {
                     let operation = request.operation;
                     return Err(Breach::new(format!(
                         "{process} wrote {key} as operation {operation} while another write of it was in flight"
@@ -40,9 +46,8 @@ impl Contract {
                 Ok(())
             }
             Action::Halt => {
-                self.halted.insert(process);
-                let held = self.held.remove(&process).unwrap_or_default();
-                match held.first_key_value() {
+                seen.halted = true;
+                match std::mem::take(&mut seen.held).first_key_value() {
                     None => Ok(()),
                     Some((partition, _)) => Err(Breach::new(format!(
                         "{process} halted while its application still had {}",
@@ -74,18 +79,23 @@ impl Invariant for Contract {
         "the core's contract"
     }
 
+    fn looks_at(&self, _: Topic) -> bool {
+        true
+    }
+
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         match *fact {
             Fact::Crashed { process } => {
-                self.held.remove(&process);
-                self.in_flight.remove(&process);
+                let seen = self.processes.of(process);
+                seen.held.clear();
+                seen.in_flight.clear();
             }
             Fact::Handed { process, event: Event::Kv(KvEvent::Done { operation, .. }) } => {
-                self.in_flight.entry(process).or_default().remove(operation);
+                self.processes.of(process).in_flight.remove(operation);
             }
             Fact::Asked { process, action } => return self.observe_asked(process, action, scene),
             Fact::Acquired { process, partition, token } => {
-                if let Some(before) = self.held.entry(process).or_default().insert(partition, token) {
+                if let Some(before) = self.processes.of(process).held.insert(partition, token) {
                     return Err(Breach::new(format!(
                         "{process} was given {} with token {token} before it had released it with {before}",
                         scene.name(partition)
@@ -94,9 +104,7 @@ impl Invariant for Contract {
                     .on(partition));
                 }
             }
-            Fact::Draining { process, partition, .. }
-                if !self.held.entry(process).or_default().contains_key(&partition) =>
-            {
+            Fact::Draining { process, partition, .. } if !self.processes.of(process).held.contains_key(&partition) => {
                 return Err(Breach::new(format!(
                     "{process} was told to release {}, which it does not have",
                     scene.name(partition)
@@ -105,7 +113,7 @@ impl Invariant for Contract {
                 .on(partition));
             }
             Fact::Released { process, partition, .. } => {
-                self.held.entry(process).or_default().remove(&partition);
+                self.processes.of(process).held.remove(&partition);
             }
             _ => {}
         }

@@ -17,7 +17,7 @@ mod tokens_increase;
 use parti_core::{PartitionId, PartitionList};
 
 use crate::clock::Moment;
-use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 use crate::options::Options;
 use crate::ownership::Ownership;
 use crate::trace::TraceLine;
@@ -34,6 +34,9 @@ pub(crate) trait Invariant: std::fmt::Debug + Copied {
     fn kind(&self) -> Kind {
         Kind::Safety
     }
+
+    /// Whether it looks at facts of this kind.
+    fn looks_at(&self, topic: Topic) -> bool;
 
     /// Takes in what happened. `scene` is as it is after the fact.
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach>;
@@ -150,6 +153,25 @@ impl Breach {
 
     pub(crate) fn on(self, partition: PartitionIndex) -> Self {
         Self { partition: Some(partition), ..self }
+    }
+}
+
+/// Something for each process, there once it is asked for.
+#[derive(Clone, Default)]
+pub(crate) struct PerProcess<T>(Vec<T>);
+
+impl<T: Default> PerProcess<T> {
+    fn of(&mut self, process: ProcessId) -> &mut T {
+        if self.0.len() <= process.index() {
+            self.0.resize_with(process.index() + 1, T::default);
+        }
+        &mut self.0[process.index()]
+    }
+}
+
+impl<T: std::fmt::Debug> std::fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.0.iter().enumerate().map(|(index, one)| (ProcessId::new(index), one))).finish()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parti_core::{Generation, Outcome, Position, Record, Slot, Tenure, Write};
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::{Fact, ProcessId};
+use crate::fact::{Fact, ProcessId, Topic};
 
 /// The generations in the plan never go back, nor do those that a worker follows within one tenure, nor the revision
 /// that a tenure has applied.
@@ -46,6 +46,10 @@ impl Invariant for Monotone {
 
     fn guarantee(&self) -> &'static str {
         "G9"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {

@@ -6,7 +6,7 @@ use parti_core::{Action, Generation, Notice, PlanReason};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
-use crate::fact::Fact;
+use crate::fact::{Fact, Topic};
 use crate::options::{Options, WorkerOptions};
 use crate::plant::Plant;
 
@@ -67,6 +67,10 @@ impl Invariant for MoveBudget {
 
     fn guarantee(&self) -> &'static str {
         "G4"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Noticed | Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

@@ -6,7 +6,7 @@ use parti_core::Incarnation;
 
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
-use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 
 /// Two processes never work on one partition at once. Where the mode is `Available` they may, and only fencing tokens
 /// keep them apart.
@@ -29,6 +29,10 @@ impl Invariant for NoDuplicate {
 
     fn guarantee(&self) -> &'static str {
         "G1"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        !matches!(topic, Topic::Asked | Topic::Noticed) // with each event, time has passed
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

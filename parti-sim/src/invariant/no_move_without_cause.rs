@@ -7,7 +7,7 @@ use parti_core::{Action, EvictReason, Notice};
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
-use crate::fact::Fact;
+use crate::fact::{Fact, Topic};
 
 /// No partition is taken from a worker that stays unless something has happened that is a reason to: a worker that
 /// joined, left, or was lost, another list, an operator's wish. A restart in place and an outage seen by all are none.
@@ -25,6 +25,10 @@ impl Invariant for NoMoveWithoutCause {
 
     fn guarantee(&self) -> &'static str {
         "G6, G7"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Noticed | Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Breach, Invariant, Kind, Scene};
 use crate::clock::Moment;
-use crate::fact::Fact;
+use crate::fact::{Fact, Topic};
 
 /// From the healing on, and again from everything that an operator does, there is a bound after which no partition is
 /// without a worker, and none stays so for longer.
@@ -29,6 +29,10 @@ impl Invariant for NoOrphan {
 
     fn kind(&self) -> Kind {
         Kind::Liveness
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        !matches!(topic, Topic::Asked | Topic::Noticed) // with each event, time has passed
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

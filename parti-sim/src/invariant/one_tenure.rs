@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parti_core::{Instance, Outcome, Record, Revision, Slot, Write};
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::Fact;
+use crate::fact::{Fact, Topic};
 
 /// Every write of a member record that gets into the store rests on the record's last revision, or on its absence:
 /// the chain of a tenure is never broken by a write that did not know of the one before.
@@ -21,6 +21,10 @@ impl Invariant for OneTenure {
 
     fn guarantee(&self) -> &'static str {
         "G1"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {

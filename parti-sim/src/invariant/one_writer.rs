@@ -3,7 +3,7 @@
 use parti_core::{Outcome, Record, Term, Write};
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::{Fact, ProcessId};
+use crate::fact::{Fact, ProcessId, Topic};
 
 /// What gets into `plan` is written by one process per term, and terms never go back.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,10 @@ impl Invariant for OneWriter {
 
     fn guarantee(&self) -> &'static str {
         "G8"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {

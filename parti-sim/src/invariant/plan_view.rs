@@ -16,7 +16,8 @@ pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.
     members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
-    /// The slots that an operator has ever drained: what they give up may be because of that.
+    /// The slots that were ever drained, by an operator or their own application: what they give up may be because of
+    /// that, also when it was taken back meanwhile.
     drained: BTreeSet<Slot>,
 }
 
@@ -40,6 +41,9 @@ impl PlanView {
         let Fact::Stored { write, outcome: Outcome::Committed(_), .. } = fact else { return None };
         match (write.key(), record_of(write)) {
             (Key::Slot(slot), Some(Record::Member(record))) => {
+                if record.phase == MemberPhase::Draining {
+                    self.drained.insert(slot);
+                }
                 self.members.insert(slot, (record.tenure, record.phase));
                 None
             }

@@ -1,7 +1,7 @@
 //! The derived state of a worker follows its published table.
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::Fact;
+use crate::fact::{Fact, Topic};
 
 /// No worker's state changes in a way that the table lacks, or contradicts what its planner does.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,10 @@ impl Invariant for StateTable {
 
     fn guarantee(&self) -> &'static str {
         "the state table"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        topic == Topic::Other
     }
 
     fn observe(&mut self, fact: &Fact<'_>, _: &Scene<'_>) -> Result<(), Breach> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parti_core::{Generation, Incarnation, Token};
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
 /// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that lives, has
@@ -28,6 +28,10 @@ impl Invariant for TokensIncrease {
 
     fn guarantee(&self) -> &'static str {
         "G3"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Worked | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

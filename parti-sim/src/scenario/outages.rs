@@ -8,6 +8,7 @@ use super::{Scenario, Stage};
 use crate::fact::ProcessId;
 use crate::invariant::Kind;
 use crate::mark::Mark;
+use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -157,13 +158,12 @@ fn silent_watch(stage: &mut Stage) {
     }
     let joined = (stage.options().workers / 3).max(1);
     stage.start_more(joined);
-    let load = |stage: &Stage| stage.world.observers.ownership.loads().len();
     let workers = (stage.options().workers + joined) as usize;
+    let have = |world: &World| world.observers.ownership.loads().values().filter(|load| load.load > 0).count();
     let all = stage.run_until(Duration::from_millis(2 * reread_ms), |world| {
-        let loads = world.observers.ownership.loads();
-        loads.len() == workers && loads.values().all(|load| load.load > 0)
+        world.observers.ownership.last_change() == world.now && have(world) == workers
     });
-    let have = load(stage);
+    let have = have(&stage.world);
     stage.expect(Kind::Liveness, "workers that have something", have, workers, all);
     stage.calm();
     stage.settle();

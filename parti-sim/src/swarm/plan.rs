@@ -274,9 +274,13 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         clock_ppm: if rng.chance(500_000) { 50_000 } else { 200 },
         plant,
     };
-    if plant.is_some_and(Plant::needs_slow_replies) {
-        let network = &mut options.network;
-        (network.slow_ppm, network.slow_us) = (200_000, (5_000, network.request_timeout_ms * 1_000));
+    if temper == Temper::Lossy {
+        // What keeps a loss from harm is what others have acknowledged: who has that from before the loss as well knows
+        // nothing of it. One of the two at a time.
+        options.network.stale_read_ppm = 0;
+    }
+    if let Some(plant) = plant {
+        plant.provoke(&mut options);
     }
     options
 }

@@ -38,7 +38,8 @@ struct Args {
     /// Fail if a bound is missed.
     #[arg(long)]
     check: bool,
-    /// Only the parts whose name contains this: start, handoff, leave, crash, silence, steady, large, cluster.
+    /// Only the parts whose name contains this: start 1, start 10, start 50, start 200, handoff, leave, crash, silence,
+    /// steady, large, cluster.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -67,10 +68,14 @@ fn main() -> io::Result<ExitCode> {
 type Part = Box<dyn Fn(&mut Report) -> io::Result<()>>;
 
 /// What is measured, in this order.
-fn parts(quick: bool) -> Vec<(&'static str, Part)> {
+fn parts(quick: bool) -> Vec<(String, Part)> {
     let two_seconds = Config { lease: Duration::from_secs(2), ..Config::default() };
     let scale = if quick { Scale::QUICK } else { Scale::FULL };
-    let mut parts: Vec<(&'static str, Part)> = vec![("start", Box::new(move |report| scenes::start(report, scale)))];
+    let start = |workers: &u32| -> (String, Part) {
+        let workers = *workers;
+        (format!("start {workers}"), Box::new(move |report| scenes::start(report, workers)))
+    };
+    let mut parts: Vec<_> = scale.starts.iter().map(start).collect();
     let default = (Config::default(), 30);
     let short = (two_seconds, if quick { 20 } else { 50 });
     for (config, workers) in if quick { vec![short] } else { vec![default, short] } {
@@ -79,17 +84,17 @@ fn parts(quick: bool) -> Vec<(&'static str, Part)> {
             let stage = stage.clone();
             Box::new(move |report: &mut Report| scene(&stage(), report)) as Part
         };
-        parts.push(("handoff", of(scenes::handoff)));
-        parts.push(("leave", of(scenes::leave)));
-        parts.push(("leave", of(scenes::leader_leaves)));
-        parts.push(("crash", of(scenes::crash)));
-        parts.push(("crash", of(scenes::leader_crashes)));
-        parts.push(("silence", of(scenes::silence)));
+        parts.push(("handoff".into(), of(scenes::handoff)));
+        parts.push(("leave".into(), of(scenes::leave)));
+        parts.push(("leave".into(), of(scenes::leader_leaves)));
+        parts.push(("crash".into(), of(scenes::crash)));
+        parts.push(("crash".into(), of(scenes::leader_crashes)));
+        parts.push(("silence".into(), of(scenes::silence)));
     }
-    parts.push(("steady", Box::new(move |report| resources::steady(report, scale))));
+    parts.push(("steady".into(), Box::new(move |report| resources::steady(report, scale))));
     if !quick {
-        parts.push(("large", Box::new(resources::large)));
-        parts.push(("cluster", Box::new(scenes::cluster)));
+        parts.push(("large".into(), Box::new(resources::large)));
+        parts.push(("cluster".into(), Box::new(scenes::cluster)));
     }
     parts
 }

@@ -72,7 +72,7 @@ pub(crate) fn steady(report: &mut Report, scale: Scale) -> io::Result<()> {
 pub(crate) fn large(report: &mut Report) -> io::Result<()> {
     let (workers, processes) = (200, 4);
     let stage = Stage { server: Server::start(), config: Config::default(), workers, repetitions: 1 };
-    let spec = Spec { partitions: 10_000, workers: workers / processes, ..stage.spec() };
+    let spec = Spec { partitions: 10_000, workers: workers / processes, tick: None, ..stage.spec() };
     let mut fleet = Fleet::new(spec, &[]);
     let begun = At::now();
     let running = fleet.start_many(processes);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use parti_nats::Config;
 
-use crate::Scale;
 use crate::lab::agent::{Order, Spec};
 use crate::lab::fleet::Fleet;
 use crate::lab::journal::{At, Journal, Who};
@@ -25,23 +24,21 @@ const COLD_START: Duration = Duration::from_secs(3);
 const COLD_START_WORKERS: u32 = 50;
 
 /// Workers start at once; when each of them begins to work.
-pub(crate) fn start(report: &mut Report, scale: Scale) -> io::Result<()> {
-    for &workers in scale.starts {
-        for expected in [None, Some(workers)] {
-            let per_process = workers.div_ceil(50);
-            let stage = Stage { server: Server::start(), config: Config::default(), workers, repetitions: 1 };
-            let config = Config { expected_workers: expected, ..Config::default() };
-            let spec = Spec { workers: per_process, config, ..stage.spec() };
-            let mut fleet = Fleet::new(spec, &[]);
-            let begun = At::now();
-            fleet.start_many(workers / per_process);
-            fleet.settle(PATIENCE);
-            let first: Vec<_> = fleet.journal().first_holds().values().map(|at| at.since(begun)).collect();
-            let how = if expected.is_some() { "at once, expected" } else { "at once" };
-            let bound = (workers == COLD_START_WORKERS && expected.is_some()).then_some(COLD_START);
-            report.times(&format!("first assignment of {workers} workers {how}"), &first, bound)?;
-            report.violations("start", &fleet.journal().violations())?;
-        }
+pub(crate) fn start(report: &mut Report, workers: u32) -> io::Result<()> {
+    for expected in [None, Some(workers)] {
+        let per_process = workers.div_ceil(50);
+        let stage = Stage { server: Server::start(), config: Config::default(), workers, repetitions: 1 };
+        let config = Config { expected_workers: expected, ..Config::default() };
+        let spec = Spec { workers: per_process, config, tick: None, ..stage.spec() };
+        let mut fleet = Fleet::new(spec, &[]);
+        let begun = At::now();
+        fleet.start_many(workers / per_process);
+        fleet.settle(PATIENCE);
+        let first: Vec<_> = fleet.journal().first_holds().values().map(|at| at.since(begun)).collect();
+        let how = if expected.is_some() { "at once, expected" } else { "at once" };
+        let bound = (workers == COLD_START_WORKERS && expected.is_some()).then_some(COLD_START);
+        report.times(&format!("first assignment of {workers} workers {how}"), &first, bound)?;
+        report.violations("start", &fleet.journal().violations())?;
     }
     Ok(())
 }
@@ -166,29 +163,34 @@ pub(crate) fn silence(stage: &Stage, report: &mut Report) -> io::Result<()> {
     report.violations(&stage.label("silence"), &fleet.journal().violations())
 }
 
-/// The node of three that leads the stream of the plan is killed, at the default lease.
+/// The node of three that leads the stream of a bucket is killed, at the default lease.
 pub(crate) fn cluster(report: &mut Report) -> io::Result<()> {
-    let mut cluster = Cluster::start();
-    let (workers, config) = (10, Config::default());
-    let stage = Stage { server: Server::start(), config, workers, repetitions: 1 };
-    let mut fleet = Fleet::new(Spec { url: cluster.urls(), replicas: 3, ..stage.spec() }, &[]);
-    fleet.start_many(workers);
-    fleet.level(PATIENCE);
-    let before = fleet.journal().grants();
+    for bucket in ["members", "plan"] {
+        let mut cluster = Cluster::start();
+        let (workers, config) = (10, Config::default());
+        let stage = Stage { server: Server::start(), config, workers, repetitions: 1 };
+        let mut fleet = Fleet::new(Spec { url: cluster.urls(), replicas: 3, ..stage.spec() }, &[]);
+        fleet.start_many(workers);
+        fleet.level(PATIENCE);
+        let before = fleet.journal().grants();
 
-    let operator = Operator::new(&cluster.servers[0].url());
-    let stream = operator.runtime.block_on(operator.jetstream.get_stream("KV_parti_live_plan")).expect("the stream");
-    let info = stream.cached_info().cluster.as_ref().expect("it is in a cluster");
-    let node = info.leader.clone().expect("a leader");
-    cluster.server(&node).kill();
-    // Longer than anybody is waited for, and then until those who had to suspend go on.
-    std::thread::sleep(stage.config.lease * 3 / 2);
-    fleet.settle(PATIENCE);
+        let operator = Operator::new(&cluster.servers[0].url());
+        let stream = operator.jetstream.get_stream(format!("KV_parti_live_{bucket}"));
+        let stream = operator.runtime.block_on(stream).expect("the stream");
+        let info = stream.cached_info().cluster.as_ref().expect("it is in a cluster");
+        let node = info.leader.clone().expect("a leader");
+        cluster.server(&node).kill();
+        // Longer than anybody is waited for, and then until those who had to suspend go on.
+        std::thread::sleep(stage.config.lease * 3 / 2);
+        fleet.settle(PATIENCE);
 
-    let after = fleet.journal().grants();
-    let changed = before.iter().filter(|(partition, grant)| after.get(partition) != Some(grant)).count();
-    report.count("killed leader of the plan's stream: partitions moved or granted anew", changed)?;
-    report.violations("killed leader of the plan's stream", &fleet.journal().violations())
+        let after = fleet.journal().grants();
+        let changed = before.iter().filter(|(partition, grant)| after.get(partition) != Some(grant)).count();
+        let what = format!("killed node that leads the {bucket} stream of three");
+        report.count(&format!("{what}: moved or granted anew"), changed)?;
+        report.violations(&what, &fleet.journal().violations())?;
+    }
+    Ok(())
 }
 
 /// When there is a next leader, counted from `at`.

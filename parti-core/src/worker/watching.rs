@@ -1,0 +1,94 @@
+//! What a worker watches of each bucket.
+
+use super::{Standing, Worker};
+use crate::event::Command;
+use crate::ids::WatchId;
+use crate::key::{Bucket, Interest, Key};
+use crate::outbox::Outbox;
+
+/// A watch of one bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) watch: WatchId,
+    /// Whether it has shown a complete listing.
+    pub(super) listed: bool,
+    pub(super) interest: Interest,
+    needs: Needs,
+}
+
+/// The keys of a bucket that a role needs to see. It is compared after every event, and so costs nothing to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    All,
+    Keys([Option<Key>; 3]),
+}
+
+impl Needs {
+    /// Whether a watch for these will do for others: it may show some keys more, but not all.
+    fn will_do_for(self, others: Self) -> bool {
+        match (self, others) {
+            (Self::All, Self::All) => true,
+            (Self::Keys(keys), Self::Keys(others)) => others.iter().flatten().all(|other| keys.contains(&Some(*other))),
+            (Self::All, Self::Keys(_)) | (Self::Keys(_), Self::All) => false,
+        }
+    }
+}
+
+impl Watched {
+    fn open(bucket: Bucket, needs: Needs, outbox: &mut Outbox) -> Self {
+        let interest = match needs {
+            Needs::All => Interest::All,
+            Needs::Keys(keys) => Interest::Keys(keys.into_iter().flatten().collect()),
+        };
+        Self { watch: outbox.watch(bucket, interest.clone()), listed: false, interest, needs }
+    }
+
+    /// Whether every key has been listed.
+    pub(super) fn has_listed_all(&self) -> bool {
+        self.listed && self.interest == Interest::All
+    }
+}
+
+impl Worker {
+    /// Watches as much of each bucket as this worker's role needs, and reads anew what is in doubt.
+    pub(super) fn watch_what_matters(&mut self) {
+        if self.halted {
+            return;
+        }
+        let doubt = match &mut self.standing {
+            Standing::Seeking(search) => search.take_reading(self.now),
+            Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
+        };
+        let doubt = self.membership.take_reading(self.now) || doubt;
+        let needs = self.members_needs();
+        if self.members_watch.as_ref().is_none_or(|watched| !watched.needs.will_do_for(needs) || doubt) {
+            self.membership.begin_listing();
+            self.members_watch = Some(Watched::open(Bucket::Members, needs, &mut self.outbox));
+        }
+        let Some(needs) = self.plan_needs() else { return };
+        // A leader, or who is about to be one, needs no second look: its next append tells.
+        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && !self.leadership.needs_everything();
+        if self.plan_watch.as_ref().is_none_or(|watched| watched.needs != needs || due) {
+            self.plan.begin_listing();
+            self.plan_watch = Some(Watched::open(Bucket::Plan, needs, &mut self.outbox));
+        }
+    }
+
+    /// Everyone, for who seeks a slot, leads, or leaves; else the leader and this worker.
+    fn members_needs(&self) -> Needs {
+        let leaves = self.stop.is_some_and(|stop| stop.command == Command::Leave);
+        let Some(lease) = self.lease().filter(|_| !leaves && !self.leadership.needs_everything()) else {
+            return Needs::All;
+        };
+        let leader = self.membership.leader().record().map(|record| record.slot);
+        let leader = leader.filter(|leader| *leader != lease.slot).map(Key::Slot);
+        Needs::Keys([Some(Key::Leader), Some(Key::Slot(lease.slot)), leader])
+    }
+
+    /// The whole plan for who leads, this worker's own record for the rest.
+    fn plan_needs(&self) -> Option<Needs> {
+        let lease = self.lease()?;
+        let all = self.leadership.needs_everything();
+        Some(if all { Needs::All } else { Needs::Keys([Some(Key::Assign(lease.slot)), None, None]) })
+    }
+}

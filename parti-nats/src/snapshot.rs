@@ -1,0 +1,217 @@
+//! What a bucket holds, read from the store.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::bucket::Names;
+use crate::connection::Connection;
+use crate::kv::{is_marker, last_message};
+use crate::watch::Request;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::{HeaderMap, Message};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
+
+/// How many keys are read at the same time.
+const READS_IN_FLIGHT: usize = 64;
+/// The status of the message that ends an answer of many.
+const END: u16 = 204;
+
+/// What the store held at one time.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) incarnation: Incarnation,
+    /// The bucket's last revision when the reading began, as the stream's leader said.
+    pub(crate) last: u64,
+    /// Up to this revision `values` lack nothing. A copy that is behind shows less than `last`.
+    pub(crate) complete_to: u64,
+    /// In order of their revisions.
+    pub(crate) values: Vec<Change>,
+}
+
+/// One change of one key.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) key: Key,
+    pub(crate) revision: u64,
+    pub(crate) event: KvEvent,
+}
+
+impl Snapshot {
+    /// What was read between two looks at the bucket. It belongs to one life of it only if that is the same.
+    fn new(
+        before: (Incarnation, u64),
+        after: (Incarnation, u64),
+        complete_to: u64,
+        mut values: Vec<Change>,
+    ) -> Result<Self, async_nats::Error> {
+        if before.0 != after.0 {
+            return Err("the bucket was made anew while it was read".into());
+        }
+        values.sort_unstable_by_key(|change| change.revision);
+        Ok(Self { incarnation: before.0, last: before.1, complete_to, values })
+    }
+}
+
+impl Change {
+    pub(crate) fn new(watch: WatchId, key: Key, revision: u64, deleted: bool, bytes: &[u8]) -> Self {
+        let named = Revision::new(revision);
+        let event = if deleted {
+            KvEvent::Deleted { watch, key, revision: named }
+        } else {
+            KvEvent::from_stored(watch, key, named, bytes)
+        };
+        Self { key, revision, event }
+    }
+
+    fn stored(watch: WatchId, key: Key, message: &StreamMessage) -> Self {
+        Self::new(watch, key, message.sequence, is_marker(&message.headers), &message.payload)
+    }
+}
+
+/// Which life of a bucket it is, and the last revision of it, as the stream's leader says.
+pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<(Incarnation, u64), async_nats::Error> {
+    let info = connection.jetstream.get_stream_no_info(&names.stream).await?.get_info().await?;
+    Ok((incarnation(&info), info.state.last_sequence))
+}
+
+/// Reads the last message of each key of interest.
+pub(crate) async fn read(
+    connection: &Connection,
+    names: &Names,
+    request: &Request,
+) -> Result<Snapshot, async_nats::Error> {
+    let stream = connection.jetstream.get_stream_no_info(&names.stream).await?;
+    if request.interest == Interest::All
+        && let Some(snapshot) = read_together(connection, &stream, names, request).await?
+    {
+        return Ok(snapshot);
+    }
+    let before = head(connection, names).await?;
+    let keys = match &request.interest {
+        Interest::Keys(keys) => keys.iter().copied().collect(),
+        Interest::All => stored_keys(&stream, names, request.bucket).await?,
+    };
+    let values = read_each(&stream, names, request.watch, keys).await?;
+    Snapshot::new(before, head(connection, names).await?, before.1, values)
+}
+
+/// Reads the last message of each of these keys from the stream's leader.
+async fn read_each(
+    stream: &Stream<()>,
+    names: &Names,
+    watch: WatchId,
+    keys: Vec<Key>,
+) -> Result<Vec<Change>, async_nats::Error> {
+    let read_last = |key: Key| {
+        let subject = format!("{}{key}", names.stored);
+        async move {
+            let last = last_message(stream, &subject).await?;
+            Ok::<_, async_nats::Error>(last.map(|last| Change::stored(watch, key, &last)))
+        }
+    };
+    let reads = stream::iter(keys.into_iter().map(read_last)).buffer_unordered(READS_IN_FLIGHT);
+    reads.try_filter_map(async |change| Ok(change)).try_collect().await
+}
+
+/// Reads the last messages of all keys with one request. `None` if that cannot be had: the server is older than 2.11,
+/// there are more than 1 024 keys, or the bucket has just changed.
+///
+/// Whichever server has a copy of the stream answers. One that is behind says so by the revision up to which it has
+/// everything; one that has another life of the bucket does not have the leader's last message. What can be asked at the
+/// same time is: whoever reads everything may be about to lead.
+async fn read_together(
+    connection: &Connection,
+    stream: &Stream<()>,
+    names: &Names,
+    request: &Request,
+) -> Result<Option<Snapshot>, async_nats::Error> {
+    let (before, messages) = tokio::try_join!(head(connection, names), last_messages(connection, names))?;
+    let Some((complete_to, messages)) = messages else { return Ok(None) };
+    let Some(newest) = messages.last() else { return Ok(None) };
+    let verified = async { Ok(is_of_leader(stream, newest).await) };
+    let (after, verified) = tokio::try_join!(head(connection, names), verified)?;
+    if !verified {
+        return Ok(None);
+    }
+    // Others may keep keys of their own in the bucket.
+    let change = |message: &StreamMessage| {
+        let key = Key::parse(request.bucket, message.subject.strip_prefix(names.stored.as_str())?)?;
+        Some(Change::stored(request.watch, key, message))
+    };
+    Snapshot::new(before, after, complete_to, messages.iter().filter_map(change).collect()).map(Some)
+}
+
+/// The last messages of all keys in some copy of the stream, in their order, and up to which revision they lack nothing.
+async fn last_messages(
+    connection: &Connection,
+    names: &Names,
+) -> Result<Option<(u64, Vec<StreamMessage>)>, async_nats::Error> {
+    let client = &connection.client;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await?;
+    let wanted = format!("{{\"multi_last\":[\"{}>\"]}}", names.stored);
+    client.publish_with_reply(read_together_subject(names), inbox, wanted.into()).await?;
+    let mut messages: Vec<StreamMessage> = Vec::new();
+    loop {
+        // The copy that was asked may have just been lost.
+        let Ok(answer) = tokio::time::timeout(connection.request_timeout, answers.next()).await else {
+            return Ok(None);
+        };
+        let answer = answer.ok_or("the connection was closed")?;
+        match answer.status.map(|status| status.as_u16()) {
+            None => messages.push(answer.try_into()?),
+            Some(END) => {
+                let complete_to = number(&answer, "Nats-UpTo-Sequence").filter(|_| is_whole(&messages));
+                return Ok(complete_to.map(|complete_to| (complete_to, messages)));
+            }
+            Some(_) => return Ok(None),
+        }
+    }
+}
+
+/// The subject to ask for the last messages of many keys at once.
+pub(crate) fn read_together_subject(names: &Names) -> String {
+    format!("$JS.API.DIRECT.GET.{}", names.stream)
+}
+
+/// Whether these are all messages of an answer. The first one says that it follows none, and how many follow it.
+fn is_whole(messages: &[StreamMessage]) -> bool {
+    let Some(first) = messages.first() else { return true };
+    let said = |name| number_in(&first.headers, name);
+    let following = said("Nats-Num-Pending").and_then(|pending| usize::try_from(pending).ok());
+    said("Nats-Last-Sequence") == Some(0) && following == Some(messages.len() - 1)
+}
+
+/// Whether the stream's leader has the very same message: no two lives of a bucket have one of the same number that was
+/// stored in the same nanosecond.
+async fn is_of_leader(stream: &Stream<()>, message: &StreamMessage) -> bool {
+    let found = stream.get_raw_message(message.sequence).await;
+    found.is_ok_and(|found| (found.time, found.subject) == (message.time, message.subject.clone()))
+}
+
+async fn stored_keys(stream: &Stream<()>, names: &Names, bucket: Bucket) -> Result<Vec<Key>, async_nats::Error> {
+    let subjects = stream.info_with_subjects(format!("{}>", names.stored)).await?;
+    let parse = |(subject, _): (String, usize)| {
+        let name = subject.strip_prefix(names.stored.as_str());
+        // Others may keep keys of their own in the bucket.
+        std::future::ready(Ok(name.and_then(|name| Key::parse(bucket, name))))
+    };
+    Ok(subjects.try_filter_map(parse).try_collect().await?)
+}
+
+/// The time at which the bucket was made, in nanoseconds since 1970: no two lives of it have the same.
+fn incarnation(info: &Info) -> Incarnation {
+    let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH).unwrap_or_default();
+    Incarnation::new(u64::try_from(created.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The number in a header that the server adds to what it has stored. A header of that name may have been stored too:
+/// the server's is the last.
+pub(crate) fn number(message: &Message, header: &str) -> Option<u64> {
+    number_in(message.headers.as_ref()?, header)
+}
+
+fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
+    headers.get_last(header)?.as_str().parse().ok()
+}
