@@ -193,6 +193,8 @@ impl<'de> Visitor<'de> for StoredPartition {
 #[derive(Clone, Debug)]
 pub struct PartitionList {
     partitions: Arc<[Partition]>,
+    /// Of each id: lists change seldom, and every plan needs hashes.
+    hashes: Arc<[u64]>,
     digest: u64,
 }
 
@@ -214,12 +216,18 @@ impl PartitionList {
         if let Some(partition) = partitions.iter().find(|partition| !asks_for_possible_labels(partition)) {
             return Err(PartitionError::Labels { id: partition.id.clone() });
         }
-        Ok(Self { digest: digest(&partitions), partitions: partitions.into() })
+        let hashes = partitions.iter().map(|partition| hash_of(&partition.id)).collect();
+        Ok(Self { digest: digest(&partitions), hashes, partitions: partitions.into() })
     }
 
     /// The partitions in order of their ids.
     pub fn as_slice(&self) -> &[Partition] {
         &self.partitions
+    }
+
+    /// A hash of each id (XXH3, 64 bits), in the order of the list.
+    pub(crate) fn hashes(&self) -> &[u64] {
+        &self.hashes
     }
 
     /// The place of `id` in the list. O(log n).
@@ -239,6 +247,10 @@ fn asks_for_possible_labels(partition: &Partition) -> bool {
         let labels = &placement.requires;
         labels.len() <= MAX_LABELS && labels.iter().all(|(name, value)| possible(name) && possible(value))
     })
+}
+
+fn hash_of(id: &PartitionId) -> u64 {
+    xxh3_64(id.as_str().as_bytes())
 }
 
 fn digest(partitions: &[Partition]) -> u64 {
@@ -263,7 +275,7 @@ fn digest(partitions: &[Partition]) -> u64 {
 impl Default for PartitionList {
     /// No partitions.
     fn default() -> Self {
-        Self { partitions: Arc::default(), digest: digest(&[]) }
+        Self { partitions: Arc::default(), hashes: Arc::default(), digest: digest(&[]) }
     }
 }
 
@@ -317,8 +329,8 @@ impl<'a> Places<'a> {
     pub(crate) fn new(list: &'a PartitionList) -> Self {
         let partitions = list.as_slice();
         let mut places = Self { partitions, cells: vec![EMPTY; (2 * partitions.len()).next_power_of_two()] };
-        for (place, partition) in (0..).zip(partitions) {
-            let mut cell = places.first_cell(&partition.id);
+        for (place, &hash) in (0..).zip(list.hashes()) {
+            let mut cell = places.first_cell(hash);
             while places.cells[cell] != EMPTY {
                 cell = (cell + 1) % places.cells.len();
             }
@@ -329,7 +341,7 @@ impl<'a> Places<'a> {
 
     /// The place of `id` in the list. O(1).
     pub(crate) fn find(&self, id: &PartitionId) -> Option<usize> {
-        let mut cell = self.first_cell(id);
+        let mut cell = self.first_cell(hash_of(id));
         while self.cells[cell] != EMPTY {
             let place = self.cells[cell] as usize;
             if self.partitions[place].id == *id {
@@ -340,9 +352,9 @@ impl<'a> Places<'a> {
         None
     }
 
-    fn first_cell(&self, id: &PartitionId) -> usize {
+    fn first_cell(&self, hash: u64) -> usize {
         // There is a power of two of cells, and the low bits are enough.
-        usize::try_from(xxh3_64(id.as_str().as_bytes()) & (self.cells.len() as u64 - 1)).unwrap_or(0)
+        usize::try_from(hash & (self.cells.len() as u64 - 1)).unwrap_or(0)
     }
 }
 

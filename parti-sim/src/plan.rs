@@ -294,6 +294,13 @@ mod tests {
     }
 
     #[test]
+    fn two_heavy_partitions_that_are_too_much_for_one_worker_are_parted() {
+        let change = Change::new(&PlanArgs { weights: Weights::Heavy, ..args() }).expect("a plan");
+        assert!(change.moved * 100 <= change.least_moves * 105, "{}", change.text());
+        assert!(change.rounds[change.rounds.len() - 1].peak_to_mean <= 1.05, "{}", change.text());
+    }
+
+    #[test]
     fn json_says_the_same() {
         let json = run(&PlanArgs { json: true, ..args() }).expect("a plan");
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");

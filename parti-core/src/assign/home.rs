@@ -8,11 +8,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
 use super::sieve::{CHUNK, Sieve};
 use super::survey::{NOBODY, Roster};
-use crate::partition::PartitionId;
 
 /// How often a partition tries for a home by hash before it takes any.
 const TRIES: u32 = 64;
@@ -65,12 +62,11 @@ pub(super) struct Homes {
     capacities: Vec<u32>,
     largest: u32,
     workers: u64,
-    seed: u64,
 }
 
 impl Homes {
     /// For at least one worker.
-    pub(super) fn new(roster: &Roster, seed: u64) -> Self {
+    pub(super) fn new(roster: &Roster) -> Self {
         let workers = roster.len();
         let dense = roster.slots().last().is_some_and(|last| last.value() as usize / CELLS_PER_WORKER < workers);
         let cell = |index: usize| if dense { roster.slot(index).value() as usize } else { index };
@@ -89,22 +85,16 @@ impl Homes {
             capacities,
             largest,
             workers: workers as u64,
-            seed,
         }
     }
 
-    /// The index of the worker that is the home of each of at most [`CHUNK`] `ids`.
+    /// The index of the worker that is the home of each of at most [`CHUNK`] partitions with these hashes.
     ///
     /// In several loops, so that the processor works far ahead in each.
-    pub(super) fn homes<'i, 'f>(&self, ids: impl Iterator<Item = &'i PartitionId>, found: &'f mut Found) -> &'f [u32] {
+    pub(super) fn homes<'f>(&self, of: impl Iterator<Item = u64>, found: &'f mut Found) -> &'f [u32] {
         let Found { hashes, homes, sieve } = found;
         hashes.clear();
-        if self.seed == 0 {
-            // The same hash, with less to compute.
-            hashes.extend(ids.map(|id| xxh3_64(id.as_str().as_bytes())));
-        } else {
-            hashes.extend(ids.map(|id| self.hash(id)));
-        }
+        hashes.extend(of);
         homes.clear();
         if self.capacities.is_empty() {
             homes.extend(hashes.iter().map(|&hash| self.first_present(hash)));
@@ -130,16 +120,11 @@ impl Homes {
         found.min().unwrap_or(ABSENT) as u32
     }
 
-    /// The index of the worker that is the home of `id` among the workers that `can` hold it, which are `all`, or
-    /// [`NOBODY`] if there are none.
-    pub(super) fn home_of(&self, id: &PartitionId, can: impl Fn(u32) -> bool, all: &[u32]) -> u32 {
+    /// The index of the worker that is the home of the partition with this hash among the workers that `can` hold it, which
+    /// are `all`, or [`NOBODY`] if there are none.
+    pub(super) fn home_of(&self, hash: u64, can: impl Fn(u32) -> bool, all: &[u32]) -> u32 {
         let nth = |hash: u64| hash.checked_rem(all.len() as u64).map_or(NOBODY, |nth| all[nth as usize]);
-        self.home_among(self.hash(id), can).unwrap_or_else(nth)
-    }
-
-    #[inline]
-    fn hash(&self, id: &PartitionId) -> u64 {
-        xxh3_64_with_seed(id.as_str().as_bytes(), self.seed)
+        self.home_among(hash, can).unwrap_or_else(nth)
     }
 
     /// The home, or the last hash that was tried.

@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::survey::place;
+
 /// Weights up to this are counted in a table if there are few different ones; others are sorted.
 const SMALL_WEIGHT: u32 = u16::MAX as u32;
 
@@ -79,6 +81,11 @@ impl Inventory {
         &self.lots[start..self.ends[worker]]
     }
 
+    /// How many lots there are, all workers together.
+    pub(super) fn len(&self) -> usize {
+        self.lots.len()
+    }
+
     /// The weights, if there are few different ones.
     pub(super) fn palette(&self) -> Option<&Palette> {
         self.palette.as_ref()
@@ -93,11 +100,6 @@ impl Inventory {
     pub(super) fn count(&self, worker: usize) -> u32 {
         self.of(worker).iter().map(|lot| lot.count).sum()
     }
-}
-
-/// The worker of a seat; nobody comes after the last of so many.
-fn place(seat: u32, workers: usize) -> usize {
-    (seat as usize).min(workers)
 }
 
 /// A few small weights, or only one.

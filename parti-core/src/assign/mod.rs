@@ -50,13 +50,15 @@ use core::cell::OnceCell;
 use core::fmt;
 use core::num::NonZeroU32;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
 use self::bounds::Bounds;
 use self::groups::Groups;
 use self::sieve::{CHUNK, Sieve};
-use self::survey::{NOBODY, Survey};
+use self::survey::{NOBODY, Survey, place};
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
@@ -253,6 +255,14 @@ impl<'a> Problem<'a> {
         u64::from(self.survey.weights[partition])
     }
 
+    /// The hash of the id of a partition; of the list where there is no seed.
+    fn hash(&self, partition: usize) -> u64 {
+        match self.options.seed {
+            0 => self.partitions.hashes()[partition],
+            seed => xxh3_64_with_seed(self.partitions.as_slice()[partition].id.as_str().as_bytes(), seed),
+        }
+    }
+
     /// Which partitions may be where; found when first asked for.
     fn groups(&self) -> &Groups {
         self.groups.get_or_init(|| Groups::new(self))
@@ -388,11 +398,11 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
         }
         Owners::Seats(owners) => (owners, another_round),
     };
-    let changes = Changes::new(problem, &owners);
-    let figures = Figures::new(problem, &changes);
     // With nobody after the last worker, so that there is no branch.
     let slots: Vec<_> = problem.survey.roster.slots().iter().copied().map(Some).chain([None]).collect();
-    let owners = owners.iter().map(|&owner| slots[(owner as usize).min(slots.len() - 1)]).collect();
+    let changes = Changes::new(problem, &owners, &slots);
+    let figures = Figures::new(problem, &changes);
+    let owners = owners.iter().map(|&owner| slots[place(owner, slots.len() - 1)]).collect();
     Ok(Plan { owners, moves: changes.moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
@@ -471,55 +481,46 @@ struct Changes {
 }
 
 impl Changes {
-    fn new(problem: &Problem<'_>, owners: &[u32]) -> Self {
-        let moves = |(&seat, &owner): (&u32, &u32)| seat != owner || seat == NOBODY;
-        let seats = &problem.survey.seats;
-        let mut all = Self {
-            moves: Vec::with_capacity(seats.iter().zip(owners).filter(|&pair| moves(pair)).count()),
-            staying_moved: 0,
-            left_out: 0,
-            loads: problem.survey.loads.clone(),
-        };
+    /// `slots` are of the workers that stay, and at last nobody's.
+    fn new(problem: &Problem<'_>, owners: &[u32], slots: &[Option<Slot>]) -> Self {
+        let Survey { seats, weights, roster, .. } = &problem.survey;
+        let changes = |(&seat, &owner): (&u32, &u32)| seat != owner || seat == NOBODY;
+        let mut moves = Vec::with_capacity(seats.iter().zip(owners).filter(|&pair| changes(pair)).count());
+        let mut loads = problem.survey.loads.clone();
+        loads.push(0);
+        let nobody = roster.len();
+        let (mut staying_moved, mut left_out) = (0, 0);
         let mut sieve = Sieve::new();
         for (nth, chunk) in seats.chunks(CHUNK).zip(owners.chunks(CHUNK)).enumerate() {
-            let changed = sieve.passing(nth * CHUNK, chunk.0.iter().zip(chunk.1).map(moves));
-            for &partition in changed {
-                all.add(problem, partition as usize, owners[partition as usize]);
+            for &partition in sieve.passing(nth * CHUNK, chunk.0.iter().zip(chunk.1).map(changes)) {
+                let partition = partition as usize;
+                let (from, seat) = (problem.holders[partition], seats[partition]);
+                let owner = place(owners[partition], nobody);
+                let to = slots[owner];
+                loads[owner] += u64::from(weights[partition]);
+                let reason = match from {
+                    // A partition that had no holder and gets none is not a move.
+                    None if to.is_none() => continue,
+                    None => MoveReason::New,
+                    Some(slot) if seat == NOBODY => roster.reason_without_seat(slot),
+                    Some(_) => {
+                        loads[seat as usize] -= u64::from(weights[partition]);
+                        staying_moved += 1;
+                        reason_to_leave(problem, partition, to)
+                    }
+                };
+                left_out += usize::from(to.is_none());
+                moves.push(Move { partition, from, to, reason });
             }
         }
-        all
-    }
-
-    fn add(&mut self, problem: &Problem<'_>, partition: usize, owner: u32) {
-        let survey = &problem.survey;
-        let (from, seat, weight) = (problem.holders[partition], survey.seats[partition], problem.weight(partition));
-        let reason = match from {
-            // A partition that had no holder and gets none is not a move.
-            None if owner == NOBODY => return,
-            None => MoveReason::New,
-            Some(slot) if seat == NOBODY => survey.roster.reason_without_seat(slot),
-            Some(_) => {
-                self.loads[seat as usize] -= weight;
-                self.staying_moved += 1;
-                reason_to_leave(problem, partition, owner)
-            }
-        };
-        let to = match self.loads.get_mut(owner as usize) {
-            Some(load) => {
-                *load += weight;
-                Some(survey.roster.slot(owner as usize))
-            }
-            None => None,
-        };
-        self.left_out += usize::from(to.is_none());
-        self.moves.push(Move { partition, from, to, reason });
+        loads.truncate(nobody);
+        Self { moves, staying_moved, left_out, loads }
     }
 }
 
 /// Why a partition leaves a worker that stays.
-fn reason_to_leave(problem: &Problem<'_>, partition: usize, owner: u32) -> MoveReason {
+fn reason_to_leave(problem: &Problem<'_>, partition: usize, to: Option<Slot>) -> MoveReason {
     let Some(rule) = problem.rule(partition) else { return MoveReason::Balance };
-    let to = problem.survey.roster.slots().get(owner as usize).copied();
     let holder = problem.holders[partition].and_then(|slot| problem.worker(slot));
     if holder.is_some_and(|holder| !holder.can_hold(Some(rule))) {
         MoveReason::Label

@@ -69,10 +69,8 @@ impl Strategy for ConsistentHash {
 /// The partitions with their hashes, heaviest first, then in order of hash.
 fn in_order(problem: &Problem<'_>) -> impl Iterator<Item = (u64, usize)> {
     let partitions = problem.partitions.as_slice();
-    let hashed = partitions.iter().enumerate().map(|(index, partition)| {
-        let hash = xxh3_64_with_seed(partition.id.as_str().as_bytes(), problem.options.seed);
-        (!partition.weight.get(), hash, index)
-    });
+    let hashed =
+        partitions.iter().enumerate().map(|(index, partition)| (!partition.weight.get(), problem.hash(index), index));
     let mut order: Vec<_> = hashed.collect();
     order.sort_unstable();
     order.into_iter().map(|(_, hash, index)| (hash, index))

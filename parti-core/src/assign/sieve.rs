@@ -33,6 +33,13 @@ impl Sieve {
         let starts = (u32::try_from(start).unwrap_or(u32::MAX)..).step_by(WORD);
         for (start, word) in starts.zip(self.passes[..whole].chunks_exact(WORD)) {
             let mut rest = bits(word);
+            if rest == u64::MAX {
+                for (chosen, number) in self.chosen[count..count + WORD].iter_mut().zip(start..) {
+                    *chosen = number;
+                }
+                count += WORD;
+                continue;
+            }
             while rest != 0 {
                 self.chosen[count] = start + rest.trailing_zeros();
                 count += 1;

@@ -12,6 +12,12 @@ use crate::partition::PartitionList;
 /// The seat of a partition that no staying worker holds.
 pub(super) const NOBODY: u32 = u32::MAX;
 
+/// The place of a seat among so many workers, after which comes nobody.
+#[inline]
+pub(super) fn place(seat: u32, workers: usize) -> usize {
+    (seat as usize).min(workers)
+}
+
 /// Slots up to this many times the number of workers are found by table; beyond, by search.
 const TABLE_SLOTS_PER_WORKER: usize = 64;
 
@@ -138,8 +144,7 @@ impl Survey {
         // One short loop for each column: the processor works far ahead in each.
         let seats = roster.seats(holders);
         let weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
-        let lightest = weights.iter().copied().min().unwrap_or(u32::MAX);
-        let heaviest = weights.iter().copied().max().unwrap_or(0);
+        let (lightest, heaviest) = range(&weights);
         let counted = Inventory::counted(&seats, &weights, roster.len(), (lightest, heaviest));
         let mut loads: Vec<_> = match &counted {
             Some(inventory) => (0..=roster.len()).map(|worker| inventory.load(worker)).collect(),
@@ -170,11 +175,21 @@ impl Survey {
     }
 }
 
+/// The least and the greatest weight.
+fn range(weights: &[u32]) -> (u32, u32) {
+    let first = weights.first().copied().unwrap_or(0);
+    // Quicker than to compare which one is less.
+    if weights.iter().fold(0, |differing, weight| differing | (weight ^ first)) == 0 {
+        return (first, first);
+    }
+    weights.iter().fold((first, first), |(lightest, heaviest), &weight| (lightest.min(weight), heaviest.max(weight)))
+}
+
 /// The weight of what each of so many workers holds; the last entry is of what nobody holds.
 fn loads(seats: &[u32], weights: &[u32], workers: usize) -> Vec<u64> {
     let mut loads = vec![0_u64; workers + 1];
     for (&seat, &weight) in seats.iter().zip(weights) {
-        loads[(seat as usize).min(workers)] += u64::from(weight);
+        loads[place(seat, workers)] += u64::from(weight);
     }
     loads
 }

@@ -4,7 +4,7 @@ use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 
 use super::Table;
-use super::ladder::{height_of, rung, tie_break, worker_of};
+use super::ladder::{rung, tie_break, worker_of};
 use super::level::{Draft, Step, replace_top};
 use super::stock::Lot;
 
@@ -33,10 +33,7 @@ impl Table<'_> {
     /// receiver of the heavy one no longer needs.
     pub(super) fn move_heavy(&mut self, draft: &mut Draft) {
         let mut want = self.want();
-        // Who gives next: the one with the heaviest partitions, then the most loaded.
         let mut donors = BinaryHeap::new();
-        let coarse = (u64::BITS - self.survey.total.leading_zeros()).saturating_sub(u32::BITS);
-        let rung_of = |weight: u64, load: u64, tie_break| rung(weight << 32 | load >> coarse, tie_break);
         let mut next: Vec<usize> = Vec::with_capacity(self.loads.len());
         for worker in 0..self.loads.len() {
             let stock = draft.stocks.of(worker);
@@ -47,15 +44,19 @@ impl Table<'_> {
             want.refill += self.light_excess(worker, stock);
             if let Some(lot) = stock.last() {
                 let tie_break = tie_break(worker as u32, &self.survey.roster, self.problem.options.seed);
-                donors.push(rung_of(lot.kind.weight(), self.loads[worker], tie_break));
+                donors.push(rung(self.heavy_depth(worker, stock, lot.kind.weight()), tie_break));
             }
         }
         while let Some(&top) = donors.peek() {
             let donor = worker_of(top);
-            if height_of(top) >> 32 <= u64::from(self.survey.lightest) || want.lack == 0 {
+            let lot = draft.stocks.of(donor)[next[donor] - 1];
+            if want.lack == 0 {
                 break;
             }
-            let lot = draft.stocks.of(donor)[next[donor] - 1];
+            if lot.kind.weight() <= u64::from(self.survey.lightest) {
+                donors.pop();
+                continue;
+            }
             let step = self.heavy_step(donor, lot, &want).and_then(|step| self.within_budget(step));
             let used_up = step.as_ref().is_none_or(|step| step.count == lot.count);
             if let Some(step) = step {
@@ -69,11 +70,25 @@ impl Table<'_> {
             match next[donor].checked_sub(1) {
                 Some(at) => {
                     let weight = draft.stocks.of(donor)[at].kind.weight();
-                    replace_top(&mut donors, rung_of(weight, self.loads[donor], top as u64));
+                    replace_top(&mut donors, rung(self.heavy_depth(donor, stock, weight), top as u64));
                 }
                 None => drop(donors.pop()),
             }
         }
+    }
+
+    /// How urgent it is that a worker gives a partition of this weight: first come those that cannot come within their
+    /// bounds by giving the lightest ones, then those with the heaviest to give, then the most loaded.
+    fn heavy_depth(&self, worker: usize, stock: &[Lot], weight: u64) -> u64 {
+        let is_stuck = self.heavy_of(stock) > self.bounds.upper[worker];
+        let coarse = (u64::BITS + 1 - self.survey.total.leading_zeros()).saturating_sub(u32::BITS);
+        u64::from(is_stuck) << 63 | weight << 31 | self.loads[worker] >> coarse
+    }
+
+    /// What all but the lightest partitions weigh.
+    fn heavy_of(&self, stock: &[Lot]) -> u64 {
+        let heavy = stock.iter().filter(|lot| lot.kind.weight() > u64::from(self.survey.lightest));
+        heavy.map(|lot| lot.kind.weight() * u64::from(lot.count)).sum()
     }
 
     fn want(&self) -> Want {
@@ -85,10 +100,7 @@ impl Table<'_> {
 
     /// The weight that a worker has to give in partitions of the lightest weight, as it has not enough others.
     fn light_excess(&self, worker: usize, stock: &[Lot]) -> u64 {
-        let lightest = u64::from(self.survey.lightest);
-        let heavy = stock.iter().filter(|lot| lot.kind.weight() > lightest);
-        let heavy: u64 = heavy.map(|lot| lot.kind.weight() * u64::from(lot.count)).sum();
-        self.loads[worker].saturating_sub(self.bounds.upper[worker]).saturating_sub(heavy)
+        self.loads[worker].saturating_sub(self.bounds.upper[worker]).saturating_sub(self.heavy_of(stock))
     }
 
     /// As many partitions of `lot` as the donor has to give, or as are missing elsewhere; but not more than the workers'

@@ -106,7 +106,7 @@ impl Table<'_> {
     /// One pass; the loads are then as if it had been settled.
     fn draft(&mut self, first: bool, heavy_first: bool) -> Draft {
         let stocks = Stocks::new(self, first);
-        let mut draft = Draft { stocks, steps: Vec::new(), cut_short: false };
+        let mut draft = Draft { stocks, steps: Vec::with_capacity(2 * self.loads.len()), cut_short: false };
         self.ladders.fill_with(|| None);
         if heavy_first {
             self.move_heavy(&mut draft);
@@ -245,9 +245,7 @@ impl Table<'_> {
         };
         let best = near.filter(better).max_by_key(|lot| gain(lot.kind, reach));
         if let Some(lot) = best
-            && (lot.kind.weight() <= room
-                || self.is_much_better(donor, to, lot.kind.weight())
-                || self.is_only_way(donor, to, *lot, lots))
+            && (lot.kind.weight() <= room || self.is_only_way(donor, to, *lot, lots))
         {
             return Some(*lot);
         }
@@ -267,13 +265,6 @@ impl Table<'_> {
         let room = if lack > 0 { lack } else { middle(to).saturating_sub(low) };
         let count = (spare.min(room) / lot.kind.weight()).min(turn).clamp(1, u64::from(lot.count));
         u32::try_from(count).unwrap_or(lot.count)
-    }
-
-    /// Whether the receiver, though above its bound, is then lower than the donor was by more than epsilon.
-    fn is_much_better(&self, donor: usize, to: usize, weight: u64) -> bool {
-        let level = |worker: usize, load: u64| u128::from(self.survey.roster.level(worker, load));
-        let epsilon = u128::from(self.problem.options.epsilon_permille.min(1000));
-        level(to, self.loads[to] + weight) * 1000 < level(donor, self.loads[donor]) * (1000 - epsilon)
     }
 
     /// Whether the donor cannot come within its bounds by giving lighter ones, and the two come closer to theirs.

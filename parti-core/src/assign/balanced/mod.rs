@@ -26,11 +26,14 @@ use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
 ///
 /// 1. A partition whose holder stays, stays.
 /// 2. Partitions without a holder are placed heaviest first, each on its *home* (its choice by hash among the workers)
-///    if that keeps the home within its bounds and leaves enough for the workers below theirs, else on the worker with
-///    the most room. So a worker that comes back tends to get its own partitions again.
-/// 3. Then partitions move, the one that evens out most first, from the most to the least loaded per unit of capacity,
-///    until every worker is within its bounds, or no move helps, or the move budget is spent. Among partitions that
-///    do equally well, those whose home is a receiver go first.
+///    if that keeps the home within its bounds and leaves enough for the workers below theirs. So a worker that comes
+///    back tends to get its own partitions again. The others go to the worker with the most room, which is filled up
+///    before the next.
+/// 3. Then partitions move from the most to the least loaded per unit of capacity, until every worker is within its
+///    bounds, or no move helps, or the move budget is spent. Where weights differ there are two drafts of that, heavy
+///    partitions first or at once the one that evens out most; the second one is made where the first takes more moves
+///    than it should need, and the better one counts. Among partitions that do equally well, those whose home is a
+///    receiver go first.
 ///
 /// O(partitions + moves × log workers) where all weights are equal, and at most a factor log partitions more where they
 /// are not: there is no pass over partitions × workers.
@@ -89,7 +92,7 @@ impl<'p> Table<'p> {
             problem,
             survey,
             bounds: problem.bounds(),
-            homes: Homes::new(&survey.roster, problem.options.seed),
+            homes: Homes::new(&survey.roster),
             owners: survey.seats.clone(),
             loads: survey.loads.clone(),
             homeless: Vec::new(),
@@ -263,14 +266,19 @@ impl<'p> Table<'p> {
 
     /// The index of the home of each of at most [`CHUNK`] `partitions`, or [`NOBODY`] where no worker can hold it.
     fn homes_of<'f>(&self, partitions: impl Iterator<Item = usize>, found: &'f mut Found) -> &'f [u32] {
-        let all = self.problem.partitions.as_slice();
         if self.groups.is_free() {
-            return self.homes.homes(partitions.map(|partition| &all[partition].id), found);
+            return match self.problem.options.seed {
+                0 => {
+                    let hashes = self.problem.partitions.hashes();
+                    self.homes.homes(partitions.map(|partition| hashes[partition]), found)
+                }
+                _ => self.homes.homes(partitions.map(|partition| self.problem.hash(partition)), found),
+            };
         }
         let homes = partitions.map(|partition| {
             let group = self.groups.of(partition);
             let allows = |worker: u32| self.groups.allows(group, worker as usize);
-            self.homes.home_of(&all[partition].id, allows, self.groups.members(group))
+            self.homes.home_of(self.problem.hash(partition), allows, self.groups.members(group))
         });
         found.fill(homes)
     }

@@ -67,8 +67,8 @@ impl Stocks {
             owned.map(entry).filter(|(_, kind)| *kind != Kind::PINNED).collect()
         };
         more.sort_unstable();
-        let mut stocks =
-            Self { lots: Vec::new(), ends: Vec::with_capacity(workers), left: Vec::with_capacity(workers) };
+        let lots = Vec::with_capacity(table.survey.inventory().len() + more.len());
+        let mut stocks = Self { lots, ends: Vec::with_capacity(workers), left: Vec::with_capacity(workers) };
         let mut more = more.chunk_by(|a, b| a == b).peekable();
         for worker in 0..workers {
             let start = stocks.lots.len();
