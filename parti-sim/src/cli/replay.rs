@@ -28,7 +28,9 @@ pub(super) struct ReplayArgs {
 }
 
 pub(super) fn replay(args: &ReplayArgs, out: &mut impl Write) -> io::Result<u8> {
-    let (repeatable, before) = Repeatable::read(&mut io::BufReader::new(std::fs::File::open(&args.file)?))?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", args.file.display()));
+    let file = std::fs::File::open(&args.file).map_err(named)?;
+    let (repeatable, before) = Repeatable::read(&mut io::BufReader::new(file)).map_err(named)?;
     let trace = repeatable.trace();
     let mut shown = 0;
     for line in trace.lines().iter().filter(|line| args.shows(line)) {

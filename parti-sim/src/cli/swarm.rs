@@ -19,7 +19,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 #[allow(clippy::struct_excessive_bools)] // each is a switch of the command line
 pub(super) struct SwarmArgs {
     /// How many seeds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
