@@ -90,7 +90,7 @@ pub enum Write {
         /// The new value.
         record: Record,
     },
-    /// Only if the key's last revision is the expected one.
+    /// Only if the key's last revision is the expected one, be that a value's or a delete marker's.
     Update {
         /// Which key.
         key: Key,

@@ -27,6 +27,8 @@ const LEASES_FOR_OTHERS: u32 = 6;
 pub(crate) struct Leadership {
     role: Role,
     not_before: Instant,
+    /// The revision on which a claim was refused, and until when there is no use in another one on the same.
+    refused: Option<(Revision, Instant)>,
     /// The slot of the leader that this worker has watched before it claimed.
     predecessor: Option<Slot>,
     /// Whether it has said that it cannot read the plan, since it was named.
@@ -102,16 +104,15 @@ impl Leadership {
     ) -> bool {
         match self.role {
             Role::Claiming { operation: own, expected } if own == operation => {
-                if outcome == Outcome::Conflict {
-                    membership.observe_refused(Key::Leader, expected);
-                }
-                self.role = match outcome {
-                    Outcome::Committed(named_at) => Role::CatchingUp { named_at },
-                    Outcome::Conflict | Outcome::Unknown => {
-                        self.not_before = now + timing.retry;
-                        Role::Following
+                self.role = Role::Following;
+                match outcome {
+                    Outcome::Committed(named_at) => self.role = Role::CatchingUp { named_at },
+                    Outcome::Conflict => {
+                        membership.observe_refused(Key::Leader, expected);
+                        self.refused = Some((expected, now + timing.retry));
                     }
-                };
+                    Outcome::Unknown => self.not_before = now + timing.retry,
+                }
                 true
             }
             Role::Resigning { operation: own } if own == operation => {
@@ -139,7 +140,7 @@ impl Leadership {
             return;
         }
         match self.role {
-            Role::Following if !view.stopping && view.now >= self.not_before && view.members_listed => {
+            Role::Following if !view.stopping && self.may_claim(view) && view.members_listed => {
                 self.claim(view, outbox);
             }
             Role::CatchingUp { named_at } if view.stopping => self.resign(named_at, plan, outbox),
@@ -223,6 +224,13 @@ impl Leadership {
         self.role = Role::Resigning { operation };
     }
 
+    /// Whether another try has a chance: who lost to a leader that leaves at once need not wait.
+    fn may_claim(&self, view: &Surroundings<'_>) -> bool {
+        let known = view.membership.leader().revision();
+        let refused = self.refused.is_some_and(|(expected, until)| known <= expected && view.now < until);
+        view.now >= self.not_before && !refused
+    }
+
     fn claim(&mut self, view: &Surroundings<'_>, outbox: &mut Outbox) {
         let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
         let (key, record) = (Key::Leader, Record::Leader(record));
@@ -258,7 +266,8 @@ impl Leadership {
         let record = membership.leader().record();
         let member = record.and_then(|record| Some((record.slot, membership.member(record.slot)?)));
         let expiry = member.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
-        [expiry, Some(self.not_before)].into_iter().flatten().filter(|at| *at > now).min()
+        let again = self.refused.map(|(_, until)| until);
+        [expiry, again, Some(self.not_before)].into_iter().flatten().filter(|at| *at > now).min()
     }
 }
 

@@ -19,6 +19,18 @@ fn joins_extend_the_window_but_not_beyond_its_maximum() {
 }
 
 #[test]
+fn leaders_that_leave_one_after_the_other_are_each_followed_at_once() {
+    let mut lab = fleet(4, 8);
+    lab.command(0, Command::Leave);
+    lab.run(50);
+    lab.command(1, Command::Leave);
+    lab.run(50);
+    // Who lost the first claim has not waited for another try.
+    let leaders: Vec<_> = lab.workers.iter().map(|worker| worker.worker.status().leader).collect();
+    assert_eq!(leaders, [false, false, true, false], "{}", lab.transcript);
+}
+
+#[test]
 fn one_worker_leaves_while_another_joins() {
     let mut lab = fleet(2, 6);
     lab.start("new", Config::default());
