@@ -132,9 +132,12 @@ impl World {
         self.schedule.push(at, What::Probed { process, slot, instance, outcome });
     }
 
-    /// Nothing gets through to or from a process any more: silently, or because the connection was closed.
+    /// Nothing gets through to or from a process any more: silently, or because the connection was closed. That is what
+    /// a client may be relied on to notice soon, if it runs, however slow messages are.
     pub(crate) fn break_link(&mut self, process: ProcessId, closed: bool) {
-        let notices = self.now + if closed { self.one_way() } else { self.notice_delay() };
+        let (least, most) = self.options.network.one_way_us;
+        let closing = Duration::from_micros(self.network_rng.between(least, most));
+        let notices = self.now + if closed { closing } else { self.notice_delay() };
         let link = &mut self.process_mut(process).link;
         if link.broken {
             link.closed |= closed;
