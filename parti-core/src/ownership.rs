@@ -114,6 +114,11 @@ impl Ownership {
         self.news = true;
     }
 
+    /// Whether this process has ever had a tenure.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.tenure != Tenure::default()
+    }
+
     /// An assignment record of this worker's slot. One for another tenure, or older than what was applied, is not for
     /// this worker to act on.
     pub(crate) fn observe_assignment(&mut self, position: Position, record: &Arc<AssignmentRecord>, tenure: Tenure) {

@@ -298,11 +298,15 @@ impl Worker {
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
         // An earlier write of the record that is still on its way would be followed by another one.
         let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
+        let had_begun = self.ownership.has_begun();
         let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
         if let Some(won) = adopted {
-            return self.take_slot(won);
+            self.take_slot(won);
+            // Who has held it before lost it since: the store has forgotten that.
+            self.starting_over |= had_begun;
+            return;
         }
         if self.connected && self.stop.is_none() {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
@@ -512,9 +516,11 @@ impl Worker {
         }
     }
 
-    /// Whether this worker may decide anything for others: it has a valid lease and hears and is heard.
+    /// Whether this worker may decide anything for others: it has a valid lease, hears and is heard, and need not doubt
+    /// what it knows.
     fn may_lead(&self) -> bool {
-        self.connected && self.lease().is_some_and(|lease| lease.is_valid(self.now))
+        let sure = self.connected && !self.ownership.is_suspended();
+        sure && self.lease().is_some_and(|lease| lease.is_valid(self.now))
     }
 }
 
