@@ -263,7 +263,7 @@ impl Handoff {
             && let Some(slot) = self.dirty.pop_first()
         {
             if self.drop_released(slot, view) {
-                self.write(slot, view, plan, outbox);
+                self.write(slot, view.generation, view.term, plan, outbox);
                 dropped += 1;
             }
             self.begin_tenure(slot, view);
@@ -275,13 +275,29 @@ impl Handoff {
             self.unwritten.iter().copied().take(MAX_REVOKES_AT_ONCE).collect()
         };
         for slot in next {
-            self.write(slot, view, plan, outbox);
+            self.write(slot, view.generation, view.term, plan, outbox);
         }
         // One at a time, so that a release that is confirmed meanwhile does not wait behind all of them.
         if plan.is_settled()
             && let Some(slot) = self.announcements.pop_first()
         {
-            self.write(slot, view, plan, outbox);
+            self.write(slot, view.generation, view.term, plan, outbox);
+        }
+    }
+
+    /// Writes all that is still to be given up by the plan so far: what the next one moves is told from it by the
+    /// generation.
+    pub(crate) fn write_revoked(
+        &mut self,
+        generation: Generation,
+        term: Term,
+        plan: &mut PlanLog,
+        outbox: &mut Outbox,
+    ) {
+        let granted = |slot: &Slot| self.granted.contains(slot);
+        let revoked: Vec<Slot> = self.unwritten.iter().copied().filter(|slot| !granted(slot)).collect();
+        for slot in revoked {
+            self.write(slot, generation, term, plan, outbox);
         }
     }
 
@@ -366,9 +382,9 @@ impl Handoff {
         self.ready = waiting;
     }
 
-    fn write(&mut self, slot: Slot, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn write(&mut self, slot: Slot, generation: Generation, term: Term, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(sheet) = self.sheets.get_mut(&slot) else { return };
-        let record = sheet.record(&self.list, view.term, view.generation);
+        let record = sheet.record(&self.list, term, generation);
         sheet.revision = plan.append(outbox, Key::Assign(slot), Record::Assignment(Arc::new(record)));
         sheet.changed = false;
         self.granted.retain(|other| *other != slot);

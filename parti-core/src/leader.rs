@@ -334,6 +334,9 @@ impl Leader {
         // What was removed from the list is being released, and the head of the plan is to speak of the new list.
         let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
         let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
+        if changes {
+            handoff.write_revoked(self.generation, self.term, plan, outbox);
+        }
         handoff.retarget(planned.owners, self.roster.workers.keys().copied());
         if changes {
             self.generation = self.generation.next();

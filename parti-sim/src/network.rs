@@ -135,9 +135,8 @@ impl World {
     /// Nothing gets through to or from a process any more: silently, or because the connection was closed. That is what
     /// a client may be relied on to notice soon, if it runs, however slow messages are.
     pub(crate) fn break_link(&mut self, process: ProcessId, closed: bool) {
-        let (least, most) = self.options.network.one_way_us;
-        let closing = Duration::from_micros(self.network_rng.between(least, most));
-        let notices = self.now + if closed { closing } else { self.notice_delay() };
+        let notices =
+            self.now + if closed { self.one_way().min(self.notice_closed_delay()) } else { self.notice_delay() };
         let link = &mut self.process_mut(process).link;
         if link.broken {
             link.closed |= closed;
@@ -217,6 +216,14 @@ impl World {
 
     fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.options.network.request_timeout_ms)
+    }
+
+    /// How soon a client notices at the latest that its connection was closed: what early eviction relies on.
+    fn notice_closed_delay(&self) -> Duration {
+        match self.options.worker.probe_confirm_ms {
+            0 => Duration::MAX,
+            confirm_ms => Duration::from_millis(confirm_ms / 6),
+        }
     }
 
     fn notice_delay(&self) -> Duration {
