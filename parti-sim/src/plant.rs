@@ -7,8 +7,6 @@ use std::fmt;
 use parti_core::PlantedBug;
 use serde::{Deserialize, Serialize};
 
-use crate::options::Options;
-
 /// A deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -180,22 +178,6 @@ impl Plant {
             | Self::EndlessTimer
             | Self::AcquireTwice => return None,
         })
-    }
-
-    /// Makes a world in which it shows soon.
-    pub(crate) fn provoke(self, options: &mut Options) {
-        let (worker, network) = (&mut options.worker, &mut options.network);
-        match self {
-            // Between the sending of a renewal and its reply more than the margin has to pass, and nothing but the lease
-            // may end the work.
-            Self::LeaseFromReply => {
-                (worker.lease_ms, worker.probe_confirm_ms) = (1_000, 0);
-                (network.slow_ppm, network.slow_us) = (500_000, (5_000, network.request_timeout_ms * 1_000));
-            }
-            // Who is evicted by mistake must not hear of it before others are told.
-            Self::EvictRenewed => network.notify_us = (250, 1_500_000),
-            _ => {}
-        }
     }
 
     /// Whether it takes a store that loses writes to see it.

@@ -229,13 +229,39 @@ impl Plan {
         let acts = times.into_iter().map(|at_ms| Act { at_ms, deed: deed(temper, &options, &mut rng) }).collect();
         let settles_ms = settles_ms(&options);
         let begins_ms = if temper == Temper::Gentle { settles_ms } else { rng.below(settles_ms.min(60_000)) };
-        Self {
+        let mut plan = Self {
             ordinals: rng.chance(300_000) && options.worker.slots >= options.workers,
             start_gap_ms: rng.below(300),
             begins_ms,
             acts,
             lingers_ms: rng.below(options.worker.lease_ms * 2),
             options,
+        };
+        if let Some(plant) = plant {
+            plan.provoke(plant);
+        }
+        plan
+    }
+
+    /// Makes it a world in which a planted bug shows soon.
+    fn provoke(&mut self, plant: Plant) {
+        let (worker, network) = (&mut self.options.worker, &mut self.options.network);
+        match plant {
+            // Between the sending of a renewal and its reply more than the margin has to pass, and nothing but the lease
+            // may end the work.
+            Plant::LeaseFromReply => {
+                (worker.lease_ms, worker.probe_confirm_ms) = (1_000, 0);
+                (network.slow_ppm, network.slow_us) = (500_000, (5_000, network.request_timeout_ms * 1_000));
+            }
+            // Who is evicted by mistake must not hear of it before others are told.
+            Plant::EvictRenewed => network.notify_us = (250, 1_500_000),
+            // A claim has to be undone, and its revision to be given to another one.
+            Plant::TenureByRevision => {
+                for (act, writes) in self.acts.iter_mut().zip(1..).step_by(2) {
+                    act.deed = Deed::RollBack { plan: false, writes, for_ms: 500 };
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -278,9 +304,6 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         // What keeps a loss from harm is what others have acknowledged: who has that from before the loss as well knows
         // nothing of it. One of the two at a time.
         options.network.stale_read_ppm = 0;
-    }
-    if let Some(plant) = plant {
-        plant.provoke(&mut options);
     }
     options
 }
