@@ -49,6 +49,12 @@ impl World {
         for control in drains.chain([Control::Pause, Control::Maintenance, Control::Rebalance]) {
             self.wish(control, false);
         }
+        let drains = self.store.entries(Bucket::Members).values().any(
+            |entry| matches!(&entry.value, Stored::Record(Record::Member(record)) if record.phase == MemberPhase::Draining),
+        );
+        if drains {
+            self.tell(&Fact::Operated { what: "who was drained takes part again", may_move: true });
+        }
         let living: Vec<_> = self.living().map(|(process, _)| process).collect();
         for process in living {
             self.command(process, Command::Undrain);

@@ -1,6 +1,6 @@
 //! G3: for one partition, tokens of successive owners strictly increase.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parti_core::{Generation, Incarnation, Token};
 
@@ -19,6 +19,8 @@ pub(super) struct TokensIncrease {
     brought_back: Option<Generation>,
     /// The life of the plan.
     life: Incarnation,
+    /// Whose claims the store has forgotten: their revisions, and so their tokens, can be given again within one grant.
+    forgotten: BTreeSet<ProcessId>,
 }
 
 impl Invariant for TokensIncrease {
@@ -42,6 +44,9 @@ impl Invariant for TokensIncrease {
         if let Fact::Remembered { generation } = fact {
             self.highest.retain(|_, (token, _)| token.epoch <= *generation);
         }
+        if let Fact::Forgotten { process } = fact {
+            self.forgotten.insert(*process);
+        }
         let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
         let highest = self.highest.get(&partition).copied();
         if highest.is_none_or(|(before, _)| before < token) {
@@ -50,6 +55,7 @@ impl Invariant for TokensIncrease {
         match highest {
             Some((before, _)) if token < before && Some(token.epoch) <= self.brought_back => Ok(()),
             Some((before, _)) if token < before && token.incarnation < self.life => Ok(()),
+            Some((before, holder)) if token.epoch == before.epoch && self.forgotten.contains(&holder) => Ok(()),
             Some((before, holder)) if token <= before => Err(Breach::new(format!(
                 "{process} was given {} with token {token}, but {holder} had it before with {before}",
                 scene.name(partition)
