@@ -19,6 +19,9 @@ pub(super) struct PlanView {
     /// The slots that were ever drained, by an operator or their own application: what they give up may be because of
     /// that, also when it was taken back meanwhile.
     drained: BTreeSet<Slot>,
+    /// The partitions that were once taken from the list, until something is seen of their being given up: they may be in
+    /// the list again by then.
+    unlisted: BTreeSet<PartitionIndex>,
 }
 
 /// The partitions that one write takes away from a worker that stays.
@@ -33,10 +36,14 @@ impl PlanView {
     /// Takes in a write; returns the moves that it makes, if it makes any.
     pub(super) fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Option<Moves> {
         if let Fact::PlanRegressed { .. } = fact {
-            *self = Self { drained: std::mem::take(&mut self.drained), ..Self::default() };
+            let (drained, unlisted) = (std::mem::take(&mut self.drained), std::mem::take(&mut self.unlisted));
+            *self = Self { drained, unlisted, ..Self::default() };
         }
         if let Fact::Wished { control: Control::Drain(slot), .. } = fact {
             self.drained.insert(*slot);
+        }
+        if let Fact::Listed { partition, listed: false } = fact {
+            self.unlisted.insert(*partition);
         }
         let Fact::Stored { write, outcome: Outcome::Committed(_), .. } = fact else { return None };
         match (write.key(), record_of(write)) {
@@ -55,7 +62,9 @@ impl PlanView {
                 let before = self.assignments.insert(slot, Arc::clone(record))?;
                 let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
                 let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
-                stays.then(|| moves(slot, &before, record, scene)).flatten()
+                let mut moves = stays.then(|| moves(slot, &before, record, scene)).flatten()?;
+                moves.partitions.retain(|partition| !self.unlisted.remove(partition));
+                (!moves.partitions.is_empty()).then_some(moves)
             }
             (Key::Assign(slot), None) => {
                 self.assignments.remove(&slot);
