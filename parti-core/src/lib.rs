@@ -182,6 +182,7 @@ mod slot;
 mod state;
 mod time;
 mod wishes;
+mod wording;
 mod worker;
 
 pub use action::{

@@ -3,7 +3,7 @@
 use parti_core::{GroupName, Notice};
 
 /// Logs a notice, louder if somebody should look. The field `event` is the name of what happened, and does not change
-/// from one version to the next; the field `notice` has the details.
+/// from one version to the next; the field `notice` has the details, and the message says the same in words.
 pub(crate) fn log(group: &GroupName, notice: &Notice) {
     let event = name(notice);
     match notice {
@@ -13,9 +13,9 @@ pub(crate) fn log(group: &GroupName, notice: &Notice) {
         | Notice::PlanRefused { .. }
         | Notice::ReleaseTimedOut { .. }
         | Notice::Undecodable { .. }
-        | Notice::StoreRegressed { .. } => tracing::warn!(%group, event, ?notice, "notice"),
+        | Notice::StoreRegressed { .. } => tracing::warn!(%group, event, ?notice, "{notice}"),
         // What is not known here yet is at least said.
-        _ => tracing::info!(%group, event, ?notice, "notice"),
+        _ => tracing::info!(%group, event, ?notice, "{notice}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parti_core::{Generation, Incarnation, Token};
+use parti_core::{Action, ClaimKind, Generation, Incarnation, Notice, Token};
 
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
@@ -19,8 +19,10 @@ pub(super) struct TokensIncrease {
     brought_back: Option<Generation>,
     /// The life of the plan.
     life: Incarnation,
-    /// Whose claims the store has forgotten: their revisions, and so their tokens, can be given again within one grant.
+    /// Whose claims the store has forgotten: who goes on in such a tenure may get the same revision, and so the same token.
     forgotten: BTreeSet<ProcessId>,
+    /// Who goes on in the tenure of another process.
+    successors: BTreeSet<ProcessId>,
 }
 
 impl Invariant for TokensIncrease {
@@ -33,7 +35,7 @@ impl Invariant for TokensIncrease {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        matches!(topic, Topic::Worked | Topic::Other)
+        matches!(topic, Topic::Noticed | Topic::Worked | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
@@ -47,6 +49,12 @@ impl Invariant for TokensIncrease {
         if let Fact::Forgotten { process } = fact {
             self.forgotten.insert(*process);
         }
+        if let Fact::Asked { process, action: Action::Notice(Notice::SlotClaimed { how, .. }) } = fact {
+            match how {
+                ClaimKind::Fresh => self.successors.remove(process),
+                ClaimKind::Inherited | ClaimKind::TakenOver => self.successors.insert(*process),
+            };
+        }
         let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
         let highest = self.highest.get(&partition).copied();
         if highest.is_none_or(|(before, _)| before < token) {
@@ -55,7 +63,13 @@ impl Invariant for TokensIncrease {
         match highest {
             Some((before, _)) if token < before && Some(token.epoch) <= self.brought_back => Ok(()),
             Some((before, _)) if token < before && token.incarnation < self.life => Ok(()),
-            Some((before, holder)) if token.epoch == before.epoch && self.forgotten.contains(&holder) => Ok(()),
+            Some((before, holder))
+                if token.epoch == before.epoch
+                    && self.forgotten.contains(&holder)
+                    && self.successors.contains(&process) =>
+            {
+                Ok(())
+            }
             Some((before, holder)) if token <= before => Err(Breach::new(format!(
                 "{process} was given {} with token {token}, but {holder} had it before with {before}",
                 scene.name(partition)
