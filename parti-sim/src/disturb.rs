@@ -237,6 +237,11 @@ impl World {
 
     /// Somebody writes something that is not a record.
     pub(crate) fn write_garbage(&mut self, key: Key) {
+        // What a plan that has lost writes no longer says, only its holder's record tells.
+        let holder = self.slot_holders().get(&key).and_then(|holder| self.by_instance.get(holder).copied());
+        if let Some(process) = holder.filter(|_| self.observers.has_regressed()) {
+            self.tell(&Fact::Forgotten { process });
+        }
         self.store.put_bytes(key, b"not a record");
         self.garbage.push(key);
         self.plan_regressed();
