@@ -264,8 +264,12 @@ fn made_anew(store: &mut dyn StoreUnderTest, interest: Interest) {
     let anew = committed(store.write(create(1, 3)));
     assert_eq!(anew, Revision::new(1));
     until_lost(store);
-    let (shown, next_life, last) = listing(store);
-    assert_eq!((shown, last), (vec![(slot(1), anew, false)], anew));
+    let (mut shown, next_life, last) = listing(store);
+    if last < anew {
+        // It was opened again before the write.
+        shown.push(next_change(store));
+    }
+    assert_eq!(shown, [(slot(1), anew, false)]);
     assert!(next_life > life, "{next_life:?} {life:?}");
     let second = committed(store.write(create(2, 1)));
     assert_eq!(next_change(store), (slot(2), second, false));
