@@ -1,5 +1,10 @@
 //! What each worker holds, by weight.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "a worker has at most 64 cells, and there are cells for at most 2²⁴ workers"
+)]
+
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,6 +15,9 @@ const SMALL_WEIGHT: u32 = u16::MAX as u32;
 
 /// So many different weights are few.
 const FEW_WEIGHTS: usize = 32;
+
+/// So many workers have cells, so that these can be numbered: far more than there are slots.
+const MOST_WORKERS: u32 = 1 << 24;
 
 /// How many partitions of each weight each worker that stays holds, and at last nobody, before anything moves.
 #[derive(Clone, Debug)]
@@ -123,7 +131,7 @@ pub(super) struct Grid {
 
 impl Palette {
     fn new(weights: &[u32], workers: usize, (lightest, heaviest): (u32, u32)) -> Option<Self> {
-        let workers = u32::try_from(workers).ok()?;
+        let workers = u32::try_from(workers).ok().filter(|&workers| workers <= MOST_WORKERS)?;
         if lightest == heaviest {
             return Some(Self { weights: vec![lightest], ranks: Vec::new(), grid: Grid { bits: 1, workers } });
         }
@@ -170,7 +178,10 @@ impl Palette {
         if self.ranks.is_empty() {
             seated.map(|(&owner, seat)| grid.cell(owner, 0, owner != *seat) as u32).collect()
         } else {
-            seated.zip(&self.ranks).map(|((&owner, seat), &rank)| grid.cell(owner, rank, owner != *seat) as u32).collect()
+            seated
+                .zip(&self.ranks)
+                .map(|((&owner, seat), &rank)| grid.cell(owner, rank, owner != *seat) as u32)
+                .collect()
         }
     }
 
@@ -218,9 +229,9 @@ impl Grid {
         (seat as usize) << self.bits | self.kind(cell)
     }
 
-    /// The cell in the same seat that is fresh, or that is not.
+    /// The cell of the same weight in the same seat that is fresh, or that is not.
     #[inline]
     pub(super) fn arrived(self, cell: usize, fresh: bool) -> usize {
-        cell & !1 | usize::from(fresh)
+        self.across(cell & !1, self.seat(cell)) | usize::from(fresh)
     }
 }
