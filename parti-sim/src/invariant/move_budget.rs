@@ -8,7 +8,7 @@ use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, Topic};
 use crate::options::{Options, WorkerOptions};
-use crate::plant::Plant;
+use crate::plant::Around;
 
 /// How many generations are remembered.
 const REMEMBERED: usize = 8;
@@ -33,10 +33,9 @@ struct Counted {
 
 impl MoveBudget {
     pub(super) fn new(options: &Options) -> Self {
-        let percent = match options.plant {
-            Some(Plant::BudgetIgnored) => WorkerOptions::default().move_budget_percent,
-            _ => options.worker.move_budget_percent,
-        };
+        let promised = WorkerOptions::default();
+        let worker = if options.has(Around::BudgetIgnored) { &promised } else { &options.worker };
+        let percent = worker.move_budget_percent;
         Self { percent: percent as usize, plan: PlanView::default(), generations: BTreeMap::new(), regressed: false }
     }
 
