@@ -369,8 +369,13 @@ impl Worker {
     fn lead(&mut self) {
         let Standing::Holding(lease) = &self.standing else { return };
         let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
-        let shows = |watched: &Watched| watched.listed && watched.interest.covers(leader_key);
+        let shows = |watched: &Watched| watched.is_listed() && watched.interest.covers(leader_key);
         let all = |watched: &Option<Watched>| watched.as_ref().is_some_and(Watched::has_listed_all);
+        let named_at = self.leadership.catches_up_with();
+        let is_behind = named_at.zip(self.members_watch.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at));
+        if is_behind {
+            self.membership.read_by(self.now + self.timing.retry);
+        }
         if self.connected {
             let view = leadership::Surroundings {
                 now: self.now,
@@ -380,7 +385,7 @@ impl Worker {
                 lease,
                 membership: &self.membership,
                 members_listed: self.members_watch.as_ref().is_some_and(shows),
-                all_listed: all(&self.members_watch) && all(&self.plan_watch),
+                all_listed: all(&self.members_watch) && all(&self.plan_watch) && !is_behind,
                 stopping: self.stop.is_some() || self.starting_over,
             };
             self.leadership.decide(&view, &mut self.plan, &mut self.outbox);
