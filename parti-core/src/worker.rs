@@ -9,13 +9,12 @@ pub use status::{Fleet, Status};
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Generation, Instance, Position, Slot, Token};
+use crate::ids::{Instance, Slot, Token};
 use crate::key::{Bucket, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
@@ -532,15 +531,11 @@ impl Worker {
 /// What a process says of itself, before what it says of its tenure.
 fn own_record(config: &Config, instance: Instance, beat: u64, phase: MemberPhase) -> MemberRecord {
     MemberRecord {
-        tenure: None,
-        instance,
         phase,
-        applied: Position::default(),
-        generation: Generation::default(),
-        releasing: Vec::new(),
         capacity: config.capacity,
         labels: config.labels.clone(),
         software: config.software.clone(),
         beat,
+        ..MemberRecord::new(instance)
     }
 }

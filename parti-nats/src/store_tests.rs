@@ -4,7 +4,6 @@
 mod behaviours;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use parti_core::{
     AssignmentRecord, Bucket, Config, Event, Generation, GroupName, Incarnation, Instance, Interest, Key, KvEvent,
-    LeaderRecord, MemberPhase, MemberRecord, Outcome, Position, ProbeOutcome, Record, Revision, Slot, Tenure, Term,
-    WatchId, Write,
+    LeaderRecord, MemberRecord, Outcome, ProbeOutcome, Record, Revision, Slot, Tenure, Term, WatchId, Write,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -285,18 +283,7 @@ fn record(key: Key, writer: u64) -> Record {
     let (slot, tenure, instance) = (Slot::new(0), Tenure::default(), Instance::new(writer));
     match key {
         Key::Leader => Record::Leader(LeaderRecord { slot, tenure, instance }),
-        Key::Slot(_) => Record::Member(Arc::new(MemberRecord {
-            tenure: None,
-            instance,
-            phase: MemberPhase::Active,
-            applied: Position::default(),
-            generation: Generation::default(),
-            releasing: Vec::new(),
-            capacity: 1,
-            labels: BTreeMap::new(),
-            software: String::new(),
-            beat: 1,
-        })),
+        Key::Slot(_) => Record::Member(Arc::new(MemberRecord { beat: 1, ..MemberRecord::new(instance) })),
         Key::Assign(_) => Record::Assignment(Arc::new(AssignmentRecord {
             term: Term::new(1),
             generation: Generation::new(writer),

@@ -2,13 +2,12 @@
 //!
 //! Each check gets a store of its own, with two empty buckets.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::{
-    AssignmentRecord, Bucket, Generation, Incarnation, Instance, Interest, Key, KvEvent, MemberPhase, MemberRecord,
-    Outcome, Position, Record, Revision, Slot, Tenure, Term, WatchId, Write,
+    AssignmentRecord, Bucket, Generation, Incarnation, Instance, Interest, Key, KvEvent, MemberRecord, Outcome, Record,
+    Revision, Slot, Tenure, Term, WatchId, Write,
 };
 
 /// A store that can be checked. Nobody else writes to it meanwhile.
@@ -368,18 +367,7 @@ fn append(number: u32, expected_last: Revision) -> Write {
 }
 
 fn member(instance: u64) -> Record {
-    Record::Member(Arc::new(MemberRecord {
-        tenure: None,
-        instance: Instance::new(instance),
-        phase: MemberPhase::Active,
-        applied: Position::default(),
-        generation: Generation::default(),
-        releasing: Vec::new(),
-        capacity: 1,
-        labels: BTreeMap::new(),
-        software: String::new(),
-        beat: 0,
-    }))
+    Record::Member(Arc::new(MemberRecord::new(Instance::new(instance))))
 }
 
 fn assignment() -> Record {
