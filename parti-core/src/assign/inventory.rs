@@ -32,13 +32,13 @@ pub(super) struct WeightLot {
 impl Inventory {
     /// O(partitions); none if weights, which are within `range`, are too many or too large for that.
     pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize, range: (u32, u32)) -> Option<Self> {
-        let palette = Palette::new(weights, range)?;
-        let width = palette.weights.len();
-        let counts = palette.count(seats, weights, workers);
-        let mut lots = Vec::with_capacity(counts.len());
+        let palette = Palette::new(weights, workers, range)?;
+        let counts = palette.count(seats);
+        let mut lots = Vec::with_capacity((workers + 1) * palette.weights.len());
         let mut ends = Vec::with_capacity(workers + 1);
-        for counts in counts.chunks_exact(width) {
-            let all = palette.weights.iter().zip(counts).map(|(&weight, &count)| WeightLot { weight, count });
+        for counts in counts.chunks_exact(palette.grid.width()) {
+            let all = palette.weights.iter().zip(counts.iter().step_by(2));
+            let all = all.map(|(&weight, &count)| WeightLot { weight, count });
             lots.extend(all.filter(|lot| lot.count > 0));
             ends.push(lots.len());
         }
@@ -102,19 +102,30 @@ impl Inventory {
     }
 }
 
-/// A few small weights, or only one.
+/// A few small weights, or only one, and which of them each partition has.
 #[derive(Clone, Debug)]
 pub(super) struct Palette {
     /// In order.
     weights: Vec<u32>,
-    /// The place of each weight in that order; empty if there is only one.
+    /// For each partition, the place of its weight in that order; empty if there is only one.
     ranks: Vec<u8>,
+    grid: Grid,
+}
+
+/// Cells for the partitions of each weight on each worker, and at last on nobody: an even one for those that were there
+/// before anything moved, and the odd one after it for those that have come since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    /// How many bits of a cell's number tell what is there; those above tell where.
+    bits: u32,
+    workers: u32,
 }
 
 impl Palette {
-    fn new(weights: &[u32], (lightest, heaviest): (u32, u32)) -> Option<Self> {
+    fn new(weights: &[u32], workers: usize, (lightest, heaviest): (u32, u32)) -> Option<Self> {
+        let workers = u32::try_from(workers).ok()?;
         if lightest == heaviest {
-            return Some(Self { weights: vec![lightest], ranks: Vec::new() });
+            return Some(Self { weights: vec![lightest], ranks: Vec::new(), grid: Grid { bits: 1, workers } });
         }
         if heaviest > SMALL_WEIGHT || weights.is_empty() {
             return None;
@@ -124,41 +135,92 @@ impl Palette {
             ranks[weight as usize] = 1;
         }
         let seen = (0..).zip(&ranks).filter(|&(_, &seen)| seen == 1);
-        let weights: Vec<u32> = seen.map(|(weight, _)| weight).collect();
-        if weights.len() > FEW_WEIGHTS {
+        let few: Vec<u32> = seen.map(|(weight, _)| weight).collect();
+        if few.len() > FEW_WEIGHTS {
             return None;
         }
-        for (rank, &weight) in (0..).zip(&weights) {
+        for (rank, &weight) in (0..).zip(&few) {
             ranks[weight as usize] = rank;
         }
-        Some(Self { weights, ranks })
+        let bits = (2 * few.len()).next_power_of_two().trailing_zeros();
+        let ranks = weights.iter().map(|&weight| ranks[weight as usize]).collect();
+        Some(Self { weights: few, ranks, grid: Grid { bits, workers } })
     }
 
-    /// How many partitions of each weight each worker holds, and at last nobody.
+    /// How many partitions there are in each cell before anything moves.
     #[inline(never)]
-    fn count(&self, seats: &[u32], weights: &[u32], workers: usize) -> Vec<u32> {
-        let (width, ranks) = (self.weights.len(), &self.ranks[..]);
-        let mut counts = vec![0; (workers + 1) * width];
-        if width == 1 {
+    fn count(&self, seats: &[u32]) -> Vec<u32> {
+        let grid = self.grid;
+        let mut counts = vec![0; grid.last() + 1];
+        if self.ranks.is_empty() {
             for &seat in seats {
-                counts[place(seat, workers)] += 1;
+                counts[grid.cell(seat, 0, false)] += 1;
             }
         } else {
-            for (&seat, &weight) in seats.iter().zip(weights) {
-                counts[place(seat, workers) * width + usize::from(ranks[weight as usize])] += 1;
+            for (&seat, &rank) in seats.iter().zip(&self.ranks) {
+                counts[grid.cell(seat, rank, false)] += 1;
             }
         }
         counts
     }
 
-    /// The weights in order.
-    pub(super) fn weights(&self) -> &[u32] {
-        &self.weights
+    /// The cell of each partition, now that each has the owner given here.
+    pub(super) fn cells(&self, seats: &[u32], owners: &[u32]) -> Vec<u32> {
+        let (grid, seated) = (self.grid, owners.iter().zip(seats));
+        if self.ranks.is_empty() {
+            seated.map(|(&owner, seat)| grid.cell(owner, 0, owner != *seat) as u32).collect()
+        } else {
+            seated.zip(&self.ranks).map(|((&owner, seat), &rank)| grid.cell(owner, rank, owner != *seat) as u32).collect()
+        }
     }
 
-    /// The place of a weight, which must be there, in that order.
+    /// The place of a weight, which must be there, among the few.
+    pub(super) fn rank(&self, weight: u32) -> u8 {
+        self.weights.partition_point(|&lighter| lighter < weight) as u8
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        self.grid
+    }
+}
+
+impl Grid {
+    /// How many cells each worker has; some may be for nothing.
+    pub(super) fn width(self) -> usize {
+        1 << self.bits
+    }
+
+    /// The number of the last cell, in which no worker's partitions are.
+    pub(super) fn last(self) -> usize {
+        ((self.workers as usize + 1) << self.bits) - 1
+    }
+
+    /// The cell of partitions in a seat.
     #[inline]
-    pub(super) fn rank(&self, weight: u32) -> usize {
-        if self.ranks.is_empty() { 0 } else { usize::from(self.ranks[weight as usize]) }
+    pub(super) fn cell(self, seat: u32, rank: u8, fresh: bool) -> usize {
+        (seat.min(self.workers) << self.bits | u32::from(rank) << 1 | u32::from(fresh)) as usize
+    }
+
+    #[inline]
+    pub(super) fn seat(self, cell: usize) -> u32 {
+        cell as u32 >> self.bits
+    }
+
+    /// What of a cell's number is the same wherever a partition is.
+    #[inline]
+    pub(super) fn kind(self, cell: usize) -> usize {
+        cell & (self.width() - 1)
+    }
+
+    /// The cell of the same kind in another seat.
+    #[inline]
+    pub(super) fn across(self, cell: usize, seat: u32) -> usize {
+        (seat as usize) << self.bits | self.kind(cell)
+    }
+
+    /// The cell in the same seat that is fresh, or that is not.
+    #[inline]
+    pub(super) fn arrived(self, cell: usize, fresh: bool) -> usize {
+        cell & !1 | usize::from(fresh)
     }
 }

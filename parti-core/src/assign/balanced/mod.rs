@@ -5,6 +5,7 @@
     reason = "workers and partitions are fewer than 2³², by the limits of slots and lists"
 )]
 
+mod cells;
 mod heavy;
 mod ladder;
 mod level;

@@ -19,6 +19,11 @@ impl Kind {
         Self(u64::from(group) << 33 | u64::from(weight) << 1 | u64::from(fresh))
     }
 
+    /// The same kind, fresh or not.
+    pub(super) fn with_fresh(self, fresh: bool) -> Self {
+        Self(self.0 & !1 | u64::from(fresh))
+    }
+
     pub(super) fn group(self) -> u32 {
         (self.0 >> 33) as u32
     }
