@@ -61,7 +61,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) membership: &'a Membership,
     /// Whether the members that a follower watches have been listed.
     pub(crate) members_listed: bool,
-    /// Whether all members and the whole plan have been listed since this worker was named.
+    /// Whether all members, as they were when this worker was named or later, and the whole plan have been listed.
     pub(crate) all_listed: bool,
     /// Whether this worker leaves or restarts.
     pub(crate) stopping: bool,
@@ -76,6 +76,19 @@ impl Leadership {
             | Role::Claiming { .. }
             | Role::CatchingUp { .. }
             | Role::TakingOver { .. }
+            | Role::Resigning { .. } => None,
+        }
+    }
+
+    /// The revision that names this worker as leader, while it reads what it has to know. Its list of members has to be
+    /// complete up to there: who claimed a slot before may work on what a store that has lost the plan tells nobody of.
+    pub(crate) fn catches_up_with(&self) -> Option<Revision> {
+        match self.role {
+            Role::CatchingUp { named_at } => Some(named_at),
+            Role::Following
+            | Role::Claiming { .. }
+            | Role::TakingOver { .. }
+            | Role::Leading { .. }
             | Role::Resigning { .. } => None,
         }
     }

@@ -388,8 +388,7 @@ impl Membership {
         if self.leader_doubts >= MAX_DOUBTS {
             self.refused.insert(Key::Leader);
         }
-        let again_at = now + timing.retry;
-        self.reading_at = Some(self.reading_at.map_or(again_at, |at| at.min(again_at)));
+        self.read_by(now + timing.retry);
     }
 
     /// A write on the revision of `key` that was thought to be the last was refused. If the last listing did not show
@@ -413,6 +412,11 @@ impl Membership {
     /// Whether everything should be listed anew. Asking counts as reading.
     pub(crate) fn take_reading(&mut self, now: Instant) -> bool {
         self.reading_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Everything is to be listed anew at this time, if not before.
+    pub(crate) fn read_by(&mut self, at: Instant) {
+        self.reading_at = Some(self.reading_at.map_or(at, |before| before.min(at)));
     }
 
     /// When everything should be listed anew.

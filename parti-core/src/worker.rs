@@ -9,13 +9,12 @@ pub use status::{Fleet, Status};
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Generation, Instance, Position, Slot, Token};
+use crate::ids::{Instance, Slot, Token};
 use crate::key::{Bucket, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
@@ -377,8 +376,13 @@ impl Worker {
     fn lead(&mut self) {
         let Standing::Holding(lease) = &self.standing else { return };
         let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
-        let shows = |watched: &Watched| watched.listed && watched.interest.covers(leader_key);
+        let shows = |watched: &Watched| watched.is_listed() && watched.interest.covers(leader_key);
         let all = |watched: &Option<Watched>| watched.as_ref().is_some_and(Watched::has_listed_all);
+        let named_at = self.leadership.catches_up_with();
+        let is_behind = named_at.zip(self.members_watch.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at));
+        if is_behind {
+            self.membership.read_by(self.now + self.timing.retry);
+        }
         if self.connected {
             let view = leadership::Surroundings {
                 now: self.now,
@@ -388,7 +392,7 @@ impl Worker {
                 lease,
                 membership: &self.membership,
                 members_listed: self.members_watch.as_ref().is_some_and(shows),
-                all_listed: all(&self.members_watch) && all(&self.plan_watch),
+                all_listed: all(&self.members_watch) && all(&self.plan_watch) && !is_behind,
                 stopping: self.stop.is_some() || self.starting_over,
             };
             self.leadership.decide(&view, &mut self.plan, &mut self.outbox);
@@ -535,15 +539,11 @@ impl Worker {
 /// What a process says of itself, before what it says of its tenure.
 fn own_record(config: &Config, instance: Instance, beat: u64, phase: MemberPhase) -> MemberRecord {
     MemberRecord {
-        tenure: None,
-        instance,
         phase,
-        applied: Position::default(),
-        generation: Generation::default(),
-        releasing: Vec::new(),
         capacity: config.capacity,
         labels: config.labels.clone(),
         software: config.software.clone(),
         beat,
+        ..MemberRecord::new(instance)
     }
 }

@@ -8,7 +8,7 @@ use parti_core::{
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
-use crate::plant::Plant;
+use crate::plant::Around;
 use crate::process::{Watch, Watches};
 use crate::world::{What, World};
 
@@ -106,7 +106,7 @@ impl World {
                 continue;
             }
             last = last.min(entry.revision.value() - 1); // it says how far it is complete
-            if self.options.plant == Some(Plant::AbsenceIsDeletion) {
+            if self.options.has(Around::AbsenceIsDeletion) {
                 shown.push(KvEvent::Deleted { watch, key, revision: entry.revision.next() });
             }
         }
@@ -155,7 +155,7 @@ impl World {
             let shown = Shown::Change(change.clone(), life);
             self.schedule.push(at, What::Show { process, bucket, watch, shown });
         }
-        if self.options.plant == Some(Plant::OldNewsAsNew)
+        if self.options.has(Around::OldNewsAsNew)
             && let Some(old) = old_news(&change)
             && self.network_rng.chance(OLD_NEWS_PPM)
         {

@@ -170,8 +170,7 @@ impl Worker {
 
     fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
         let any = self.timing.planted.has(PlantedBug::ReplacedWatch);
-        let is_first =
-            |watched: &mut Watched| (any || watched.watch == watch) && !core::mem::replace(&mut watched.listed, true);
+        let is_first = |watched: &mut Watched| (any || watched.watch == watch) && watched.observe_listed(last);
         if self.members_watch.as_mut().is_some_and(is_first) {
             self.observe_members_listed(incarnation);
         } else if self.plan_watch.as_mut().is_some_and(is_first) {
@@ -209,10 +208,10 @@ impl Worker {
     /// What is missed until the watch is back is made up for by another listing.
     fn observe_watch_lost(&mut self, watch: WatchId) {
         if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
-            watched.listed = false;
+            watched.listed_to = None;
             self.membership.begin_listing();
         } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
-            watched.listed = false;
+            watched.listed_to = None;
             // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
             self.plan.begin_listing();
         }
@@ -291,6 +290,6 @@ impl Worker {
             Bucket::Plan => self.plan_watch.as_ref(),
         };
         let any = self.timing.planted.has(PlantedBug::ReplacedWatch);
-        watched.filter(|watched| any || watched.watch == watch).map(|watched| watched.listed)
+        watched.filter(|watched| any || watched.watch == watch).map(Watched::is_listed)
     }
 }

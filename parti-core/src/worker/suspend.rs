@@ -1,6 +1,6 @@
 //! When a worker must not work for now, and when it may again.
 
-use super::{Standing, Worker};
+use super::{Standing, Watched, Worker};
 use crate::action::SuspendReason;
 use crate::config::Mode;
 use crate::planted::PlantedBug;
@@ -55,7 +55,7 @@ impl Worker {
             || self.timing.planted.has(PlantedBug::ResumeUnrenewed);
         // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
         let may_act = self.connected && renewed && lease.is_valid(self.now);
-        let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed) && !self.ownership.is_doubtful();
+        let told = self.plan_watch.as_ref().is_some_and(Watched::is_listed) && !self.ownership.is_doubtful();
         if self.ownership.is_suspended() && may_act && told {
             // First what is to be given up.
             self.work();
