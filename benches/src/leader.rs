@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time;
 
 use parti_core::{
-    Action, AssignmentRecord, Bucket, Command, Config, Duration, Event, Generation, Incarnation, Instance, Instant,
-    Key, KvEvent, MemberPhase, MemberRecord, Notice, Outcome, Partition, PartitionId, PartitionList, PlanReason,
-    Position, ProbeOutcome, Record, Request, Revision, Slot, Status, Tenure, WatchId, Worker, Write,
+    Action, AssignmentRecord, Bucket, Command, Config, Duration, Event, Incarnation, Instance, Instant, Key, KvEvent,
+    MemberPhase, MemberRecord, Notice, Outcome, Partition, PartitionId, PartitionList, PlanReason, Position,
+    ProbeOutcome, Record, Request, Revision, Slot, Status, Tenure, WatchId, Worker, Write,
 };
 use serde::Serialize;
 
@@ -323,15 +323,7 @@ impl Fleet {
             let revision = self.next_revision(Bucket::Members);
             let member = MemberRecord {
                 tenure: Some(Tenure::new(Position { incarnation: LIFE, revision })),
-                instance: Instance::new(self.next_instance),
-                phase: MemberPhase::Active,
-                applied: Position::default(),
-                generation: Generation::default(),
-                releasing: Vec::new(),
-                capacity: 1,
-                labels: BTreeMap::new(),
-                software: String::new(),
-                beat: 0,
+                ..MemberRecord::new(Instance::new(self.next_instance))
             };
             self.next_instance += 1;
             self.members.insert(slot, (revision, member));

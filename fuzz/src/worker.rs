@@ -233,15 +233,11 @@ impl<'a> Driver<'a> {
                 Key::Slot(slot),
                 Record::Member(Arc::new(MemberRecord {
                     tenure: Some(tenure),
-                    instance,
                     phase,
                     applied: position,
                     generation,
                     releasing: ids.into_iter().collect(),
-                    capacity: 1,
-                    labels: BTreeMap::new(),
-                    software: String::new(),
-                    beat: 0,
+                    ..MemberRecord::new(instance)
                 })),
             ),
             1 => (Key::Leader, Record::Leader(LeaderRecord { slot, tenure, instance })),

@@ -61,7 +61,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) membership: &'a Membership,
     /// Whether the members that a follower watches have been listed.
     pub(crate) members_listed: bool,
-    /// Whether all members and the whole plan have been listed since this worker was named.
+    /// Whether all members, as they were when this worker was named or later, and the whole plan have been listed.
     pub(crate) all_listed: bool,
     /// Whether this worker leaves or restarts.
     pub(crate) stopping: bool,
@@ -76,6 +76,19 @@ impl Leadership {
             | Role::Claiming { .. }
             | Role::CatchingUp { .. }
             | Role::TakingOver { .. }
+            | Role::Resigning { .. } => None,
+        }
+    }
+
+    /// The revision that names this worker as leader, while it reads what it has to know. Its list of members has to be
+    /// complete up to there: who claimed a slot before may work on what a store that has lost the plan tells nobody of.
+    pub(crate) fn catches_up_with(&self) -> Option<Revision> {
+        match self.role {
+            Role::CatchingUp { named_at } => Some(named_at),
+            Role::Following
+            | Role::Claiming { .. }
+            | Role::TakingOver { .. }
+            | Role::Leading { .. }
             | Role::Resigning { .. } => None,
         }
     }
@@ -232,21 +245,24 @@ impl Leadership {
     }
 
     fn claim(&mut self, view: &Surroundings<'_>, outbox: &mut Outbox) {
-        let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
-        let (key, record) = (Key::Leader, Record::Leader(record));
-        let write = match view.membership.leader() {
-            LeaderKey::Absent => Write::Create { key, record },
-            // As good as a create, but a store need not look for the marker first.
-            LeaderKey::Deleted { revision } => Write::Update { key, record, expected: revision },
-            LeaderKey::Held { revision, record: held } if has_stopped_leading(held, view) => {
-                Write::Update { key, record, expected: revision }
-            }
+        let leader = view.membership.leader();
+        match leader {
+            LeaderKey::Absent | LeaderKey::Deleted { .. } => {}
+            LeaderKey::Held { record: held, .. } if has_stopped_leading(held, view) => {}
             LeaderKey::Held { .. } | LeaderKey::Unreadable { .. } => return,
+        }
+        let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
+        let (key, record, expected) = (Key::Leader, Record::Leader(record), leader.revision());
+        let write = match leader {
+            LeaderKey::Absent => Write::Create { key, record },
+            // Where it was deleted, as good as a create, but a store need not look for the marker first.
+            LeaderKey::Deleted { .. } | LeaderKey::Held { .. } | LeaderKey::Unreadable { .. } => {
+                Write::Update { key, record, expected }
+            }
         };
-        let held = view.membership.leader().record();
+        let held = leader.record();
         self.predecessor = held.map(|held| held.slot).filter(|slot| *slot != view.lease.slot);
         self.waits = false;
-        let expected = view.membership.leader().revision();
         self.role = Role::Claiming { operation: outbox.request(write), expected };
     }
 

@@ -175,6 +175,12 @@ impl Membership {
         tenure.map(|tenure| if unnamed { tenure.with_writer(0) } else { tenure })
     }
 
+    /// Whether the record of the slot that leads continues the tenure that leads.
+    pub(crate) fn leader_continues(&self) -> bool {
+        let leader = self.leader.record();
+        leader.is_some_and(|held| self.tenure_state(held.slot, held.tenure) == TenureState::Continues)
+    }
+
     pub(crate) fn leader(&self) -> LeaderKey {
         self.leader
     }
@@ -250,10 +256,12 @@ impl Membership {
             known.shown = Some(revision);
             return MemberNews::None;
         }
-        self.refused.remove(&Key::Slot(slot));
+        if refused {
+            self.refused.remove(&Key::Slot(slot));
+        }
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
-        let before = self.slots.insert(slot, member);
-        let news = self.news_of(before.as_ref(), &self.slots[&slot]);
+        let news = self.news_of(self.slots.get(&slot), &member);
+        self.slots.insert(slot, member);
         if news == MemberNews::Changed {
             self.changes += 1;
             self.next_expiry = None;
@@ -380,8 +388,7 @@ impl Membership {
         if self.leader_doubts >= MAX_DOUBTS {
             self.refused.insert(Key::Leader);
         }
-        let again_at = now + timing.retry;
-        self.reading_at = Some(self.reading_at.map_or(again_at, |at| at.min(again_at)));
+        self.read_by(now + timing.retry);
     }
 
     /// A write on the revision of `key` that was thought to be the last was refused. If the last listing did not show
@@ -405,6 +412,11 @@ impl Membership {
     /// Whether everything should be listed anew. Asking counts as reading.
     pub(crate) fn take_reading(&mut self, now: Instant) -> bool {
         self.reading_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Everything is to be listed anew at this time, if not before.
+    pub(crate) fn read_by(&mut self, at: Instant) {
+        self.reading_at = Some(self.reading_at.map_or(at, |before| before.min(at)));
     }
 
     /// When everything should be listed anew.

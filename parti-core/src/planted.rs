@@ -3,10 +3,32 @@
 //! Without the feature `planted-bugs`, which only the simulator turns on, [`Planted::has`] is a constant `false`, and
 //! nothing of this is left.
 
-/// A rule of the protocol that is broken on purpose.
-#[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "made known with the feature only"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlantedBug {
+/// Lists the bugs once: each with what it does.
+macro_rules! planted_bugs {
+    ($(#[doc = $does:literal] $bug:ident,)+) => {
+        /// A rule of the protocol that is broken on purpose.
+        #[cfg_attr(not(feature = "planted-bugs"), expect(unreachable_pub, reason = "made known with the feature only"))]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum PlantedBug {
+            $(#[doc = $does] $bug,)+
+        }
+
+        #[cfg(feature = "planted-bugs")]
+        impl PlantedBug {
+            /// Every bug there is.
+            pub const ALL: &[Self] = &[$(Self::$bug),+];
+
+            /// What is wrong, in one sentence.
+            pub const fn does(self) -> &'static str {
+                match self {
+                    $(Self::$bug => $does.trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+planted_bugs! {
     /// A slot is taken over from a holder whose lease has not run out.
     TakeOverEarly,
     /// A successor forgets what its tenure has applied.

@@ -66,6 +66,22 @@ pub struct MemberRecord {
 }
 
 impl MemberRecord {
+    /// The claim of a slot by a process that says nothing else: active, of capacity 1, without labels.
+    pub fn new(instance: Instance) -> Self {
+        Self {
+            tenure: None,
+            instance,
+            phase: MemberPhase::Active,
+            applied: Position::default(),
+            generation: Generation::default(),
+            releasing: Vec::new(),
+            capacity: 1,
+            labels: BTreeMap::new(),
+            software: String::new(),
+            beat: 0,
+        }
+    }
+
     /// The tenure that this record continues, or begins if it was written there.
     pub(crate) fn tenure_if_written(&self, at: Position) -> Tenure {
         // Each claim of a process counts as one of its writes, so no two have the same beat.

@@ -322,12 +322,13 @@ async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
     };
     let server = connection.client.server_info();
     bucket::check_server(&format!("{}:{}", server.host, server.port), &server.version)?;
+    let asking = if plan.retry { connection.clone() } else { connection.patient() };
     let ready = async {
-        bucket::ensure(&connection.jetstream, &parts.group, plan.replicas).await?;
+        bucket::ensure(&asking.jetstream, &parts.group, plan.replicas).await?;
         if plan.has_bucket {
-            bucket::ensure_one(&connection.jetstream, &Names::partitions(&parts.group), plan.replicas).await?;
+            bucket::ensure_one(&asking.jetstream, &Names::partitions(&parts.group), plan.replicas).await?;
         }
-        permissions::check(&connection, &parts.group, parts.config.slots.0).await
+        permissions::check(&asking, &parts.group, parts.config.slots.0).await
     };
     match ready.await {
         Ok(()) => Ok(connection),

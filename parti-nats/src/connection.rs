@@ -21,6 +21,8 @@ const LONGEST_RECONNECT_DELAY: Duration = Duration::from_millis(250);
 const RESERVED_BYTES: usize = 16 * 1024;
 /// The longest wait for an answer of a healthy store.
 const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// The wait for an answer on which no lease depends, such as that a bucket was created: disks can be slow.
+const PATIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a client that somebody else has made is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -115,8 +117,14 @@ impl Connection {
 
     fn new(client: Client, link: watch::Receiver<Link>, refusals: Refusals, config: &Config) -> Self {
         let request_timeout = request_timeout(config);
-        let jetstream = ContextBuilder::new().timeout(request_timeout).build(client.clone());
+        let jetstream = context(&client, request_timeout);
         Self { client, jetstream, link, refusals, request_timeout }
+    }
+
+    /// The same connection, for what is tried only once and has the time.
+    pub(crate) fn patient(&self) -> Self {
+        let jetstream = context(&self.client, PATIENT_REQUEST_TIMEOUT);
+        Self { jetstream, request_timeout: PATIENT_REQUEST_TIMEOUT, ..self.clone() }
     }
 
     /// Whether requests reach the server as far as is known here.
@@ -195,6 +203,10 @@ impl Link {
             | Event::ClientError(_) => {}
         }
     }
+}
+
+fn context(client: &Client, request_timeout: Duration) -> jetstream::Context {
+    ContextBuilder::new().timeout(request_timeout).build(client.clone())
 }
 
 /// Reads the addresses of servers; each text may hold several, separated by commas.

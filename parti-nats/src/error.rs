@@ -9,7 +9,7 @@ use parti_core::{ConfigError, GroupNameError, PartitionError};
 use crate::bucket::Mismatch;
 
 /// What went wrong, and what lay beneath it. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
@@ -191,6 +191,13 @@ impl fmt::Display for Error {
             Some(source) => write!(f, " ({source})"),
             None => Ok(()),
         }
+    }
+}
+
+/// The same words, since this is what a `main` that returns an error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -217,8 +217,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_lease_ends_the_right_though_nobody_says_so() {
-        let (guard, _permit, _inputs) = guard(&lease(Duration::from_millis(100)));
+        let lease = lease(LONG);
+        let (guard, _permit, _inputs) = guard(&lease);
         assert!(guard.is_valid());
+        lease.set(Some(clock::now() + Duration::from_millis(100)));
         guard.interrupted().await;
         assert!(!guard.is_valid());
     }

@@ -240,6 +240,9 @@ mod tests {
     use crate::Builder;
     use crate::support::Server;
 
+    /// Longer than a worker takes to start on a slow machine.
+    const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
     fn group() -> GroupName {
         GroupName::new("orders").expect("a valid name")
     }
@@ -266,7 +269,7 @@ mod tests {
         let config = crate::Config { expected_workers: Some(1), ..crate::Config::default() };
         let builder = Builder::new("orders").server(server.url()).connect_options(options).config(config);
         let mut worker = builder.partition_ids(["p"]).start().expect("valid settings");
-        worker.wait_for_state(WorkerState::Stable, std::time::Duration::from_secs(20)).await?;
+        worker.wait_for_state(WorkerState::Stable, DEADLINE).await?;
         worker.stop();
         while worker.next_change().await.is_some() {}
         worker.finished().await
@@ -311,7 +314,7 @@ mod tests {
         let config = crate::Config { expected_workers: Some(1), ..crate::Config::default() };
         let builder = Builder::new("orders").server(server.url()).config(config).partition_ids(["p"]);
         let worker = builder.start().expect("valid settings");
-        worker.wait_for_state(WorkerState::Stable, std::time::Duration::from_secs(20)).await.expect("it works");
+        worker.wait_for_state(WorkerState::Stable, DEADLINE).await.expect("it works");
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use parti_nats::{
     Builder, Change, Config, Error, ErrorKind, Guard, Handle, PartitionId, Slot, Status, Token, WorkerState,
 };
-use support::{Server, free_port, quick};
+use support::{Port, Server, quick};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 /// Longer than anything here takes on a slow machine.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What all handlers of a test say about their work; fails the test at the first thing that must not be.
 #[derive(Clone, Default)]
@@ -22,11 +22,13 @@ struct Ledger(Arc<Mutex<Books>>);
 
 #[derive(Default)]
 struct Books {
-    /// Who works on what.
-    working: BTreeMap<PartitionId, Work>,
+    /// Who works on what, and by which right.
+    working: BTreeMap<PartitionId, (Work, Arc<Guard>)>,
     /// The last work on each partition.
     last: BTreeMap<PartitionId, Work>,
     violations: Vec<String>,
+    /// Whose processes are gone: what their handlers still say was said too late.
+    buried: BTreeSet<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +42,14 @@ impl Ledger {
         self.0.lock().expect("no handler panics while it writes")
     }
 
-    fn start(&self, worker: &'static str, guard: &Guard) {
+    fn start(&self, worker: &'static str, guard: &Arc<Guard>) {
         let (partition, work) = (guard.partition().clone(), Work { worker, token: guard.token() });
         let mut books = self.books();
-        if let Some(other) = books.working.get(&partition) {
+        if books.buried.contains(worker) {
+            return;
+        }
+        // One whose right has ended need not have had the time to say that it has stopped.
+        if let Some((other, _)) = books.working.get(&partition).filter(|(_, guard)| guard.is_valid()) {
             let violation = format!("{partition} has two workers: {other:?} and {work:?}");
             books.violations.push(violation);
         }
@@ -52,19 +58,21 @@ impl Ledger {
             books.violations.push(violation);
         }
         books.last.insert(partition.clone(), work.clone());
-        books.working.insert(partition, work);
+        books.working.insert(partition, (work, Arc::clone(guard)));
     }
 
     fn stop(&self, worker: &'static str, partition: &PartitionId) {
         let mut books = self.books();
-        if books.working.get(partition).is_some_and(|work| work.worker == worker) {
+        if books.working.get(partition).is_some_and(|(work, _)| work.worker == worker) {
             books.working.remove(partition);
         }
     }
 
-    /// The process of `worker` is gone, and its handlers with it.
+    /// The process of `worker` is about to be gone, and its handlers with it.
     fn bury(&self, worker: &'static str) {
-        self.books().working.retain(|_, work| work.worker != worker);
+        let mut books = self.books();
+        books.buried.insert(worker);
+        books.working.retain(|_, (work, _)| work.worker != worker);
     }
 
     /// Who works on what, once `enough` says that this is what the test waits for.
@@ -78,22 +86,29 @@ impl Ledger {
             {
                 let books = self.books();
                 assert!(books.violations.is_empty(), "{:?}", books.violations);
-                if enough(&books.working) {
-                    return books.working.clone();
+                let working =
+                    books.working.iter().map(|(partition, (work, _))| (partition.clone(), work.clone())).collect();
+                if enough(&working) {
+                    return working;
                 }
-                assert!(Instant::now() < deadline, "not {what} within {DEADLINE:?}: {:?}", books.working);
+                assert!(Instant::now() < deadline, "not {what} within {DEADLINE:?}: {working:?}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Waits until all partitions are worked on, by all of `workers` and nobody else.
+    /// Waits until all partitions are worked on, by all of `workers` and nobody else, and shared evenly: what moves from
+    /// then on has a reason.
     async fn settled(&self, workers: &[&'static str]) -> BTreeMap<PartitionId, Work> {
-        let wanted: BTreeSet<_> = workers.iter().copied().collect();
-        let by_wanted = |working: &BTreeMap<PartitionId, Work>| {
-            working.len() == PARTITIONS && working.values().map(|work| work.worker).collect::<BTreeSet<_>>() == wanted
+        let (least, most) = (PARTITIONS / workers.len(), PARTITIONS.div_ceil(workers.len()));
+        let evenly = |working: &BTreeMap<PartitionId, Work>| {
+            let mut loads: BTreeMap<&str, usize> = workers.iter().map(|worker| (*worker, 0)).collect();
+            for work in working.values() {
+                *loads.entry(work.worker).or_default() += 1;
+            }
+            loads.len() == workers.len() && loads.values().all(|load| (least..=most).contains(load))
         };
-        self.when(&format!("settled on {workers:?}"), by_wanted).await
+        self.when(&format!("settled on {workers:?}"), evenly).await
     }
 }
 
@@ -128,8 +143,8 @@ impl Process {
 
     /// Takes everything away at once, as a kill would.
     fn kill(mut self) {
-        self.runtime.take().expect("a runtime until now").shutdown_background();
         self.ledger.bury(self.name);
+        self.runtime.take().expect("a runtime until now").shutdown_background();
     }
 
     async fn ask(&self, command: fn(&Handle)) -> Result<(), Error> {
@@ -173,7 +188,7 @@ async fn serve(
     loop {
         tokio::select! {
             change = handle.next_change() => match change {
-                Some(Change::Acquired(guard)) => drop(tokio::spawn(work(name, guard, ledger.clone()))),
+                Some(Change::Acquired(guard)) => drop(tokio::spawn(work(name, Arc::new(guard), ledger.clone()))),
                 Some(_) => {}
                 None => return handle.finished().await,
             },
@@ -182,7 +197,7 @@ async fn serve(
     }
 }
 
-async fn work(name: &'static str, guard: Guard, ledger: Ledger) {
+async fn work(name: &'static str, guard: Arc<Guard>, ledger: Ledger) {
     while guard.may_work().await {
         ledger.start(name, &guard);
         tokio::select! {
@@ -195,7 +210,7 @@ async fn work(name: &'static str, guard: Guard, ledger: Ledger) {
 
 fn builder(server: &Server) -> Builder {
     let ids = (0..PARTITIONS).map(|number| format!("p{number:02}"));
-    Builder::new("orders").server(server.url()).partition_ids(ids).config(quick())
+    Builder::new("orders").server(server.url()).partition_ids(ids).config(quick()).retry_first_connection(true)
 }
 
 #[tokio::test]
@@ -329,8 +344,8 @@ async fn a_dropped_handle_leaves() {
 
 #[tokio::test]
 async fn without_a_server_the_worker_says_what_it_tried_or_waits_for_one() {
-    let port = free_port();
-    let url = format!("nats://127.0.0.1:{port}");
+    let port = Port::take();
+    let url = port.url();
     let impatient = Builder::new("orders").server(&url).partition_ids(["p"]).start().expect("valid settings");
     let error = impatient.wait_for_state(WorkerState::Stable, DEADLINE).await.expect_err("no server");
     assert!(matches!(error.kind(), ErrorKind::Connect { .. }) && error.to_string().contains(&url), "{error}");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::Server;
 
 /// Longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn two_workers_share_over_tls_and_whoever_does_not_trust_the_server_is_not_let_in() {

@@ -2,13 +2,12 @@
 //!
 //! Each check gets a store of its own, with two empty buckets.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::{
-    AssignmentRecord, Bucket, Generation, Incarnation, Instance, Interest, Key, KvEvent, MemberPhase, MemberRecord,
-    Outcome, Position, Record, Revision, Slot, Tenure, Term, WatchId, Write,
+    AssignmentRecord, Bucket, Generation, Incarnation, Instance, Interest, Key, KvEvent, MemberRecord, Outcome, Record,
+    Revision, Slot, Tenure, Term, WatchId, Write,
 };
 
 /// A store that can be checked. Nobody else writes to it meanwhile.
@@ -42,8 +41,8 @@ pub struct Behaviour {
     pub check: fn(&mut dyn StoreUnderTest),
 }
 
-/// How long a watch may take to show something.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a watch may take to show something, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How many try the same at the same time.
 const RACERS: u32 = 8;
 /// How many races are run.
@@ -180,11 +179,16 @@ fn every_write_is_shown(store: &mut dyn StoreUnderTest) {
     store.watch(WatchId::new(1), Bucket::Plan, Interest::All);
     shown_until_caught_up(store);
     let mut last = Revision::new(0);
-    for number in 0..100 {
-        last = committed(store.write(append(number % 7, last)));
-    }
-    for revision in 1..=last.value() {
-        assert_eq!(next_change(store).1, Revision::new(revision));
+    // What was overwritten before a watch has read it need not be shown: each key is written once before all is looked at.
+    for _ in 0..15 {
+        let written: Vec<_> = (0..7)
+            .map(|number| {
+                last = committed(store.write(append(number, last)));
+                (Key::Assign(Slot::new(number)), last, false)
+            })
+            .collect();
+        let shown: Vec<_> = written.iter().map(|_| next_change(store)).collect();
+        assert_eq!(shown, written);
     }
 }
 
@@ -218,10 +222,11 @@ fn changes_in_order(store: &mut dyn StoreUnderTest) {
     store.watch(WatchId::new(1), Bucket::Members, Interest::All);
     shown_until_caught_up(store);
     let first = committed(store.write(create(0, 1)));
+    assert_eq!(next_change(store), (slot(0), first, false));
     let second = committed(store.write(update(0, 2, first)));
+    assert_eq!(next_change(store), (slot(0), second, false));
     let third = committed(store.write(Write::Delete { key: slot(0), expected: second }));
-    let shown: Vec<_> = (0..3).map(|_| next_change(store)).collect();
-    assert_eq!(shown, [(slot(0), first, false), (slot(0), second, false), (slot(0), third, true)]);
+    assert_eq!(next_change(store), (slot(0), third, true));
 }
 
 fn interest_is_kept(store: &mut dyn StoreUnderTest) {
@@ -264,8 +269,8 @@ fn made_anew(store: &mut dyn StoreUnderTest, interest: Interest) {
     let anew = committed(store.write(create(1, 3)));
     assert_eq!(anew, Revision::new(1));
     until_lost(store);
-    let (mut shown, next_life, last) = listing(store);
-    if last < anew {
+    let (mut shown, next_life, _) = listing(store);
+    if shown.is_empty() {
         // It was opened again before the write.
         shown.push(next_change(store));
     }
@@ -362,18 +367,7 @@ fn append(number: u32, expected_last: Revision) -> Write {
 }
 
 fn member(instance: u64) -> Record {
-    Record::Member(Arc::new(MemberRecord {
-        tenure: None,
-        instance: Instance::new(instance),
-        phase: MemberPhase::Active,
-        applied: Position::default(),
-        generation: Generation::default(),
-        releasing: Vec::new(),
-        capacity: 1,
-        labels: BTreeMap::new(),
-        software: String::new(),
-        beat: 0,
-    }))
+    Record::Member(Arc::new(MemberRecord::new(Instance::new(instance))))
 }
 
 fn assignment() -> Record {

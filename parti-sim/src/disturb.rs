@@ -10,7 +10,7 @@ use parti_core::{
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
-use crate::plant::Plant;
+use crate::plant::Around;
 use crate::process::{Birth, Life};
 use crate::store::{Entry, Stored};
 use crate::world::{What, World};
@@ -21,10 +21,8 @@ impl World {
         if self.process(process).life != Life::Running {
             return;
         }
-        let command = match (self.options.plant, command) {
-            (Some(Plant::RestartLeaves), Command::Restart) => Command::Leave,
-            (_, command) => command,
-        };
+        let leaves = command == Command::Restart && self.options.has(Around::RestartLeaves);
+        let command = if leaves { Command::Leave } else { command };
         self.feed(process, Event::Command(command));
     }
 
@@ -147,7 +145,7 @@ impl World {
         self.process_mut(process).life = Life::Ended;
         self.process_mut(process).link.held.retain(|held| matches!(held, What::Arrive { .. }));
         for bucket in Bucket::ALL {
-            self.watches_of(bucket).remove(&process);
+            self.watches_of(bucket).remove(process);
         }
         if self.observers.has_regressed() {
             self.tell_what_is_remembered();

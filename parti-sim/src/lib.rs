@@ -66,7 +66,7 @@ pub use file::Repeatable;
 pub use invariant::{Kind, Violation};
 pub use mark::{Mark, Marks};
 pub use options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
-pub use plant::Plant;
+pub use plant::{Around, Plant};
 pub use process::Birth;
 pub use rng::Rng;
 pub use scenario::{Expectation, Keep, Outcome, Scenario};

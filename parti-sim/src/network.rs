@@ -6,7 +6,7 @@ use parti_core::{Bucket, Event, Instance, Key, KvEvent, OperationId, Outcome, Pr
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
-use crate::plant::Plant;
+use crate::plant::Around;
 use crate::process::Life;
 use crate::world::{What, World};
 
@@ -84,12 +84,13 @@ impl World {
     }
 
     fn ignores_condition(&self, write: &Write) -> bool {
-        match (self.options.plant, write) {
-            (Some(Plant::EvictWithoutCondition), Write::Delete { .. }) => write.key().bucket() == Bucket::Members,
-            (Some(Plant::RenewWithoutCondition), Write::Update { key: Key::Slot(_), .. })
-            | (Some(Plant::AppendWithoutCondition), Write::Append { .. }) => true,
-            _ => false,
-        }
+        let bug = match write {
+            Write::Delete { .. } if write.key().bucket() == Bucket::Members => Around::EvictWithoutCondition,
+            Write::Update { key: Key::Slot(_), .. } => Around::RenewWithoutCondition,
+            Write::Append { .. } => Around::AppendWithoutCondition,
+            Write::Create { .. } | Write::Update { .. } | Write::Delete { .. } => return false,
+        };
+        self.options.has(bug)
     }
 
     /// The store's answer reaches the worker.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parti_core::{Config, Mode, Partition, PartitionId, PartitionList, Slot, Weight};
 use serde::{Deserialize, Serialize};
 
-use crate::plant::Plant;
+use crate::plant::{Around, Plant};
 
 /// The setting of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,6 +221,11 @@ impl Default for ApplicationOptions {
 }
 
 impl Options {
+    /// Whether what surrounds the core has this bug.
+    pub(crate) fn has(&self, bug: Around) -> bool {
+        self.plant == Some(Plant::Around(bug))
+    }
+
     /// The config of a worker in this setting.
     pub fn config(&self) -> Config {
         let worker = &self.worker;

@@ -3,14 +3,26 @@
 //! An invariant that no planted bug has tripped is not yet a test.
 
 use std::fmt;
+use std::sync::LazyLock;
 
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use parti_core::PlantedBug;
 use serde::{Deserialize, Serialize};
 
 /// A deliberate bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Plant {
+    /// In the core.
+    Core(PlantedBug),
+    /// In what surrounds the core.
+    Around(Around),
+}
+
+/// A bug in what surrounds the core: the store, the adapter, the application, the clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Around {
     /// The application goes on when it is told to suspend.
     WorkThroughSuspension,
     /// The adapter reports a partition as released while the application still drains it.
@@ -43,190 +55,122 @@ pub enum Plant {
     EndlessTimer,
     /// The adapter hands every acquired partition over twice.
     AcquireTwice,
-    /// A slot is taken over from a holder whose lease has not run out.
-    TakeOverEarly,
-    /// A successor forgets what its tenure has applied.
-    ForgetApplied,
-    /// Work goes on when the lease has run out.
-    OutliveLease,
-    /// Work goes on when the connection is gone, where probes may evict early.
-    OutliveConnection,
-    /// A process that was frozen goes on as if it had not been, where probes may evict early.
-    OutliveStall,
-    /// The lease counts from the reply to a renewal.
-    LeaseFromReply,
-    /// Work goes on as soon as the connection is back, before a renewal is committed.
-    ResumeUnrenewed,
-    /// A tenure of which there is no record counts as ended.
-    AbsenceIsEnd,
-    /// A release counts as confirmed as soon as it was asked for.
-    ReleaseUnconfirmed,
-    /// A partition is granted while its holder still has it.
-    GrantUnreleased,
-    /// A grant has the epoch of the first plan.
-    EpochNotRaised,
-    /// An assignment of another tenure is applied.
-    OtherTenure,
-    /// An assignment older than what was applied is applied.
-    OlderAssignment,
-    /// What a replaced watch shows is taken in.
-    ReplacedWatch,
-    /// A single change counts as if every write before it had been seen.
-    TailFromNews,
-    /// All appends are sent at once.
-    AppendsPipelined,
-    /// A leader goes on after an append was refused, on top of what it does not know.
-    LeadThroughConflict,
-    /// A worker that has renewed its lease meanwhile is evicted all the same.
-    EvictRenewed,
-    /// A worker is evicted as soon as one probe says that nobody listens.
-    EvictUnconfirmed,
-    /// Silence counts although it could not have been heard broken.
-    JudgeByOldSilence,
-    /// After a loss of writes, grants go on at once.
-    GrantWhileRecovering,
-    /// A tenure is named by its revision alone, which a store that has lost writes gives again.
-    TenureByRevision,
-    /// The newest plan is only what the store remembers.
-    ForgetGeneration,
 }
 
 impl Plant {
     /// Every planted bug.
-    pub const ALL: [Self; 39] = [
-        Self::WorkThroughSuspension,
-        Self::ReleaseBeforeDrained,
-        Self::EvictWithoutCondition,
-        Self::RenewWithoutCondition,
-        Self::AppendWithoutCondition,
-        Self::AbsenceIsDeletion,
-        Self::WildClocks,
-        Self::TokenWithoutClaim,
-        Self::DeafApplication,
-        Self::EndlessDrain,
-        Self::BudgetIgnored,
-        Self::RestartLeaves,
-        Self::OldNewsAsNew,
-        Self::Resurrection,
-        Self::EndlessTimer,
-        Self::AcquireTwice,
-        Self::TakeOverEarly,
-        Self::ForgetApplied,
-        Self::OutliveLease,
-        Self::OutliveConnection,
-        Self::OutliveStall,
-        Self::LeaseFromReply,
-        Self::ResumeUnrenewed,
-        Self::AbsenceIsEnd,
-        Self::ReleaseUnconfirmed,
-        Self::GrantUnreleased,
-        Self::EpochNotRaised,
-        Self::OtherTenure,
-        Self::OlderAssignment,
-        Self::ReplacedWatch,
-        Self::TailFromNews,
-        Self::AppendsPipelined,
-        Self::LeadThroughConflict,
-        Self::EvictRenewed,
-        Self::EvictUnconfirmed,
-        Self::JudgeByOldSilence,
-        Self::GrantWhileRecovering,
-        Self::TenureByRevision,
-        Self::ForgetGeneration,
-    ];
-
-    /// The bug in the core that it is; none for one around it.
-    pub const fn in_core(self) -> Option<PlantedBug> {
-        Some(match self {
-            Self::TakeOverEarly => PlantedBug::TakeOverEarly,
-            Self::ForgetApplied => PlantedBug::ForgetApplied,
-            Self::OutliveLease => PlantedBug::OutliveLease,
-            Self::OutliveConnection => PlantedBug::OutliveConnection,
-            Self::OutliveStall => PlantedBug::OutliveStall,
-            Self::LeaseFromReply => PlantedBug::LeaseFromReply,
-            Self::ResumeUnrenewed => PlantedBug::ResumeUnrenewed,
-            Self::AbsenceIsEnd => PlantedBug::AbsenceIsEnd,
-            Self::ReleaseUnconfirmed => PlantedBug::ReleaseUnconfirmed,
-            Self::GrantUnreleased => PlantedBug::GrantUnreleased,
-            Self::EpochNotRaised => PlantedBug::EpochNotRaised,
-            Self::OtherTenure => PlantedBug::OtherTenure,
-            Self::OlderAssignment => PlantedBug::OlderAssignment,
-            Self::ReplacedWatch => PlantedBug::ReplacedWatch,
-            Self::TailFromNews => PlantedBug::TailFromNews,
-            Self::AppendsPipelined => PlantedBug::AppendsPipelined,
-            Self::LeadThroughConflict => PlantedBug::LeadThroughConflict,
-            Self::EvictRenewed => PlantedBug::EvictRenewed,
-            Self::EvictUnconfirmed => PlantedBug::EvictUnconfirmed,
-            Self::JudgeByOldSilence => PlantedBug::JudgeByOldSilence,
-            Self::GrantWhileRecovering => PlantedBug::GrantWhileRecovering,
-            Self::TenureByRevision => PlantedBug::TenureByRevision,
-            Self::ForgetGeneration => PlantedBug::ForgetGeneration,
-            Self::WorkThroughSuspension
-            | Self::ReleaseBeforeDrained
-            | Self::EvictWithoutCondition
-            | Self::RenewWithoutCondition
-            | Self::AppendWithoutCondition
-            | Self::AbsenceIsDeletion
-            | Self::WildClocks
-            | Self::TokenWithoutClaim
-            | Self::DeafApplication
-            | Self::EndlessDrain
-            | Self::BudgetIgnored
-            | Self::RestartLeaves
-            | Self::OldNewsAsNew
-            | Self::Resurrection
-            | Self::EndlessTimer
-            | Self::AcquireTwice => return None,
-        })
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
     }
 
     /// Whether it takes a store that loses writes to see it.
     pub const fn needs_loss(self) -> bool {
-        matches!(self, Self::GrantWhileRecovering | Self::TenureByRevision | Self::ForgetGeneration)
+        use PlantedBug::{ForgetGeneration, GrantWhileRecovering, TenureByRevision};
+        matches!(self, Self::Core(GrantWhileRecovering | TenureByRevision | ForgetGeneration))
     }
 
     /// The invariants of which at least one must catch it.
     pub const fn caught_by(self) -> &'static [&'static str] {
         match self {
-            Self::WorkThroughSuspension
-            | Self::ReleaseBeforeDrained
-            | Self::AbsenceIsDeletion
-            | Self::WildClocks
-            | Self::TakeOverEarly
-            | Self::OutliveLease
-            | Self::OutliveConnection
-            | Self::OutliveStall
-            | Self::LeaseFromReply
-            | Self::ResumeUnrenewed
-            | Self::AbsenceIsEnd
-            | Self::ReleaseUnconfirmed
-            | Self::GrantUnreleased
-            | Self::TailFromNews
-            | Self::EvictUnconfirmed
-            | Self::GrantWhileRecovering => &["no-duplicate"],
-            Self::EvictWithoutCondition | Self::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
-            Self::AppendWithoutCondition | Self::LeadThroughConflict => &["one-writer"],
-            Self::OtherTenure | Self::EvictRenewed => &["no-duplicate", "tokens-increase"],
-            Self::ReplacedWatch => &["no-duplicate", "one-writer"],
-            Self::AppendsPipelined => &["contract", "one-writer"],
-            Self::TokenWithoutClaim | Self::EpochNotRaised | Self::TenureByRevision | Self::ForgetGeneration => {
-                &["tokens-increase"]
-            }
-            Self::DeafApplication => &["no-orphan"],
-            Self::EndlessDrain => &["balance", "no-orphan"],
-            Self::BudgetIgnored => &["move-budget"],
-            Self::RestartLeaves | Self::JudgeByOldSilence => &["no-move-without-cause"],
-            Self::OldNewsAsNew | Self::ForgetApplied | Self::OlderAssignment => &["monotone"],
-            Self::Resurrection => &["state-table"],
-            Self::EndlessTimer => &["bounded"],
-            Self::AcquireTwice => &["contract", "tokens-increase"],
+            Self::Core(bug) => in_core_caught_by(bug),
+            Self::Around(bug) => around_caught_by(bug),
         }
     }
 }
 
+const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
+    use PlantedBug as Bug;
+    match bug {
+        Bug::TakeOverEarly
+        | Bug::OutliveLease
+        | Bug::OutliveConnection
+        | Bug::OutliveStall
+        | Bug::LeaseFromReply
+        | Bug::ResumeUnrenewed
+        | Bug::AbsenceIsEnd
+        | Bug::ReleaseUnconfirmed
+        | Bug::GrantUnreleased
+        | Bug::TailFromNews
+        | Bug::EvictUnconfirmed
+        | Bug::GrantWhileRecovering => &["no-duplicate"],
+        Bug::LeadThroughConflict => &["one-writer"],
+        Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
+        Bug::ReplacedWatch => &["no-duplicate", "one-writer"],
+        Bug::AppendsPipelined => &["contract", "one-writer"],
+        Bug::EpochNotRaised | Bug::TenureByRevision | Bug::ForgetGeneration => &["tokens-increase"],
+        Bug::JudgeByOldSilence => &["no-move-without-cause"],
+        Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
+    }
+}
+
+const fn around_caught_by(bug: Around) -> &'static [&'static str] {
+    match bug {
+        Around::WorkThroughSuspension
+        | Around::ReleaseBeforeDrained
+        | Around::AbsenceIsDeletion
+        | Around::WildClocks => &["no-duplicate"],
+        Around::EvictWithoutCondition | Around::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
+        Around::AppendWithoutCondition => &["one-writer"],
+        Around::TokenWithoutClaim => &["tokens-increase"],
+        Around::DeafApplication => &["no-orphan"],
+        Around::EndlessDrain => &["balance", "no-orphan"],
+        Around::BudgetIgnored => &["move-budget"],
+        Around::RestartLeaves => &["no-move-without-cause"],
+        Around::OldNewsAsNew => &["monotone"],
+        Around::Resurrection => &["state-table"],
+        Around::EndlessTimer => &["bounded"],
+        Around::AcquireTwice => &["contract", "tokens-increase"],
+    }
+}
+
+/// Its name on the command line is that of its variant, in small letters.
+impl ValueEnum for Plant {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<Plant>> = LazyLock::new(|| {
+            let in_core = PlantedBug::ALL.iter().copied().map(Plant::Core);
+            Around::value_variants().iter().copied().map(Plant::Around).chain(in_core).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Core(bug) => {
+                Some(PossibleValue::new(kebab_case(&format!("{bug:?}"))).help(bug.does().trim_end_matches('.')))
+            }
+            Self::Around(bug) => bug.to_possible_value(),
+        }
+    }
+}
+
+fn kebab_case(variant: &str) -> String {
+    let mut name = String::new();
+    for letter in variant.chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
 impl fmt::Display for Plant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = clap::ValueEnum::to_possible_value(self).expect("no variant is hidden");
+        let value = self.to_possible_value().expect("no variant is hidden");
         f.write_str(value.get_name())
+    }
+}
+
+impl From<Plant> for String {
+    fn from(plant: Plant) -> Self {
+        plant.to_string()
+    }
+}
+
+impl TryFrom<String> for Plant {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        Self::from_str(&name, false)
     }
 }

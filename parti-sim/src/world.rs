@@ -1,7 +1,7 @@
 //! The world: workers, store, network and applications under one virtual clock, in one thread.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use parti_core::{
@@ -15,8 +15,8 @@ use crate::fact::{Fact, PartitionIndex, ProcessId};
 use crate::kit::Handlers;
 use crate::observers::Observers;
 use crate::options::Options;
-use crate::plant::Plant;
-use crate::process::{Birth, Life, Link, Process, Watch, config_of};
+use crate::plant::{Around, Plant};
+use crate::process::{Birth, Life, Link, Process, Watches, config_of};
 use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::store::Store;
@@ -39,10 +39,10 @@ pub(crate) struct World {
     /// Until when nothing gets through to or from anybody.
     pub(crate) all_cut_off_until: Moment,
     /// Shared between copies of the world until one of them changes it.
-    pub(crate) processes: Vec<Arc<Process>>,
+    pub(crate) processes: Vec<Rc<Process>>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
-    pub(crate) watches: [BTreeMap<ProcessId, Watch>; 2],
+    pub(crate) watches: [Watches; 2],
     pub(crate) network_rng: Rng,
     app_rng: Rng,
     birth_rng: Rng,
@@ -131,7 +131,7 @@ impl World {
     pub(crate) fn new(options: &Options) -> Self {
         let all = options.all_partitions();
         let mut config = options.config();
-        if options.plant == Some(Plant::BudgetIgnored) {
+        if options.has(Around::BudgetIgnored) {
             config.move_budget_percent = 100;
         }
         config.validate().expect("the options give workers a valid config");
@@ -150,7 +150,7 @@ impl World {
             all_cut_off_until: Moment::START,
             processes: Vec::new(),
             by_instance: BTreeMap::new(),
-            watches: [BTreeMap::new(), BTreeMap::new()],
+            watches: Default::default(),
             network_rng: Rng::for_purpose(options.seed, "network"),
             app_rng: Rng::for_purpose(options.seed, "application"),
             birth_rng: Rng::for_purpose(options.seed, "birth"),
@@ -176,16 +176,16 @@ impl World {
         let process = ProcessId::new(self.processes.len());
         let clock = self.new_clock();
         let worker = self.new_worker(process, &birth, clock);
-        let status = worker.status();
-        self.processes.push(Arc::new(Process {
-            worker,
+        self.processes.push(Rc::new(Process {
             clock,
             app: App::default(),
             link: Link::default(),
             life: Life::Running,
             birth,
             armed: Moment::NEVER,
-            status,
+            decisions: worker.decisions(),
+            status: worker.status(),
+            worker,
             pending: std::collections::BTreeSet::new(),
             successor: None,
             falsely_gone_until: Moment::START,
@@ -208,9 +208,9 @@ impl World {
         let seed = self.birth_rng.next_u64();
         let config = config_of(birth, &self.config);
         let worker = Worker::new(config, seed, clock.at(self.now)).expect("the group's config was checked");
-        let worker = match self.options.plant.and_then(Plant::in_core) {
-            Some(bug) => worker.with_planted_bug(bug),
-            None => worker,
+        let worker = match self.options.plant {
+            Some(Plant::Core(bug)) => worker.with_planted_bug(bug),
+            Some(Plant::Around(_)) | None => worker,
         };
         self.by_instance.insert(worker.status().instance, process);
         worker
@@ -226,10 +226,8 @@ impl World {
 
     fn new_clock(&mut self) -> WorkerClock {
         let origin = self.birth_rng.below(1_000_000_000_000);
-        let most = match self.options.plant {
-            Some(Plant::WildClocks) => WILD_PPM,
-            _ => u64::from(self.options.clock_ppm),
-        };
+        let wild = self.options.has(Around::WildClocks);
+        let most = if wild { WILD_PPM } else { u64::from(self.options.clock_ppm) };
         let ppm = i64::try_from(self.birth_rng.below(2 * most + 1)).unwrap_or(0) - i64::try_from(most).unwrap_or(0);
         WorkerClock::new(origin, i32::try_from(ppm).unwrap_or(0))
     }
@@ -295,7 +293,7 @@ impl World {
     }
 
     pub(crate) fn process_mut(&mut self, process: ProcessId) -> &mut Process {
-        Arc::make_mut(&mut self.processes[process.index()])
+        Rc::make_mut(&mut self.processes[process.index()])
     }
 
     /// The processes that have not ended, in order of their starts.
@@ -343,14 +341,11 @@ impl World {
     /// Does what a worker asks for, and sets its timer.
     fn settle(&mut self, process: ProcessId) {
         let now = self.now;
-        let endless = self.options.plant == Some(Plant::EndlessTimer);
+        let endless = self.options.has(Around::EndlessTimer);
         let one = self.process_mut(process);
-        let status = one.worker.status();
-        if one.tells_of(&status) {
-            let before = std::mem::replace(&mut one.status, status.clone());
-            self.tell(&Fact::Status { process, before: &before, after: &status });
-        } else {
-            one.status = status;
+        if let Some(before) = one.look() {
+            let after = one.status.clone();
+            self.tell(&Fact::Status { process, before: &before, after: &after });
         }
         while self.observers.violation.is_none() {
             let one = self.process_mut(process);
@@ -372,7 +367,7 @@ impl World {
     }
 
     fn act(&mut self, process: ProcessId, action: Action) {
-        let resurrected = self.options.plant == Some(Plant::Resurrection) && action == Action::Halt;
+        let resurrected = self.options.has(Around::Resurrection) && action == Action::Halt;
         if !resurrected {
             self.tell(&Fact::Asked { process, action: &action });
         }
@@ -393,7 +388,7 @@ impl World {
             Action::Cancel { partition, token } => {
                 self.handlers.cancelled(self.now, process, &partition);
                 let Some(partition) = self.observers.index_of(&partition) else { return };
-                if self.options.plant != Some(Plant::EndlessDrain) {
+                if !self.options.has(Around::EndlessDrain) {
                     self.stop_at_once(process, partition);
                     self.schedule.push(self.now + AT_ONCE, What::Drained { process, partition, token });
                 }
@@ -414,7 +409,7 @@ impl World {
 
     fn acquire(&mut self, process: ProcessId, acquired: &Partition, token: Token) {
         let Some(partition) = self.observers.index_of(&acquired.id) else { return };
-        if self.options.plant == Some(Plant::AcquireTwice) {
+        if self.options.has(Around::AcquireTwice) {
             self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
         }
         self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
@@ -422,7 +417,7 @@ impl World {
             return;
         }
         self.handlers.acquired(self.now, process, acquired, token);
-        let deaf = self.options.plant == Some(Plant::DeafApplication) && self.app_rng.chance(20_000);
+        let deaf = self.options.has(Around::DeafApplication) && self.app_rng.chance(20_000);
         if deaf {
             self.process_mut(process).app.set_idle(partition);
         } else if self.process(process).app.works() {
@@ -433,10 +428,8 @@ impl World {
 
     /// The token as the application sees it.
     fn shown(&self, token: Token) -> Token {
-        match self.options.plant {
-            Some(Plant::TokenWithoutClaim) => Token { claim: parti_core::Revision::new(0), ..token },
-            _ => token,
-        }
+        let claimless = self.options.has(Around::TokenWithoutClaim);
+        if claimless { Token { claim: parti_core::Revision::new(0), ..token } } else { token }
     }
 
     /// The application begins to finish with a partition, and takes as long as it says or, if it does not say, as chance
@@ -454,13 +447,11 @@ impl World {
         let says = says.unwrap_or(Duration::from_millis(drain_ms));
         let works = self.process(process).app.works();
         let takes = if works { AT_ONCE.max(says) } else { AT_ONCE };
-        match self.options.plant {
-            Some(Plant::EndlessDrain) => {}
-            Some(Plant::ReleaseBeforeDrained) => {
-                self.schedule.push(self.now, What::ReportReleased { process, partition, token });
-                self.schedule.push(self.now + takes, What::Drained { process, partition, token });
-            }
-            _ => self.schedule.push(self.now + takes, What::Drained { process, partition, token }),
+        if self.options.has(Around::ReleaseBeforeDrained) {
+            self.schedule.push(self.now, What::ReportReleased { process, partition, token });
+        }
+        if !self.options.has(Around::EndlessDrain) {
+            self.schedule.push(self.now + takes, What::Drained { process, partition, token });
         }
     }
 
@@ -479,7 +470,7 @@ impl World {
         if works && !hold.idle {
             self.tell(&Fact::Stops { process, partition });
         }
-        if self.options.plant != Some(Plant::ReleaseBeforeDrained) {
+        if !self.options.has(Around::ReleaseBeforeDrained) {
             self.report_released(process, partition, token);
         }
     }
@@ -493,7 +484,7 @@ impl World {
 
     /// All work stops at once, and drains with it.
     fn suspend(&mut self, process: ProcessId) {
-        if self.options.plant == Some(Plant::WorkThroughSuspension) {
+        if self.options.has(Around::WorkThroughSuspension) {
             return;
         }
         self.change_work(process, |app| app.set_suspended(true));

@@ -1,7 +1,8 @@
 //! Small worlds hold in every order of what can happen, within bounds; with a planted bug they do not.
 
-use parti_sim::Plant;
+use parti_core::PlantedBug;
 use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Orders};
+use parti_sim::{Around, Plant};
 
 /// How many states a search looks at in which a planted bug must be found.
 const STATES_PER_PLANT: u64 = 30_000;
@@ -67,17 +68,17 @@ fn two_faults_and_three_workers_break_nothing_as_far_as_the_search_goes() {
 fn planted_bugs_are_found_and_the_path_is_told() {
     use Beginning::{Fresh, Joining, Settled};
     for (plant, beginning, faults) in [
-        (Plant::WorkThroughSuspension, Settled, &[Fault::Cut][..]),
-        (Plant::ReleaseBeforeDrained, Joining, &[Fault::Late]),
-        (Plant::TokenWithoutClaim, Settled, &[Fault::Restart]),
-        (Plant::Resurrection, Settled, &[Fault::Leave]),
-        (Plant::AcquireTwice, Fresh, &[]),
-        (Plant::RenewWithoutCondition, Settled, &[Fault::Late]),
-        (Plant::EvictWithoutCondition, Settled, &[Fault::Pause]),
-        (Plant::OutliveLease, Settled, &[Fault::Cut]),
-        (Plant::ForgetApplied, Settled, &[Fault::Restart]),
-        (Plant::GrantUnreleased, Joining, &[]),
-        (Plant::ReleaseUnconfirmed, Joining, &[Fault::Late]),
+        (Plant::Around(Around::WorkThroughSuspension), Settled, &[Fault::Cut][..]),
+        (Plant::Around(Around::ReleaseBeforeDrained), Joining, &[Fault::Late]),
+        (Plant::Around(Around::TokenWithoutClaim), Settled, &[Fault::Restart]),
+        (Plant::Around(Around::Resurrection), Settled, &[Fault::Leave]),
+        (Plant::Around(Around::AcquireTwice), Fresh, &[]),
+        (Plant::Around(Around::RenewWithoutCondition), Settled, &[Fault::Late]),
+        (Plant::Around(Around::EvictWithoutCondition), Settled, &[Fault::Pause]),
+        (Plant::Core(PlantedBug::OutliveLease), Settled, &[Fault::Cut]),
+        (Plant::Core(PlantedBug::ForgetApplied), Settled, &[Fault::Restart]),
+        (Plant::Core(PlantedBug::GrantUnreleased), Joining, &[]),
+        (Plant::Core(PlantedBug::ReleaseUnconfirmed), Joining, &[Fault::Late]),
     ] {
         let most = u32::from(!faults.is_empty());
         let bounds = Bounds { plant: Some(plant), partitions: 2, ..bounds(beginning, most, faults) };

@@ -1,6 +1,6 @@
 //! When a worker must not work for now, and when it may again.
 
-use super::{Standing, Worker};
+use super::{Standing, Watched, Worker};
 use crate::action::SuspendReason;
 use crate::config::Mode;
 use crate::planted::PlantedBug;
@@ -9,11 +9,9 @@ use crate::time::{Duration, Instant};
 impl Worker {
     /// For how long this process may not run before it has to doubt what it knows; none where nobody else would act on
     /// that. Others evict a worker early if nobody has listened there for `probe_confirm`. They can see that of one that
-    /// is frozen while its connection is closed, and it cannot: what is left of `probe_confirm` is for its client to
-    /// notice.
+    /// is frozen while its connection is closed, and it cannot.
     pub(super) fn may_seem_gone(&self) -> Option<Duration> {
-        let strict = self.config.mode == Mode::Strict && self.lease().is_some();
-        self.config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3)
+        self.timing.unseen.filter(|_| self.lease().is_some())
     }
 
     /// Until when this process certainly has not been frozen for too long, see [`may_seem_gone`](Self::may_seem_gone).
@@ -57,7 +55,7 @@ impl Worker {
             || self.timing.planted.has(PlantedBug::ResumeUnrenewed);
         // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
         let may_act = self.connected && renewed && lease.is_valid(self.now);
-        let told = self.plan_watch.as_ref().is_some_and(|watched| watched.listed) && !self.ownership.is_doubtful();
+        let told = self.plan_watch.as_ref().is_some_and(Watched::is_listed) && !self.ownership.is_doubtful();
         if self.ownership.is_suspended() && may_act && told {
             // First what is to be given up.
             self.work();

@@ -2,7 +2,7 @@
 
 use super::{Standing, Worker};
 use crate::event::Command;
-use crate::ids::WatchId;
+use crate::ids::{Revision, WatchId};
 use crate::key::{Bucket, Interest, Key};
 use crate::outbox::Outbox;
 
@@ -10,8 +10,8 @@ use crate::outbox::Outbox;
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) watch: WatchId,
-    /// Whether it has shown a complete listing.
-    pub(super) listed: bool,
+    /// Up to which revision it has shown everything; none before the first complete listing.
+    pub(super) listed_to: Option<Revision>,
     pub(super) interest: Interest,
     needs: Needs,
 }
@@ -40,12 +40,28 @@ impl Watched {
             Needs::All => Interest::All,
             Needs::Keys(keys) => Interest::Keys(keys.into_iter().flatten().collect()),
         };
-        Self { watch: outbox.watch(bucket, interest.clone()), listed: false, interest, needs }
+        Self { watch: outbox.watch(bucket, interest.clone()), listed_to: None, interest, needs }
+    }
+
+    /// Everything up to this revision has been shown. True if nothing was before.
+    pub(super) fn observe_listed(&mut self, last: Revision) -> bool {
+        let is_first = self.listed_to.is_none();
+        self.listed_to = self.listed_to.max(Some(last));
+        is_first
+    }
+
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed_to.is_some()
     }
 
     /// Whether every key has been listed.
     pub(super) fn has_listed_all(&self) -> bool {
-        self.listed && self.interest == Interest::All
+        self.is_listed() && self.interest == Interest::All
+    }
+
+    /// Whether every key has been listed, but not as far as this revision.
+    pub(super) fn is_behind(&self, revision: Revision) -> bool {
+        self.has_listed_all() && self.listed_to < Some(revision)
     }
 }
 

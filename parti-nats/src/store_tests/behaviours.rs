@@ -4,7 +4,6 @@ use parti_sim::conformance::{BEHAVIOURS, StoreUnderTest};
 use tokio::runtime::Runtime;
 
 use super::*;
-use crate::kv::{is_marker, last_message};
 
 /// The suite of behaviours that the model of the simulator is held to, held against a real server: each with a group of
 /// its own.
@@ -26,10 +25,8 @@ fn behaves_as_the_model_does(servers: &Servers) {
 fn an_unknown_outcome_is_settled_by_what_is_stored() {
     let runtime = tokio::runtime::Runtime::new().expect("threads");
     let world = runtime.block_on(World::new(Servers::single()));
-    let (sender, shown) = mpsc::channel(1);
-    let real = Real { runtime: &runtime, world, racers: Vec::new(), sender, shown, watching: JoinSet::new() };
     runtime.block_on(async {
-        let settled = async |write: &Write, known: &[Revision]| real.settled(write, Outcome::Unknown, known).await;
+        let settled = async |write: &Write, known: &[Revision]| world.settled(write, Outcome::Unknown, known).await;
         let write = create(slot(1), 1);
         let first = Revision::new(1);
         assert_eq!(settled(&write, &[]).await, Outcome::Committed(first), "it had not arrived");
@@ -38,7 +35,7 @@ fn an_unknown_outcome_is_settled_by_what_is_stored() {
         assert_eq!(settled(&create(slot(1), 2), &[]).await, Outcome::Conflict, "another value had");
         let appended = append(0, 1, 0);
         assert_eq!(settled(&appended, &[]).await, Outcome::Committed(first));
-        real.world.commit(append(0, 1, 1)).await;
+        world.commit(append(0, 1, 1)).await;
         assert_eq!(settled(&appended, &[]).await, Outcome::Conflict, "the same value, from a later append");
     });
 }
@@ -67,50 +64,9 @@ struct Real<'a> {
     watching: JoinSet<()>,
 }
 
-impl Real<'_> {
-    /// The outcome of a write; one that is unknown, as in a cluster that is choosing a leader, is settled as a worker
-    /// does it: by another try, and by looking. `known` are the revisions of writes that others know to be theirs.
-    async fn settled(&self, write: &Write, outcome: Outcome, known: &[Revision]) -> Outcome {
-        if outcome != Outcome::Unknown {
-            return outcome;
-        }
-        let tried_again = async {
-            loop {
-                match self.world.write(write.clone()).await {
-                    Outcome::Unknown => tokio::time::sleep(Duration::from_millis(50)).await,
-                    outcome => return outcome,
-                }
-            }
-        };
-        match within("outcome", tried_again).await {
-            Outcome::Conflict => {
-                let own = self.stored_by(write).await.filter(|revision| !known.contains(revision));
-                own.map_or(Outcome::Conflict, Outcome::Committed)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// The revision of the key's last value, if it is what this write stores where its condition holds.
-    async fn stored_by(&self, write: &Write) -> Option<Revision> {
-        let (jetstream, names) =
-            (&self.world.connection.jetstream, Names::new(&self.world.group, write.key().bucket()));
-        let stream = jetstream.get_stream_no_info(&names.stream).await.expect("the bucket's stream");
-        let last = last_message(&stream, &format!("{}{}", names.stored, write.key())).await.expect("readable")?;
-        let (value, revision) = (|record: &Record| last.payload == record.encode(), last.sequence);
-        let is_it = match write {
-            Write::Create { record, .. } => value(record),
-            Write::Update { record, expected, .. } => value(record) && revision > expected.value(),
-            Write::Delete { expected, .. } => is_marker(&last.headers) && revision > expected.value(),
-            Write::Append { record, expected_last, .. } => value(record) && revision == expected_last.next().value(),
-        };
-        is_it.then(|| Revision::new(revision))
-    }
-}
-
 impl StoreUnderTest for Real<'_> {
     fn write(&mut self, write: Write) -> Outcome {
-        self.runtime.block_on(async { self.settled(&write, self.world.store.execute(&write).await, &[]).await })
+        self.runtime.block_on(async { self.world.settled(&write, self.world.store.execute(&write).await, &[]).await })
     }
 
     fn race(&mut self, writes: Vec<Write>) -> Vec<Outcome> {
@@ -124,7 +80,7 @@ impl StoreUnderTest for Real<'_> {
                     Outcome::Conflict | Outcome::Unknown => None,
                 };
                 let known: Vec<_> = outcomes.iter().filter_map(committed).collect();
-                outcomes[place] = self.settled(write, outcomes[place], &known).await;
+                outcomes[place] = self.world.settled(write, outcomes[place], &known).await;
             }
             outcomes
         })

@@ -1,9 +1,10 @@
 //! What happens to servers, connections and workers in production, done to real ones: fleets of worker processes, and a
 //! journal of who worked on what, when. In each test nobody works on a partition that another works on, tokens grow,
-//! and everything has its owner again within a stated time.
+//! and in the end everything has its owner again.
 //!
-//! The bounds are twice those that `cargo run --release -p parti-benches --bin live` holds a machine of its own to:
-//! tests run beside each other. With `PARTI_LONG_TESTS` set, outages last a minute.
+//! How quickly is not asked here, but where it tells one way from another, such as a crash that is found out before the
+//! lease is over: tests run beside each other, on machines that do other things as well. The bounds are those of
+//! `cargo run --release -p parti-benches --bin live -- --check`. With `PARTI_LONG_TESTS` set, outages last a minute.
 
 mod cluster;
 #[path = "../lab/mod.rs"]
@@ -24,17 +25,10 @@ use support::quick;
 
 /// Short, so that tests are.
 const LEASE: Duration = Duration::from_secs(2);
-/// Longer than a fleet takes to start on a slow machine.
-const START: Duration = Duration::from_secs(30);
-/// Until work goes on once the store is within reach: the wait between two tries to reconnect, then a renewal.
-const RESUME: Duration = Duration::from_secs(2);
-/// Until a killed worker's partitions are owned again, and a killed leader's.
-const CRASH: Duration = Duration::from_secs(3);
-const LEADER_CRASH: Duration = Duration::from_secs(4);
-/// Until those of a silent one are: lease and margin, and a plan.
-const SILENCE: Duration = Duration::from_millis(2_000 + 250 + 1_000);
-/// Until a worker that comes back as a newcomer has its share: windows and rounds, see [`quick`].
-const REJOIN: Duration = Duration::from_secs(10);
+/// Longer than any test waits for anything but a crash that is found out by probes.
+const LONG_LEASE: Duration = Duration::from_secs(60);
+/// Longer than anything takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long outages last that are longer than a lease.
 fn outage() -> Duration {
@@ -54,6 +48,13 @@ fn spec(url: String, workers: u32) -> Spec {
     }
 }
 
+/// Workers with a lease that outlasts each test.
+fn lasting(url: String, workers: u32) -> Spec {
+    let mut spec = spec(url, workers);
+    spec.config.lease = LONG_LEASE;
+    spec
+}
+
 /// A fleet without workers, of processes that run this program again.
 fn fleet(spec: Spec) -> Fleet {
     Fleet::new(spec, &["--exact", "workers_run_in_processes_of_their_own", "--nocapture"])
@@ -63,7 +64,7 @@ fn fleet(spec: Spec) -> Fleet {
 fn settled(spec: Spec, workers: u32) -> Fleet {
     let mut fleet = fleet(spec);
     fleet.start_many(workers);
-    fleet.level(START);
+    fleet.level(PATIENCE);
     fleet
 }
 

@@ -8,11 +8,9 @@ use crate::lab::agent::Order;
 use crate::lab::fleet::Fleet;
 use crate::lab::journal::{Journal, Who};
 use crate::support::Server;
-use crate::{LEASE, REJOIN, RESUME, SILENCE, operate, outage, settled, spec};
+use crate::{PATIENCE, operate, outage, settled, spec};
 use async_nats::ConnectOptions;
 
-/// Until somebody reads a store that has no news: a lease on average.
-const NOTICE: Duration = LEASE.saturating_mul(2);
 const BUCKETS: [&str; 2] = ["KV_parti_orders_members", "KV_parti_orders_plan"];
 
 #[test]
@@ -22,13 +20,12 @@ fn a_server_that_is_gone_for_longer_than_the_lease_moves_nothing() {
     let before = fleet.journal().grants();
 
     server.kill();
-    fleet.wait("suspended", LEASE, Journal::is_idle);
+    fleet.wait("suspended", PATIENCE, Journal::is_idle);
     sleep(outage());
     assert!(fleet.journal().is_idle());
     server.resume();
 
-    fleet.settle(RESUME);
-    fleet.assert_unmoved(&before);
+    fleet.settle_unmoved(&before, PATIENCE);
     fleet.assert_exclusive();
 }
 
@@ -40,11 +37,11 @@ fn a_server_that_restarts_at_once_moves_nothing() {
 
     for _ in 0..3 {
         server.kill();
-        fleet.wait("suspended", LEASE, Journal::is_idle);
+        fleet.wait("suspended", PATIENCE, Journal::is_idle);
         server.resume();
-        fleet.settle(RESUME);
+        fleet.settle(PATIENCE);
     }
-    fleet.assert_unmoved(&before);
+    fleet.settle_unmoved(&before, PATIENCE);
     fleet.assert_exclusive();
 }
 
@@ -94,8 +91,8 @@ fn assert_given_out_anew(fleet: &Fleet, before: &BTreeMap<u32, (Who, String)>) {
         let now = journal.grants();
         before.iter().all(|(partition, (_, token))| now.get(partition).is_some_and(|(_, now)| now > token))
     };
-    fleet.wait("given out anew", NOTICE + SILENCE + REJOIN, is_newer);
-    fleet.settle(REJOIN);
+    fleet.wait("given out anew", PATIENCE, is_newer);
+    fleet.settle(PATIENCE);
     fleet.assert_exclusive();
 }
 
@@ -109,9 +106,9 @@ fn fifty_workers_that_come_and_go_leave_no_partition_behind() {
         let any = running[draw(running.len())];
         match draw(5) {
             0 => drop(fleet.kill(any)),
-            1 => drop(fleet.end(any, Order::Leave, REJOIN)),
+            1 => drop(fleet.end(any, Order::Leave, PATIENCE)),
             2 => {
-                fleet.end(any, Order::Restart, REJOIN);
+                fleet.end(any, Order::Restart, PATIENCE);
                 fleet.start();
             }
             _ if running.len() < 55 => drop(fleet.start()),
@@ -120,7 +117,7 @@ fn fifty_workers_that_come_and_go_leave_no_partition_behind() {
         // The pace of the churn.
         sleep(Duration::from_millis(50));
     }
-    fleet.settle(REJOIN * 2);
+    fleet.settle(PATIENCE);
     fleet.assert_exclusive();
 }
 

@@ -1,5 +1,6 @@
 //! The other side of the agents: starts them, disturbs them, and keeps the journal of what they say.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -207,9 +208,14 @@ impl Fleet {
         signal(&agent.process, Signal::CONT);
     }
 
-    /// Fails if anything has another owner, or the same one another token.
-    pub(crate) fn assert_unmoved(&self, before: &BTreeMap<u32, (Who, String)>) {
-        let now = self.journal().grants();
+    /// Waits until everything has one owner, and fails if that is another one than before, or has another token.
+    pub(crate) fn settle_unmoved(&self, before: &BTreeMap<u32, (Who, String)>, at_most: Duration) {
+        let now = RefCell::default();
+        self.wait("settled", at_most, |journal| {
+            now.replace(journal.grants());
+            journal.is_covered()
+        });
+        let now = now.into_inner();
         let moved: Vec<_> = before.iter().filter(|(partition, grant)| now.get(partition) != Some(grant)).collect();
         let to: Vec<_> = moved.iter().map(|(partition, _)| now.get(partition)).take(5).collect();
         let from = &moved[..moved.len().min(5)];

@@ -1,9 +1,10 @@
-//! Private nats-servers for tests and examples: each on free ports, with a store directory of its own, ended with its
+//! Private nats-servers for tests and examples: each on a port and with a store directory of its own, ended with its
 //! owner.
 #![allow(dead_code)] // every user needs another part of it
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -12,22 +13,38 @@ use std::time::{Duration, Instant};
 
 use parti_core::Config;
 
-/// How long a server may take to listen.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may take to listen, on a machine that does much else.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a server that could not start is started again: somebody outside may have been on its port for a moment.
+const STARTS: u32 = 3;
+/// Where ports are taken from: below those that systems give to whoever asks for any, such as clients, which could
+/// else take the port of a server that is to come back.
+const PORTS: Range<u16> = 20_000..32_768;
 
 /// One server with JetStream, unless it was started without.
 #[derive(Debug)]
 pub(crate) struct Server {
-    port: u16,
+    port: Port,
+    /// By which it is told from any other server.
+    name: String,
     arguments: Vec<String>,
     directory: PathBuf,
     process: Option<Child>,
+}
+
+/// A port that no other test takes as long as this lives, whatever listens on it meanwhile.
+#[derive(Debug)]
+pub(crate) struct Port {
+    number: u16,
+    /// The port of the same number for datagrams, which nobody needs: a lock between all tests of this machine.
+    _lock: UdpSocket,
 }
 
 /// Three servers in one cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
+    _routes: [Port; 3],
 }
 
 impl Server {
@@ -38,17 +55,17 @@ impl Server {
 
     /// A server with these arguments besides its address and its store.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        Self::launch(free_port(), arguments.iter().map(|argument| (*argument).to_owned()).collect())
+        Self::launch(Port::take(), arguments)
     }
 
     /// A server with JetStream on this port.
-    pub(crate) fn start_at(port: u16) -> Self {
-        Self::launch(port, vec!["-js".to_owned()])
+    pub(crate) fn start_at(port: Port) -> Self {
+        Self::launch(port, &["-js"])
     }
 
     /// A server with this configuration, written into a file, besides its address and its store.
     pub(crate) fn start_with_config(config: &str) -> Self {
-        let mut server = Self::prepare(free_port(), Vec::new());
+        let mut server = Self::prepare(Port::take());
         let path = server.directory.join("nats.conf");
         std::fs::write(&path, config).expect("the temporary directory must be writable");
         server.arguments = vec!["-c".to_owned(), path.to_string_lossy().into_owned()];
@@ -56,28 +73,35 @@ impl Server {
         server
     }
 
-    fn launch(port: u16, arguments: Vec<String>) -> Self {
-        let mut server = Self::prepare(port, arguments);
+    fn launch(port: Port, arguments: &[&str]) -> Self {
+        let mut server = Self::prepare(port);
+        server.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         server.resume();
         server
     }
 
-    fn prepare(port: u16, arguments: Vec<String>) -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let name = format!("parti-test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).expect("the temporary directory must be writable");
-        Self { port, arguments, directory, process: None }
+    fn prepare(port: Port) -> Self {
+        static PREPARED: AtomicU32 = AtomicU32::new(0);
+        // A name may be left over from a process that had this one's number and was killed.
+        loop {
+            let name = format!("parti-test-{}-{}", std::process::id(), PREPARED.fetch_add(1, Ordering::Relaxed));
+            let directory = std::env::temp_dir().join(&name);
+            match std::fs::create_dir(&directory) {
+                Ok(()) => return Self { port, name, arguments: Vec::new(), directory, process: None },
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("the temporary directory must be writable: {error}"),
+            }
+        }
     }
 
     /// Where clients connect to.
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        self.port.url()
     }
 
     /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// Ends the process at once; the store stays.
@@ -97,27 +121,53 @@ impl Server {
 
     /// Starts the process again, on the same port and with the same store.
     pub(crate) fn resume(&mut self) {
-        let process = Command::new(&*BINARY)
-            .args(["-a", "127.0.0.1", "-p", &self.port.to_string(), "-sd"])
-            .arg(&self.directory)
-            .args(&self.arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.process = Some(process.expect("nats-server must be executable"));
-        self.wait_until_listening();
+        for _ in 0..STARTS {
+            self.kill();
+            let process = Command::new(&*BINARY)
+                .args(["-a", "127.0.0.1", "-p", &self.port().to_string(), "--name", &self.name, "-sd"])
+                .arg(&self.directory)
+                .args(["-l".as_ref(), self.log().as_os_str()])
+                .args(&self.arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            self.process = Some(process.expect("nats-server must be executable"));
+            if self.listens() {
+                return;
+            }
+        }
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        panic!("nats-server does not start on {}, {STARTS} times: {log}", self.url());
     }
 
-    fn wait_until_listening(&self) {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+    fn log(&self) -> PathBuf {
+        self.directory.join("nats.log")
+    }
+
+    /// Waits until the process listens; false if it has ended.
+    fn listens(&mut self) -> bool {
         let deadline = Instant::now() + START_TIMEOUT;
-        while let Err(error) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
-            assert!(
-                Instant::now() < deadline,
-                "nats-server does not listen on {address} after {START_TIMEOUT:?}: {error}"
-            );
+        loop {
+            let ended = self.process.as_mut().is_none_or(|process| process.try_wait().is_ok_and(|end| end.is_some()));
+            if ended {
+                return false;
+            }
+            if self.greeting().is_ok_and(|greeting| greeting.contains(&format!("\"{}\"", self.name))) {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "nats-server does not listen on {} after {START_TIMEOUT:?}", self.url());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// What whoever listens on the port says first; a server says its name.
+    fn greeting(&self) -> io::Result<String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
+        let stream = TcpStream::connect_timeout(&address, START_TIMEOUT)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(line)
     }
 }
 
@@ -132,26 +182,50 @@ impl Drop for Server {
 impl Cluster {
     /// Three servers with JetStream that know each other. Buckets can be created a moment later.
     pub(crate) fn start() -> Self {
-        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
-        let urls: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
-        let launch = |(index, url): (usize, &String)| {
-            let name = format!("n{index}");
-            let arguments =
-                ["-js", "--name", &name, "--cluster_name", "parti", "--cluster", url, "--routes", &urls.join(",")];
-            Server::launch(free_port(), arguments.map(str::to_owned).to_vec())
+        let routes = [(); 3].map(|()| Port::take());
+        let urls = routes.each_ref().map(Port::url);
+        let all = urls.join(",");
+        let launch = |url: &String| {
+            Server::launch(
+                Port::take(),
+                &["-js", "--cluster_name", "parti", "--cluster", url.as_str(), "--routes", &all],
+            )
         };
-        Self { servers: urls.iter().enumerate().map(launch).collect() }
+        Self { servers: urls.iter().map(launch).collect(), _routes: routes }
     }
 
     /// The server that calls itself `name`.
     pub(crate) fn server(&mut self, name: &str) -> &mut Server {
-        let is_it = |server: &&mut Server| server.arguments.iter().any(|argument| argument == name);
-        self.servers.iter_mut().find(is_it).expect("a server of this cluster")
+        self.servers.iter_mut().find(|server| server.name == name).expect("a server of this cluster")
     }
 
     /// All servers, separated by commas.
     pub(crate) fn urls(&self) -> String {
         self.servers.iter().map(Server::url).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Port {
+    /// A port that nobody uses.
+    pub(crate) fn take() -> Self {
+        static TAKEN: AtomicU32 = AtomicU32::new(0);
+        let count = u32::from(PORTS.end - PORTS.start);
+        // Processes begin at different places, and each goes on to ports that it has not had yet.
+        let begin = std::process::id().wrapping_mul(101);
+        for _ in 0..count {
+            let next = begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % count;
+            let number = PORTS.start + u16::try_from(next).expect("fewer ports than 65 536");
+            let Ok(lock) = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)) else { continue };
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Self { number, _lock: lock };
+            }
+        }
+        panic!("none of the ports {PORTS:?} is free");
+    }
+
+    /// Where clients of a server that listens on it connect to.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.number)
     }
 }
 
@@ -181,10 +255,4 @@ pub(crate) fn quick() -> Config {
         release_timeout: Duration::from_secs(5),
         ..Config::default()
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
 }

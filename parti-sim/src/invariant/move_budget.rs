@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::{Action, Generation, Notice, PlanReason};
+use parti_core::{Generation, Outcome, PlannerPhase, Record, Term, Write};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, Topic};
 use crate::options::{Options, WorkerOptions};
-use crate::plant::Plant;
+use crate::plant::Around;
 
-/// How many generations are remembered.
+/// How many plans are remembered.
 const REMEMBERED: usize = 8;
 
-/// What the records of one generation take away from workers that stay is within the budget of that generation.
+/// A plan: who goes on as a leader without knowing better numbers its plans like its successor does.
+type Plan = (Term, Generation);
+
+/// What the records of one plan take away from workers that stay is within the budget of that plan.
 #[derive(Clone, Debug)]
 pub(super) struct MoveBudget {
     percent: usize,
     plan: PlanView,
-    generations: BTreeMap<Generation, Counted>,
+    plans: BTreeMap<Plan, Counted>,
     /// Whether the store has ever forgotten something: then the plan is made anew.
     regressed: bool,
 }
@@ -33,29 +36,29 @@ struct Counted {
 
 impl MoveBudget {
     pub(super) fn new(options: &Options) -> Self {
-        let percent = match options.plant {
-            Some(Plant::BudgetIgnored) => WorkerOptions::default().move_budget_percent,
-            _ => options.worker.move_budget_percent,
-        };
-        Self { percent: percent as usize, plan: PlanView::default(), generations: BTreeMap::new(), regressed: false }
+        let promised = WorkerOptions::default();
+        let worker = if options.has(Around::BudgetIgnored) { &promised } else { &options.worker };
+        let percent = worker.move_budget_percent;
+        Self { percent: percent as usize, plan: PlanView::default(), plans: BTreeMap::new(), regressed: false }
     }
 
-    fn counted(&mut self, generation: Generation) -> &mut Counted {
-        if self.generations.len() > REMEMBERED {
-            self.generations.pop_first();
+    fn counted(&mut self, plan: Plan) -> &mut Counted {
+        if self.plans.len() > REMEMBERED {
+            self.plans.pop_first();
         }
-        self.generations.entry(generation).or_default()
+        self.plans.entry(plan).or_default()
     }
 
-    fn check(&self, generation: Generation) -> Result<(), Breach> {
-        let Counted { moved, staying, emergency } = self.generations[&generation];
+    fn check(&self, plan: Plan) -> Result<(), Breach> {
+        let Counted { moved, staying, emergency } = self.plans[&plan];
         let budget = if emergency { 0 } else { (staying * self.percent).div_ceil(100).max(1) };
         if moved <= budget {
             return Ok(());
         }
         let kind = if emergency { "an emergency" } else { "a planned rebalance" };
         Err(Breach::new(format!(
-            "generation {generation}, {kind}, takes {moved} partitions from workers that stay, but may take {budget} of {staying}"
+            "generation {}, {kind}, takes {moved} partitions from workers that stay, but may take {budget} of {staying}",
+            plan.1
         )))
     }
 }
@@ -70,7 +73,7 @@ impl Invariant for MoveBudget {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        matches!(topic, Topic::Noticed | Topic::Stored | Topic::Other)
+        matches!(topic, Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
@@ -80,18 +83,18 @@ impl Invariant for MoveBudget {
         if self.regressed {
             return Ok(());
         }
-        if let Fact::Asked { action: Action::Notice(Notice::Planned { generation, reason, .. }), .. } = fact
-            && *reason == PlanReason::Emergency
+        if let Fact::Stored { write: Write::Append { record: Record::Cluster(head), .. }, outcome, .. } = fact
+            && matches!(outcome, Outcome::Committed(_))
+            && head.phase == PlannerPhase::Emergency
         {
-            self.counted(*generation).emergency = true;
-            return self.check(*generation);
+            self.counted((head.term, head.generation)).emergency = true;
         }
         let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
-        let counted = self.counted(moves.generation);
+        let counted = self.counted(moves.plan);
         if counted.moved == 0 {
             counted.staying = scene.ownership.listed(); // those on their way count for who gets them
         }
         counted.moved += moves.partitions.len();
-        self.check(moves.generation)
+        self.check(moves.plan)
     }
 }

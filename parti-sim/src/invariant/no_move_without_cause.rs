@@ -59,7 +59,7 @@ impl Invariant for NoMoveWithoutCause {
         let partition = moves.partitions[0];
         Err(Breach::new(format!(
             "generation {} takes {} and {} others from {}, but nothing has happened since {} that is a reason to",
-            moves.generation,
+            moves.plan.1,
             scene.name(partition),
             moves.partitions.len() - 1,
             moves.slot.worker_name(),

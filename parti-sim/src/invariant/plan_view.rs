@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parti_core::{
-    AssignmentRecord, Control, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Write,
+    AssignmentRecord, Control, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Term, Write,
 };
 
 use super::Scene;
@@ -27,7 +27,8 @@ pub(super) struct PlanView {
 /// The partitions that one write takes away from a worker that stays.
 #[derive(Debug)]
 pub(super) struct Moves {
-    pub(super) generation: Generation,
+    /// The plan that makes them.
+    pub(super) plan: (Term, Generation),
     pub(super) slot: Slot,
     pub(super) partitions: Vec<PartitionIndex>,
 }
@@ -80,7 +81,7 @@ fn moves(slot: Slot, before: &AssignmentRecord, after: &AssignmentRecord, scene:
     let listed = |index: &PartitionIndex| scene.ownership.is_listed(*index);
     let partitions: Vec<_> =
         after.releasing.iter().filter(|id| was_owned(id)).filter_map(|id| scene.index_of(id)).filter(listed).collect();
-    (!partitions.is_empty()).then_some(Moves { generation: after.generation, slot, partitions })
+    (!partitions.is_empty()).then_some(Moves { plan: (after.term, after.generation), slot, partitions })
 }
 
 fn record_of(write: &Write) -> Option<&Record> {

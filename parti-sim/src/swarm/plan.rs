@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
 use crate::plant::Plant;
 use crate::rng::Rng;
-use parti_core::{Control, Slot};
+use parti_core::{Control, PlantedBug, Slot};
 
 /// A random world: its setting, and what is done to it when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -249,14 +249,14 @@ impl Plan {
         match plant {
             // Between the sending of a renewal and its reply more than the margin has to pass, and nothing but the lease
             // may end the work.
-            Plant::LeaseFromReply => {
+            Plant::Core(PlantedBug::LeaseFromReply) => {
                 (worker.lease_ms, worker.probe_confirm_ms) = (1_000, 0);
                 (network.slow_ppm, network.slow_us) = (500_000, (5_000, network.request_timeout_ms * 1_000));
             }
             // Who is evicted by mistake must not hear of it before others are told.
-            Plant::EvictRenewed => network.notify_us = (250, 1_500_000),
+            Plant::Core(PlantedBug::EvictRenewed) => network.notify_us = (250, 1_500_000),
             // A claim has to be undone, and its revision to be given to another one.
-            Plant::TenureByRevision => {
+            Plant::Core(PlantedBug::TenureByRevision) => {
                 for (act, writes) in self.acts.iter_mut().zip(1..).step_by(2) {
                     act.deed = Deed::RollBack { plan: false, writes, for_ms: 500 };
                 }
