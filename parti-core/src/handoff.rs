@@ -448,7 +448,10 @@ impl Sheet {
             return Vec::new();
         }
         let mut still_held = InOrder::new(&member.releasing, |id| id);
-        self.releasing.extract_if(.., |id| still_held.find(id).is_none()).collect()
+        let releasing = core::mem::take(&mut self.releasing).into_iter();
+        let (kept, freed) = releasing.partition(|id| still_held.find(id).is_some());
+        self.releasing = kept;
+        freed
     }
 
     fn record(&self, list: &PartitionList, term: Term, generation: Generation) -> AssignmentRecord {
