@@ -87,12 +87,13 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::OutliveStall
         | Bug::LeaseFromReply
         | Bug::ResumeUnrenewed
-        | Bug::AbsenceIsEnd
         | Bug::ReleaseUnconfirmed
         | Bug::GrantUnreleased
         | Bug::TailFromNews
         | Bug::EvictUnconfirmed
         | Bug::GrantWhileRecovering => &["no-duplicate"],
+        // Since a leader knows all members from before it was named, what shows first is an emergency that was none.
+        Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
         Bug::LeadThroughConflict => &["one-writer"],
         Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch => &["no-duplicate", "one-writer"],
