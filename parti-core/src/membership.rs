@@ -175,6 +175,12 @@ impl Membership {
         tenure.map(|tenure| if unnamed { tenure.with_writer(0) } else { tenure })
     }
 
+    /// Whether the record of the slot that leads continues the tenure that leads.
+    pub(crate) fn leader_continues(&self) -> bool {
+        let leader = self.leader.record();
+        leader.is_some_and(|held| self.tenure_state(held.slot, held.tenure) == TenureState::Continues)
+    }
+
     pub(crate) fn leader(&self) -> LeaderKey {
         self.leader
     }
@@ -250,10 +256,12 @@ impl Membership {
             known.shown = Some(revision);
             return MemberNews::None;
         }
-        self.refused.remove(&Key::Slot(slot));
+        if refused {
+            self.refused.remove(&Key::Slot(slot));
+        }
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
-        let before = self.slots.insert(slot, member);
-        let news = self.news_of(before.as_ref(), &self.slots[&slot]);
+        let news = self.news_of(self.slots.get(&slot), &member);
+        self.slots.insert(slot, member);
         if news == MemberNews::Changed {
             self.changes += 1;
             self.next_expiry = None;

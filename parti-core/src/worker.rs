@@ -71,6 +71,8 @@ pub struct Worker {
     stop: Option<Stop>,
     halted: bool,
     beat: u64,
+    /// How often it has decided.
+    decisions: u64,
     /// When something is due if nothing new comes, by the last decision.
     due_at: Option<Instant>,
     outbox: Outbox,
@@ -137,7 +139,8 @@ impl Worker {
             stop: None,
             halted: false,
             beat: 0,
-            due_at: None,
+            decisions: 0,
+            due_at: Some(now),
             outbox: Outbox::default(),
         };
         worker.watch_what_matters();
@@ -180,8 +183,9 @@ impl Worker {
                 self.suspend_as_seen_gone(SuspendReason::Stalled);
             }
             let is_news = self.observe(event);
-            if is_news || frozen || self.due_at.is_none_or(|at| at <= self.now) {
+            if is_news || frozen || self.due_at.is_some_and(|at| at <= self.now) {
                 self.decide();
+                self.decisions += 1;
                 self.due_at = self.next_due();
             }
         }
@@ -294,11 +298,14 @@ impl Worker {
 
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
+        if !search.has_listened() {
+            return;
+        }
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
         // An earlier write of the record that is still on its way would be followed by another one.
         let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let had_begun = self.ownership.has_begun();
-        let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
+        let adopted = own.and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
         if let Some(won) = adopted {
@@ -336,6 +343,7 @@ impl Worker {
 
     /// A leader asks whether the members are there, the others whether the leader is.
     fn probe(&mut self) {
+        let Some(interval) = self.probe_interval().filter(|_| self.probing.deadline() <= self.now) else { return };
         let Some(own) = self.lease().map(|lease| lease.slot) else { return };
         let leader = self.membership.leader().record().map(|record| record.slot);
         // In the order of the slots, and only as far as they matter.
@@ -348,7 +356,7 @@ impl Worker {
         let records = others.filter_map(|(slot, member)| Some((slot, member.record()?)));
         let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
         let targets = working.map(|(slot, record)| (slot, record.instance));
-        self.probing.decide(self.now, self.probe_interval(), targets, &mut self.outbox);
+        self.probing.ask(self.now + interval, targets, &mut self.outbox);
     }
 
     /// How often to probe; never without a connection or a slot.

@@ -145,7 +145,7 @@ impl World {
         self.process_mut(process).life = Life::Ended;
         self.process_mut(process).link.held.retain(|held| matches!(held, What::Arrive { .. }));
         for bucket in Bucket::ALL {
-            self.watches_of(bucket).remove(&process);
+            self.watches_of(bucket).remove(process);
         }
         if self.observers.has_regressed() {
             self.tell_what_is_remembered();

@@ -18,7 +18,7 @@ impl Worker {
     pub(super) fn observe(&mut self, event: Event) -> bool {
         match event {
             Event::Timeout => return false,
-            Event::Kv(event) => self.observe_kv(event),
+            Event::Kv(event) => return self.observe_kv(event),
             Event::Probed { slot, instance, outcome } => {
                 return self.membership.observe_probed(self.now, slot, instance, outcome);
             }
@@ -40,12 +40,12 @@ impl Worker {
         true
     }
 
-    fn observe_kv(&mut self, event: KvEvent) {
+    fn observe_kv(&mut self, event: KvEvent) -> bool {
         match event {
             KvEvent::Entry { watch, key, revision, record } => {
-                if let Some(live) = self.is_current(watch, key) {
-                    self.observe_entry(key, revision, &record, live);
-                }
+                return self
+                    .is_current(watch, key)
+                    .is_some_and(|live| self.observe_entry(key, revision, &record, live));
             }
             KvEvent::Deleted { watch, key, revision } => {
                 if self.is_current(watch, key).is_some() {
@@ -81,19 +81,17 @@ impl Worker {
                 }
             }
         }
+        true
     }
 
-    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
+    /// Whether there may be something to decide because of it: not for a plain renewal, where nobody waits for one, nor
+    /// before the first listing is complete.
+    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) -> bool {
         let news = self.membership.observe_entry(self.now, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
                 if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
                     self.ownership.observe_generation(member.generation);
-                }
-                if let Standing::Holding(lease) = &mut self.standing
-                    && lease.slot == slot
-                {
-                    lease.observe_record(self.now, revision, Some(member), self.instance);
                 }
                 match (news, &mut self.leader) {
                     (MemberNews::Acknowledged, Some(leader)) => {
@@ -102,6 +100,15 @@ impl Worker {
                     (MemberNews::Changed, Some(leader)) => leader.observe_member(slot),
                     (MemberNews::None, _) | (_, None) => {}
                 }
+                return match &mut self.standing {
+                    Standing::Seeking(search) => search.has_listened(),
+                    Standing::Holding(lease) => {
+                        let of_lease =
+                            lease.slot == slot && lease.observe_record(self.now, revision, Some(member), self.instance);
+                        let of_member = news != MemberNews::None || self.leader.is_some();
+                        of_lease || of_member || !self.membership.leader_continues()
+                    }
+                };
             }
             (Key::Assign(slot), Record::Assignment(assignment)) => {
                 self.plan.observe_entry(key, revision, record);
@@ -119,6 +126,7 @@ impl Worker {
             (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
             (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
+        true
     }
 
     fn observe_deleted(&mut self, key: Key, revision: Revision) {
