@@ -30,6 +30,7 @@ use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Duration, Instant};
+use observe::CallsFor;
 use watching::Watched;
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
@@ -182,10 +183,12 @@ impl Worker {
             if frozen && !self.timing.planted.has(PlantedBug::OutliveStall) {
                 self.suspend_as_seen_gone(SuspendReason::Stalled);
             }
-            let is_news = self.observe(event);
-            if is_news || frozen || self.due_at.is_some_and(|at| at <= self.now) {
+            let calls_for = self.observe(event);
+            if calls_for == CallsFor::Decision || frozen || self.due_at.is_some_and(|at| at <= self.now) {
                 self.decide();
                 self.decisions += 1;
+                self.due_at = self.next_due();
+            } else if calls_for == CallsFor::Patience {
                 self.due_at = self.next_due();
             }
         }
