@@ -241,7 +241,7 @@ impl Worker {
                 lease.deadline(self.now, may_write, &self.timing)
             }
         };
-        let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
+        let leadership = self.lease().filter(|_| self.connected);
         let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
         let leader = self.leader.as_ref().filter(|_| self.may_lead());
         let leader = leader.and_then(|leader| {

@@ -61,6 +61,9 @@ impl World {
 
     /// Restarts a worker: when it has halted, and `gap` has passed, another process takes its place.
     pub(crate) fn restart(&mut self, process: ProcessId, gap: Duration, birth: Birth) {
+        if self.stored_phase(process) == Some(MemberPhase::Draining) {
+            self.tell(&Fact::Operated { what: "its drain ends with a process, and the next one takes part", may_move: true });
+        }
         self.process_mut(process).successor = Some((gap, birth));
         self.command(process, Command::Restart);
     }
@@ -107,6 +110,9 @@ impl World {
             self.write_for_any(process);
         }
         self.feed(process, Event::Timeout);
+        if std::mem::take(&mut self.process_mut(process).missed_list) {
+            self.feed(process, Event::Partitions(self.list.clone()));
+        }
         self.change_work(process, |app| app.set_frozen(false));
     }
 
@@ -131,13 +137,15 @@ impl World {
 
     /// Whether the store knows that the worker has gone: its record says so, or is not its own any more.
     fn has_said_goodbye(&self, process: ProcessId) -> bool {
+        self.stored_phase(process).is_none_or(|phase| phase == MemberPhase::Restarting)
+    }
+
+    /// What the record of a process in the store says of it, if it has one.
+    fn stored_phase(&self, process: ProcessId) -> Option<MemberPhase> {
         let status = &self.process(process).status;
-        let entry = status.slot.and_then(|slot| self.store.entry(Key::Slot(slot)));
-        match entry.map(|entry| &entry.value) {
-            Some(Stored::Record(Record::Member(record))) if record.instance == status.instance => {
-                record.phase == MemberPhase::Restarting
-            }
-            Some(_) | None => true,
+        match &self.store.entry(Key::Slot(status.slot?))?.value {
+            Stored::Record(Record::Member(record)) if record.instance == status.instance => Some(record.phase),
+            _ => None,
         }
     }
 
@@ -152,12 +160,15 @@ impl World {
         }
     }
 
-    /// Nothing gets through to or from a process, for a while or until it is mended.
+    /// Nothing gets through to or from a process, for a while or until it is mended. What overlaps ends with the last.
     pub(crate) fn isolate(&mut self, process: ProcessId, time: Option<Duration>, closed: bool) {
         self.break_link(process, closed);
         if let Some(time) = time {
-            let epoch = self.process(process).link.epoch;
-            self.schedule.push(self.now + time, What::Mend { process, epoch });
+            let until = self.now + time;
+            let link = &mut self.process_mut(process).link;
+            link.broken_until = link.broken_until.max(until);
+            let epoch = link.epoch;
+            self.schedule.push(until, What::Mend { process, epoch });
         }
     }
 
@@ -259,6 +270,7 @@ impl World {
         for key in std::mem::take(&mut self.garbage) {
             if let Some(Entry { revision, value: Stored::Bytes(_) }) = self.store.entry(key) {
                 self.store.write(&Write::Delete { key, expected: *revision });
+                self.tell(&Fact::Operated { what: "deletes what is not a record", may_move: true });
                 self.notify(key);
             }
         }

@@ -169,6 +169,7 @@ impl World {
             return;
         }
         link.broken = false;
+        link.broken_until = Moment::START;
         link.epoch += 1;
         let (noticed, lost, epoch) = (link.noticed, link.noticed || link.closed, link.epoch);
         for held in std::mem::take(&mut link.held) {

@@ -51,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) falsely_gone_until: Moment,
     /// How much longer its drains take than the others', in percent.
     pub(crate) drain_percent: u32,
+    /// Whether the list of partitions changed while it was paused.
+    pub(crate) missed_list: bool,
 }
 
 impl Process {
@@ -104,6 +106,8 @@ pub(crate) struct Link {
     pub(crate) closed: bool,
     /// Counts breaks and repairs, so that what was planned for an earlier one is recognised.
     pub(crate) epoch: u64,
+    /// When the last of the faults that break it is over.
+    pub(crate) broken_until: Moment,
     /// No request arrives before this: those of one connection keep their order.
     pub(crate) requests_front: Moment,
     /// What is under way and cannot get through.

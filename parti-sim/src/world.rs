@@ -47,7 +47,7 @@ pub(crate) struct World {
     app_rng: Rng,
     birth_rng: Rng,
     config: Config,
-    list: PartitionList,
+    pub(crate) list: PartitionList,
     fenced: FencedStore,
     /// What a user's own applications do, where there are any.
     pub(crate) handlers: Handlers,
@@ -190,6 +190,7 @@ impl World {
             successor: None,
             falsely_gone_until: Moment::START,
             drain_percent: 100,
+            missed_list: false,
         }));
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
@@ -277,7 +278,8 @@ impl World {
             }
             What::ClearGarbage => self.clear_garbage(),
             What::Mend { process, epoch } => {
-                if self.process(process).link.epoch == epoch {
+                let link = &self.process(process).link;
+                if link.epoch == epoch && link.broken_until <= self.now {
                     self.mend(process);
                 }
             }
@@ -322,9 +324,13 @@ impl World {
             }
         }
         self.list = PartitionList::new(kept).expect("part of a list");
-        let living: Vec<_> = self.living().map(|(id, _)| id).collect();
-        for process in living {
-            self.feed(process, Event::Partitions(self.list.clone()));
+        let living: Vec<_> = self.living().map(|(id, process)| (id, process.life)).collect();
+        for (process, life) in living {
+            if life == Life::Running {
+                self.feed(process, Event::Partitions(self.list.clone()));
+            } else {
+                self.process_mut(process).missed_list = true;
+            }
         }
     }
 
