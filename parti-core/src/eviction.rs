@@ -168,10 +168,14 @@ impl Eviction {
     ) {
         let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
         let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
-        if tried || outbox.is_writing(Key::Slot(slot)) {
+        if tried {
             return;
         }
         self.tried.insert(slot, (expected, view.now + view.timing.renewal));
+        if outbox.is_writing(Key::Slot(slot)) {
+            // A write of this process, which had that slot before, is still on its way.
+            return;
+        }
         let operation = outbox.request(Write::Delete { key: Key::Slot(slot), expected });
         self.in_flight.insert(operation, (slot, reason));
     }

@@ -117,6 +117,11 @@ impl Lease {
         self.renewed_at
     }
 
+    /// The revision of a write that is known to be committed and was sent at `since` or later, if there is one.
+    pub(crate) fn written_since(&self, since: Instant) -> Option<Revision> {
+        self.renewed_at.filter(|sent_at| *sent_at >= since).map(|_| self.revision)
+    }
+
     /// Whether another process has the record, or nobody.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost

@@ -28,7 +28,9 @@ pub(crate) struct Membership {
     leader_doubts: u32,
     /// What a conditional write has shown not to be in the store any more, although nothing newer was seen.
     refused: BTreeSet<Key>,
-    /// When everything should be listed anew because of that, or because a listing has not shown what was there before.
+    /// The tenures whose beginning the store has certainly lost.
+    forgotten: BTreeSet<(Slot, Tenure)>,
+    /// When everything should be listed anew because of a refusal, or because a listing has not shown what was there before.
     reading_at: Option<Instant>,
     planted: Planted,
     wishes: Wishes,
@@ -494,17 +496,23 @@ impl Membership {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
             // A tenure is unbroken: what was written after its beginning and does not continue it has followed it.
             (MemberContent::Record(_) | MemberContent::Deleted, _) if shown > tenure.begun() => TenureState::Ended,
+            _ if self.forgotten.contains(&(slot, tenure)) => TenureState::Ended,
             (MemberContent::Record(_) | MemberContent::Unreadable, _) => TenureState::Unclear,
             (MemberContent::Deleted, _) => TenureState::NoRecord,
         }
+    }
+
+    /// The store has certainly forgotten how `tenure` of `slot` began.
+    pub(crate) fn forget(&mut self, slot: Slot, tenure: Tenure) {
+        self.forgotten.insert((slot, tenure));
     }
 
     /// Whether the store has forgotten how `tenure` of `slot` began: what is there instead began before, or with the same
     /// revision.
     pub(crate) fn was_forgotten(&self, slot: Slot, tenure: Tenure) -> bool {
         let seen = self.slots.get(&slot).and_then(|member| self.tenure_of(member));
-        seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun())
-            && self.tenure_state(slot, tenure) == TenureState::Ended
+        let is_older = seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun());
+        self.forgotten.contains(&(slot, tenure)) || is_older && self.tenure_state(slot, tenure) == TenureState::Ended
     }
 
     /// What `after` says that `before` did not.

@@ -65,7 +65,7 @@ pub struct Worker {
     record_limit: usize,
     /// Whether the application wants this worker to own nothing.
     draining: bool,
-    /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
+    /// When this process noticed that a bucket was made anew or has lost writes, if it has.
     store_regressed: Option<Instant>,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
     starting_over: bool,
@@ -286,11 +286,11 @@ impl Worker {
     /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.
     fn notice_regression(&mut self, bucket: Bucket, detail: &str) {
         self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
+        self.store_regressed = Some(self.now);
         match bucket {
             Bucket::Members => {
                 self.membership = Membership::default();
                 self.plant(self.timing.planted);
-                self.store_regressed = Some(self.now);
             }
             Bucket::Plan => self.starting_over = true,
         }
@@ -418,6 +418,7 @@ impl Worker {
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
+                lease,
                 record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),

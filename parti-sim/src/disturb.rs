@@ -62,7 +62,10 @@ impl World {
     /// Restarts a worker: when it has halted, and `gap` has passed, another process takes its place.
     pub(crate) fn restart(&mut self, process: ProcessId, gap: Duration, birth: Birth) {
         if self.stored_phase(process) == Some(MemberPhase::Draining) {
-            self.tell(&Fact::Operated { what: "its drain ends with a process, and the next one takes part", may_move: true });
+            self.tell(&Fact::Operated {
+                what: "its drain ends with a process, and the next one takes part",
+                may_move: true,
+            });
         }
         self.process_mut(process).successor = Some((gap, birth));
         self.command(process, Command::Restart);
@@ -196,6 +199,7 @@ impl World {
     pub(crate) fn roll_back(&mut self, bucket: Bucket, writes: usize, time: Duration) {
         let before = self.slot_holders();
         self.store.roll_back(bucket, writes);
+        self.lost_writes_at.insert(bucket, self.now);
         let after = self.slot_holders();
         // Of a change of hands that is undone, neither side is known any more.
         let returned = after.iter().filter(|(slot, holder)| before.get(slot) != Some(holder));
@@ -211,6 +215,7 @@ impl World {
     /// A bucket is deleted and made anew.
     pub(crate) fn recreate(&mut self, bucket: Bucket) {
         self.store.recreate(bucket);
+        self.lost_writes_at.insert(bucket, self.now);
         self.emptied_at.insert(bucket, self.now);
         let recent = |at: &Moment| self.now < *at + self.options.observed_lease();
         if Bucket::ALL.iter().all(|bucket| self.emptied_at.get(bucket).is_some_and(recent)) {
@@ -238,9 +243,10 @@ impl World {
     }
 
     fn tell_what_is_remembered(&mut self) {
-        let living = self.living().map(|(_, process)| process.status.generation);
+        let running = self.living().filter(|(_, process)| process.life == Life::Running);
+        let known = running.map(|(_, process)| process.status.generation);
         let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
-        let generation = living.chain(stored).max().unwrap_or_default();
+        let generation = known.chain(stored).max().unwrap_or_default();
         self.tell(&Fact::Remembered { generation });
     }
 

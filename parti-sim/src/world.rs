@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) garbage: Vec<Key>,
     /// When each bucket was last made anew, of those that were.
     pub(crate) emptied_at: BTreeMap<Bucket, Moment>,
+    /// When each bucket last lost writes, be it all of them, of those that did.
+    pub(crate) lost_writes_at: BTreeMap<Bucket, Moment>,
     pub(crate) observers: Observers,
 }
 
@@ -160,6 +162,7 @@ impl World {
             handlers: Handlers::default(),
             garbage: Vec::new(),
             emptied_at: BTreeMap::new(),
+            lost_writes_at: BTreeMap::new(),
             observers: Observers::new(options, all),
             options: options.clone(),
         };
