@@ -287,7 +287,8 @@ impl World {
         self.schedule.push(self.now + after, What::Start { birth });
     }
 
-    /// Ends every fault: links are mended, watches speak, the store answers, probes tell the truth, messages arrive.
+    /// Ends every fault: links are mended, watches speak, the store answers, probes tell the truth, messages arrive,
+    /// applications finish in time.
     pub(crate) fn heal(&mut self) {
         self.store_down_until = self.now;
         self.all_cut_off_until = self.now;
@@ -308,6 +309,7 @@ impl World {
         for process in living {
             self.mend(process);
             self.process_mut(process).falsely_gone_until = Moment::START;
+            self.process_mut(process).drain_percent = 100;
             for bucket in Bucket::ALL {
                 self.silence_watch(process, bucket, Moment::START);
             }

@@ -110,7 +110,7 @@ impl Happening {
         let worker = &self.world.options.worker;
         let windows = worker.cold_start_window_ms + worker.restart_hold_ms + worker.surge_wait_ms;
         let rounds = MAX_ROUNDS * (worker.rebalance_interval_ms + worker.planned_scale_window_ms);
-        let drains = worker.release_timeout_ms.min(self.world.options.application.drain_ms.1);
+        let drains = worker.release_timeout_ms; // one that was slow may have begun before the healing
         // After a loss of writes the leases of forgotten holders are waited out, by the last of several leaders anew.
         let leases = if self.world.observers.has_regressed() { 9 } else { 4 };
         let least = self.world.options.observed_lease() * leases
