@@ -11,7 +11,7 @@ use proptest::collection::{btree_map, vec as vec_of};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
-use super::home::{Found, Homes};
+use super::home::Homes;
 use super::reference::{self, Cost};
 use super::survey::NOBODY;
 use super::testing::Group;
@@ -301,8 +301,8 @@ fn homes_are_what_they_always_were() {
         group.workers[0].capacity = NonZeroU32::new(capacity).expect("at least 1");
         let plan = group.problem();
         let homes = Homes::new(&plan.survey.roster);
-        let mut found = Found::new();
-        let found = homes.homes((0..12).map(|partition| plan.hash(partition)), &mut found);
+        let mut found = Vec::new();
+        homes.add_homes(0..12, |partition| plan.hash(partition), &mut found);
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
             .expect("a string takes all");
     }

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use self::ladder::Ladder;
 use super::bounds::Bounds;
 use super::groups::Groups;
-use super::home::{Found, Homes};
+use super::home::Homes;
 use super::sieve::{CHUNK, Sieve};
 use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
@@ -165,10 +165,11 @@ impl<'p> Table<'p> {
         let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
         let lacks = |(load, lower): (&u64, &u64)| lower.saturating_sub(*load);
         let mut wanted = self.loads.iter().zip(&self.bounds.inner_lower).map(lacks).sum();
-        let mut found = Found::new();
+        let mut homes = Vec::with_capacity(CHUNK);
         for keys in homeless.chunks(CHUNK) {
-            let homes = self.homes_of(keys.iter().map(|&key| partition_of(key)), &mut found);
-            for (&key, &home) in keys.iter().zip(homes) {
+            homes.clear();
+            self.add_homes(keys.iter().map(|&key| partition_of(key)), &mut homes);
+            for (&key, &home) in keys.iter().zip(&homes) {
                 unplaced -= weight_of(key);
                 if home != NOBODY {
                     self.place(key, home as usize, unplaced, &mut wanted);
@@ -265,23 +266,21 @@ impl<'p> Table<'p> {
         keys
     }
 
-    /// The index of the home of each of at most [`CHUNK`] `partitions`, or [`NOBODY`] where no worker can hold it.
-    fn homes_of<'f>(&self, partitions: impl Iterator<Item = usize>, found: &'f mut Found) -> &'f [u32] {
-        if self.groups.is_free() {
-            return match self.problem.options.seed {
-                0 => {
-                    let hashes = self.problem.partitions.hashes();
-                    self.homes.homes(partitions.map(|partition| hashes[partition]), found)
-                }
-                _ => self.homes.homes(partitions.map(|partition| self.problem.hash(partition)), found),
-            };
+    /// Adds the index of the home of each of these partitions, or [`NOBODY`] where no worker can hold it.
+    fn add_homes(&self, partitions: impl Iterator<Item = usize> + Clone, homes: &mut Vec<u32>) {
+        let Self { problem, groups, .. } = self;
+        if !groups.is_free() {
+            homes.extend(partitions.map(|partition| {
+                let group = groups.of(partition);
+                let allows = |worker: u32| groups.allows(group, worker as usize);
+                self.homes.home_of(problem.hash(partition), allows, groups.members(group))
+            }));
+        } else if problem.options.seed == 0 {
+            let hashes = problem.partitions.hashes();
+            self.homes.add_homes(partitions, move |partition| hashes[partition], homes);
+        } else {
+            self.homes.add_homes(partitions, move |partition| problem.hash(partition), homes);
         }
-        let homes = partitions.map(|partition| {
-            let group = self.groups.of(partition);
-            let allows = |worker: u32| self.groups.allows(group, worker as usize);
-            self.homes.home_of(self.problem.hash(partition), allows, self.groups.members(group))
-        });
-        found.fill(homes)
     }
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::Table;
 use super::cells::{Cells, Lists};
 use super::level::Draft;
-use crate::assign::home::Found;
 use crate::assign::sieve::{CHUNK, Sieve};
 
 /// How many partitions of each kind are still to leave and to enter each worker.
@@ -30,7 +29,7 @@ impl Table<'_> {
     }
 
     fn settle_home(&mut self, settlement: &mut Settlement<'_>) {
-        let (mut leavers, mut welcome, mut found) = (Sieve::new(), Sieve::new(), Found::new());
+        let (mut leavers, mut welcome, mut homes) = (Sieve::new(), Sieve::new(), Vec::with_capacity(CHUNK));
         for start in (0..self.owners.len()).step_by(CHUNK) {
             if settlement.left == 0 {
                 break;
@@ -38,8 +37,9 @@ impl Table<'_> {
             // What may leave first, then homes, then whether they take any of that kind: so no loop has a branch that
             // the processor would guess wrong.
             let leavers = settlement.leavers(start, &mut leavers);
-            let homes = self.homes_of(leavers.iter().map(|&partition| partition as usize), &mut found);
-            for &nth in settlement.welcome(leavers, homes, &mut welcome) {
+            homes.clear();
+            self.add_homes(leavers.iter().map(|&partition| partition as usize), &mut homes);
+            for &nth in settlement.welcome(leavers, &homes, &mut welcome) {
                 let (partition, home) = (leavers[nth as usize], homes[nth as usize]);
                 let target = settlement.target(partition, home);
                 self.settle_one(settlement, partition, target);
