@@ -8,7 +8,7 @@ use super::stock::Kind;
 use crate::assign::inventory::{Grid, Palette};
 use crate::assign::survey::NOBODY;
 
-/// Cells for kinds of partitions on workers, numbered from 0. Nothing leaves or enters the last one.
+/// Cells for kinds of partitions on workers, numbered from 0.
 pub(super) enum Cells<'p> {
     /// Each worker has a cell for every kind, as weights are few and groups do not matter.
     Grid(Grid, &'p Palette),
@@ -16,7 +16,7 @@ pub(super) enum Cells<'p> {
     Lists(Lists),
 }
 
-/// Cells for those kinds on workers that are needed.
+/// Cells for those kinds on workers that are needed, and a last one that nothing leaves or enters.
 pub(super) struct Lists {
     /// In order.
     kinds: Vec<Kind>,
@@ -25,18 +25,18 @@ pub(super) struct Lists {
 }
 
 impl Cells<'_> {
-    /// The number of the last cell.
-    pub(super) fn last(&self) -> usize {
+    /// How many cells there are.
+    pub(super) fn len(&self) -> usize {
         match self {
-            Self::Grid(grid, _) => grid.last(),
-            Self::Lists(lists) => lists.cells.len(),
+            Self::Grid(grid, _) => grid.len(),
+            Self::Lists(lists) => lists.cells.len() + 1,
         }
     }
 
     /// How many kinds there are at most.
     pub(super) fn kinds(&self) -> usize {
         match self {
-            Self::Grid(grid, _) => grid.width(),
+            Self::Grid(grid, _) => grid.kinds(),
             Self::Lists(lists) => lists.kinds.len(),
         }
     }
@@ -62,7 +62,9 @@ impl Cells<'_> {
     /// The cell of a kind on a worker.
     pub(super) fn of(&self, worker: u32, kind: Kind) -> usize {
         match self {
-            Self::Grid(grid, palette) => grid.cell(worker, palette.rank(kind.weight() as u32), kind.is_fresh()),
+            Self::Grid(grid, palette) => {
+                grid.arrived(grid.cell(worker, palette.rank(kind.weight() as u32)), kind.is_fresh())
+            }
             Self::Lists(lists) => lists.of(worker, kind),
         }
     }
@@ -94,7 +96,7 @@ impl Cells<'_> {
             Self::Grid(_, palette) => palette.cells(&table.survey.seats, &table.owners),
             Self::Lists(lists) => {
                 let cell = |(partition, &owner)| match owner {
-                    NOBODY => self.last() as u32,
+                    NOBODY => lists.cells.len() as u32,
                     owner => lists.of(owner, table.kind(partition)) as u32,
                 };
                 table.owners.iter().enumerate().map(cell).collect()

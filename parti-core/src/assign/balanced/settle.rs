@@ -88,7 +88,7 @@ impl<'p> Settlement<'p> {
             Some(palette) if table.groups.is_free() => Cells::Grid(palette.grid(), palette),
             Some(_) | None => Cells::Lists(Lists::new(draft, workers)),
         };
-        let (mut leaving, mut entering) = (vec![0; cells.last() + 1], vec![0; cells.last() + 1]);
+        let (mut leaving, mut entering) = (vec![0; cells.len()], vec![0; cells.len()]);
         for worker in 0..workers {
             for (kind, count) in draft.stocks.taken(worker) {
                 leaving[cells.of(worker as u32, kind)] += count;
