@@ -523,8 +523,8 @@ fn changed(seats: &[u32], owners: &[u32]) -> Vec<u32> {
     let mut changed = Vec::with_capacity(seats.len());
     let mut sieve = Sieve::new();
     for (nth, (seats, owners)) in seats.chunks(CHUNK).zip(owners.chunks(CHUNK)).enumerate() {
-        let changes = |(&seat, &owner): (&u32, &u32)| (seat != owner) | (owner == NOBODY);
-        changed.extend_from_slice(sieve.passing(nth * CHUNK, seats.iter().zip(owners).map(changes)));
+        let moves = seats.iter().zip(owners).map(|(seat, owner)| seat != owner || *owner == NOBODY);
+        changed.extend_from_slice(sieve.passing(nth * CHUNK, moves));
     }
     changed
 }
