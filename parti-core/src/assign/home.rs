@@ -40,7 +40,6 @@ pub(super) struct Homes {
     /// The capacity of each worker; empty where all are equal.
     capacities: Vec<u32>,
     largest: u32,
-    workers: u64,
 }
 
 impl Homes {
@@ -58,36 +57,17 @@ impl Homes {
         let largest = capacities.iter().copied().max().unwrap_or(1);
         let equal = capacities.iter().all(|&capacity| capacity == largest);
         let capacities = if equal { Vec::new() } else { capacities };
-        Self {
-            cells,
-            shift: TRY_BITS.saturating_sub(len.trailing_zeros()),
-            capacities,
-            largest,
-            workers: workers as u64,
-        }
+        Self { cells, shift: TRY_BITS.saturating_sub(len.trailing_zeros()), capacities, largest }
     }
 
-    /// Adds the index of the worker that is the home of each of these partitions.
-    ///
-    /// In two loops, so that the first has no branch and the processor works far ahead in it.
-    pub(super) fn add_homes(
-        &self,
-        partitions: impl Iterator<Item = usize> + Clone,
-        hash: impl Fn(usize) -> u64 + Copy,
-        homes: &mut Vec<u32>,
-    ) {
-        let start = homes.len();
+    /// Adds the index of the worker that is the home of each of the partitions with these hashes, among all workers, or
+    /// [`NOBODY`] where it takes longer to tell: so there is no branch, and the processor works far ahead.
+    pub(super) fn add_quick(&self, hashes: impl Iterator<Item = u64>, homes: &mut Vec<u32>) {
         if self.capacities.is_empty() {
             let (cells, shift) = (&self.cells[..], self.shift);
-            homes.extend(partitions.clone().map(move |partition| first_present(cells, shift, hash(partition))));
+            homes.extend(hashes.map(move |hash| first_present(cells, shift, hash)));
         } else {
-            homes.extend(partitions.clone().map(|_| NOBODY));
-        }
-        for (home, partition) in homes[start..].iter_mut().zip(partitions) {
-            if *home == NOBODY {
-                let found = self.home_among(hash(partition), |_| true);
-                *home = found.unwrap_or_else(|hash| (hash % self.workers) as u32);
-            }
+            homes.extend(hashes.map(|_| NOBODY));
         }
     }
 

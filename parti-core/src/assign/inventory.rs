@@ -17,8 +17,8 @@ const SMALL_WEIGHT: u32 = u16::MAX as u32;
 /// So many different weights are few.
 const FEW_WEIGHTS: usize = 32;
 
-/// The rank of a weight that no partition has.
-const NO_RANK: u8 = u8::MAX;
+/// The cell of a weight that no partition has.
+const NO_CELL: u32 = u32::MAX;
 
 /// So many workers have cells, so that these can be numbered: far more than there are slots.
 const MOST_WORKERS: u32 = 1 << 24;
@@ -45,13 +45,12 @@ impl Inventory {
     /// O(partitions); none if weights are too many or too large for that.
     pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize) -> Option<Self> {
         let (palette, counts) = Palette::new(seats, weights, workers)?;
-        let mut ranks: Vec<_> = (0..palette.weights.len()).collect();
-        ranks.sort_unstable_by_key(|&rank| palette.weights[rank]);
-        let mut lots = Vec::with_capacity((workers + 1) * ranks.len());
+        let mut weights = palette.weights.clone();
+        weights.sort_unstable();
+        let mut lots = Vec::with_capacity((workers + 1) * weights.len());
         let mut ends = Vec::with_capacity(workers + 1);
         for seat in (0..workers as u32).chain([NOBODY]) {
-            let count = |rank: usize| counts[palette.grid.cell(seat, rank as u8)];
-            let all = ranks.iter().map(|&rank| WeightLot { weight: palette.weights[rank], count: count(rank) });
+            let all = weights.iter().map(|&weight| WeightLot { weight, count: counts[palette.cell(seat, weight)] });
             lots.extend(all.filter(|lot| lot.count > 0));
             ends.push(lots.len());
         }
@@ -120,8 +119,8 @@ impl Inventory {
 pub(super) struct Palette {
     /// In the order in which partitions have them.
     weights: Vec<u32>,
-    /// The place of each weight in that order, or [`NO_RANK`].
-    ranks: Vec<u8>,
+    /// For each weight that there is, its cell on the first worker; else [`NO_CELL`].
+    first_cells: Vec<u32>,
     /// The cell of each partition.
     cells: Vec<u32>,
     grid: Grid,
@@ -133,6 +132,8 @@ pub(super) struct Palette {
 pub(super) struct Grid {
     /// How many bits of a cell's number tell where it is; those above tell what is there.
     seat_bits: u32,
+    /// Those bits; all of them are set for nobody.
+    seat_mask: u32,
     /// How many cells there are before the fresh ones.
     settled: u32,
 }
@@ -141,33 +142,34 @@ impl Palette {
     /// The palette, and how many partitions are in each cell.
     fn new(seats: &[u32], weights: &[u32], workers: usize) -> Option<(Self, Vec<u32>)> {
         let workers = u32::try_from(workers).ok().filter(|&workers| workers <= MOST_WORKERS)?;
-        // The seat of nobody is more than that of any worker.
-        let seat_bits = (workers + 1).next_power_of_two().trailing_zeros();
-        let grid = Grid { seat_bits, settled: 0 };
-        let mut palette = Self { weights: Vec::new(), ranks: Vec::new(), cells: Vec::with_capacity(seats.len()), grid };
+        let mut palette = Self {
+            weights: Vec::new(),
+            first_cells: Vec::new(),
+            cells: Vec::with_capacity(seats.len()),
+            grid: Grid::new(workers),
+        };
         let mut counts = Vec::new();
         for (seats, weights) in seats.chunks(CHUNK).zip(weights.chunks(CHUNK)) {
             if !palette.has_all(weights) {
                 palette.learn(weights)?;
-                counts.resize(palette.weights.len() << seat_bits, 0);
+                counts.resize(palette.grid.settled as usize, 0);
             }
-            let (ranks, counts) = (&palette.ranks[..], &mut counts[..]);
+            let (first_cells, counts, grid) = (&palette.first_cells[..], &mut counts[..], palette.grid);
             palette.cells.extend(seats.iter().zip(weights).map(move |(&seat, &weight)| {
-                let cell = grid.cell(seat, ranks[weight as usize]);
+                let cell = grid.across(first_cells[weight as usize] as usize, seat);
                 counts[cell] += 1;
                 cell as u32
             }));
         }
-        palette.grid.settled = (palette.weights.len() as u32) << seat_bits;
         Some((palette, counts))
     }
 
     fn has_all(&self, weights: &[u32]) -> bool {
-        let ranks = &self.ranks[..];
-        weights.iter().all(|&weight| ranks.get(weight as usize).is_some_and(|&rank| rank != NO_RANK))
+        let first_cells = &self.first_cells[..];
+        weights.iter().all(|&weight| first_cells.get(weight as usize).is_some_and(|&cell| cell != NO_CELL))
     }
 
-    /// Gives ranks to weights, if they are not too many or too large.
+    /// Makes cells for weights, if they are not too many or too large.
     fn learn(&mut self, weights: &[u32]) -> Option<()> {
         for &weight in weights {
             if self.has_all(&[weight]) {
@@ -176,10 +178,10 @@ impl Palette {
             if weight > SMALL_WEIGHT || self.weights.len() == FEW_WEIGHTS {
                 return None;
             }
-            if self.ranks.len() <= weight as usize {
-                self.ranks.resize(weight as usize + 1, NO_RANK);
+            if self.first_cells.len() <= weight as usize {
+                self.first_cells.resize(weight as usize + 1, NO_CELL);
             }
-            self.ranks[weight as usize] = self.weights.len() as u8;
+            self.first_cells[weight as usize] = self.grid.add();
             self.weights.push(weight);
         }
         Some(())
@@ -192,17 +194,14 @@ impl Palette {
 
     /// The cell of each partition, now that each has the owner given here.
     pub(super) fn cells(&self, seats: &[u32], owners: &[u32]) -> Vec<u32> {
-        let (settled, seat_mask) = (self.grid.settled, self.grid.seat_mask());
+        let grid = self.grid;
         let owned = self.cells.iter().zip(seats).zip(owners);
-        let cell = move |((&cell, &seat), &owner): ((&u32, &u32), &u32)| {
-            (cell & !seat_mask | owner & seat_mask) + if owner == seat { 0 } else { settled }
-        };
-        owned.map(cell).collect()
+        owned.map(move |((&cell, seat), owner)| grid.owned(cell, *seat, *owner)).collect()
     }
 
-    /// The place of a weight, which must be there, among the few.
-    pub(super) fn rank(&self, weight: u32) -> u8 {
-        self.ranks[weight as usize]
+    /// The cell of the partitions of a weight, which must be there, that a worker holds since before anything moved.
+    pub(super) fn cell(&self, worker: u32, weight: u32) -> usize {
+        self.grid.across(self.first_cells[weight as usize] as usize, worker)
     }
 
     pub(super) fn grid(&self) -> Grid {
@@ -211,6 +210,19 @@ impl Palette {
 }
 
 impl Grid {
+    fn new(workers: u32) -> Self {
+        // Nobody comes after the last worker.
+        let seat_bits = (workers + 1).next_power_of_two().trailing_zeros();
+        Self { seat_bits, seat_mask: (1 << seat_bits) - 1, settled: 0 }
+    }
+
+    /// Makes cells for one more weight; the first of them.
+    fn add(&mut self) -> u32 {
+        let first = self.settled;
+        self.settled += 1 << self.seat_bits;
+        first
+    }
+
     /// How many cells there are.
     pub(super) fn len(self) -> usize {
         2 * self.settled as usize
@@ -221,15 +233,9 @@ impl Grid {
         self.len() >> self.seat_bits
     }
 
-    /// The cell of partitions that are in a seat since before anything moved.
-    #[inline]
-    pub(super) fn cell(self, seat: u32, rank: u8) -> usize {
-        (u32::from(rank) << self.seat_bits | seat & self.seat_mask()) as usize
-    }
-
     #[inline]
     pub(super) fn seat(self, cell: usize) -> u32 {
-        cell as u32 & self.seat_mask()
+        cell as u32 & self.seat_mask
     }
 
     /// What of a cell's number is the same wherever a partition is.
@@ -241,7 +247,7 @@ impl Grid {
     /// The cell of the same kind in another seat.
     #[inline]
     pub(super) fn across(self, cell: usize, seat: u32) -> usize {
-        (cell as u32 & !self.seat_mask() | seat & self.seat_mask()) as usize
+        (cell as u32 & !self.seat_mask | seat & self.seat_mask) as usize
     }
 
     /// The cell of the same weight in the same seat that is fresh, or that is not.
@@ -252,9 +258,9 @@ impl Grid {
         if fresh { cell + settled } else { cell }
     }
 
-    /// The bits that tell where a cell is; all of them for nobody.
+    /// The cell of a partition that was in this cell, the one of `seat`, and is now its owner's.
     #[inline]
-    fn seat_mask(self) -> u32 {
-        (1 << self.seat_bits) - 1
+    fn owned(self, cell: u32, seat: u32, owner: u32) -> u32 {
+        (cell & !self.seat_mask | owner & self.seat_mask) + if owner == seat { 0 } else { self.settled }
     }
 }

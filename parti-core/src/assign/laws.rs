@@ -301,8 +301,12 @@ fn homes_are_what_they_always_were() {
         group.workers[0].capacity = NonZeroU32::new(capacity).expect("at least 1");
         let plan = group.problem();
         let homes = Homes::new(&plan.survey.roster);
-        let mut found = Vec::new();
-        homes.add_homes(0..12, |partition| plan.hash(partition), &mut found);
+        let all: Vec<_> = (0..).take(group.workers.len()).collect();
+        let hashes = (0..12).map(|partition| plan.hash(partition));
+        let found: Vec<_> = hashes.clone().map(|hash| homes.home_of(hash, |_| true, &all)).collect();
+        let mut quick = Vec::new();
+        homes.add_quick(hashes, &mut quick);
+        assert!(quick.iter().zip(&found).all(|(quick, home)| quick == home || *quick == NOBODY));
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
             .expect("a string takes all");
     }

@@ -61,12 +61,17 @@ pub(super) struct Survey {
 impl Roster {
     /// From all workers, in order of their slots.
     pub(super) fn new(workers: &[&WorkerInput]) -> Self {
-        let staying = || workers.iter().filter(|worker| !worker.draining);
-        let slots: Vec<_> = staying().map(|worker| worker.slot).collect();
-        let divisor = staying().fold(0, |divisor, worker| greatest_common_divisor(divisor, worker.capacity.get()));
-        let capacities: Vec<_> = staying().map(|worker| worker.capacity.get() / divisor).collect();
+        let (leaving, staying): (Vec<&WorkerInput>, Vec<_>) = workers.iter().partition(|worker| worker.draining);
+        let slots: Vec<_> = staying.iter().map(|worker| worker.slot).collect();
+        let leaving: Vec<_> = leaving.iter().map(|worker| worker.slot).collect();
+        let mut capacities: Vec<_> = staying.iter().map(|worker| worker.capacity.get()).collect();
+        let divisor = capacities.iter().fold(0, |divisor, &capacity| greatest_common_divisor(divisor, capacity));
+        if divisor > 1 {
+            for capacity in &mut capacities {
+                *capacity /= divisor;
+            }
+        }
         let capacity = capacities.iter().map(|&capacity| u64::from(capacity)).sum();
-        let leaving: Vec<_> = workers.iter().filter(|worker| worker.draining).map(|worker| worker.slot).collect();
         let table_len = slots.last().max(leaving.last()).map_or(0, |slot| slot.value() as usize + 1);
         let (mut table, mut leaving_table) = (Vec::new(), Vec::new());
         if table_len <= TABLE_SLOTS_PER_WORKER * workers.len() {

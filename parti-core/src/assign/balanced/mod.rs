@@ -168,7 +168,10 @@ impl<'p> Table<'p> {
         let mut homes = Vec::with_capacity(CHUNK);
         for keys in homeless.chunks(CHUNK) {
             homes.clear();
-            self.add_homes(keys.iter().map(|&key| partition_of(key)), &mut homes);
+            self.add_quick_homes(keys.iter().map(|&key| partition_of(key)), &mut homes);
+            for (home, &key) in homes.iter_mut().zip(keys).filter(|(home, _)| **home == NOBODY) {
+                *home = self.home(partition_of(key));
+            }
             for (&key, &home) in keys.iter().zip(&homes) {
                 unplaced -= weight_of(key);
                 if home != NOBODY {
@@ -266,21 +269,25 @@ impl<'p> Table<'p> {
         keys
     }
 
-    /// Adds the index of the home of each of these partitions, or [`NOBODY`] where no worker can hold it.
-    fn add_homes(&self, partitions: impl Iterator<Item = usize> + Clone, homes: &mut Vec<u32>) {
-        let Self { problem, groups, .. } = self;
-        if !groups.is_free() {
-            homes.extend(partitions.map(|partition| {
-                let group = groups.of(partition);
-                let allows = |worker: u32| groups.allows(group, worker as usize);
-                self.homes.home_of(problem.hash(partition), allows, groups.members(group))
-            }));
+    /// Adds the home of each of these partitions, or [`NOBODY`] where it takes longer to tell.
+    fn add_quick_homes(&self, partitions: impl Iterator<Item = usize>, homes: &mut Vec<u32>) {
+        let problem = self.problem;
+        if !self.groups.is_free() {
+            homes.extend(partitions.map(|_| NOBODY));
         } else if problem.options.seed == 0 {
             let hashes = problem.partitions.hashes();
-            self.homes.add_homes(partitions, move |partition| hashes[partition], homes);
+            self.homes.add_quick(partitions.map(move |partition| hashes[partition]), homes);
         } else {
-            self.homes.add_homes(partitions, move |partition| problem.hash(partition), homes);
+            self.homes.add_quick(partitions.map(|partition| problem.hash(partition)), homes);
         }
+    }
+
+    /// The index of the home of a partition, or [`NOBODY`] where no worker can hold it.
+    #[cold]
+    fn home(&self, partition: usize) -> u32 {
+        let (hash, group) = (self.problem.hash(partition), self.groups.of(partition));
+        let allows = |worker: u32| self.groups.allows(group, worker as usize);
+        self.homes.home_of(hash, allows, self.groups.members(group))
     }
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.
