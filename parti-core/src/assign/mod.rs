@@ -87,6 +87,12 @@ impl WorkerInput {
     pub fn new(slot: Slot) -> Self {
         Self { slot, capacity: NonZeroU32::MIN, labels: Labels::new(), draining: false }
     }
+
+    /// Whether a partition with this rule may be given to this worker.
+    pub fn can_hold(&self, rule: Option<&Rule>) -> bool {
+        !self.draining
+            && rule.is_none_or(|rule| rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value)))
+    }
 }
 
 /// Where one partition may or should be. Partitions without a rule may be anywhere.
@@ -281,14 +287,6 @@ impl<'a> Problem<'a> {
     /// The worker to which the partition of `rule` is pinned, if it can hold it.
     pub fn pinned(&self, rule: &Rule) -> Option<&'a WorkerInput> {
         rule.pin.and_then(|slot| self.worker(slot)).filter(|worker| worker.can_hold(Some(rule)))
-    }
-}
-
-impl WorkerInput {
-    /// Whether a partition with this rule may be given to this worker.
-    pub fn can_hold(&self, rule: Option<&Rule>) -> bool {
-        !self.draining
-            && rule.is_none_or(|rule| rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value)))
     }
 }
 
