@@ -318,8 +318,11 @@ pub(crate) struct Timing {
     pub(crate) renewal: Duration,
     /// From a failed write to the next try: at most 250 ms.
     pub(crate) retry: Duration,
-    /// What an observer waits for beyond the lease, against clocks of different rates: an eighth of the lease.
-    pub(crate) margin: Duration,
+    /// The lease, and what an observer waits for beyond it against clocks of different rates: an eighth of the lease.
+    observed_lease: Duration,
+    /// For how long a process may not run before others may have seen it gone, where they would act on that: two thirds
+    /// of [`Config::probe_confirm`]; what is left is for its client to notice.
+    pub(crate) unseen: Option<Duration>,
     /// The deliberate bug of this worker.
     pub(crate) planted: Planted,
 }
@@ -328,11 +331,19 @@ impl Timing {
     pub(crate) fn new(config: &Config) -> Self {
         let lease = config.lease;
         let retry = (lease / 16).min(Duration::from_millis(250));
-        Self { lease, renewal: lease / 4, retry, margin: lease / 8, planted: Planted::default() }
+        let strict = config.mode == Mode::Strict;
+        Self {
+            lease,
+            renewal: lease / 4,
+            retry,
+            observed_lease: lease + lease / 8,
+            unseen: config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3),
+            planted: Planted::default(),
+        }
     }
 
     /// How long an observer waits after a revision arrived before it may take its holder for stopped.
     pub(crate) fn observed_lease(&self) -> Duration {
-        self.lease + self.margin
+        self.observed_lease
     }
 }

@@ -168,10 +168,14 @@ impl Eviction {
     ) {
         let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
         let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
-        if tried || outbox.is_writing(Key::Slot(slot)) {
+        if tried {
             return;
         }
         self.tried.insert(slot, (expected, view.now + view.timing.renewal));
+        if outbox.is_writing(Key::Slot(slot)) {
+            // A write of this process, which had that slot before, is still on its way.
+            return;
+        }
         let operation = outbox.request(Write::Delete { key: Key::Slot(slot), expected });
         self.in_flight.insert(operation, (slot, reason));
     }
@@ -195,13 +199,12 @@ fn gone(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
     }
     let working = |phase: MemberPhase| phase != MemberPhase::Restarting;
     let members =
-        membership.members().filter(|(_, member)| member.record().is_some_and(|record| working(record.phase)));
-    let (absent, there): (Vec<_>, Vec<_>) = members.partition(|(_, member)| member.absence.is_some());
-    let all = absent.len() + there.len();
-    if absent.len() * 100 > all * view.config.restart_detection_percent as usize {
+        || membership.members().filter(|(_, member)| member.record().is_some_and(|record| working(record.phase)));
+    let absent: Vec<Slot> = members().filter(|(_, member)| member.absence.is_some()).map(|(slot, _)| slot).collect();
+    if absent.len() * 100 > members().count() * view.config.restart_detection_percent as usize {
         return Vec::new();
     }
-    let gone = absent.into_iter().map(|(slot, _)| slot).filter(|slot| *slot != view.own_slot);
+    let gone = absent.into_iter().filter(|slot| *slot != view.own_slot);
     gone.filter(|slot| membership.is_gone(*slot, view.config.probe_confirm)).collect()
 }
 

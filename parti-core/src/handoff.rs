@@ -448,10 +448,7 @@ impl Sheet {
             return Vec::new();
         }
         let mut still_held = InOrder::new(&member.releasing, |id| id);
-        let releasing = core::mem::take(&mut self.releasing).into_iter();
-        let (kept, freed) = releasing.partition(|id| still_held.find(id).is_some());
-        self.releasing = kept;
-        freed
+        self.releasing.extract_if(.., |id| still_held.find(id).is_none()).collect()
     }
 
     fn record(&self, list: &PartitionList, term: Term, generation: Generation) -> AssignmentRecord {

@@ -13,6 +13,7 @@ use crate::eviction::{self, Eviction};
 use crate::handoff::{self, Handoff};
 use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure, Term};
 use crate::key::{Control, Key};
+use crate::lease::Lease;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
@@ -38,8 +39,9 @@ pub(crate) struct Leader {
     quarantine_until: Option<Instant>,
     /// The tenures that were forgotten by the store and are waited for, or have been.
     forgotten: BTreeSet<Tenure>,
-    /// The tenures in the plan of which nothing certain is known, since what was seen of their slots is older.
-    unclear: Vec<(Slot, Tenure)>,
+    /// The tenures in the plan of which nothing certain is known, since what was seen of their slots is older, and since
+    /// when.
+    unclear: BTreeMap<(Slot, Tenure), Instant>,
     /// Whether no member has applied what the plan does not have.
     sound: bool,
     /// Whether it has said that it waits for everyone to have noticed a loss of writes.
@@ -71,9 +73,10 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
+    pub(crate) lease: &'a Lease,
     /// How many bytes a record may have.
     pub(crate) record_limit: usize,
-    /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
+    /// When this process noticed that a bucket was made anew or has lost writes, if it has.
     pub(crate) store_regressed: Option<Instant>,
     /// The newest plan that this process has heard of.
     pub(crate) seen: Generation,
@@ -89,7 +92,7 @@ impl Leader {
             rebalanced: plan.rebalanced(),
             quarantine_until: None,
             forgotten: BTreeSet::new(),
-            unclear: Vec::new(),
+            unclear: BTreeMap::new(),
             sound: true,
             told_recovery: false,
             eviction: Eviction::default(),
@@ -209,7 +212,7 @@ impl Leader {
         if self.quarantine_until.take_if(|until| *until <= now).is_some() {
             self.roster_of = None;
         }
-        self.look_at_unclear(membership);
+        self.look_at_unclear(view, membership);
         if self.roster_of != Some(membership.changes()) {
             self.plan_due = true;
             self.roster = Roster::of(membership);
@@ -241,8 +244,8 @@ impl Leader {
     }
 
     /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
-    /// until each of them has noticed and started over. Where the members' bucket has lost records, their holders
-    /// cannot renew any more, and have stopped when their leases have run out.
+    /// until each of them has noticed and started over. A lease later, who holds what the plan has lost has told so with
+    /// a renewal, or cannot renew since its record is lost, and has stopped.
     fn look_for_lost_writes(&mut self, view: &Surroundings<'_>, membership: &Membership, plan: &PlanLog) {
         let records = || membership.members().filter_map(|(slot, member)| Some((slot, member.record()?)));
         self.sound = !records().any(|(slot, record)| has_lost(plan, slot, record));
@@ -265,7 +268,9 @@ impl Leader {
         }
         let is_unclear =
             |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) == TenureState::Unclear;
-        self.unclear = self.handoff.iter().flat_map(Handoff::tenures).filter(is_unclear).collect();
+        let known = core::mem::take(&mut self.unclear);
+        let since = |tenure| (tenure, known.get(&tenure).copied().unwrap_or(view.now));
+        self.unclear = self.handoff.iter().flat_map(Handoff::tenures).filter(is_unclear).map(since).collect();
     }
 
     /// Says so when the wait for everyone to have noticed a loss of writes begins.
@@ -276,13 +281,21 @@ impl Leader {
         }
     }
 
-    /// Of a tenure that the store has forgotten, plain renewals of what is there instead tell in the end.
-    fn look_at_unclear(&mut self, membership: &Membership) {
+    /// The store has forgotten a tenure if it commits a write with a revision no higher than where the tenure began, and
+    /// this worker knew of the tenure when it sent that write.
+    fn look_at_unclear(&mut self, view: &Surroundings<'_>, membership: &mut Membership) {
+        let incarnation = membership.incarnation();
+        for ((slot, tenure), since) in &self.unclear {
+            let written = view.lease.written_since(*since).map(|revision| Position { incarnation, revision });
+            if written.is_some_and(|written| written <= tenure.begun()) {
+                membership.forget(*slot, *tenure);
+            }
+        }
         let is_clear =
             |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) != TenureState::Unclear;
-        if self.unclear.iter().any(is_clear) {
+        if self.unclear.keys().any(is_clear) {
             self.roster_of = None;
-            for (slot, _) in core::mem::take(&mut self.unclear) {
+            for (slot, _) in core::mem::take(&mut self.unclear).into_keys() {
                 self.observe_member(slot);
             }
         }

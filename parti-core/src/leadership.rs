@@ -47,8 +47,8 @@ enum Role {
     TakingOver { named_at: Revision, term: Term },
     /// The only one who can write the plan.
     Leading { named_at: Revision, term: Term },
-    /// Its leader record is being deleted.
-    Resigning { operation: OperationId },
+    /// The leader record that names this worker is being deleted.
+    Resigning { operation: OperationId, expected: Revision },
 }
 
 /// What leadership is decided from.
@@ -115,30 +115,25 @@ impl Leadership {
         timing: &Timing,
         membership: &mut Membership,
     ) -> bool {
-        match self.role {
-            Role::Claiming { operation: own, expected } if own == operation => {
-                self.role = Role::Following;
-                match outcome {
-                    Outcome::Committed(named_at) => self.role = Role::CatchingUp { named_at },
-                    Outcome::Conflict => {
-                        membership.observe_refused(Key::Leader, expected);
-                        self.refused = Some((expected, now + timing.retry));
-                    }
-                    Outcome::Unknown => self.not_before = now + timing.retry,
-                }
-                true
-            }
-            Role::Resigning { operation: own } if own == operation => {
-                self.role = Role::Following;
-                true
-            }
-            Role::Claiming { .. }
-            | Role::Resigning { .. }
-            | Role::Following
-            | Role::CatchingUp { .. }
-            | Role::TakingOver { .. }
-            | Role::Leading { .. } => false,
+        let (Role::Claiming { operation: own, expected } | Role::Resigning { operation: own, expected }) = self.role
+        else {
+            return false;
+        };
+        if own != operation {
+            return false;
         }
+        let claimed = matches!(self.role, Role::Claiming { .. });
+        self.role = Role::Following;
+        match outcome {
+            Outcome::Committed(named_at) if claimed => self.role = Role::CatchingUp { named_at },
+            Outcome::Committed(_) => {}
+            Outcome::Conflict => {
+                membership.observe_refused(Key::Leader, expected);
+                self.refused = Some((expected, now + timing.retry));
+            }
+            Outcome::Unknown => self.not_before = self.not_before.max(now + timing.retry),
+        }
+        true
     }
 
     /// This worker no longer holds its slot.
@@ -156,8 +151,15 @@ impl Leadership {
             Role::Following if !view.stopping && self.may_claim(view) && view.members_listed => {
                 self.claim(view, outbox);
             }
-            Role::CatchingUp { named_at } if view.stopping => self.resign(named_at, plan, outbox),
-            Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. } if view.stopping => {
+            // It has stepped down, or does not know that it was named; the others would wait for it until it has gone.
+            Role::Following if view.stopping && self.may_claim(view) => {
+                if let Some(named_at) = names_own_tenure(view) {
+                    self.resign(named_at, plan, outbox);
+                }
+            }
+            Role::CatchingUp { named_at } | Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. }
+                if view.stopping =>
+            {
                 self.resign(named_at, plan, outbox);
             }
             // An append of an earlier leadership may still be on its way.
@@ -234,10 +236,10 @@ impl Leadership {
     fn resign(&mut self, named_at: Revision, plan: &mut PlanLog, outbox: &mut Outbox) {
         self.step_down(StepDownReason::Leaving, plan, outbox);
         let operation = outbox.request(Write::Delete { key: Key::Leader, expected: named_at });
-        self.role = Role::Resigning { operation };
+        self.role = Role::Resigning { operation, expected: named_at };
     }
 
-    /// Whether another try has a chance: who lost to a leader that leaves at once need not wait.
+    /// Whether another try has a chance, and is due: who lost to a leader that leaves at once need not wait.
     fn may_claim(&self, view: &Surroundings<'_>) -> bool {
         let known = view.membership.leader().revision();
         let refused = self.refused.is_some_and(|(expected, until)| known <= expected && view.now < until);
@@ -245,21 +247,24 @@ impl Leadership {
     }
 
     fn claim(&mut self, view: &Surroundings<'_>, outbox: &mut Outbox) {
-        let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
-        let (key, record) = (Key::Leader, Record::Leader(record));
-        let write = match view.membership.leader() {
-            LeaderKey::Absent => Write::Create { key, record },
-            // As good as a create, but a store need not look for the marker first.
-            LeaderKey::Deleted { revision } => Write::Update { key, record, expected: revision },
-            LeaderKey::Held { revision, record: held } if has_stopped_leading(held, view) => {
-                Write::Update { key, record, expected: revision }
-            }
+        let leader = view.membership.leader();
+        match leader {
+            LeaderKey::Absent | LeaderKey::Deleted { .. } => {}
+            LeaderKey::Held { record: held, .. } if has_stopped_leading(held, view) => {}
             LeaderKey::Held { .. } | LeaderKey::Unreadable { .. } => return,
+        }
+        let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
+        let (key, record, expected) = (Key::Leader, Record::Leader(record), leader.revision());
+        let write = match leader {
+            LeaderKey::Absent => Write::Create { key, record },
+            // Where it was deleted, as good as a create, but a store need not look for the marker first.
+            LeaderKey::Deleted { .. } | LeaderKey::Held { .. } | LeaderKey::Unreadable { .. } => {
+                Write::Update { key, record, expected }
+            }
         };
-        let held = view.membership.leader().record();
+        let held = leader.record();
         self.predecessor = held.map(|held| held.slot).filter(|slot| *slot != view.lease.slot);
         self.waits = false;
-        let expected = view.membership.leader().revision();
         self.role = Role::Claiming { operation: outbox.request(write), expected };
     }
 
@@ -300,10 +305,17 @@ fn head_record(term: Term, plan: &PlanLog, leader: Slot, instance: Instance) -> 
     }
 }
 
+/// The revision of the leader record, if it names this worker's tenure.
+fn names_own_tenure(view: &Surroundings<'_>) -> Option<Revision> {
+    let leader = view.membership.leader();
+    let own = |held: LeaderRecord| (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure);
+    leader.record().filter(|held| own(*held)).map(|_| leader.revision())
+}
+
 /// Whether the tenure that leads has ended, its lease has run out or its process is gone as seen from here, or it is
 /// this worker's own.
 fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
-    if (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure) {
+    if names_own_tenure(view).is_some() {
         return true;
     }
     // Who could not write itself does not know whether others could.

@@ -117,6 +117,11 @@ impl Lease {
         self.renewed_at
     }
 
+    /// The revision of a write that is known to be committed and was sent at `since` or later, if there is one.
+    pub(crate) fn written_since(&self, since: Instant) -> Option<Revision> {
+        self.renewed_at.filter(|sent_at| *sent_at >= since).map(|_| self.revision)
+    }
+
     /// Whether another process has the record, or nobody.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
@@ -136,28 +141,31 @@ impl Lease {
         due
     }
 
-    /// The slot's record was seen. One that bears this process's instance is its own earlier write come late.
+    /// The slot's record was seen. One that bears this process's instance is its own earlier write come late. True if
+    /// there is something to do because of it.
     pub(crate) fn observe_record(
         &mut self,
         now: Instant,
         revision: Revision,
         record: Option<&MemberRecord>,
         own: Instance,
-    ) {
+    ) -> bool {
         let is_own = record.is_some_and(|record| record.instance == own);
         if revision < self.revision || revision == self.revision && is_own {
-            return;
+            return false;
         }
-        if is_own {
-            self.revision = revision;
-            if self.contested_since.take().is_some() {
-                self.next_renewal = now;
-            }
-        } else {
+        if !is_own {
             self.lost = true;
             // What was committed cannot be replaced at its own revision: the store has lost it.
             self.forgotten |= revision == self.revision;
+            return true;
         }
+        self.revision = revision;
+        let settled = self.contested_since.take().is_some();
+        if settled {
+            self.next_renewal = now;
+        }
+        settled
     }
 
     /// A complete listing of the bucket has shown this revision of the record, or no record at all. If that happens again

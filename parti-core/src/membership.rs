@@ -28,7 +28,9 @@ pub(crate) struct Membership {
     leader_doubts: u32,
     /// What a conditional write has shown not to be in the store any more, although nothing newer was seen.
     refused: BTreeSet<Key>,
-    /// When everything should be listed anew because of that, or because a listing has not shown what was there before.
+    /// The tenures whose beginning the store has certainly lost.
+    forgotten: BTreeSet<(Slot, Tenure)>,
+    /// When everything should be listed anew because of a refusal, or because a listing has not shown what was there before.
     reading_at: Option<Instant>,
     planted: Planted,
     wishes: Wishes,
@@ -175,6 +177,12 @@ impl Membership {
         tenure.map(|tenure| if unnamed { tenure.with_writer(0) } else { tenure })
     }
 
+    /// Whether the record of the slot that leads continues the tenure that leads.
+    pub(crate) fn leader_continues(&self) -> bool {
+        let leader = self.leader.record();
+        leader.is_some_and(|held| self.tenure_state(held.slot, held.tenure) == TenureState::Continues)
+    }
+
     pub(crate) fn leader(&self) -> LeaderKey {
         self.leader
     }
@@ -250,10 +258,12 @@ impl Membership {
             known.shown = Some(revision);
             return MemberNews::None;
         }
-        self.refused.remove(&Key::Slot(slot));
+        if refused {
+            self.refused.remove(&Key::Slot(slot));
+        }
         let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
-        let before = self.slots.insert(slot, member);
-        let news = self.news_of(before.as_ref(), &self.slots[&slot]);
+        let news = self.news_of(self.slots.get(&slot), &member);
+        self.slots.insert(slot, member);
         if news == MemberNews::Changed {
             self.changes += 1;
             self.next_expiry = None;
@@ -486,17 +496,23 @@ impl Membership {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
             // A tenure is unbroken: what was written after its beginning and does not continue it has followed it.
             (MemberContent::Record(_) | MemberContent::Deleted, _) if shown > tenure.begun() => TenureState::Ended,
+            _ if self.forgotten.contains(&(slot, tenure)) => TenureState::Ended,
             (MemberContent::Record(_) | MemberContent::Unreadable, _) => TenureState::Unclear,
             (MemberContent::Deleted, _) => TenureState::NoRecord,
         }
+    }
+
+    /// The store has certainly forgotten how `tenure` of `slot` began.
+    pub(crate) fn forget(&mut self, slot: Slot, tenure: Tenure) {
+        self.forgotten.insert((slot, tenure));
     }
 
     /// Whether the store has forgotten how `tenure` of `slot` began: what is there instead began before, or with the same
     /// revision.
     pub(crate) fn was_forgotten(&self, slot: Slot, tenure: Tenure) -> bool {
         let seen = self.slots.get(&slot).and_then(|member| self.tenure_of(member));
-        seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun())
-            && self.tenure_state(slot, tenure) == TenureState::Ended
+        let is_older = seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun());
+        self.forgotten.contains(&(slot, tenure)) || is_older && self.tenure_state(slot, tenure) == TenureState::Ended
     }
 
     /// What `after` says that `before` did not.

@@ -268,8 +268,9 @@ impl Ownership {
     /// still holds, in order.
     pub(crate) fn acknowledge(&mut self) -> (Position, Vec<PartitionId>) {
         self.news = false;
-        let releasing = self.holds.iter().filter(|(_, hold)| hold.release_by.is_some());
-        (self.applied, releasing.map(|(id, _)| id.clone()).collect())
+        let mut releasing: Vec<_> = self.drains.iter().map(|(_, id)| id.clone()).collect();
+        releasing.sort_unstable();
+        (self.applied, releasing)
     }
 
     /// All work stops at once.
@@ -290,14 +291,17 @@ impl Ownership {
         }
     }
 
-    /// Gives up everything.
+    /// Gives up everything. Costs nothing once that has begun.
     pub(crate) fn release_all(&mut self, now: Instant, config: &Config, reason: ReleaseReason, outbox: &mut Outbox) {
+        self.prepared.clear();
+        if self.owned_count() == 0 {
+            return;
+        }
         let kept: Vec<_> =
             self.holds.iter().filter(|(_, hold)| hold.release_by.is_none()).map(|(id, _)| id.clone()).collect();
         for id in kept {
             self.release(now, config, id, reason, outbox);
         }
-        self.prepared.clear();
     }
 
     /// Gives up everything at once: the tenure is over, and others may have it. A drain that is under way is cut short.
@@ -407,10 +411,9 @@ impl Ownership {
 
     /// Cancels releases that take too long.
     pub(crate) fn cancel_overdue(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
-        while let Some((release_by, id)) = self.drains.first().cloned()
-            && release_by <= now
+        while self.deadline().is_some_and(|release_by| release_by <= now)
+            && let Some((_, id)) = self.drains.pop_first()
         {
-            self.drains.pop_first();
             // Should the application not even confirm that, it is told again.
             let again_by = now + config.release_timeout;
             self.drains.insert((again_by, id.clone()));

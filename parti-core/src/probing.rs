@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::ids::{Instance, Slot};
 use crate::outbox::Outbox;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// A leader asks for every member, everyone else for the leader. Only the transport's word that *nobody listens* means
 /// anything; a process that is frozen or cut off does not answer, which says nothing.
@@ -13,16 +13,14 @@ pub(crate) struct Probing {
 }
 
 impl Probing {
-    /// Asks for each of `targets` if it is time. Nothing is asked while `interval` is none.
-    pub(crate) fn decide(
+    /// Asks for each of `targets`, and not again before `next_at`.
+    pub(crate) fn ask(
         &mut self,
-        now: Instant,
-        interval: Option<Duration>,
+        next_at: Instant,
         targets: impl Iterator<Item = (Slot, Instance)>,
         outbox: &mut Outbox,
     ) {
-        let Some(interval) = interval.filter(|_| now >= self.next_at) else { return };
-        self.next_at = now + interval;
+        self.next_at = next_at;
         for (slot, instance) in targets {
             outbox.push(Action::Probe { slot, instance });
         }

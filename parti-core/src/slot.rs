@@ -120,7 +120,11 @@ impl SlotSearch {
                 self.read_again_at = Some(now + timing.renewal);
                 self.tries += 1;
             }
-            Outcome::Unknown => self.not_before = now + timing.retry,
+            Outcome::Unknown => {
+                self.not_before = now + timing.retry;
+                // Others may have been as little able to write.
+                membership.start_anew(now, None);
+            }
         }
         ClaimNews::Settled
     }
@@ -297,12 +301,12 @@ impl Chooser<'_> {
 
     /// A slot left for a successor, else that of a dead process, else a free one near the bottom of the range.
     fn choose_any(&self, tries: u32, rng: &mut Rng) -> Choice {
-        let in_range = |slot: Slot| (self.view.config.slots.0..=self.view.config.slots.1).contains(&slot);
-        let members = || self.view.membership.members().filter(|(slot, _)| in_range(*slot));
-        let mut left: Vec<Target> = Vec::new();
-        let mut dead: Vec<Target> = Vec::new();
-        for (slot, member) in members().filter(|(slot, member)| !self.was_lost(*slot, member.revision)) {
-            match self.successor_of(slot, member) {
+        let (first, last) = self.view.config.slots;
+        let (mut left, mut dead): (Vec<Target>, Vec<Target>) = (Vec::new(), Vec::new());
+        let mut silent = 0;
+        for (slot, member) in self.view.membership.members_between(first, last) {
+            silent += usize::from(self.may_be_dead(member));
+            match self.successor_of(slot, member).filter(|_| !self.was_lost(slot, member.revision)) {
                 Some(target) if target.kind == ClaimKind::Inherited => left.push(target),
                 Some(target) => dead.push(target),
                 None => {}
@@ -314,7 +318,6 @@ impl Chooser<'_> {
                 return Choice::Take(candidates.swap_remove(choice));
             }
         }
-        let silent = members().filter(|(_, member)| self.may_be_dead(member)).count();
         if silent > 0 {
             return Choice::Wait(StandbyReason::LearningWhoIsAlive { silent });
         }

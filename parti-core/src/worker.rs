@@ -30,6 +30,7 @@ use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Duration, Instant};
+use observe::CallsFor;
 use watching::Watched;
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
@@ -64,13 +65,15 @@ pub struct Worker {
     record_limit: usize,
     /// Whether the application wants this worker to own nothing.
     draining: bool,
-    /// When this process noticed that the members' bucket was made anew or has lost writes, if it has.
+    /// When this process noticed that a bucket was made anew or has lost writes, if it has.
     store_regressed: Option<Instant>,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
     starting_over: bool,
     stop: Option<Stop>,
     halted: bool,
     beat: u64,
+    /// How often it has decided.
+    decisions: u64,
     /// When something is due if nothing new comes, by the last decision.
     due_at: Option<Instant>,
     outbox: Outbox,
@@ -137,7 +140,8 @@ impl Worker {
             stop: None,
             halted: false,
             beat: 0,
-            due_at: None,
+            decisions: 0,
+            due_at: Some(now),
             outbox: Outbox::default(),
         };
         worker.watch_what_matters();
@@ -179,9 +183,12 @@ impl Worker {
             if frozen && !self.timing.planted.has(PlantedBug::OutliveStall) {
                 self.suspend_as_seen_gone(SuspendReason::Stalled);
             }
-            let is_news = self.observe(event);
-            if is_news || frozen || self.due_at.is_none_or(|at| at <= self.now) {
+            let calls_for = self.observe(event);
+            if calls_for == CallsFor::Decision || frozen || self.due_at.is_some_and(|at| at <= self.now) {
                 self.decide();
+                self.decisions += 1;
+                self.due_at = self.next_due();
+            } else if calls_for == CallsFor::Patience {
                 self.due_at = self.next_due();
             }
         }
@@ -234,7 +241,7 @@ impl Worker {
                 lease.deadline(self.now, may_write, &self.timing)
             }
         };
-        let leadership = self.lease().filter(|_| self.stop.is_none() && self.connected);
+        let leadership = self.lease().filter(|_| self.connected);
         let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
         let leader = self.leader.as_ref().filter(|_| self.may_lead());
         let leader = leader.and_then(|leader| {
@@ -267,8 +274,9 @@ impl Worker {
         self.seek_anew();
     }
 
-    /// Claims a slot anew.
+    /// Claims a slot anew. Silence up to now proves nothing: this worker may have lost its slot because it was cut off.
     fn seek_anew(&mut self) {
+        self.membership.start_anew(self.now, None);
         self.standing = Standing::Seeking(SlotSearch::default());
         self.members_watch = None;
         self.plan_watch = None;
@@ -279,11 +287,11 @@ impl Worker {
     /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.
     fn notice_regression(&mut self, bucket: Bucket, detail: &str) {
         self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
+        self.store_regressed = Some(self.now);
         match bucket {
             Bucket::Members => {
                 self.membership = Membership::default();
                 self.plant(self.timing.planted);
-                self.store_regressed = Some(self.now);
             }
             Bucket::Plan => self.starting_over = true,
         }
@@ -294,11 +302,14 @@ impl Worker {
 
     fn seek_slot(&mut self) {
         let Standing::Seeking(search) = &mut self.standing else { return };
+        if !search.has_listened() {
+            return;
+        }
         let own = self.membership.members().find(|(_, member)| is_own(member, self.instance));
         // An earlier write of the record that is still on its way would be followed by another one.
         let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let had_begun = self.ownership.has_begun();
-        let adopted = own.filter(|_| search.has_listened()).and_then(|(slot, member)| {
+        let adopted = own.and_then(|(slot, member)| {
             search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
         });
         if let Some(won) = adopted {
@@ -336,6 +347,7 @@ impl Worker {
 
     /// A leader asks whether the members are there, the others whether the leader is.
     fn probe(&mut self) {
+        let Some(interval) = self.probe_interval().filter(|_| self.probing.deadline() <= self.now) else { return };
         let Some(own) = self.lease().map(|lease| lease.slot) else { return };
         let leader = self.membership.leader().record().map(|record| record.slot);
         // In the order of the slots, and only as far as they matter.
@@ -348,7 +360,7 @@ impl Worker {
         let records = others.filter_map(|(slot, member)| Some((slot, member.record()?)));
         let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
         let targets = working.map(|(slot, record)| (slot, record.instance));
-        self.probing.decide(self.now, self.probe_interval(), targets, &mut self.outbox);
+        self.probing.ask(self.now + interval, targets, &mut self.outbox);
     }
 
     /// How often to probe; never without a connection or a slot.
@@ -407,6 +419,7 @@ impl Worker {
                 timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
+                lease,
                 record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),

@@ -61,6 +61,12 @@ impl World {
 
     /// Restarts a worker: when it has halted, and `gap` has passed, another process takes its place.
     pub(crate) fn restart(&mut self, process: ProcessId, gap: Duration, birth: Birth) {
+        if self.stored_phase(process) == Some(MemberPhase::Draining) {
+            self.tell(&Fact::Operated {
+                what: "its drain ends with a process, and the next one takes part",
+                may_move: true,
+            });
+        }
         self.process_mut(process).successor = Some((gap, birth));
         self.command(process, Command::Restart);
     }
@@ -107,6 +113,9 @@ impl World {
             self.write_for_any(process);
         }
         self.feed(process, Event::Timeout);
+        if std::mem::take(&mut self.process_mut(process).missed_list) {
+            self.feed(process, Event::Partitions(self.list.clone()));
+        }
         self.change_work(process, |app| app.set_frozen(false));
     }
 
@@ -131,13 +140,15 @@ impl World {
 
     /// Whether the store knows that the worker has gone: its record says so, or is not its own any more.
     fn has_said_goodbye(&self, process: ProcessId) -> bool {
+        self.stored_phase(process).is_none_or(|phase| phase == MemberPhase::Restarting)
+    }
+
+    /// What the record of a process in the store says of it, if it has one.
+    fn stored_phase(&self, process: ProcessId) -> Option<MemberPhase> {
         let status = &self.process(process).status;
-        let entry = status.slot.and_then(|slot| self.store.entry(Key::Slot(slot)));
-        match entry.map(|entry| &entry.value) {
-            Some(Stored::Record(Record::Member(record))) if record.instance == status.instance => {
-                record.phase == MemberPhase::Restarting
-            }
-            Some(_) | None => true,
+        match &self.store.entry(Key::Slot(status.slot?))?.value {
+            Stored::Record(Record::Member(record)) if record.instance == status.instance => Some(record.phase),
+            _ => None,
         }
     }
 
@@ -145,19 +156,22 @@ impl World {
         self.process_mut(process).life = Life::Ended;
         self.process_mut(process).link.held.retain(|held| matches!(held, What::Arrive { .. }));
         for bucket in Bucket::ALL {
-            self.watches_of(bucket).remove(&process);
+            self.watches_of(bucket).remove(process);
         }
         if self.observers.has_regressed() {
             self.tell_what_is_remembered();
         }
     }
 
-    /// Nothing gets through to or from a process, for a while or until it is mended.
+    /// Nothing gets through to or from a process, for a while or until it is mended. What overlaps ends with the last.
     pub(crate) fn isolate(&mut self, process: ProcessId, time: Option<Duration>, closed: bool) {
         self.break_link(process, closed);
         if let Some(time) = time {
-            let epoch = self.process(process).link.epoch;
-            self.schedule.push(self.now + time, What::Mend { process, epoch });
+            let until = self.now + time;
+            let link = &mut self.process_mut(process).link;
+            link.broken_until = link.broken_until.max(until);
+            let epoch = link.epoch;
+            self.schedule.push(until, What::Mend { process, epoch });
         }
     }
 
@@ -185,6 +199,7 @@ impl World {
     pub(crate) fn roll_back(&mut self, bucket: Bucket, writes: usize, time: Duration) {
         let before = self.slot_holders();
         self.store.roll_back(bucket, writes);
+        self.lost_writes_at.insert(bucket, self.now);
         let after = self.slot_holders();
         // Of a change of hands that is undone, neither side is known any more.
         let returned = after.iter().filter(|(slot, holder)| before.get(slot) != Some(holder));
@@ -200,6 +215,7 @@ impl World {
     /// A bucket is deleted and made anew.
     pub(crate) fn recreate(&mut self, bucket: Bucket) {
         self.store.recreate(bucket);
+        self.lost_writes_at.insert(bucket, self.now);
         self.emptied_at.insert(bucket, self.now);
         let recent = |at: &Moment| self.now < *at + self.options.observed_lease();
         if Bucket::ALL.iter().all(|bucket| self.emptied_at.get(bucket).is_some_and(recent)) {
@@ -227,9 +243,10 @@ impl World {
     }
 
     fn tell_what_is_remembered(&mut self) {
-        let living = self.living().map(|(_, process)| process.status.generation);
+        let running = self.living().filter(|(_, process)| process.life == Life::Running);
+        let known = running.map(|(_, process)| process.status.generation);
         let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
-        let generation = living.chain(stored).max().unwrap_or_default();
+        let generation = known.chain(stored).max().unwrap_or_default();
         self.tell(&Fact::Remembered { generation });
     }
 
@@ -259,6 +276,7 @@ impl World {
         for key in std::mem::take(&mut self.garbage) {
             if let Some(Entry { revision, value: Stored::Bytes(_) }) = self.store.entry(key) {
                 self.store.write(&Write::Delete { key, expected: *revision });
+                self.tell(&Fact::Operated { what: "deletes what is not a record", may_move: true });
                 self.notify(key);
             }
         }

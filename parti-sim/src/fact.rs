@@ -100,7 +100,7 @@ pub(crate) enum Fact<'a> {
     /// The store has forgotten what keeps others apart from a process: that it took somebody's place, that somebody took
     /// its place, or that anybody was there at all. Nothing in the store tells, and who knows may not be reached.
     Forgotten { process: ProcessId },
-    /// After a loss of writes: the newest plan that a record which is left, or a worker that lives, has heard of.
+    /// After a loss of writes: the newest plan that a record which is left, or a worker that runs, has heard of.
     Remembered { generation: Generation },
 }
 

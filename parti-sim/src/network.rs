@@ -60,7 +60,13 @@ impl World {
             }
             return;
         }
-        let outcome = self.carry_out(process, &request.write, now > sent + self.request_timeout());
+        let late = now > sent + self.request_timeout();
+        if late && self.lost_writes_since(request.write.key().bucket(), sent) {
+            // Revisions are given again then: that one fits which was meant for another, no condition can tell.
+            self.schedule.push(gives_up, What::GiveUp { process, operation });
+            return;
+        }
+        let outcome = self.carry_out(process, &request.write, late);
         if self.network_rng.chance(self.options.network.reply_lost_ppm) {
             self.tell(&Fact::Mishap { process, mishap: Mishap::ReplyLost });
             self.schedule.push(gives_up, What::GiveUp { process, operation });
@@ -81,6 +87,11 @@ impl World {
             self.notify(write.key());
         }
         outcome
+    }
+
+    /// Whether a bucket has lost writes, or was made anew, since then.
+    fn lost_writes_since(&self, bucket: Bucket, sent: Moment) -> bool {
+        self.lost_writes_at.get(&bucket).is_some_and(|at| sent < *at)
     }
 
     fn ignores_condition(&self, write: &Write) -> bool {
@@ -169,6 +180,7 @@ impl World {
             return;
         }
         link.broken = false;
+        link.broken_until = Moment::START;
         link.epoch += 1;
         let (noticed, lost, epoch) = (link.noticed, link.noticed || link.closed, link.epoch);
         for held in std::mem::take(&mut link.held) {

@@ -71,6 +71,34 @@ impl Observers {
         if let Some(trace) = &mut self.trace {
             trace.observe(now, fact, &self.partitions);
         }
+        if let Some(recording) = &mut self.recording {
+            recording.observe(now, fact);
+        }
+        let topic = fact.topic();
+        match topic {
+            // Most of a run, and of no other interest.
+            Topic::Asked => {}
+            Topic::Handed => {
+                self.counts.events += 1;
+                self.marks.observe(fact);
+            }
+            Topic::Noticed | Topic::Stored | Topic::Worked | Topic::Other => self.take_in(now, fact),
+        }
+        if self.violation.is_some() {
+            return;
+        }
+        let Self { options, ownership, partitions, invariants, lookers, .. } = self;
+        let scene = Scene { now, options, ownership, partitions };
+        for place in &lookers[topic as usize] {
+            let invariant = &mut invariants[*place];
+            if let Err(breach) = invariant.observe(fact, &scene) {
+                self.violation = Some(violation(invariant.as_ref(), breach, &scene));
+                return;
+            }
+        }
+    }
+
+    fn take_in(&mut self, now: Moment, fact: &Fact<'_>) {
         self.ownership.observe(now, fact);
         self.regressed |= matches!(fact, Fact::PlanRegressed { .. });
         self.marks.observe(fact);
@@ -80,21 +108,6 @@ impl Observers {
         }
         if let Some(what) = for_people(fact, &self.partitions) {
             self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
-        }
-        if let Some(recording) = &mut self.recording {
-            recording.observe(now, fact);
-        }
-        if self.violation.is_some() {
-            return;
-        }
-        let Self { options, ownership, partitions, invariants, lookers, .. } = self;
-        let scene = Scene { now, options, ownership, partitions };
-        for place in &lookers[fact.topic() as usize] {
-            let invariant = &mut invariants[*place];
-            if let Err(breach) = invariant.observe(fact, &scene) {
-                self.violation = Some(violation(invariant.as_ref(), breach, &scene));
-                return;
-            }
         }
     }
 
@@ -190,7 +203,6 @@ impl Counts {
                 self.rounds += u64::from(*moved > 0);
                 self.largest_round = self.largest_round.max(*moved);
             }
-            Fact::Handed { .. } => self.events += 1,
             _ => {}
         }
     }

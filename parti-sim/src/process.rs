@@ -8,6 +8,7 @@ use parti_core::{Config, Incarnation, Interest, Key, OperationId, Revision, Slot
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
+use crate::fact::ProcessId;
 use crate::world::What;
 
 /// How a process comes into the world.
@@ -38,7 +39,10 @@ pub(crate) struct Process {
     pub(crate) birth: Birth,
     /// The moment at which its timer fires.
     pub(crate) armed: Moment,
+    /// What its worker said of itself when it last decided anything.
     pub(crate) status: Status,
+    /// How often its worker had decided by then.
+    pub(crate) decisions: u64,
     /// The requests whose outcome it waits for.
     pub(crate) pending: BTreeSet<OperationId>,
     /// Who takes its place when it has halted, and how long after.
@@ -47,14 +51,27 @@ pub(crate) struct Process {
     pub(crate) falsely_gone_until: Moment,
     /// How much longer its drains take than the others', in percent.
     pub(crate) drain_percent: u32,
+    /// Whether the list of partitions changed while it was paused.
+    pub(crate) missed_list: bool,
 }
 
 impl Process {
-    /// Whether `after` differs from its last status in what is told of.
-    pub(crate) fn tells_of(&self, after: &Status) -> bool {
-        let before = &self.status;
+    /// Whether its status differs from the one `before` in what is told of.
+    fn tells_of(&self, before: &Status) -> bool {
+        let after = &self.status;
         (before.state, before.slot, before.leader, before.generation)
             != (after.state, after.slot, after.leader, after.generation)
+    }
+
+    /// Takes in what its worker says of itself; returns what it said before, if it now says something else that is told
+    /// of.
+    pub(crate) fn look(&mut self) -> Option<Status> {
+        let decisions = self.worker.decisions();
+        if std::mem::replace(&mut self.decisions, decisions) == decisions {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.status, self.worker.status());
+        self.tells_of(&before).then_some(before)
     }
 
     /// Sets its timer as its worker wants it; returns when it fires, if that is news. An `endless` one fires at once.
@@ -89,6 +106,8 @@ pub(crate) struct Link {
     pub(crate) closed: bool,
     /// Counts breaks and repairs, so that what was planned for an earlier one is recognised.
     pub(crate) epoch: u64,
+    /// When the last of the faults that break it is over.
+    pub(crate) broken_until: Moment,
     /// No request arrives before this: those of one connection keep their order.
     pub(crate) requests_front: Moment,
     /// What is under way and cannot get through.
@@ -107,8 +126,6 @@ impl Link {
 pub(crate) struct Watch {
     pub(crate) id: WatchId,
     pub(crate) interest: Interest,
-    /// The keys of interest, where these are not all: few, and asked about with every write.
-    keys: Option<Vec<Key>>,
     /// Whether its first snapshot was read: only then do changes follow.
     pub(crate) open: bool,
     /// Until when it shows nothing, and says nothing about that.
@@ -123,14 +140,9 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(id: WatchId, interest: Interest) -> Self {
-        let keys = match &interest {
-            Interest::All => None,
-            Interest::Keys(keys) => Some(keys.iter().copied().collect()),
-        };
         Self {
             id,
             interest,
-            keys,
             open: false,
             silent_until: Moment::START,
             front: Moment::START,
@@ -138,10 +150,68 @@ impl Watch {
             heard: None,
         }
     }
+}
 
-    /// Whether it is open and shows changes of `key`.
-    pub(crate) fn shows(&self, key: Key) -> bool {
-        self.open && self.keys.as_ref().is_none_or(|keys| keys.contains(&key))
+/// The watches that the store keeps for one bucket: one for each process that watches it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watches {
+    kept: BTreeMap<ProcessId, Watch>,
+    /// Who watches every key.
+    of_all: BTreeSet<ProcessId>,
+    /// Who watches this key and few others: each write asks for them, and they are few among many.
+    of_key: BTreeMap<Key, BTreeSet<ProcessId>>,
+}
+
+impl Watches {
+    /// Keeps a watch in place of the one that the process had.
+    pub(crate) fn insert(&mut self, process: ProcessId, watch: Watch) {
+        self.remove(process);
+        match &watch.interest {
+            Interest::All => {
+                self.of_all.insert(process);
+            }
+            Interest::Keys(keys) => {
+                for key in keys {
+                    self.of_key.entry(*key).or_default().insert(process);
+                }
+            }
+        }
+        self.kept.insert(process, watch);
+    }
+
+    pub(crate) fn remove(&mut self, process: ProcessId) {
+        let Some(watch) = self.kept.remove(&process) else { return };
+        match &watch.interest {
+            Interest::All => {
+                self.of_all.remove(&process);
+            }
+            Interest::Keys(keys) => {
+                for key in keys {
+                    self.of_key.entry(*key).or_default().remove(&process);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, process: ProcessId) -> Option<&Watch> {
+        self.kept.get(&process)
+    }
+
+    pub(crate) fn get_mut(&mut self, process: ProcessId) -> Option<&mut Watch> {
+        self.kept.get_mut(&process)
+    }
+
+    /// All of them, in order of the processes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ProcessId, &Watch)> {
+        self.kept.iter().map(|(process, watch)| (*process, watch))
+    }
+
+    /// The processes that watch `key`, in order.
+    pub(crate) fn watchers(&self, key: Key) -> Vec<ProcessId> {
+        let mut watchers: Vec<_> =
+            self.of_all.iter().chain(self.of_key.get(&key).into_iter().flatten()).copied().collect();
+        watchers.sort_unstable();
+        watchers
     }
 }
 

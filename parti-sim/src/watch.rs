@@ -9,7 +9,7 @@ use parti_core::{
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
 use crate::plant::Around;
-use crate::process::Watch;
+use crate::process::{Watch, Watches};
 use crate::world::{What, World};
 
 /// How soon a watch that broke is opened again.
@@ -42,7 +42,7 @@ impl World {
     /// A worker's adapter reads everything that it watches anew.
     pub(crate) fn reread(&mut self, process: ProcessId) {
         for bucket in Bucket::ALL {
-            if let Some(watch) = self.watches_of(bucket).get(&process).map(|watch| watch.id) {
+            if let Some(watch) = self.watches_of(bucket).get(process).map(|watch| watch.id) {
                 self.schedule_snapshot(process, bucket, watch);
             }
         }
@@ -51,7 +51,7 @@ impl World {
     /// Every watch of a worker has broken with its connection, and is read anew.
     pub(crate) fn lose_watches(&mut self, process: ProcessId) {
         for bucket in Bucket::ALL {
-            if let Some(watch) = self.watches_of(bucket).get(&process).map(|watch| watch.id) {
+            if let Some(watch) = self.watches_of(bucket).get(process).map(|watch| watch.id) {
                 self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
             }
         }
@@ -96,7 +96,7 @@ impl World {
         if partial {
             self.tell(&Fact::Mishap { process, mishap: Mishap::PartialListing });
         }
-        let interest = self.watches_of(bucket)[&process].interest.clone();
+        let interest = self.watch_of(process, bucket).interest.clone();
         let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
         let mut last = self.store.last_revision(bucket).value().saturating_sub(behind);
         let mut shown = Vec::with_capacity(entries.len());
@@ -112,7 +112,7 @@ impl World {
         }
         let incarnation = self.store.incarnation(bucket);
         let arrives = self.now + self.notify_delay();
-        let watch = self.watches_of(bucket).get_mut(&process).expect("it is current");
+        let watch = self.watch_of(process, bucket);
         watch.open = true;
         watch.front = watch.front.max(arrives);
         watch.key_fronts.clear();
@@ -126,50 +126,46 @@ impl World {
     /// Shows the last write of `key` to everyone who watches it.
     pub(crate) fn notify(&mut self, key: Key) {
         let bucket = key.bucket();
-        let mut watches = std::mem::take(self.watches_of(bucket));
-        for (process, watch) in &mut watches {
-            if !watch.shows(key) || self.process(*process).link.noticed {
+        for process in self.watches_of(bucket).watchers(key) {
+            let watch = self.watch_of(process, bucket);
+            let (open, silent_until) = (watch.open, watch.silent_until);
+            if !open || self.process(process).link.noticed {
                 continue;
             }
-            if watch.silent_until <= self.now {
-                self.show_change(*process, bucket, watch, key);
+            if silent_until <= self.now {
+                self.show_change(process, bucket, key);
             } else {
-                self.tell(&Fact::Mishap { process: *process, mishap: Mishap::Unheard });
+                self.tell(&Fact::Mishap { process, mishap: Mishap::Unheard });
             }
         }
-        *self.watches_of(bucket) = watches;
     }
 
-    fn show_change(&mut self, process: ProcessId, bucket: Bucket, watch: &mut Watch, key: Key) {
+    fn show_change(&mut self, process: ProcessId, bucket: Bucket, key: Key) {
         let arrives = self.now + self.notify_delay();
-        let at = if self.options.network.reorder {
-            let front = watch.key_fronts.entry(key).or_insert(watch.front);
-            *front = arrives.max(*front);
-            *front
-        } else {
-            arrives.max(watch.front)
-        };
-        if !self.options.network.reorder {
-            watch.front = at;
-        }
+        let reorder = self.options.network.reorder;
+        let watch = self.watch_of(process, bucket);
+        let front = if reorder { watch.key_fronts.entry(key).or_insert(watch.front) } else { &mut watch.front };
+        *front = arrives.max(*front);
+        let (at, watch) = (*front, watch.id);
         let entry = self.store.entry(key).expect("it was just written");
-        let change = entry.shown(watch.id, key);
+        let change = entry.shown(watch, key);
         let life = self.store.incarnation(bucket);
         let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
         if twice {
             let shown = Shown::Change(change.clone(), life);
-            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
+            self.schedule.push(at, What::Show { process, bucket, watch, shown });
         }
         if self.options.has(Around::OldNewsAsNew)
             && let Some(old) = old_news(&change)
             && self.network_rng.chance(OLD_NEWS_PPM)
         {
-            let shown = Shown::Change(change.clone(), life);
-            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown });
-            self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(old, life) });
+            for change in [change, old] {
+                let shown = Shown::Change(change, life);
+                self.schedule.push(at, What::Show { process, bucket, watch, shown });
+            }
             return;
         }
-        self.schedule.push(at, What::Show { process, bucket, watch: watch.id, shown: Shown::Change(change, life) });
+        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Change(change, life) });
     }
 
     /// A watch's message reaches the worker.
@@ -232,7 +228,7 @@ impl World {
     /// A watch breaks, says so, and is opened again with a snapshot.
     pub(crate) fn break_watch(&mut self, process: ProcessId, bucket: Bucket) {
         let now = self.now;
-        let Some(watch) = self.watches_of(bucket).get_mut(&process) else { return };
+        let Some(watch) = self.watches_of(bucket).get_mut(process) else { return };
         watch.open = false;
         let (at, watch) = (watch.front.max(now), watch.id);
         self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Lost });
@@ -241,22 +237,22 @@ impl World {
 
     /// A watch shows nothing for a while, and says nothing about that.
     pub(crate) fn silence_watch(&mut self, process: ProcessId, bucket: Bucket, until: Moment) {
-        if let Some(watch) = self.watches_of(bucket).get_mut(&process) {
+        if let Some(watch) = self.watches_of(bucket).get_mut(process) {
             watch.silent_until = until;
         }
     }
 
-    /// The watch of a process, which has one.
+    /// The watch of a process that has one.
     fn watch_of(&mut self, process: ProcessId, bucket: Bucket) -> &mut Watch {
-        self.watches_of(bucket).get_mut(&process).expect("it was asked whether it is current")
+        self.watches_of(bucket).get_mut(process).expect("it has one")
     }
 
     /// The watch was not replaced by another.
     fn is_current(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) -> bool {
-        self.watches_of(bucket).get(&process).is_some_and(|current| current.id == watch)
+        self.watches_of(bucket).get(process).is_some_and(|current| current.id == watch)
     }
 
-    pub(crate) const fn watches_of(&mut self, bucket: Bucket) -> &mut std::collections::BTreeMap<ProcessId, Watch> {
+    pub(crate) const fn watches_of(&mut self, bucket: Bucket) -> &mut Watches {
         let [members, plan] = &mut self.watches;
         match bucket {
             Bucket::Members => members,

@@ -1,7 +1,7 @@
 //! The world: workers, store, network and applications under one virtual clock, in one thread.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use parti_core::{
@@ -16,7 +16,7 @@ use crate::kit::Handlers;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::plant::{Around, Plant};
-use crate::process::{Birth, Life, Link, Process, Watch, config_of};
+use crate::process::{Birth, Life, Link, Process, Watches, config_of};
 use crate::rng::Rng;
 use crate::schedule::Schedule;
 use crate::store::Store;
@@ -39,15 +39,15 @@ pub(crate) struct World {
     /// Until when nothing gets through to or from anybody.
     pub(crate) all_cut_off_until: Moment,
     /// Shared between copies of the world until one of them changes it.
-    pub(crate) processes: Vec<Arc<Process>>,
+    pub(crate) processes: Vec<Rc<Process>>,
     pub(crate) by_instance: BTreeMap<Instance, ProcessId>,
     /// The watches of the processes that run, by bucket.
-    pub(crate) watches: [BTreeMap<ProcessId, Watch>; 2],
+    pub(crate) watches: [Watches; 2],
     pub(crate) network_rng: Rng,
     app_rng: Rng,
     birth_rng: Rng,
     config: Config,
-    list: PartitionList,
+    pub(crate) list: PartitionList,
     fenced: FencedStore,
     /// What a user's own applications do, where there are any.
     pub(crate) handlers: Handlers,
@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) garbage: Vec<Key>,
     /// When each bucket was last made anew, of those that were.
     pub(crate) emptied_at: BTreeMap<Bucket, Moment>,
+    /// When each bucket last lost writes, be it all of them, of those that did.
+    pub(crate) lost_writes_at: BTreeMap<Bucket, Moment>,
     pub(crate) observers: Observers,
 }
 
@@ -150,7 +152,7 @@ impl World {
             all_cut_off_until: Moment::START,
             processes: Vec::new(),
             by_instance: BTreeMap::new(),
-            watches: [BTreeMap::new(), BTreeMap::new()],
+            watches: Default::default(),
             network_rng: Rng::for_purpose(options.seed, "network"),
             app_rng: Rng::for_purpose(options.seed, "application"),
             birth_rng: Rng::for_purpose(options.seed, "birth"),
@@ -160,6 +162,7 @@ impl World {
             handlers: Handlers::default(),
             garbage: Vec::new(),
             emptied_at: BTreeMap::new(),
+            lost_writes_at: BTreeMap::new(),
             observers: Observers::new(options, all),
             options: options.clone(),
         };
@@ -176,20 +179,21 @@ impl World {
         let process = ProcessId::new(self.processes.len());
         let clock = self.new_clock();
         let worker = self.new_worker(process, &birth, clock);
-        let status = worker.status();
-        self.processes.push(Arc::new(Process {
-            worker,
+        self.processes.push(Rc::new(Process {
             clock,
             app: App::default(),
             link: Link::default(),
             life: Life::Running,
             birth,
             armed: Moment::NEVER,
-            status,
+            decisions: worker.decisions(),
+            status: worker.status(),
+            worker,
             pending: std::collections::BTreeSet::new(),
             successor: None,
             falsely_gone_until: Moment::START,
             drain_percent: 100,
+            missed_list: false,
         }));
         let capacity = self.process(process).birth.capacity.max(1);
         self.tell(&Fact::Started { process, capacity });
@@ -277,7 +281,8 @@ impl World {
             }
             What::ClearGarbage => self.clear_garbage(),
             What::Mend { process, epoch } => {
-                if self.process(process).link.epoch == epoch {
+                let link = &self.process(process).link;
+                if link.epoch == epoch && link.broken_until <= self.now {
                     self.mend(process);
                 }
             }
@@ -293,7 +298,7 @@ impl World {
     }
 
     pub(crate) fn process_mut(&mut self, process: ProcessId) -> &mut Process {
-        Arc::make_mut(&mut self.processes[process.index()])
+        Rc::make_mut(&mut self.processes[process.index()])
     }
 
     /// The processes that have not ended, in order of their starts.
@@ -322,9 +327,13 @@ impl World {
             }
         }
         self.list = PartitionList::new(kept).expect("part of a list");
-        let living: Vec<_> = self.living().map(|(id, _)| id).collect();
-        for process in living {
-            self.feed(process, Event::Partitions(self.list.clone()));
+        let living: Vec<_> = self.living().map(|(id, process)| (id, process.life)).collect();
+        for (process, life) in living {
+            if life == Life::Running {
+                self.feed(process, Event::Partitions(self.list.clone()));
+            } else {
+                self.process_mut(process).missed_list = true;
+            }
         }
     }
 
@@ -343,12 +352,9 @@ impl World {
         let now = self.now;
         let endless = self.options.has(Around::EndlessTimer);
         let one = self.process_mut(process);
-        let status = one.worker.status();
-        if one.tells_of(&status) {
-            let before = std::mem::replace(&mut one.status, status.clone());
-            self.tell(&Fact::Status { process, before: &before, after: &status });
-        } else {
-            one.status = status;
+        if let Some(before) = one.look() {
+            let after = one.status.clone();
+            self.tell(&Fact::Status { process, before: &before, after: &after });
         }
         while self.observers.violation.is_none() {
             let one = self.process_mut(process);

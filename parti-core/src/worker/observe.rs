@@ -13,14 +13,25 @@ use crate::planted::PlantedBug;
 use crate::record::{Record, RecordError};
 use crate::slot::ClaimNews;
 
+/// What an event calls for, beyond being recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallsFor {
+    /// Nothing: only time has passed, or nobody has waited for this.
+    Nothing,
+    /// Somebody was heard of whose silence would have been a reason to decide: that is due later than it was.
+    Patience,
+    /// There may be something to decide.
+    Decision,
+}
+
 impl Worker {
-    /// Whether there may be something to decide because of it; not where only time has passed.
-    pub(super) fn observe(&mut self, event: Event) -> bool {
+    pub(super) fn observe(&mut self, event: Event) -> CallsFor {
         match event {
-            Event::Timeout => return false,
-            Event::Kv(event) => self.observe_kv(event),
+            Event::Timeout => return CallsFor::Nothing,
+            Event::Kv(event) => return self.observe_kv(event),
             Event::Probed { slot, instance, outcome } => {
-                return self.membership.observe_probed(self.now, slot, instance, outcome);
+                let news = self.membership.observe_probed(self.now, slot, instance, outcome);
+                return if news { CallsFor::Decision } else { CallsFor::Nothing };
             }
             Event::Partitions(list) => {
                 if let Some(leader) = &mut self.leader {
@@ -37,14 +48,14 @@ impl Worker {
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
-        true
+        CallsFor::Decision
     }
 
-    fn observe_kv(&mut self, event: KvEvent) {
+    fn observe_kv(&mut self, event: KvEvent) -> CallsFor {
         match event {
             KvEvent::Entry { watch, key, revision, record } => {
                 if let Some(live) = self.is_current(watch, key) {
-                    self.observe_entry(key, revision, &record, live);
+                    return self.observe_entry(key, revision, &record, live);
                 }
             }
             KvEvent::Deleted { watch, key, revision } => {
@@ -81,19 +92,17 @@ impl Worker {
                 }
             }
         }
+        CallsFor::Decision
     }
 
-    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) {
+    /// A plain renewal calls for no decision where nobody waits for one, and no entry does before the first listing is
+    /// complete.
+    fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) -> CallsFor {
         let news = self.membership.observe_entry(self.now, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
                 if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
                     self.ownership.observe_generation(member.generation);
-                }
-                if let Standing::Holding(lease) = &mut self.standing
-                    && lease.slot == slot
-                {
-                    lease.observe_record(self.now, revision, Some(member), self.instance);
                 }
                 match (news, &mut self.leader) {
                     (MemberNews::Acknowledged, Some(leader)) => {
@@ -102,6 +111,16 @@ impl Worker {
                     (MemberNews::Changed, Some(leader)) => leader.observe_member(slot),
                     (MemberNews::None, _) | (_, None) => {}
                 }
+                let is_news = match &mut self.standing {
+                    Standing::Seeking(search) => search.has_listened(),
+                    Standing::Holding(lease) => {
+                        let of_lease =
+                            lease.slot == slot && lease.observe_record(self.now, revision, Some(member), self.instance);
+                        let of_member = news != MemberNews::None || self.leader.is_some();
+                        of_lease || of_member || !self.membership.leader_continues()
+                    }
+                };
+                return if is_news { CallsFor::Decision } else { CallsFor::Patience };
             }
             (Key::Assign(slot), Record::Assignment(assignment)) => {
                 self.plan.observe_entry(key, revision, record);
@@ -119,6 +138,7 @@ impl Worker {
             (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
             (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
+        CallsFor::Decision
     }
 
     fn observe_deleted(&mut self, key: Key, revision: Revision) {

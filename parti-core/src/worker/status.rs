@@ -70,6 +70,12 @@ pub struct Fleet {
 }
 
 impl Worker {
+    /// How often it has decided anything. While that stays the same, so does all of its [`status`](Self::status) but
+    /// [`lease_until`](Status::lease_until): most events are no reason to look at it again.
+    pub const fn decisions(&self) -> u64 {
+        self.decisions
+    }
+
     /// A cheap look at the worker.
     pub fn status(&self) -> Status {
         let lease = self.lease();

@@ -9,11 +9,9 @@ use crate::time::{Duration, Instant};
 impl Worker {
     /// For how long this process may not run before it has to doubt what it knows; none where nobody else would act on
     /// that. Others evict a worker early if nobody has listened there for `probe_confirm`. They can see that of one that
-    /// is frozen while its connection is closed, and it cannot: what is left of `probe_confirm` is for its client to
-    /// notice.
+    /// is frozen while its connection is closed, and it cannot.
     pub(super) fn may_seem_gone(&self) -> Option<Duration> {
-        let strict = self.config.mode == Mode::Strict && self.lease().is_some();
-        self.config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3)
+        self.timing.unseen.filter(|_| self.lease().is_some())
     }
 
     /// Until when this process certainly has not been frozen for too long, see [`may_seem_gone`](Self::may_seem_gone).

@@ -23,6 +23,8 @@ struct Timed {
     virtual_s: f64,
     cpu_s: f64,
     events: u64,
+    /// Of how many workers at first, and how many partitions: not all scenarios have the usual 30 and 2 400.
+    size: (u32, u32),
 }
 
 pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
@@ -32,7 +34,11 @@ pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
         writeln!(io::stderr(), "parti-sim: there is no scenario {:?}: `scenario list` names them all", args.names)?;
         return Ok(super::USAGE);
     }
-    writeln!(out, "{:<28}{:>12}{:>12}{:>12}{:>16}", "scenario", "virtual s", "cpu s", "events", "times as fast")?;
+    writeln!(
+        out,
+        "{:<28}{:>12}{:>12}{:>12}{:>12}{:>16}",
+        "scenario", "size", "virtual s", "cpu s", "events", "times as fast"
+    )?;
     for scenario in &scenarios {
         let timed = time(scenario, args.repeat, None);
         show(scenario.name, &timed, out)?;
@@ -40,7 +46,7 @@ pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
     if args.names.is_empty()
         && let Some(scenario) = Scenario::named("cold-start")
     {
-        show("cold-start 200 x 10000", &time(&scenario, args.repeat, Some(LARGE)), out)?;
+        show("cold-start, large", &time(&scenario, args.repeat, Some(LARGE)), out)?;
     }
     Ok(0)
 }
@@ -51,7 +57,12 @@ fn time(scenario: &Scenario, repeat: u32, size: Option<(u32, u32)>) -> Timed {
         let began = cpu_time();
         let outcome = scenario.run(&options, Keep::default());
         let cpu_s = cpu_time().saturating_sub(began).as_secs_f64();
-        Timed { virtual_s: outcome.virtual_s, cpu_s, events: outcome.events }
+        Timed {
+            virtual_s: outcome.virtual_s,
+            cpu_s,
+            events: outcome.events,
+            size: (options.workers, options.partitions),
+        }
     };
     (0..repeat).map(play).min_by(|one, other| one.cpu_s.total_cmp(&other.cpu_s)).expect("it is played at least once")
 }
@@ -70,8 +81,9 @@ fn cpu_time() -> Duration {
 }
 
 fn show(name: &str, timed: &Timed, out: &mut impl Write) -> io::Result<()> {
-    let Timed { virtual_s, cpu_s, events } = timed;
+    let Timed { virtual_s, cpu_s, events, size: (workers, partitions) } = timed;
+    let size = format!("{workers} x {partitions}");
     let ratio = virtual_s / cpu_s.max(1e-9);
-    writeln!(out, "{name:<28}{virtual_s:>12.1}{cpu_s:>12.3}{events:>12}{ratio:>16.0}")?;
+    writeln!(out, "{name:<28}{size:>12}{virtual_s:>12.1}{cpu_s:>12.3}{events:>12}{ratio:>16.0}")?;
     out.flush()
 }

@@ -5,7 +5,7 @@
 //! count from now. Thus a world in which nothing has happened for a while is one state, and not one per heartbeat.
 
 use std::fmt::{self, Debug, Write as _};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use parti_core::{Bucket, Instant};
 
@@ -46,26 +46,26 @@ pub(super) enum Kind {
 }
 
 /// The text of a part of a state, read.
-type Tokens = Arc<[Token]>;
+type Tokens = Rc<[Token]>;
 /// The processes of a state, each with what was read of it.
-pub(super) type Read = Vec<(Arc<Process>, Tokens)>;
+pub(super) type Read = Vec<(Rc<Process>, Tokens)>;
 
 /// A number that two states share if, as far as anybody can tell, they are the same. `before` is what was read of the
 /// processes in the state that this one follows on; what is read now takes its place.
-pub(super) fn fingerprint(state: &State, before: &[(Arc<Process>, Tokens)]) -> (u64, Read) {
+pub(super) fn fingerprint(state: &State, before: &[(Rc<Process>, Tokens)]) -> (u64, Read) {
     let world = &state.world;
     let mut processes = Vec::with_capacity(world.processes.len());
     for (index, process) in world.processes.iter().enumerate() {
-        let known = before.get(index).filter(|(earlier, _)| Arc::ptr_eq(earlier, process));
-        let tokens = known.map_or_else(|| read_process(index, process), |(_, tokens)| Arc::clone(tokens));
-        processes.push((Arc::clone(process), tokens));
+        let known = before.get(index).filter(|(earlier, _)| Rc::ptr_eq(earlier, process));
+        let tokens = known.map_or_else(|| read_process(index, process), |(_, tokens)| Rc::clone(tokens));
+        processes.push((Rc::clone(process), tokens));
     }
     let mut rest = Scanner::default();
     rest.read(&state.faults_left);
     for bucket in Bucket::ALL {
         let (store, watches) = (&world.store, &world.watches[usize::from(bucket == Bucket::Plan)]);
         rest.read(&(store.incarnation(bucket), store.last_revision(bucket), store.entries(bucket)));
-        for (process, watch) in watches {
+        for (process, watch) in watches.iter() {
             rest.read(&(process, watch.id, &watch.interest, watch.open, watch.heard));
         }
     }
@@ -158,7 +158,7 @@ impl Name {
             "OperationId" => Self::Named(Kind::Operation),
             "WatchId" => Self::Named(Kind::Watch),
             "changes" | "roster_of" | "looked_at" => Self::Named(Kind::Count),
-            "beat" => Self::Beat,
+            "beat" | "decisions" => Self::Beat,
             _ => Self::Other,
         }
     }

@@ -286,7 +286,7 @@ impl State {
                     world.process(*process).pending.contains(operation)
                 }
                 What::Show { process, bucket, watch, .. } | What::ReadSnapshot { process, bucket, watch } => {
-                    world.watches_of(*bucket).get(process).is_some_and(|current| current.id == *watch)
+                    world.watches_of(*bucket).get(*process).is_some_and(|current| current.id == *watch)
                 }
                 What::NoticeBreak { process, epoch } => {
                     let link = &world.process(*process).link;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Action, EvictReason, Notice};
+use parti_core::{Action, EvictReason, Notice, Outcome};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
@@ -16,6 +16,8 @@ pub(super) struct NoMoveWithoutCause {
     plan: PlanView,
     /// Until when moves are explained by what has happened.
     excused_until: Moment,
+    /// When the store last took a write.
+    written_at: Moment,
 }
 
 impl Invariant for NoMoveWithoutCause {
@@ -46,6 +48,13 @@ impl Invariant for NoMoveWithoutCause {
             && *reason == EvictReason::RestartHoldRanOut
         {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+        }
+        if let Fact::Stored { outcome: Outcome::Committed(_), .. } = fact {
+            // What happens while nobody can write, or shortly before, shows only when somebody can again.
+            let silence = scene.now.since(std::mem::replace(&mut self.written_at, scene.now));
+            if silence > scene.options.observed_lease() && scene.now - silence <= self.excused_until {
+                self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+            }
         }
         let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
         if scene.options.network.is_unreliable() {

@@ -8,7 +8,7 @@ use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
-/// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that lives, has
+/// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that runs, has
 /// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers. And a grant that
 /// was made before the loss may come back with it, or come late from a former life of the plan, with a token that the
 /// fenced store refuses, until somebody has noticed: whoever is shown it has nothing else to go by.
@@ -19,7 +19,8 @@ pub(super) struct TokensIncrease {
     brought_back: Option<Generation>,
     /// The life of the plan.
     life: Incarnation,
-    /// Whose claims the store has forgotten: who goes on in such a tenure may get the same revision, and so the same token.
+    /// Whose claims the store has forgotten: who goes on in such a tenure may get the same revision, and so the same token,
+    /// and who had it before a change of hands that is undone goes on with a lower one.
     forgotten: BTreeSet<ProcessId>,
     /// Who goes on in the tenure of another process.
     successors: BTreeSet<ProcessId>,
@@ -66,7 +67,7 @@ impl Invariant for TokensIncrease {
             Some((before, holder))
                 if token.epoch == before.epoch
                     && self.forgotten.contains(&holder)
-                    && self.successors.contains(&process) =>
+                    && (self.successors.contains(&process) || self.forgotten.contains(&process)) =>
             {
                 Ok(())
             }

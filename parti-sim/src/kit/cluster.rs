@@ -221,8 +221,8 @@ impl Cluster {
     }
 
     /// What a worker says of itself; none if no process of it runs.
-    pub fn status(&self, worker: u32) -> Option<&Status> {
-        self.process(worker).map(|process| &self.stage.world.process(process).status)
+    pub fn status(&self, worker: u32) -> Option<Status> {
+        self.process(worker).map(|process| self.stage.world.process(process).worker.status())
     }
 
     /// What all handlers were told, in order. Work is not among it: it comes all the time.
