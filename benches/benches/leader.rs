@@ -28,7 +28,7 @@ fn heartbeat(criterion: &mut Criterion) {
 /// A worker crashes and comes back, again and again: the emergency, and the plan that restores the balance.
 fn decisions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("leader/decision");
-    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(5));
+    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(10));
     let (mut fleet, _) = Fleet::new(SIZE);
     for (change, undo) in [(Change::Crash, Change::Return), (Change::Return, Change::Crash)] {
         if change == Change::Return {

@@ -18,7 +18,7 @@ use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
-use crate::planner;
+use crate::planner::Planner;
 use crate::planted::PlantedBug;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
@@ -327,7 +327,8 @@ impl Leader {
     ) {
         let Some(handoff) = &mut self.handoff else { return };
         let current = self.rebalance.current_owners(&self.roster, handoff);
-        let planned = match planner::plan(view.strategy, view.config, &self.roster, handoff.list(), &current, step) {
+        let calculator = Planner { strategy: view.strategy, config: view.config, roster: &self.roster, step };
+        let planned = match calculator.plan(handoff.list(), &current) {
             Ok(planned) => planned,
             Err(error) => {
                 return self.refuse(error.to_string(), outbox);

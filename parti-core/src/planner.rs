@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use crate::assign::{self, MoveReason, Options, PlanError, Problem, Rule, Step, Strategy, WorkerInput};
+use crate::assign::{self, Move, MoveReason, Options, PlanError, Problem, Rule, Step, Strategy, WorkerInput};
 use crate::config::Config;
 use crate::ids::Slot;
 use crate::partition::{PartitionList, Placement};
@@ -24,64 +24,70 @@ pub(crate) struct Planned {
     pub(crate) another_round: bool,
 }
 
-/// Divides `list` among the workers of `roster`; `current` is by place in the list. What the unreadable ones have stays
-/// with them, and the rest is divided as if it were all.
-pub(crate) fn plan(
-    strategy: &dyn Strategy,
-    config: &Config,
-    roster: &Roster,
-    list: &PartitionList,
-    current: &[Option<Slot>],
-    step: Step,
-) -> Result<Planned, PlanError> {
-    if roster.unreadable.is_empty() {
-        return divide(strategy, config, roster, list, current, step);
-    }
-    let stays = |at: &usize| current[*at].is_some_and(|slot| roster.unreadable.contains(&slot));
-    let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
-    let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
-    let part = part.expect("a part of a list is a list");
-    let holders: Vec<_> = others.iter().map(|at| current[*at]).collect();
-    let planned = divide(strategy, config, roster, &part, &holders, step)?;
-    let mut owners = current.to_vec();
-    for (at, owner) in others.into_iter().zip(planned.owners) {
-        owners[at] = owner;
-    }
-    Ok(Planned { owners, ..planned })
+/// Who asks for a plan, and for which step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planner<'a> {
+    pub(crate) strategy: &'a dyn Strategy,
+    pub(crate) config: &'a Config,
+    pub(crate) roster: &'a Roster,
+    pub(crate) step: Step,
 }
 
-fn divide(
-    strategy: &dyn Strategy,
-    config: &Config,
-    roster: &Roster,
-    list: &PartitionList,
-    current: &[Option<Slot>],
-    step: Step,
-) -> Result<Planned, PlanError> {
-    let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
-        capacity: NonZeroU32::new(capacity).unwrap_or(NonZeroU32::MIN),
-        draining,
-        labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
-        ..WorkerInput::new(slot)
-    };
-    let staying = roster.workers.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, false));
-    let leaving = roster.draining.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, true));
-    let workers: Vec<WorkerInput> = staying.chain(leaving).collect();
-    let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };
-    let problem =
-        Problem::new(&workers, list, current).expect("a roster has each slot once, and there is a holder per place");
-    let rules = rules(list);
-    let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
-    let plan = assign::plan(strategy, &problem)?;
-    let from_staying = |reason| matches!(reason, MoveReason::Balance | MoveReason::Pinned | MoveReason::Label);
-    let moved = plan.moves.iter().filter(|step| from_staying(step.reason)).count();
-    Ok(Planned {
-        moved,
-        placed: plan.moves.iter().filter(|step| step.to.is_some()).count() - moved,
-        unplaced: plan.figures.unassigned,
-        another_round: plan.another_round,
-        owners: plan.owners,
-    })
+impl Planner<'_> {
+    /// Divides `list` among the workers of the roster; `current` is by place in the list. What the unreadable ones have
+    /// stays with them, and the rest is divided as if it were all.
+    pub(crate) fn plan(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
+        let unreadable = &self.roster.unreadable;
+        if unreadable.is_empty() {
+            return self.divide(list, current);
+        }
+        let stays = |at: &usize| current[*at].is_some_and(|slot| unreadable.contains(&slot));
+        let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
+        let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
+        let part = part.expect("a part of a list is a list");
+        let holders: Vec<_> = others.iter().map(|at| current[*at]).collect();
+        let planned = self.divide(&part, &holders)?;
+        let mut owners = current.to_vec();
+        for (at, owner) in others.into_iter().zip(planned.owners) {
+            owners[at] = owner;
+        }
+        Ok(Planned { owners, ..planned })
+    }
+
+    fn divide(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
+        let Self { strategy, config, roster, step } = *self;
+        let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
+            capacity: NonZeroU32::new(capacity).unwrap_or(NonZeroU32::MIN),
+            draining,
+            labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
+            ..WorkerInput::new(slot)
+        };
+        let staying = roster.workers.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, false));
+        let leaving = roster.draining.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, true));
+        let workers: Vec<WorkerInput> = staying.chain(leaving).collect();
+        let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };
+        let problem = Problem::new(&workers, list, current)
+            .expect("a roster has each slot once, and there is a holder per place");
+        let rules = rules(list);
+        let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
+        let plan = assign::plan(strategy, &problem)?;
+        let is_placed = |step: &&Move| step.to.is_some() && !is_from_staying(step.reason);
+        Ok(Planned {
+            moved: plan.figures.staying_moved,
+            placed: plan.moves.iter().filter(is_placed).count(),
+            unplaced: plan.figures.unassigned,
+            another_round: plan.another_round,
+            owners: plan.owners,
+        })
+    }
+}
+
+/// Whether a partition that moves for this reason goes from a worker that stays.
+fn is_from_staying(reason: MoveReason) -> bool {
+    match reason {
+        MoveReason::Balance | MoveReason::Pinned | MoveReason::Label => true,
+        MoveReason::New | MoveReason::Orphaned | MoveReason::Drain => false,
+    }
 }
 
 /// What the partitions that may not be anywhere ask for.
@@ -93,4 +99,30 @@ fn rules(list: &PartitionList) -> Vec<Rule> {
         pin: placement.pin,
     };
     placed.map(rule).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::vec;
+
+    use super::*;
+    use crate::assign::Balanced;
+    use crate::ids::Tenure;
+    use crate::partition::{Partition, PartitionId};
+
+    #[test]
+    fn a_partition_that_asks_for_what_nobody_has_leaves_its_worker_and_counts_as_unplaced() {
+        let config = Config::default();
+        let slot = Slot::new(0);
+        let roster = Roster { workers: [(slot, (Tenure::default(), 1))].into(), ..Roster::default() };
+        let partition = |n: u32| Partition::new(PartitionId::new(format!("p{n}")).expect("a valid id"));
+        let list = PartitionList::new(vec![partition(0).requiring("zone", "a"), partition(1)]).expect("a valid list");
+        let calculator = Planner { strategy: &Balanced, config: &config, roster: &roster, step: Step::Planned };
+
+        let planned = calculator.plan(&list, &[Some(slot), Some(slot)]).expect("a plan");
+
+        assert_eq!(planned.owners, [None, Some(slot)]);
+        assert_eq!((planned.moved, planned.placed, planned.unplaced), (1, 0, 1));
+    }
 }

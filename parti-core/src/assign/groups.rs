@@ -39,14 +39,15 @@ impl Groups {
         if problem.rules.is_empty() {
             return groups;
         }
+        let anything = Labels::new();
         groups.of = vec![ANYWHERE; problem.holders.len()];
-        let mut known = BTreeMap::from([(&Labels::new(), ANYWHERE)].map(|(labels, group)| (labels.clone(), group)));
+        let mut known = BTreeMap::from([(&anything, ANYWHERE)]);
         for rule in &problem.rules {
             if let Some(worker) = problem.pinned(rule) {
                 groups.pins.insert(rule.partition, roster.index(worker.slot));
             }
             let next = u32::try_from(known.len()).unwrap_or(NOBODY);
-            let group = *known.entry(rule.requires.clone()).or_insert(next);
+            let group = *known.entry(&rule.requires).or_insert(next);
             if group == next {
                 let staying = problem.workers.iter().filter(|worker| !worker.draining);
                 let allowed: Vec<_> = staying.map(|worker| worker.can_hold(Some(rule))).collect();

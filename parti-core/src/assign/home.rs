@@ -8,7 +8,6 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::sieve::{CHUNK, Sieve};
 use super::survey::{NOBODY, Roster};
 
 /// How often a partition tries for a home by hash before it takes any.
@@ -26,26 +25,6 @@ const ABSENT: u64 = (TRIES_PER_HASH as u64) << u32::BITS | NOBODY as u64;
 /// Slots up to this many times the number of workers have a cell each; beyond, the order of the workers counts.
 const CELLS_PER_WORKER: usize = 8;
 
-/// Room to find homes in, chunk after chunk.
-pub(super) struct Found {
-    hashes: Vec<u64>,
-    homes: Vec<u32>,
-    sieve: Sieve,
-}
-
-impl Found {
-    pub(super) fn new() -> Self {
-        Self { hashes: Vec::with_capacity(CHUNK), homes: Vec::with_capacity(CHUNK), sieve: Sieve::new() }
-    }
-
-    /// Holds homes that were found in another way.
-    pub(super) fn fill(&mut self, homes: impl Iterator<Item = u32>) -> &[u32] {
-        self.homes.clear();
-        self.homes.extend(homes);
-        &self.homes
-    }
-}
-
 /// The home of every partition: found in constant time, in proportion to capacity, and as lasting as the workers.
 ///
 /// Slots are cells of a table whose length is a power of two. A partition's hash names a cell; where nobody is, or the
@@ -61,7 +40,6 @@ pub(super) struct Homes {
     /// The capacity of each worker; empty where all are equal.
     capacities: Vec<u32>,
     largest: u32,
-    workers: u64,
 }
 
 impl Homes {
@@ -79,45 +57,18 @@ impl Homes {
         let largest = capacities.iter().copied().max().unwrap_or(1);
         let equal = capacities.iter().all(|&capacity| capacity == largest);
         let capacities = if equal { Vec::new() } else { capacities };
-        Self {
-            cells,
-            shift: TRY_BITS.saturating_sub(len.trailing_zeros()),
-            capacities,
-            largest,
-            workers: workers as u64,
-        }
+        Self { cells, shift: TRY_BITS.saturating_sub(len.trailing_zeros()), capacities, largest }
     }
 
-    /// The index of the worker that is the home of each of at most [`CHUNK`] partitions with these hashes.
-    ///
-    /// In several loops, so that the processor works far ahead in each.
-    pub(super) fn homes<'f>(&self, of: impl Iterator<Item = u64>, found: &'f mut Found) -> &'f [u32] {
-        let Found { hashes, homes, sieve } = found;
-        hashes.clear();
-        hashes.extend(of);
-        homes.clear();
+    /// Adds the index of the worker that is the home of each of the partitions with these hashes, among all workers, or
+    /// [`NOBODY`] where it takes longer to tell: so there is no branch, and the processor works far ahead.
+    pub(super) fn add_quick(&self, hashes: impl Iterator<Item = u64>, homes: &mut Vec<u32>) {
         if self.capacities.is_empty() {
-            homes.extend(hashes.iter().map(|&hash| self.first_present(hash)));
+            let (cells, shift) = (&self.cells[..], self.shift);
+            homes.extend(hashes.map(move |hash| first_present(cells, shift, hash)));
         } else {
-            homes.resize(hashes.len(), NOBODY);
+            homes.extend(hashes.map(|_| NOBODY));
         }
-        for &nth in sieve.passing(0, homes.iter().map(|&home| home == NOBODY)) {
-            let home = self.home_among(hashes[nth as usize], |_| true);
-            homes[nth as usize] = home.unwrap_or_else(|hash| (hash % self.workers) as u32);
-        }
-        homes
-    }
-
-    /// The worker in the first cell that a hash names and where there is one, or [`NOBODY`]: the least of the numbers
-    /// of try and worker, so that there is no branch.
-    #[inline]
-    fn first_present(&self, hash: u64) -> u32 {
-        let (cells, tries) = (&self.cells[..], hash >> self.shift);
-        let found = (0..TRIES_PER_HASH).map(|nth| {
-            let cell = cells[(tries >> (nth * TRY_BITS)) as usize & (cells.len() - 1)];
-            cell + (u64::from(nth) << u32::BITS)
-        });
-        found.min().unwrap_or(ABSENT) as u32
     }
 
     /// The index of the worker that is the home of the partition with this hash among the workers that `can` hold it, which
@@ -154,6 +105,18 @@ impl Homes {
         let draw = ((draw & ((1 << TRY_BITS) - 1)) * u64::from(self.largest)) >> TRY_BITS;
         self.capacities.get(worker).is_none_or(|&capacity| draw < u64::from(capacity))
     }
+}
+
+/// The worker in the first cell that a hash names and where there is one, or [`NOBODY`]: the least of the numbers of try
+/// and worker, so that there is no branch.
+#[inline]
+fn first_present(cells: &[u64], shift: u32, hash: u64) -> u32 {
+    let tries = hash >> shift;
+    let found = (0..TRIES_PER_HASH).map(|nth| {
+        let cell = cells[(tries >> (nth * TRY_BITS)) as usize & (cells.len() - 1)];
+        cell + (u64::from(nth) << u32::BITS)
+    });
+    found.min().unwrap_or(ABSENT) as u32
 }
 
 /// The next of a sequence of hashes: one step of `SplitMix64`.

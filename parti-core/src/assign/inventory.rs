@@ -8,13 +8,17 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::survey::place;
+use super::sieve::CHUNK;
+use super::survey::{NOBODY, place};
 
 /// Weights up to this are counted in a table if there are few different ones; others are sorted.
 const SMALL_WEIGHT: u32 = u16::MAX as u32;
 
 /// So many different weights are few.
 const FEW_WEIGHTS: usize = 32;
+
+/// The cell of a weight that no partition has.
+const NO_CELL: u32 = u32::MAX;
 
 /// So many workers have cells, so that these can be numbered: far more than there are slots.
 const MOST_WORKERS: u32 = 1 << 24;
@@ -38,15 +42,15 @@ pub(super) struct WeightLot {
 }
 
 impl Inventory {
-    /// O(partitions); none if weights, which are within `range`, are too many or too large for that.
-    pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize, range: (u32, u32)) -> Option<Self> {
-        let palette = Palette::new(weights, workers, range)?;
-        let counts = palette.count(seats);
-        let mut lots = Vec::with_capacity((workers + 1) * palette.weights.len());
+    /// O(partitions); none if weights are too many or too large for that.
+    pub(super) fn counted(seats: &[u32], weights: &[u32], workers: usize) -> Option<Self> {
+        let (palette, counts) = Palette::new(seats, weights, workers)?;
+        let mut weights = palette.weights.clone();
+        weights.sort_unstable();
+        let mut lots = Vec::with_capacity((workers + 1) * weights.len());
         let mut ends = Vec::with_capacity(workers + 1);
-        for counts in counts.chunks_exact(palette.grid.width()) {
-            let all = palette.weights.iter().zip(counts.iter().step_by(2));
-            let all = all.map(|(&weight, &count)| WeightLot { weight, count });
+        for seat in (0..workers as u32).chain([NOBODY]) {
+            let all = weights.iter().map(|&weight| WeightLot { weight, count: counts[palette.cell(seat, weight)] });
             lots.extend(all.filter(|lot| lot.count > 0));
             ends.push(lots.len());
         }
@@ -110,84 +114,94 @@ impl Inventory {
     }
 }
 
-/// A few small weights, or only one, and which of them each partition has.
+/// A few small weights, and where the partitions of each are before anything moves.
 #[derive(Clone, Debug)]
 pub(super) struct Palette {
-    /// In order.
+    /// In the order in which partitions have them.
     weights: Vec<u32>,
-    /// For each partition, the place of its weight in that order; empty if there is only one.
-    ranks: Vec<u8>,
+    /// For each weight that there is, its cell on the first worker; else [`NO_CELL`].
+    first_cells: Vec<u32>,
+    /// The cell of each partition.
+    cells: Vec<u32>,
     grid: Grid,
 }
 
-/// Cells for the partitions of each weight on each worker, and at last on nobody: an even one for those that were there
-/// before anything moved, and the odd one after it for those that have come since.
+/// Cells for the partitions of each weight on each worker, and on nobody: first those for partitions that were there
+/// before anything moved, then those for partitions that have come since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
-    /// How many bits of a cell's number tell what is there; those above tell where.
-    bits: u32,
-    workers: u32,
+    /// How many bits of a cell's number tell where it is; those above tell what is there.
+    seat_bits: u32,
+    /// Those bits; all of them are set for nobody.
+    seat_mask: u32,
+    /// How many cells there are before the fresh ones.
+    settled: u32,
 }
 
 impl Palette {
-    fn new(weights: &[u32], workers: usize, (lightest, heaviest): (u32, u32)) -> Option<Self> {
+    /// The palette, and how many partitions are in each cell.
+    fn new(seats: &[u32], weights: &[u32], workers: usize) -> Option<(Self, Vec<u32>)> {
         let workers = u32::try_from(workers).ok().filter(|&workers| workers <= MOST_WORKERS)?;
-        if lightest == heaviest {
-            return Some(Self { weights: vec![lightest], ranks: Vec::new(), grid: Grid { bits: 1, workers } });
+        let mut palette = Self {
+            weights: Vec::new(),
+            first_cells: Vec::new(),
+            cells: Vec::with_capacity(seats.len()),
+            grid: Grid::new(workers),
+        };
+        let mut counts = Vec::new();
+        for (seats, weights) in seats.chunks(CHUNK).zip(weights.chunks(CHUNK)) {
+            if !palette.has_all(weights) {
+                palette.learn(weights)?;
+                counts.resize(palette.grid.settled as usize, 0);
+            }
+            let (first_cells, counts, grid) = (&palette.first_cells[..], &mut counts[..], palette.grid);
+            palette.cells.extend(seats.iter().zip(weights).map(move |(&seat, &weight)| {
+                let cell = grid.across(first_cells[weight as usize] as usize, seat);
+                counts[cell] += 1;
+                cell as u32
+            }));
         }
-        if heaviest > SMALL_WEIGHT || weights.is_empty() {
-            return None;
-        }
-        let mut ranks = vec![0; heaviest as usize + 1];
-        for &weight in weights {
-            ranks[weight as usize] = 1;
-        }
-        let seen = (0..).zip(&ranks).filter(|&(_, &seen)| seen == 1);
-        let few: Vec<u32> = seen.map(|(weight, _)| weight).collect();
-        if few.len() > FEW_WEIGHTS {
-            return None;
-        }
-        for (rank, &weight) in (0..).zip(&few) {
-            ranks[weight as usize] = rank;
-        }
-        let bits = (2 * few.len()).next_power_of_two().trailing_zeros();
-        let ranks = weights.iter().map(|&weight| ranks[weight as usize]).collect();
-        Some(Self { weights: few, ranks, grid: Grid { bits, workers } })
+        Some((palette, counts))
     }
 
-    /// How many partitions there are in each cell before anything moves.
-    #[inline(never)]
-    fn count(&self, seats: &[u32]) -> Vec<u32> {
-        let grid = self.grid;
-        let mut counts = vec![0; grid.last() + 1];
-        if self.ranks.is_empty() {
-            for &seat in seats {
-                counts[grid.cell(seat, 0, false)] += 1;
+    fn has_all(&self, weights: &[u32]) -> bool {
+        let first_cells = &self.first_cells[..];
+        weights.iter().all(|&weight| first_cells.get(weight as usize).is_some_and(|&cell| cell != NO_CELL))
+    }
+
+    /// Makes cells for weights, if they are not too many or too large.
+    fn learn(&mut self, weights: &[u32]) -> Option<()> {
+        for &weight in weights {
+            if self.has_all(&[weight]) {
+                continue;
             }
-        } else {
-            for (&seat, &rank) in seats.iter().zip(&self.ranks) {
-                counts[grid.cell(seat, rank, false)] += 1;
+            if weight > SMALL_WEIGHT || self.weights.len() == FEW_WEIGHTS {
+                return None;
             }
+            if self.first_cells.len() <= weight as usize {
+                self.first_cells.resize(weight as usize + 1, NO_CELL);
+            }
+            self.first_cells[weight as usize] = self.grid.add();
+            self.weights.push(weight);
         }
-        counts
+        Some(())
+    }
+
+    /// Every weight that there is, once.
+    pub(super) fn weights(&self) -> &[u32] {
+        &self.weights
     }
 
     /// The cell of each partition, now that each has the owner given here.
     pub(super) fn cells(&self, seats: &[u32], owners: &[u32]) -> Vec<u32> {
-        let (grid, seated) = (self.grid, owners.iter().zip(seats));
-        if self.ranks.is_empty() {
-            seated.map(|(&owner, seat)| grid.cell(owner, 0, owner != *seat) as u32).collect()
-        } else {
-            seated
-                .zip(&self.ranks)
-                .map(|((&owner, seat), &rank)| grid.cell(owner, rank, owner != *seat) as u32)
-                .collect()
-        }
+        let grid = self.grid;
+        let owned = self.cells.iter().zip(seats).zip(owners);
+        owned.map(move |((&cell, seat), owner)| grid.owned(cell, *seat, *owner)).collect()
     }
 
-    /// The place of a weight, which must be there, among the few.
-    pub(super) fn rank(&self, weight: u32) -> u8 {
-        self.weights.partition_point(|&lighter| lighter < weight) as u8
+    /// The cell of the partitions of a weight, which must be there, that a worker holds since before anything moved.
+    pub(super) fn cell(&self, worker: u32, weight: u32) -> usize {
+        self.grid.across(self.first_cells[weight as usize] as usize, worker)
     }
 
     pub(super) fn grid(&self) -> Grid {
@@ -196,42 +210,57 @@ impl Palette {
 }
 
 impl Grid {
-    /// How many cells each worker has; some may be for nothing.
-    pub(super) fn width(self) -> usize {
-        1 << self.bits
+    fn new(workers: u32) -> Self {
+        // Nobody comes after the last worker.
+        let seat_bits = (workers + 1).next_power_of_two().trailing_zeros();
+        Self { seat_bits, seat_mask: (1 << seat_bits) - 1, settled: 0 }
     }
 
-    /// The number of the last cell, in which no worker's partitions are.
-    pub(super) fn last(self) -> usize {
-        ((self.workers as usize + 1) << self.bits) - 1
+    /// Makes cells for one more weight; the first of them.
+    fn add(&mut self) -> u32 {
+        let first = self.settled;
+        self.settled += 1 << self.seat_bits;
+        first
     }
 
-    /// The cell of partitions in a seat.
-    #[inline]
-    pub(super) fn cell(self, seat: u32, rank: u8, fresh: bool) -> usize {
-        (seat.min(self.workers) << self.bits | u32::from(rank) << 1 | u32::from(fresh)) as usize
+    /// How many cells there are.
+    pub(super) fn len(self) -> usize {
+        2 * self.settled as usize
+    }
+
+    /// How many kinds of partitions have cells.
+    pub(super) fn kinds(self) -> usize {
+        self.len() >> self.seat_bits
     }
 
     #[inline]
     pub(super) fn seat(self, cell: usize) -> u32 {
-        cell as u32 >> self.bits
+        cell as u32 & self.seat_mask
     }
 
     /// What of a cell's number is the same wherever a partition is.
     #[inline]
     pub(super) fn kind(self, cell: usize) -> usize {
-        cell & (self.width() - 1)
+        cell >> self.seat_bits
     }
 
     /// The cell of the same kind in another seat.
     #[inline]
     pub(super) fn across(self, cell: usize, seat: u32) -> usize {
-        (seat as usize) << self.bits | self.kind(cell)
+        (cell as u32 & !self.seat_mask | seat & self.seat_mask) as usize
     }
 
     /// The cell of the same weight in the same seat that is fresh, or that is not.
     #[inline]
     pub(super) fn arrived(self, cell: usize, fresh: bool) -> usize {
-        self.across(cell & !1, self.seat(cell)) | usize::from(fresh)
+        let settled = self.settled as usize;
+        let cell = if cell < settled { cell } else { cell - settled };
+        if fresh { cell + settled } else { cell }
+    }
+
+    /// The cell of a partition that was in this cell, the one of `seat`, and is now its owner's.
+    #[inline]
+    fn owned(self, cell: u32, seat: u32, owner: u32) -> u32 {
+        (cell & !self.seat_mask | owner & self.seat_mask) + if owner == seat { 0 } else { self.settled }
     }
 }

@@ -11,7 +11,7 @@ use proptest::collection::{btree_map, vec as vec_of};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
-use super::home::{Found, Homes};
+use super::home::Homes;
 use super::reference::{self, Cost};
 use super::survey::NOBODY;
 use super::testing::Group;
@@ -301,8 +301,12 @@ fn homes_are_what_they_always_were() {
         group.workers[0].capacity = NonZeroU32::new(capacity).expect("at least 1");
         let plan = group.problem();
         let homes = Homes::new(&plan.survey.roster);
-        let mut found = Found::new();
-        let found = homes.homes((0..12).map(|partition| plan.hash(partition)), &mut found);
+        let all: Vec<_> = (0..).take(group.workers.len()).collect();
+        let hashes = (0..12).map(|partition| plan.hash(partition));
+        let found: Vec<_> = hashes.clone().map(|hash| homes.home_of(hash, |_| true, &all)).collect();
+        let mut quick = Vec::new();
+        homes.add_quick(hashes, &mut quick);
+        assert!(quick.iter().zip(&found).all(|(quick, home)| quick == home || *quick == NOBODY));
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
             .expect("a string takes all");
     }

@@ -87,6 +87,12 @@ impl WorkerInput {
     pub fn new(slot: Slot) -> Self {
         Self { slot, capacity: NonZeroU32::MIN, labels: Labels::new(), draining: false }
     }
+
+    /// Whether a partition with this rule may be given to this worker.
+    pub fn can_hold(&self, rule: Option<&Rule>) -> bool {
+        !self.draining
+            && rule.is_none_or(|rule| rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value)))
+    }
 }
 
 /// Where one partition may or should be. Partitions without a rule may be anywhere.
@@ -284,14 +290,6 @@ impl<'a> Problem<'a> {
     }
 }
 
-impl WorkerInput {
-    /// Whether a partition with this rule may be given to this worker.
-    pub fn can_hold(&self, rule: Option<&Rule>) -> bool {
-        !self.draining
-            && rule.is_none_or(|rule| rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value)))
-    }
-}
-
 /// A way to divide partitions among workers. Bring your own by implementing it.
 ///
 /// It must be a function of the problem alone, or two leaders would disagree.
@@ -402,7 +400,10 @@ pub fn plan(strategy: &dyn Strategy, problem: &Problem<'_>) -> Result<Plan, Plan
     let slots: Vec<_> = problem.survey.roster.slots().iter().copied().map(Some).chain([None]).collect();
     let changes = Changes::new(problem, &owners, &slots);
     let figures = Figures::new(problem, &changes);
-    let owners = owners.iter().map(|&owner| slots[place(owner, slots.len() - 1)]).collect();
+    let mut owners = problem.holders.to_vec();
+    for step in &changes.moves {
+        owners[step.partition] = step.to;
+    }
     Ok(Plan { owners, moves: changes.moves, figures, another_round, partitions: problem.partitions.clone() })
 }
 
@@ -484,38 +485,46 @@ impl Changes {
     /// `slots` are of the workers that stay, and at last nobody's.
     fn new(problem: &Problem<'_>, owners: &[u32], slots: &[Option<Slot>]) -> Self {
         let Survey { seats, weights, roster, .. } = &problem.survey;
-        let changes = |(&seat, &owner): (&u32, &u32)| seat != owner || seat == NOBODY;
-        let mut moves = Vec::with_capacity(seats.iter().zip(owners).filter(|&pair| changes(pair)).count());
+        let changed = changed(seats, owners);
+        let mut moves = Vec::with_capacity(changed.len());
         let mut loads = problem.survey.loads.clone();
         loads.push(0);
         let nobody = roster.len();
         let (mut staying_moved, mut left_out) = (0, 0);
-        let mut sieve = Sieve::new();
-        for (nth, chunk) in seats.chunks(CHUNK).zip(owners.chunks(CHUNK)).enumerate() {
-            for &partition in sieve.passing(nth * CHUNK, chunk.0.iter().zip(chunk.1).map(changes)) {
-                let partition = partition as usize;
-                let (from, seat) = (problem.holders[partition], seats[partition]);
-                let owner = place(owners[partition], nobody);
-                let to = slots[owner];
-                loads[owner] += u64::from(weights[partition]);
-                let reason = match from {
-                    // A partition that had no holder and gets none is not a move.
-                    None if to.is_none() => continue,
-                    None => MoveReason::New,
-                    Some(slot) if seat == NOBODY => roster.reason_without_seat(slot),
-                    Some(_) => {
-                        loads[seat as usize] -= u64::from(weights[partition]);
-                        staying_moved += 1;
-                        reason_to_leave(problem, partition, to)
-                    }
-                };
-                left_out += usize::from(to.is_none());
-                moves.push(Move { partition, from, to, reason });
-            }
+        for &partition in &changed {
+            let partition = partition as usize;
+            let (from, seat) = (problem.holders[partition], seats[partition]);
+            let owner = place(owners[partition], nobody);
+            let to = slots[owner];
+            loads[owner] += u64::from(weights[partition]);
+            let reason = match from {
+                // A partition that had no holder and gets none is not a move.
+                None if to.is_none() => continue,
+                None => MoveReason::New,
+                Some(slot) if seat == NOBODY => roster.reason_without_seat(slot),
+                Some(_) => {
+                    loads[seat as usize] -= u64::from(weights[partition]);
+                    staying_moved += 1;
+                    reason_to_leave(problem, partition, to)
+                }
+            };
+            left_out += usize::from(to.is_none());
+            moves.push(Move { partition, from, to, reason });
         }
         loads.truncate(nobody);
         Self { moves, staying_moved, left_out, loads }
     }
+}
+
+/// The partitions that have another owner than before or none, in order.
+fn changed(seats: &[u32], owners: &[u32]) -> Vec<u32> {
+    let mut changed = Vec::with_capacity(seats.len());
+    let mut sieve = Sieve::new();
+    for (nth, (seats, owners)) in seats.chunks(CHUNK).zip(owners.chunks(CHUNK)).enumerate() {
+        let moves = seats.iter().zip(owners).map(|(seat, owner)| seat != owner || *owner == NOBODY);
+        changed.extend_from_slice(sieve.passing(nth * CHUNK, moves));
+    }
+    changed
 }
 
 /// Why a partition leaves a worker that stays.

@@ -3,7 +3,6 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::groups::Groups;
 use super::{Answer, Problem, Strategy, StrategyError};
 
 /// Deals the partitions, in order of their ids, to the workers, in order of their slots: each worker has as many as any
@@ -18,7 +17,7 @@ pub struct RoundRobin;
 impl Strategy for RoundRobin {
     fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
         let roster = &problem.survey.roster;
-        let groups = Groups::new(problem);
+        let groups = problem.groups();
         let mut dealt = vec![0_usize; groups.len()];
         let mut deal = |partition: usize| {
             let group = groups.of(partition);

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 
-use super::inventory::Inventory;
+use super::inventory::{Inventory, Palette};
 use super::{MoveReason, WorkerInput};
 use crate::ids::Slot;
 use crate::partition::PartitionList;
@@ -61,12 +61,17 @@ pub(super) struct Survey {
 impl Roster {
     /// From all workers, in order of their slots.
     pub(super) fn new(workers: &[&WorkerInput]) -> Self {
-        let staying = || workers.iter().filter(|worker| !worker.draining);
-        let slots: Vec<_> = staying().map(|worker| worker.slot).collect();
-        let divisor = staying().fold(0, |divisor, worker| greatest_common_divisor(divisor, worker.capacity.get()));
-        let capacities: Vec<_> = staying().map(|worker| worker.capacity.get() / divisor).collect();
+        let (leaving, staying): (Vec<&WorkerInput>, Vec<_>) = workers.iter().partition(|worker| worker.draining);
+        let slots: Vec<_> = staying.iter().map(|worker| worker.slot).collect();
+        let leaving: Vec<_> = leaving.iter().map(|worker| worker.slot).collect();
+        let mut capacities: Vec<_> = staying.iter().map(|worker| worker.capacity.get()).collect();
+        let divisor = capacities.iter().fold(0, |divisor, &capacity| greatest_common_divisor(divisor, capacity));
+        if divisor > 1 {
+            for capacity in &mut capacities {
+                *capacity /= divisor;
+            }
+        }
         let capacity = capacities.iter().map(|&capacity| u64::from(capacity)).sum();
-        let leaving: Vec<_> = workers.iter().filter(|worker| worker.draining).map(|worker| worker.slot).collect();
         let table_len = slots.last().max(leaving.last()).map_or(0, |slot| slot.value() as usize + 1);
         let (mut table, mut leaving_table) = (Vec::new(), Vec::new());
         if table_len <= TABLE_SLOTS_PER_WORKER * workers.len() {
@@ -144,8 +149,12 @@ impl Survey {
         // One short loop for each column: the processor works far ahead in each.
         let seats = roster.seats(holders);
         let weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
-        let (lightest, heaviest) = range(&weights);
-        let counted = Inventory::counted(&seats, &weights, roster.len(), (lightest, heaviest));
+        let counted = Inventory::counted(&seats, &weights, roster.len());
+        // Where there are few different weights, only those have to be looked at.
+        let different = counted.as_ref().and_then(Inventory::palette).map_or(&weights[..], Palette::weights);
+        let lightest = different.iter().copied().min().unwrap_or(0);
+        let heaviest = different.iter().copied().max().unwrap_or(0);
+        let granule = granule(different);
         let mut loads: Vec<_> = match &counted {
             Some(inventory) => (0..=roster.len()).map(|worker| inventory.load(worker)).collect(),
             None => loads(&seats, &weights, roster.len()),
@@ -159,7 +168,6 @@ impl Survey {
             roster.spread_bits = total.leading_zeros().saturating_sub(1);
         }
         let homeless_weight = loads.pop().unwrap_or(0);
-        let granule = if lightest == heaviest { heaviest } else { granule(&weights) };
         let inventory = counted.map_or_else(OnceCell::new, OnceCell::from);
         Self { roster, seats, weights, loads, homeless, homeless_weight, total, lightest, heaviest, granule, inventory }
     }
@@ -173,16 +181,6 @@ impl Survey {
     pub(super) fn inventory(&self) -> &Inventory {
         self.inventory.get_or_init(|| Inventory::sorted(&self.seats, &self.weights, self.roster.len()))
     }
-}
-
-/// The least and the greatest weight.
-fn range(weights: &[u32]) -> (u32, u32) {
-    let first = weights.first().copied().unwrap_or(0);
-    // Quicker than to compare which one is less.
-    if weights.iter().fold(0, |differing, weight| differing | (weight ^ first)) == 0 {
-        return (first, first);
-    }
-    weights.iter().fold((first, first), |(lightest, heaviest), &weight| (lightest.min(weight), heaviest.max(weight)))
 }
 
 /// The weight of what each of so many workers holds; the last entry is of what nobody holds.
@@ -210,7 +208,7 @@ fn granule(weights: &[u32]) -> u32 {
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
+    while a != 1 && b != 0 {
         (a, b) = (b, a % b);
     }
     a

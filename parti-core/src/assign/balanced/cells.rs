@@ -8,15 +8,41 @@ use super::stock::Kind;
 use crate::assign::inventory::{Grid, Palette};
 use crate::assign::survey::NOBODY;
 
-/// Cells for kinds of partitions on workers, numbered from 0. Nothing leaves or enters the last one.
-pub(super) enum Cells<'p> {
-    /// Each worker has a cell for every kind, as weights are few and groups do not matter.
-    Grid(Grid, &'p Palette),
-    /// Each worker has cells for the kinds that leave or enter it.
-    Lists(Lists),
+/// Cells for kinds of partitions on workers, numbered from 0. Nothing leaves or enters the cells of nobody.
+pub(super) trait Cells: Copy {
+    /// How many cells there are.
+    fn len(self) -> usize;
+
+    /// How many kinds there are at most.
+    fn kinds(self) -> usize;
+
+    /// The place of a cell's kind among all.
+    fn kind(self, cell: usize) -> usize;
+
+    /// The worker that a cell is of.
+    fn worker(self, cell: usize) -> u32;
+
+    /// The cell of a kind on a worker.
+    fn of(self, worker: u32, kind: Kind) -> usize;
+
+    /// The cell of the same kind on another worker, or on nobody.
+    fn across(self, cell: usize, worker: u32) -> usize;
+
+    /// The cell for a partition that has just come to a cell, and is fresh there or back on its seat.
+    fn arrived(self, cell: usize, fresh: bool) -> usize;
+
+    /// The cell of each partition where it is now.
+    fn of_all(self, table: &Table<'_>) -> Vec<u32>;
 }
 
-/// Cells for those kinds on workers that are needed.
+/// Each worker has a cell for every kind, as weights are few and groups do not matter.
+#[derive(Clone, Copy)]
+pub(super) struct Everywhere<'p> {
+    grid: Grid,
+    palette: &'p Palette,
+}
+
+/// Each worker has cells for the kinds that leave or enter it; the last cell is nobody's.
 pub(super) struct Lists {
     /// In order.
     kinds: Vec<Kind>,
@@ -24,82 +50,82 @@ pub(super) struct Lists {
     cells: Vec<(u32, u32)>,
 }
 
-impl Cells<'_> {
-    /// The number of the last cell.
-    pub(super) fn last(&self) -> usize {
-        match self {
-            Self::Grid(grid, _) => grid.last(),
-            Self::Lists(lists) => lists.cells.len(),
-        }
+impl<'p> Everywhere<'p> {
+    pub(super) fn new(palette: &'p Palette) -> Self {
+        Self { grid: palette.grid(), palette }
+    }
+}
+
+impl Cells for Everywhere<'_> {
+    fn len(self) -> usize {
+        self.grid.len()
     }
 
-    /// How many kinds there are at most.
-    pub(super) fn kinds(&self) -> usize {
-        match self {
-            Self::Grid(grid, _) => grid.width(),
-            Self::Lists(lists) => lists.kinds.len(),
-        }
+    fn kinds(self) -> usize {
+        self.grid.kinds()
     }
 
-    /// The place of a cell's kind among all.
-    #[inline]
-    pub(super) fn kind(&self, cell: usize) -> usize {
-        match self {
-            Self::Grid(grid, _) => grid.kind(cell),
-            Self::Lists(lists) => lists.cells[cell].1 as usize,
-        }
+    fn kind(self, cell: usize) -> usize {
+        self.grid.kind(cell)
     }
 
-    /// The worker that a cell is of.
-    #[inline]
-    pub(super) fn worker(&self, cell: usize) -> u32 {
-        match self {
-            Self::Grid(grid, _) => grid.seat(cell),
-            Self::Lists(lists) => lists.cells[cell].0,
-        }
+    fn worker(self, cell: usize) -> u32 {
+        self.grid.seat(cell)
     }
 
-    /// The cell of a kind on a worker.
-    pub(super) fn of(&self, worker: u32, kind: Kind) -> usize {
-        match self {
-            Self::Grid(grid, palette) => grid.cell(worker, palette.rank(kind.weight() as u32), kind.is_fresh()),
-            Self::Lists(lists) => lists.of(worker, kind),
-        }
+    fn of(self, worker: u32, kind: Kind) -> usize {
+        self.grid.arrived(self.palette.cell(worker, kind.weight() as u32), kind.is_fresh())
     }
 
-    /// The cell of the same kind on another worker.
-    #[inline]
-    pub(super) fn across(&self, cell: usize, worker: u32) -> usize {
-        match self {
-            Self::Grid(grid, _) => grid.across(cell, worker),
-            Self::Lists(lists) => lists.find(worker, lists.cells[cell].1),
-        }
+    fn across(self, cell: usize, worker: u32) -> usize {
+        self.grid.across(cell, worker)
     }
 
-    /// The cell for a partition that has just come to a cell, and is fresh there or back on its seat.
-    #[inline]
-    pub(super) fn arrived(&self, cell: usize, fresh: bool) -> usize {
-        match self {
-            Self::Grid(grid, _) => grid.arrived(cell, fresh),
-            Self::Lists(lists) => {
-                let (worker, kind) = lists.cells[cell];
-                lists.of(worker, lists.kinds[kind as usize].with_fresh(fresh))
-            }
-        }
+    fn arrived(self, cell: usize, fresh: bool) -> usize {
+        self.grid.arrived(cell, fresh)
     }
 
-    /// The cell of each partition where it is now.
-    pub(super) fn of_all(&self, table: &Table<'_>) -> Vec<u32> {
-        match self {
-            Self::Grid(_, palette) => palette.cells(&table.survey.seats, &table.owners),
-            Self::Lists(lists) => {
-                let cell = |(partition, &owner)| match owner {
-                    NOBODY => self.last() as u32,
-                    owner => lists.of(owner, table.kind(partition)) as u32,
-                };
-                table.owners.iter().enumerate().map(cell).collect()
-            }
-        }
+    fn of_all(self, table: &Table<'_>) -> Vec<u32> {
+        self.palette.cells(&table.survey.seats, &table.owners)
+    }
+}
+
+impl Cells for &Lists {
+    fn len(self) -> usize {
+        self.cells.len() + 1
+    }
+
+    fn kinds(self) -> usize {
+        self.kinds.len()
+    }
+
+    fn kind(self, cell: usize) -> usize {
+        self.cells[cell].1 as usize
+    }
+
+    fn worker(self, cell: usize) -> u32 {
+        self.cells[cell].0
+    }
+
+    fn of(self, worker: u32, kind: Kind) -> usize {
+        self.kinds.binary_search(&kind).map_or(self.cells.len(), |place| self.find(worker, place as u32))
+    }
+
+    fn across(self, cell: usize, worker: u32) -> usize {
+        self.find(worker, self.cells[cell].1)
+    }
+
+    fn arrived(self, cell: usize, fresh: bool) -> usize {
+        let (worker, kind) = self.cells[cell];
+        self.of(worker, self.kinds[kind as usize].with_fresh(fresh))
+    }
+
+    fn of_all(self, table: &Table<'_>) -> Vec<u32> {
+        let cell = |(partition, &owner)| match owner {
+            NOBODY => self.cells.len() as u32,
+            owner => self.of(owner, table.kind(partition)) as u32,
+        };
+        table.owners.iter().enumerate().map(cell).collect()
     }
 }
 
@@ -118,12 +144,7 @@ impl Lists {
         Self { kinds, cells }
     }
 
-    /// The cell of a kind on a worker, or the last one if it has none.
-    fn of(&self, worker: u32, kind: Kind) -> usize {
-        self.kinds.binary_search(&kind).map_or(self.cells.len(), |place| self.find(worker, place as u32))
-    }
-
-    /// The same by the place of the kind.
+    /// The cell of the kind at a place on a worker, or the last one if it has none.
     fn find(&self, worker: u32, place: u32) -> usize {
         self.cells.binary_search(&(worker, place)).unwrap_or(self.cells.len())
     }

@@ -33,7 +33,7 @@ impl Table<'_> {
     /// receiver of the heavy one no longer needs.
     pub(super) fn move_heavy(&mut self, draft: &mut Draft) {
         let mut want = self.want();
-        let mut donors = BinaryHeap::new();
+        let mut donors = Vec::with_capacity(self.loads.len());
         let mut next: Vec<usize> = Vec::with_capacity(self.loads.len());
         for worker in 0..self.loads.len() {
             let stock = draft.stocks.of(worker);
@@ -42,20 +42,17 @@ impl Table<'_> {
                 continue;
             }
             want.refill += self.light_excess(worker, stock);
-            if let Some(lot) = stock.last() {
+            if let Some(lot) = stock.last().filter(|lot| self.is_heavy(lot)) {
                 let tie_break = tie_break(worker as u32, &self.survey.roster, self.problem.options.seed);
                 donors.push(rung(self.heavy_depth(worker, stock, lot.kind.weight()), tie_break));
             }
         }
+        let mut donors = BinaryHeap::from(donors);
         while let Some(&top) = donors.peek() {
             let donor = worker_of(top);
             let lot = draft.stocks.of(donor)[next[donor] - 1];
             if want.lack == 0 {
                 break;
-            }
-            if lot.kind.weight() <= u64::from(self.survey.lightest) {
-                donors.pop();
-                continue;
             }
             let step = self.heavy_step(donor, lot, &want).and_then(|step| self.within_budget(step));
             let used_up = step.as_ref().is_none_or(|step| step.count == lot.count);
@@ -65,12 +62,12 @@ impl Table<'_> {
             next[donor] -= usize::from(used_up);
             // Straight on to what the donor has to give next.
             let stock = draft.stocks.of(donor);
-            let gives = |lot: &Lot| self.can_give(donor, lot.kind.weight(), &want);
-            next[donor] = stock[..next[donor]].iter().rposition(gives).map_or(0, |at| at + 1);
-            match next[donor].checked_sub(1) {
+            let gives = |lot: &Lot| self.is_heavy(lot) && self.can_give(donor, lot.kind.weight(), &want);
+            match stock[..next[donor]].iter().rposition(gives) {
                 Some(at) => {
-                    let weight = draft.stocks.of(donor)[at].kind.weight();
-                    replace_top(&mut donors, rung(self.heavy_depth(donor, stock, weight), top as u64));
+                    next[donor] = at + 1;
+                    let depth = self.heavy_depth(donor, stock, stock[at].kind.weight());
+                    replace_top(&mut donors, rung(depth, top as u64));
                 }
                 None => drop(donors.pop()),
             }
@@ -85,9 +82,13 @@ impl Table<'_> {
         u64::from(is_stuck) << 63 | weight << 31 | self.loads[worker] >> coarse
     }
 
+    fn is_heavy(&self, lot: &Lot) -> bool {
+        lot.kind.weight() > u64::from(self.survey.lightest)
+    }
+
     /// What all but the lightest partitions weigh.
     fn heavy_of(&self, stock: &[Lot]) -> u64 {
-        let heavy = stock.iter().filter(|lot| lot.kind.weight() > u64::from(self.survey.lightest));
+        let heavy = stock.iter().filter(|lot| self.is_heavy(lot));
         heavy.map(|lot| lot.kind.weight() * u64::from(lot.count)).sum()
     }
 

@@ -8,8 +8,9 @@ use crate::rng::Rng;
 
 /// Workers, least loaded first, ties in the order of a hash of their slots.
 ///
-/// How loaded a worker is, its height, is for the caller to say. Loads change without the ladder's knowledge. A worker that has risen is put right when it is next found at the foot;
-/// one that has sunk must be [`sunk`](Self::sunk), or it is found too late.
+/// How loaded a worker is, its height, is for the caller to say. Loads change without the ladder's knowledge: a worker
+/// that has risen is put right when it is next found at the foot; one that has sunk must be [`sunk`](Self::sunk), or it
+/// is found too late.
 #[derive(Debug)]
 pub(super) struct Ladder(BinaryHeap<Reverse<u128>>);
 

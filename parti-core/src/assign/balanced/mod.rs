@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use self::ladder::Ladder;
 use super::bounds::Bounds;
 use super::groups::Groups;
-use super::home::{Found, Homes};
+use super::home::Homes;
 use super::sieve::{CHUNK, Sieve};
 use super::survey::{NOBODY, Roster, Survey};
 use super::{Answer, Problem, Step, Strategy, StrategyError, figures};
@@ -165,10 +165,14 @@ impl<'p> Table<'p> {
         let mut unplaced: u64 = homeless.iter().map(|&key| weight_of(key)).sum();
         let lacks = |(load, lower): (&u64, &u64)| lower.saturating_sub(*load);
         let mut wanted = self.loads.iter().zip(&self.bounds.inner_lower).map(lacks).sum();
-        let mut found = Found::new();
+        let mut homes = Vec::with_capacity(CHUNK);
         for keys in homeless.chunks(CHUNK) {
-            let homes = self.homes_of(keys.iter().map(|&key| partition_of(key)), &mut found);
-            for (&key, &home) in keys.iter().zip(homes) {
+            homes.clear();
+            self.add_quick_homes(keys.iter().map(|&key| partition_of(key)), &mut homes);
+            for (home, &key) in homes.iter_mut().zip(keys).filter(|(home, _)| **home == NOBODY) {
+                *home = self.home(partition_of(key));
+            }
+            for (&key, &home) in keys.iter().zip(&homes) {
                 unplaced -= weight_of(key);
                 if home != NOBODY {
                     self.place(key, home as usize, unplaced, &mut wanted);
@@ -265,23 +269,25 @@ impl<'p> Table<'p> {
         keys
     }
 
-    /// The index of the home of each of at most [`CHUNK`] `partitions`, or [`NOBODY`] where no worker can hold it.
-    fn homes_of<'f>(&self, partitions: impl Iterator<Item = usize>, found: &'f mut Found) -> &'f [u32] {
-        if self.groups.is_free() {
-            return match self.problem.options.seed {
-                0 => {
-                    let hashes = self.problem.partitions.hashes();
-                    self.homes.homes(partitions.map(|partition| hashes[partition]), found)
-                }
-                _ => self.homes.homes(partitions.map(|partition| self.problem.hash(partition)), found),
-            };
+    /// Adds the home of each of these partitions, or [`NOBODY`] where it takes longer to tell.
+    fn add_quick_homes(&self, partitions: impl Iterator<Item = usize>, homes: &mut Vec<u32>) {
+        let problem = self.problem;
+        if !self.groups.is_free() {
+            homes.extend(partitions.map(|_| NOBODY));
+        } else if problem.options.seed == 0 {
+            let hashes = problem.partitions.hashes();
+            self.homes.add_quick(partitions.map(move |partition| hashes[partition]), homes);
+        } else {
+            self.homes.add_quick(partitions.map(|partition| problem.hash(partition)), homes);
         }
-        let homes = partitions.map(|partition| {
-            let group = self.groups.of(partition);
-            let allows = |worker: u32| self.groups.allows(group, worker as usize);
-            self.homes.home_of(self.problem.hash(partition), allows, self.groups.members(group))
-        });
-        found.fill(homes)
+    }
+
+    /// The index of the home of a partition, or [`NOBODY`] where no worker can hold it.
+    #[cold]
+    fn home(&self, partition: usize) -> u32 {
+        let (hash, group) = (self.problem.hash(partition), self.groups.of(partition));
+        let allows = |worker: u32| self.groups.allows(group, worker as usize);
+        self.homes.home_of(hash, allows, self.groups.members(group))
     }
 
     /// The least loaded worker that may hold partitions of `group`, those below their bound first.

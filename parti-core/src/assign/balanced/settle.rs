@@ -4,14 +4,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Table;
-use super::cells::{Cells, Lists};
+use super::cells::{Cells, Everywhere, Lists};
 use super::level::Draft;
-use crate::assign::home::Found;
 use crate::assign::sieve::{CHUNK, Sieve};
+use crate::assign::survey::NOBODY;
 
 /// How many partitions of each kind are still to leave and to enter each worker.
-struct Settlement<'p> {
-    cells: Cells<'p>,
+struct Settlement<C> {
+    cells: C,
     /// The cell of each partition.
     cell_of: Vec<u32>,
     /// By cell.
@@ -24,13 +24,20 @@ struct Settlement<'p> {
 impl Table<'_> {
     /// Chooses the partitions: first those whose home takes one of their kind, then others, in the order of the list.
     pub(super) fn settle(&mut self, draft: &Draft) {
-        let mut settlement = Settlement::new(self, draft);
+        match self.survey.inventory().palette() {
+            Some(palette) if self.groups.is_free() => self.settle_in(Everywhere::new(palette), draft),
+            Some(_) | None => self.settle_in(&Lists::new(draft, self.loads.len()), draft),
+        }
+    }
+
+    fn settle_in<C: Cells>(&mut self, cells: C, draft: &Draft) {
+        let mut settlement = Settlement::new(cells, self, draft);
         self.settle_home(&mut settlement);
         self.settle_others(&mut settlement);
     }
 
-    fn settle_home(&mut self, settlement: &mut Settlement<'_>) {
-        let (mut leavers, mut welcome, mut found) = (Sieve::new(), Sieve::new(), Found::new());
+    fn settle_home<C: Cells>(&mut self, settlement: &mut Settlement<C>) {
+        let (mut leavers, mut welcome, mut homes) = (Sieve::new(), Sieve::new(), Vec::with_capacity(CHUNK));
         for start in (0..self.owners.len()).step_by(CHUNK) {
             if settlement.left == 0 {
                 break;
@@ -38,16 +45,18 @@ impl Table<'_> {
             // What may leave first, then homes, then whether they take any of that kind: so no loop has a branch that
             // the processor would guess wrong.
             let leavers = settlement.leavers(start, &mut leavers);
-            let homes = self.homes_of(leavers.iter().map(|&partition| partition as usize), &mut found);
-            for &nth in settlement.welcome(leavers, homes, &mut welcome) {
-                let (partition, home) = (leavers[nth as usize], homes[nth as usize]);
-                let target = settlement.target(partition, home);
+            homes.clear();
+            self.add_quick_homes(leavers.iter().map(|&partition| partition as usize), &mut homes);
+            for &nth in settlement.welcome(leavers, &homes, &mut welcome) {
+                let partition = leavers[nth as usize] as usize;
+                let home = if homes[nth as usize] == NOBODY { self.home(partition) } else { homes[nth as usize] };
+                let target = settlement.cells.across(settlement.cell_of[partition] as usize, home);
                 self.settle_one(settlement, partition, target);
             }
         }
     }
 
-    fn settle_others(&mut self, settlement: &mut Settlement<'_>) {
+    fn settle_others<C: Cells>(&mut self, settlement: &mut Settlement<C>) {
         let mut takers = settlement.takers();
         let mut leavers = Sieve::new();
         for start in (0..self.owners.len()).step_by(CHUNK) {
@@ -57,7 +66,7 @@ impl Table<'_> {
             for &partition in settlement.leavers(start, &mut leavers) {
                 let kind = settlement.cells.kind(settlement.cell_of[partition as usize] as usize);
                 let Some(&target) = takers[kind].last() else { continue };
-                self.settle_one(settlement, partition, target);
+                self.settle_one(settlement, partition as usize, target);
                 if settlement.entering[target] == 0 {
                     takers[kind].pop();
                 }
@@ -66,29 +75,25 @@ impl Table<'_> {
     }
 
     /// Moves a partition to another cell, if one is still to leave and one to enter.
-    fn settle_one(&mut self, settlement: &mut Settlement<'_>, partition: u32, target: usize) {
+    fn settle_one<C: Cells>(&mut self, settlement: &mut Settlement<C>, partition: usize, target: usize) {
         let Settlement { cells, cell_of, leaving, entering, left } = settlement;
-        let partition = partition as usize;
-        let (leaving, entering) = (&mut leaving[cell_of[partition] as usize], &mut entering[target]);
+        let cell = &mut cell_of[partition];
+        let (leaving, entering) = (&mut leaving[*cell as usize], &mut entering[target]);
         if *leaving > 0 && *entering > 0 {
             *leaving -= 1;
             *entering -= 1;
             *left -= 1;
             let owner = cells.worker(target);
             self.owners[partition] = owner;
-            cell_of[partition] = cells.arrived(target, owner != self.survey.seats[partition]) as u32;
+            *cell = cells.arrived(target, owner != self.survey.seats[partition]) as u32;
         }
     }
 }
 
-impl<'p> Settlement<'p> {
-    fn new(table: &Table<'p>, draft: &Draft) -> Self {
+impl<C: Cells> Settlement<C> {
+    fn new(cells: C, table: &Table<'_>, draft: &Draft) -> Self {
         let workers = table.loads.len();
-        let cells = match table.survey.inventory().palette() {
-            Some(palette) if table.groups.is_free() => Cells::Grid(palette.grid(), palette),
-            Some(_) | None => Cells::Lists(Lists::new(draft, workers)),
-        };
-        let (mut leaving, mut entering) = (vec![0; cells.last() + 1], vec![0; cells.last() + 1]);
+        let (mut leaving, mut entering) = (vec![0; cells.len()], vec![0; cells.len()]);
         for worker in 0..workers {
             for (kind, count) in draft.stocks.taken(worker) {
                 leaving[cells.of(worker as u32, kind)] += count;
@@ -104,7 +109,7 @@ impl<'p> Settlement<'p> {
             *entering -= both;
         }
         let left = leaving.iter().map(|&count| u64::from(count)).sum();
-        Self { cell_of: cells.of_all(table), cells, leaving, entering, left }
+        Self { cells, cell_of: cells.of_all(table), leaving, entering, left }
     }
 
     /// Of the [`CHUNK`] partitions from `start` on, those of a kind of which some are to leave their owners.
@@ -114,25 +119,14 @@ impl<'p> Settlement<'p> {
         sieve.passing(start, cells.iter().map(move |&cell| leaving[cell as usize] > 0))
     }
 
-    /// Which of the leavers have homes that partitions of their kind are to enter.
+    /// Which of the leavers have homes that partitions of their kind are to enter, or homes that are not known yet.
     fn welcome<'s>(&self, leavers: &[u32], homes: &[u32], sieve: &'s mut Sieve) -> &'s [u32] {
-        let (cell_of, entering) = (&self.cell_of[..], &self.entering[..]);
-        let leavers = leavers.iter().map(move |&partition| cell_of[partition as usize] as usize).zip(homes);
-        // Not a choice in the loop.
-        match &self.cells {
-            &Cells::Grid(grid, _) => {
-                sieve.passing(0, leavers.map(move |(cell, &home)| entering[grid.across(cell, home)] > 0))
-            }
-            cells @ Cells::Lists(_) => {
-                sieve.passing(0, leavers.map(move |(cell, &home)| entering[cells.across(cell, home)] > 0))
-            }
-        }
-    }
-
-    /// The cell to which a partition would go on a worker.
-    #[inline]
-    fn target(&self, partition: u32, to: u32) -> usize {
-        self.cells.across(self.cell_of[partition as usize] as usize, to)
+        let (cells, cell_of, entering) = (self.cells, &self.cell_of[..], &self.entering[..]);
+        let is_welcome = move |(&partition, &home): (&u32, &u32)| {
+            let target = cells.across(cell_of[partition as usize] as usize, home);
+            entering[target] > 0 || home == NOBODY
+        };
+        sieve.passing(0, leavers.iter().zip(homes).map(is_welcome))
     }
 
     /// For each kind, the cells that partitions are still to enter.

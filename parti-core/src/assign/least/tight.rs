@@ -162,8 +162,8 @@ impl Costs {
     }
 }
 
-/// How much is given beyond what leaves, or received beyond what comes, in the cheapest way to any change: less than
-/// the greatest common multiple of two weights for each weight.
+/// How much is given beyond what leaves, or received beyond what comes, in the cheapest way to any change: for each
+/// weight less than the greatest of the least common multiples of two weights.
 ///
 /// Say that more is received, though something leaves. Then so much of some weight `j` is received that it reaches its
 /// common multiple with every other one. As more is given than received, so much of some weight `i` is given, too; but
