@@ -78,7 +78,7 @@ impl Observers {
         match topic {
             // Most of a run, and of no other interest.
             Topic::Asked => {}
-            Topic::Handed => {
+            Topic::Handed | Topic::Answered => {
                 self.counts.events += 1;
                 self.marks.observe(fact);
             }
