@@ -10,7 +10,7 @@ mod lists;
 #[path = "stories/trouble.rs"]
 mod trouble;
 
-use lab::Lab;
+use lab::{Lab, Reach};
 use parti_core::{Bucket, Command, Config, Control, ControlRecord, Key, Slot};
 
 /// A fleet of `workers` that has divided its partitions; the transcript begins after that.
@@ -70,6 +70,19 @@ fn a_worker_that_leaves_hands_over_first() {
 fn a_leader_that_leaves_is_followed_at_once() {
     let mut lab = fleet(3, 6);
     lab.command(0, Command::Leave);
+    lab.run(1_000);
+    assert!(lab.owners().values().all(|owners| owners.len() == 1));
+    insta::assert_snapshot!(lab.transcript);
+}
+
+/// It has stepped down by then, but the others wait for whom the store names.
+#[test]
+fn a_leader_that_leaves_while_it_is_cut_off_is_followed_as_soon_as_it_is_back() {
+    let mut lab = fleet(3, 6);
+    lab.set_reach(0, Reach::Cut);
+    lab.command(0, Command::Leave);
+    lab.run(100);
+    lab.set_reach(0, Reach::Full);
     lab.run(1_000);
     assert!(lab.owners().values().all(|owners| owners.len() == 1));
     insta::assert_snapshot!(lab.transcript);
