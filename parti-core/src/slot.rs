@@ -120,7 +120,11 @@ impl SlotSearch {
                 self.read_again_at = Some(now + timing.renewal);
                 self.tries += 1;
             }
-            Outcome::Unknown => self.not_before = now + timing.retry,
+            Outcome::Unknown => {
+                self.not_before = now + timing.retry;
+                // Others may have been as little able to write.
+                membership.start_anew(now, None);
+            }
         }
         ClaimNews::Settled
     }

@@ -274,8 +274,9 @@ impl Worker {
         self.seek_anew();
     }
 
-    /// Claims a slot anew.
+    /// Claims a slot anew. Silence up to now proves nothing: this worker may have lost its slot because it was cut off.
     fn seek_anew(&mut self) {
+        self.membership.start_anew(self.now, None);
         self.standing = Standing::Seeking(SlotSearch::default());
         self.members_watch = None;
         self.plan_watch = None;
