@@ -187,8 +187,8 @@ fn for_people(fact: &Fact<'_>, partitions: &PartitionList) -> Option<String> {
         | Fact::Forgotten { .. }
         | Fact::PlanRegressed { .. }
         | Fact::Wrote { accepted: false, .. } => trace::describe(fact, partitions),
-        Fact::Asked { action: Action::Notice(notice), .. } => Some(trace::describe_notice(notice)),
-        Fact::Suspended { reason, .. } => Some(format!("suspends: {reason:?}")),
+        Fact::Asked { action: Action::Notice(notice), .. } => Some(notice.to_string()),
+        Fact::Suspended { reason, .. } => Some(format!("suspends: {reason}")),
         Fact::Resumed { .. } => Some("resumes".into()),
         _ => None,
     }
