@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::plan_log::PlanLog;
 use crate::planted::PlantedBug;
 use crate::record::MemberPhase;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
 /// meanwhile makes it fail.
@@ -135,7 +135,7 @@ impl Eviction {
         expired.retain(|slot| {
             let silent_since = membership.member(*slot).map(|member| membership.silent_since(*slot, member));
             let until = silent_since.map(|since| since + hold).filter(|until| view.now < *until);
-            self.held_until = [self.held_until, until].into_iter().flatten().min();
+            self.held_until = earliest([self.held_until, until]);
             until.is_none()
         });
     }
@@ -188,7 +188,7 @@ impl Eviction {
 
     /// When evictions should be asked about again.
     pub(crate) fn deadline(&self, membership: &Membership) -> Option<Instant> {
-        [self.next_look, self.held_until, membership.next_expiry()].into_iter().flatten().min()
+        earliest([self.next_look, self.held_until, membership.next_expiry()])
     }
 }
 

@@ -23,7 +23,7 @@ use crate::planted::PlantedBug;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::worker::Fleet;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
@@ -480,7 +480,7 @@ impl Leader {
         let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
         let planning = self.deadline_of_plan().filter(|_| may_plan);
         let judging = self.eviction.deadline(membership).filter(|_| heard);
-        [planning, judging, self.quarantine_until].into_iter().flatten().min()
+        earliest([planning, judging, self.quarantine_until])
     }
 }
 

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 use crate::plan_log::{ChainBreak, Legibility, PlanLog};
 use crate::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
 use crate::state::PlannerPhase;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 
 /// How many leases a worker leaves the leadership to others that can read the plan, before it claims it again.
 const LEASES_FOR_OTHERS: u32 = 6;
@@ -285,7 +285,7 @@ impl Leadership {
         let member = record.and_then(|record| Some((record.slot, membership.member(record.slot)?)));
         let expiry = member.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
         let again = self.refused.map(|(_, until)| until);
-        [expiry, again, Some(self.not_before)].into_iter().flatten().filter(|at| *at > now).min()
+        earliest([expiry, again, Some(self.not_before)].map(|at| at.filter(|at| *at > now)))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
 use crate::record::{MemberRecord, Record};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// The hold of a slot: a chain of conditional updates of its member record, each on the revision that this worker wrote
 /// last.
@@ -256,6 +256,6 @@ impl Lease {
         let idle = may_write && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
         let renewal = idle.then(|| self.next_renewal.max(self.not_before));
         let reading = self.contested_since.map(|since| since + timing.retry);
-        [end, renewal, reading].into_iter().flatten().min()
+        earliest([end, renewal, reading])
     }
 }

@@ -12,7 +12,7 @@ use crate::key::{Control, Key};
 use crate::lease::MAX_DOUBTS;
 use crate::planted::{Planted, PlantedBug};
 use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wishes::Wishes;
 
 /// This worker's view of the `members` bucket: as much of it as it watches.
@@ -367,7 +367,7 @@ impl Membership {
         let lost_at = lost.first().map(|_| now + timing.retry);
         let lost_wishes = self.wishes.end_listing(|control| covers(Key::Control(control)));
         let doubted_at = self.wishes.are_doubtful().then(|| now + timing.retry);
-        self.reading_at = [silent_at, lost_at, doubted_at].into_iter().flatten().min();
+        self.reading_at = earliest([silent_at, lost_at, doubted_at]);
         if refused.contains(&Key::Leader) && !self.leader_shown {
             self.leader = LeaderKey::Absent;
         }

@@ -1,6 +1,7 @@
 //! What the parts have decided, as actions, with fresh names for writes and watches.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, Request, Write};
 use crate::ids::{OperationId, WatchId};
@@ -12,8 +13,8 @@ pub(crate) struct Outbox {
     actions: VecDeque<Action>,
     last_operation: OperationId,
     last_watch: WatchId,
-    /// The keys that are being written: one key has one write in flight, and the plan one append.
-    writing: BTreeMap<Key, OperationId>,
+    /// The keys that are being written, in order: one key has one write in flight, and the plan one append. They are few.
+    writing: Vec<(Key, OperationId)>,
 }
 
 impl Outbox {
@@ -31,24 +32,27 @@ impl Outbox {
 
     pub(crate) fn request(&mut self, write: Write) -> OperationId {
         self.last_operation = self.last_operation.next();
-        self.writing.insert(write.key(), self.last_operation);
+        let key = write.key();
+        self.writing.retain(|(writing, _)| *writing != key);
+        let place = self.writing.partition_point(|(writing, _)| *writing < key);
+        self.writing.insert(place, (key, self.last_operation));
         self.push(Action::Kv(Request { operation: self.last_operation, write }));
         self.last_operation
     }
 
     /// Whether the outcome of a write of `key` is still to come.
     pub(crate) fn is_writing(&self, key: Key) -> bool {
-        self.writing.contains_key(&key)
+        self.writing.iter().any(|(writing, _)| *writing == key)
     }
 
     /// Whether the outcome of an append is still to come.
     pub(crate) fn is_appending(&self) -> bool {
-        self.writing.keys().any(|key| key.bucket() == Bucket::Plan)
+        self.writing.iter().any(|(key, _)| key.bucket() == Bucket::Plan)
     }
 
     /// The outcome of a write has come.
     pub(crate) fn observe_done(&mut self, operation: OperationId) {
-        self.writing.retain(|_, writing| *writing != operation);
+        self.writing.retain(|(_, writing)| *writing != operation);
     }
 
     pub(crate) fn watch(&mut self, bucket: Bucket, interest: Interest) -> WatchId {

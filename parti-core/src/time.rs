@@ -36,6 +36,18 @@ impl Instant {
     }
 }
 
+/// The earliest of these, if there is any: when a part is to be asked again.
+pub(crate) fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<Instant> {
+    let mut earliest = None;
+    for time in times {
+        earliest = match (earliest, time) {
+            (Some(one), Some(other)) => Some(Instant::min(one, other)),
+            (one, other) => one.or(other),
+        };
+    }
+    earliest
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 

@@ -29,7 +29,7 @@ use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 use observe::CallsFor;
 use watching::Watched;
 
@@ -202,7 +202,7 @@ impl Worker {
     /// When to call [`handle`](Self::handle) with [`Event::Timeout`] if nothing else happens; changes nothing.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
-        [self.due_at, running].into_iter().flatten().min().filter(|_| !self.halted)
+        earliest([self.due_at, running]).filter(|_| !self.halted)
     }
 
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
@@ -250,10 +250,10 @@ impl Worker {
         });
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
-        let reading = [self.read_plan_at, self.membership.reading_at()].into_iter().flatten().min();
+        let reading = earliest([self.read_plan_at, self.membership.reading_at()]);
         let probe = self.probe_interval().map(|_| self.probing.deadline());
         let own = self.ownership.deadline();
-        [standing, leadership, leader, reading, probe, own, stop].into_iter().flatten().min()
+        earliest([standing, leadership, leader, reading, probe, own, stop])
     }
 
     fn give_up_lost_slot(&mut self) {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use parti_core::{
-    Action, Control, Event, Generation, Incarnation, Outcome, ReleaseReason, Revision, Status, SuspendReason, Token,
-    Write,
+    Action, Control, Event, Generation, Incarnation, KvEvent, Outcome, ReleaseReason, Revision, Status, SuspendReason,
+    Token, Write,
 };
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
@@ -126,8 +126,10 @@ pub(crate) enum Mishap {
 /// The kinds of facts that make up most of a run, and all others: who does not look at a kind is not told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
-    /// A worker was given an event.
+    /// A worker was given an event other than an outcome.
     Handed,
+    /// A worker was given the outcome of a write.
+    Answered,
     /// A worker asked for something, other than that an operator should hear something.
     Asked,
     /// A worker had something to say for an operator.
@@ -142,14 +144,15 @@ pub(crate) enum Topic {
 
 impl Topic {
     /// Every topic.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Handed, Self::Asked, Self::Noticed, Self::Stored, Self::Worked, Self::Other];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Handed, Self::Answered, Self::Asked, Self::Noticed, Self::Stored, Self::Worked, Self::Other];
 }
 
 impl Fact<'_> {
     /// What kind of fact it is.
     pub(crate) const fn topic(&self) -> Topic {
         match self {
+            Self::Handed { event: Event::Kv(KvEvent::Done { .. }), .. } => Topic::Answered,
             Self::Handed { .. } => Topic::Handed,
             Self::Asked { action: Action::Notice(_), .. } => Topic::Noticed,
             Self::Asked { .. } => Topic::Asked,

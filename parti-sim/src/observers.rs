@@ -78,7 +78,7 @@ impl Observers {
         match topic {
             // Most of a run, and of no other interest.
             Topic::Asked => {}
-            Topic::Handed => {
+            Topic::Handed | Topic::Answered => {
                 self.counts.events += 1;
                 self.marks.observe(fact);
             }
@@ -187,8 +187,8 @@ fn for_people(fact: &Fact<'_>, partitions: &PartitionList) -> Option<String> {
         | Fact::Forgotten { .. }
         | Fact::PlanRegressed { .. }
         | Fact::Wrote { accepted: false, .. } => trace::describe(fact, partitions),
-        Fact::Asked { action: Action::Notice(notice), .. } => Some(trace::describe_notice(notice)),
-        Fact::Suspended { reason, .. } => Some(format!("suspends: {reason:?}")),
+        Fact::Asked { action: Action::Notice(notice), .. } => Some(notice.to_string()),
+        Fact::Suspended { reason, .. } => Some(format!("suspends: {reason}")),
         Fact::Resumed { .. } => Some("resumes".into()),
         _ => None,
     }

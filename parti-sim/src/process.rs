@@ -156,10 +156,10 @@ impl Watch {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watches {
     kept: BTreeMap<ProcessId, Watch>,
-    /// Who watches every key.
-    of_all: BTreeSet<ProcessId>,
+    /// Who watches every key, in order.
+    of_all: Vec<ProcessId>,
     /// Who watches this key and few others: each write asks for them, and they are few among many.
-    of_key: BTreeMap<Key, BTreeSet<ProcessId>>,
+    of_key: BTreeMap<Key, Vec<ProcessId>>,
 }
 
 impl Watches {
@@ -167,14 +167,8 @@ impl Watches {
     pub(crate) fn insert(&mut self, process: ProcessId, watch: Watch) {
         self.remove(process);
         match &watch.interest {
-            Interest::All => {
-                self.of_all.insert(process);
-            }
-            Interest::Keys(keys) => {
-                for key in keys {
-                    self.of_key.entry(*key).or_default().insert(process);
-                }
-            }
+            Interest::All => enlist(&mut self.of_all, process),
+            Interest::Keys(keys) => keys.iter().for_each(|key| enlist(self.of_key.entry(*key).or_default(), process)),
         }
         self.kept.insert(process, watch);
     }
@@ -182,12 +176,10 @@ impl Watches {
     pub(crate) fn remove(&mut self, process: ProcessId) {
         let Some(watch) = self.kept.remove(&process) else { return };
         match &watch.interest {
-            Interest::All => {
-                self.of_all.remove(&process);
-            }
+            Interest::All => self.of_all.retain(|other| *other != process),
             Interest::Keys(keys) => {
                 for key in keys {
-                    self.of_key.entry(*key).or_default().remove(&process);
+                    self.of_key.entry(*key).or_default().retain(|other| *other != process);
                 }
             }
         }
@@ -208,11 +200,19 @@ impl Watches {
 
     /// The processes that watch `key`, in order.
     pub(crate) fn watchers(&self, key: Key) -> Vec<ProcessId> {
-        let mut watchers: Vec<_> =
-            self.of_all.iter().chain(self.of_key.get(&key).into_iter().flatten()).copied().collect();
-        watchers.sort_unstable();
+        let of_key = self.of_key.get(&key).map_or(&[][..], Vec::as_slice);
+        let mut watchers = [&self.of_all, of_key].concat();
+        if !self.of_all.is_empty() {
+            watchers.sort_unstable();
+        }
         watchers
     }
+}
+
+/// Adds a process to others that are in order.
+fn enlist(processes: &mut Vec<ProcessId>, process: ProcessId) {
+    let place = processes.partition_point(|other| *other < process);
+    processes.insert(place, process);
 }
 
 /// The config of a process born like this.

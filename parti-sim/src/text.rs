@@ -55,7 +55,7 @@ struct Told<'a> {
 fn merged(timeline: &[TimelineEntry]) -> Vec<Told<'_>> {
     let mut told: Vec<Told<'_>> = Vec::new();
     for entry in timeline {
-        let kind = entry.what.split([' ', '{', '(', ':']).next().unwrap_or_default();
+        let kind = kind_of(&entry.what);
         let same = told.iter_mut().rev().take(8).find(|told| {
             told.kind == kind && entry.at.as_nanos() < told.last.as_nanos() + TOGETHER_NANOS && entry.who.is_some()
         });
@@ -74,6 +74,12 @@ fn merged(timeline: &[TimelineEntry]) -> Vec<Told<'_>> {
         }
     }
     told
+}
+
+/// What it is that happened, in a word or two.
+fn kind_of(what: &str) -> &str {
+    let words = |count: usize| what.match_indices([' ', ':']).nth(count - 1).map_or(what, |(end, _)| &what[..end]);
+    if matches!(words(1), "has" | "is" | "leads") { words(2) } else { words(1) }
 }
 
 impl fmt::Display for Told<'_> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use parti_core::{Action, Event, KvEvent, MemberRecord, Notice, Outcome, PartitionId, PartitionList, Record, Write};
+use parti_core::{Action, Event, KvEvent, MemberRecord, Outcome, PartitionId, PartitionList, Record, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
@@ -166,14 +166,9 @@ fn describe_action(action: &Action) -> String {
         Action::Cancel { partition, .. } => format!("cancel {partition}"),
         Action::Suspend { reason } => format!("suspend: {reason:?}"),
         Action::Resume => "resume".into(),
-        Action::Notice(notice) => format!("notice {}", describe_notice(notice)),
+        Action::Notice(notice) => format!("notice {notice:?}"),
         Action::Halt => "halt".into(),
     }
-}
-
-/// A notice in a few words: its own debugging text is short and stable.
-pub(crate) fn describe_notice(notice: &Notice) -> String {
-    format!("{notice:?}")
 }
 
 fn describe_write(write: &Write) -> String {

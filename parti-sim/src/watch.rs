@@ -10,6 +10,7 @@ use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
 use crate::plant::Around;
 use crate::process::{Watch, Watches};
+use crate::store::Entry;
 use crate::world::{What, World};
 
 /// How soon a watch that broke is opened again.
@@ -126,6 +127,7 @@ impl World {
     /// Shows the last write of `key` to everyone who watches it.
     pub(crate) fn notify(&mut self, key: Key) {
         let bucket = key.bucket();
+        let Some(written) = self.store.entry(key).cloned() else { return };
         for process in self.watches_of(bucket).watchers(key) {
             let watch = self.watch_of(process, bucket);
             let (open, silent_until) = (watch.open, watch.silent_until);
@@ -133,22 +135,22 @@ impl World {
                 continue;
             }
             if silent_until <= self.now {
-                self.show_change(process, bucket, key);
+                self.show_change(process, key, &written);
             } else {
                 self.tell(&Fact::Mishap { process, mishap: Mishap::Unheard });
             }
         }
     }
 
-    fn show_change(&mut self, process: ProcessId, bucket: Bucket, key: Key) {
+    fn show_change(&mut self, process: ProcessId, key: Key, written: &Entry) {
+        let bucket = key.bucket();
         let arrives = self.now + self.notify_delay();
         let reorder = self.options.network.reorder;
         let watch = self.watch_of(process, bucket);
         let front = if reorder { watch.key_fronts.entry(key).or_insert(watch.front) } else { &mut watch.front };
         *front = arrives.max(*front);
         let (at, watch) = (*front, watch.id);
-        let entry = self.store.entry(key).expect("it was just written");
-        let change = entry.shown(watch, key);
+        let change = written.shown(watch, key);
         let life = self.store.incarnation(bucket);
         let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
         if twice {

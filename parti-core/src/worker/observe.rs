@@ -116,7 +116,8 @@ impl Worker {
                     Standing::Holding(lease) => {
                         let of_lease =
                             lease.slot == slot && lease.observe_record(self.now, revision, Some(member), self.instance);
-                        let of_member = news != MemberNews::None || self.leader.is_some();
+                        let of_other = news != MemberNews::None && lease.slot != slot;
+                        let of_member = of_other || self.leader.is_some();
                         of_lease || of_member || !self.membership.leader_continues()
                     }
                 };

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Orders, Progress};
+use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Level, Orders, Progress};
 use parti_sim::{Kind, Plant};
 
 /// How often progress is shown.
@@ -80,12 +80,12 @@ pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Res
 
 /// Progress is for a person who waits; when nobody reads it, nothing is lost.
 fn show(beginning: Beginning, progress: &Progress, elapsed: Duration) {
-    let Progress { seen, distinct, open, depth, faults } = progress;
+    let Progress { seen, distinct, open, depth, faults, after } = progress;
     let seconds = elapsed.as_secs();
     let _ = writeln!(
         io::stderr(),
         "{beginning}, {seconds} s: {seen} states seen, {distinct} distinct, {open} of them still to be looked at, \
-         {faults} faults, depth {depth}"
+         {faults} faults, {after:?} after the last, depth {depth}"
     );
 }
 
@@ -105,8 +105,13 @@ fn report(
         took.as_secs_f64()
     )?;
     for (faults, level) in found.levels.iter().enumerate() {
-        let extent = if level.complete { "all of them" } else { "not all of them" };
-        writeln!(out, "  {faults} faults: {} states, {extent}, depth {}", level.states, level.depth)?;
+        let Level { states, depth, complete, within } = level;
+        let extent = match (complete, faults) {
+            (true, _) => "all of them".into(),
+            (false, 0) => format!("all of them that come sooner than {within:?} after the beginning"),
+            (false, _) => format!("all of them that come sooner than {within:?} after the last fault"),
+        };
+        writeln!(out, "  {faults} faults: {states} states, {extent}, depth {depth}")?;
     }
     if args.marks {
         for (mark, count) in found.marks.iter() {

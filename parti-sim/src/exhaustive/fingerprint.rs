@@ -2,7 +2,9 @@
 //!
 //! A state is read from its debugging text, which shows all of it. Of numbers that only name things or points in time,
 //! nothing but their order or their distance matters: revisions, operations and watches are numbered anew, and instants
-//! count from now. Thus a world in which nothing has happened for a while is one state, and not one per heartbeat.
+//! count from now. Thus a world in which nothing has happened for a while is one state, and not one per heartbeat. Two
+//! ages of what was heard of a worker, both longer than its lease as others see it, are one; so are two times of a next
+//! look that have both come.
 
 use std::fmt::{self, Debug, Write as _};
 use std::rc::Rc;
@@ -10,7 +12,7 @@ use std::rc::Rc;
 use parti_core::{Bucket, Instant};
 
 use super::state::State;
-use crate::clock::Moment;
+use crate::clock::{Moment, nanos};
 use crate::fact::PartitionIndex;
 use crate::process::{Life, Process};
 use crate::watch::Shown;
@@ -36,6 +38,11 @@ pub(super) enum Kind {
     Plain,
     /// A point in time on a process's own clock.
     Instant,
+    /// When something was heard of another worker: it is only asked whether that is longer ago than a lease as others see
+    /// it, or than some part of one.
+    Heard,
+    /// When to look again: it is only asked whether that time has come.
+    Look,
     /// A point in time in the world.
     Moment,
     Revision,
@@ -79,7 +86,8 @@ pub(super) fn fingerprint(state: &State, before: &[(Rc<Process>, Tokens)]) -> (u
     let parts = || processes.iter().map(|(_, tokens)| tokens.as_ref()).chain([rest.tokens.as_slice()]);
     let names = Names::of(parts().chain(pending.iter().map(Vec::as_slice)).flatten());
     let locals: Vec<Instant> = world.processes.iter().map(|process| process.clock.at(world.now)).collect();
-    let sight = Sight { now: world.now, locals: &locals, horizon: state.horizon, names: &names };
+    let heard = nanos(world.options.observed_lease());
+    let sight = Sight { now: world.now, locals: &locals, horizon: state.horizon, heard, names: &names };
     let mut hash = parts().fold(0, |hash, tokens| sight.hash(hash, tokens));
     // What is to come has no order but that of time and of the watches, which its text tells.
     hash = mix(hash ^ pending.iter().map(|tokens| sight.hash(1, tokens)).fold(0, u64::wrapping_add));
@@ -143,7 +151,9 @@ enum Name {
     Some,
     Process,
     Named(Kind),
-    /// A number for people, which decides nothing.
+    /// A point in time of which it matters only what the kind says.
+    At(Kind),
+    /// A number for people, or the time of the last event, which decides nothing where nobody probes.
     Beat,
 }
 
@@ -158,7 +168,9 @@ impl Name {
             "OperationId" => Self::Named(Kind::Operation),
             "WatchId" => Self::Named(Kind::Watch),
             "changes" | "roster_of" | "looked_at" => Self::Named(Kind::Count),
-            "beat" | "decisions" => Self::Beat,
+            "observed_at" | "deaf_until" => Self::At(Kind::Heard),
+            "next_expiry" => Self::At(Kind::Look),
+            "beat" | "decisions" | "now" => Self::Beat,
             _ => Self::Other,
         }
     }
@@ -178,13 +190,15 @@ impl Scanner {
     fn number(&mut self, number: u64) {
         self.end_text();
         match (std::mem::take(&mut self.name), self.field) {
-            (Name::Beat, _) => {}
-            (Name::Named(kind), _) | (Name::Some, Name::Named(kind)) => self.push(kind, number),
+            (Name::Beat, _) | (Name::Named(Kind::Instant), Name::Beat) => {}
+            (Name::Named(Kind::Instant), Name::At(kind)) | (Name::Named(kind), _) | (Name::Some, Name::Named(kind)) => {
+                self.push(kind, number);
+            }
             (Name::Process, _) => {
                 self.process = u8::try_from(number).unwrap_or(u8::MAX);
                 self.push(Kind::Plain, number);
             }
-            (Name::Other | Name::Some, _) => self.push(Kind::Plain, number),
+            (Name::Other | Name::Some | Name::At(_), _) => self.push(Kind::Plain, number),
         }
     }
 
@@ -217,11 +231,10 @@ impl fmt::Write for Scanner {
 }
 
 fn add_text(hash: u64, text: &str) -> u64 {
-    text.as_bytes().chunks(8).fold(hash, |hash, chunk| {
-        let mut bytes = [0; 8];
-        bytes[..chunk.len()].copy_from_slice(chunk);
-        (hash.rotate_left(23) ^ u64::from_le_bytes(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    })
+    let add = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let hash = words.iter().fold(hash, |hash, word| add(hash, u64::from_le_bytes(*word)));
+    add(hash, rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
 }
 
 /// The names that occur in a state, in order, and the number that each is given.
@@ -245,7 +258,7 @@ impl Names {
 
     fn name(token: &Token) -> Option<(Kind, u8, u64)> {
         match token.kind {
-            Kind::Plain | Kind::Instant | Kind::Moment => None,
+            Kind::Plain | Kind::Instant | Kind::Heard | Kind::Look | Kind::Moment => None,
             Kind::Revision => Some((token.kind, 0, token.value)),
             Kind::Operation | Kind::Watch | Kind::Count => Some((token.kind, token.process, token.value)),
         }
@@ -264,6 +277,8 @@ struct Sight<'a> {
     locals: &'a [Instant],
     /// What is longer ago than this makes no difference to anybody.
     horizon: u64,
+    /// The same of when something was heard.
+    heard: u64,
     names: &'a Names,
 }
 
@@ -276,12 +291,16 @@ impl Sight<'_> {
         match token.kind {
             Kind::Plain => token.value,
             Kind::Moment => self.since(self.now.as_nanos(), token.value),
-            Kind::Instant => {
-                let local = self.locals.get(usize::from(token.process)).copied().unwrap_or_default();
-                self.since(local.as_nanos(), token.value)
-            }
+            Kind::Instant => self.since(self.local(token), token.value),
+            Kind::Heard => self.since(self.local(token), token.value).max(self.horizon.saturating_sub(self.heard)),
+            Kind::Look => self.since(self.local(token), token.value).max(self.horizon),
             Kind::Revision | Kind::Operation | Kind::Watch | Kind::Count => self.names.number(token),
         }
+    }
+
+    /// What the clock of the token's process shows.
+    fn local(&self, token: &Token) -> u64 {
+        self.locals.get(usize::from(token.process)).copied().unwrap_or_default().as_nanos()
     }
 
     /// How far `at` is from `now`, both ways; far past and no time at all are one.

@@ -16,15 +16,20 @@ use crate::world::{What, World};
 
 /// What is put at this time comes at any time from now on, or never.
 const LATE: Moment = Moment::from_nanos(u64::MAX - 1);
+/// What is put later than this comes at any time from now on, at the latest when as much time has passed as it is later.
+const LATE_BUT: Moment = Moment::from_nanos(1 << 62);
+/// How many times as long as a lease, as others see it, what must come in the end may take.
+const LEASES_LATE: u32 = 2;
 
 /// Something that goes wrong, or that somebody does to the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Fault {
-    /// A message comes at any later time, or never; an application takes that long to release a partition.
+    /// A message comes at any later time, or never; an application takes that long to release a partition. Changes that a
+    /// watch shows, for which later ones wait, come within two leases as others see them.
     Late,
     /// A process ends without a word; another one may take its place at any later time.
     Crash,
-    /// A process stands still until any later time, while its clock goes on.
+    /// A process stands still until any later time within two leases as others see them, while its clock goes on.
     Pause,
     /// Nothing gets through to or from a process until any later time.
     Cut,
@@ -90,14 +95,22 @@ pub(super) struct State {
     /// What is longer ago than this makes no difference to anybody, in nanoseconds.
     pub(super) horizon: u64,
     orders: Orders,
+    /// When the last fault came, or the beginning.
+    struck_at: Moment,
 }
 
 impl State {
     pub(super) fn new(world: World, faults: u32, horizon: u64, orders: Orders) -> Self {
-        let mut state = Self { world, faults_left: faults, horizon, orders };
+        let struck_at = world.now;
+        let mut state = Self { world, faults_left: faults, horizon, orders, struck_at };
         state.tidy();
         state.follow_up(None);
         state
+    }
+
+    /// How long ago the last fault came, or the beginning.
+    pub(super) fn since_fault(&self) -> Duration {
+        self.world.now.since(self.struck_at)
     }
 
     /// What is to come, in the order in which it was pushed.
@@ -113,9 +126,11 @@ impl State {
         let can_be = |place: &usize| self.is_free(&pending, *place);
         let due: Vec<usize> = (0..pending.len()).filter(|place| pending[*place].0 <= self.world.now).collect();
         let due: Vec<usize> = due.into_iter().filter(can_be).collect();
-        let late = (0..pending.len()).filter(|place| pending[*place].0 == LATE).filter(can_be);
-        let mut steps: Vec<_> = due.iter().copied().chain(late).map(|place| Step::Happen(pending[place].1)).collect();
-        if due.is_empty() && self.next_deadline().is_some() {
+        let late: Vec<usize> = (0..pending.len()).filter(|place| is_late(pending[*place].0)).filter(can_be).collect();
+        let mut steps: Vec<_> = due.iter().chain(&late).copied().map(|place| Step::Happen(pending[place].1)).collect();
+        let must_come = |place: &usize| comes_by(pending[*place].0).is_some_and(|by| by <= self.world.now);
+        let nothing_must_come = due.is_empty() && !late.iter().any(must_come) && !self.must_wake();
+        if nothing_must_come && self.next_deadline().is_some() {
             steps.push(Step::Pass);
         }
         for (process, one) in self.world.living() {
@@ -170,12 +185,31 @@ impl State {
         }
     }
 
-    /// When the next timer fires that somebody waits for.
+    /// When the processes that stand still must go on, each.
+    fn wake_times(&self) -> impl Iterator<Item = Moment> {
+        self.world.living().filter_map(|(_, one)| match one.life {
+            Life::Paused { until } => Some(until),
+            Life::Running | Life::Ended => None,
+        })
+    }
+
+    /// Whether a process has stood still for as long as it may.
+    fn must_wake(&self) -> bool {
+        self.wake_times().any(|until| until <= self.world.now)
+    }
+
+    /// When the next timer fires that somebody waits for, or something must come in the end.
     fn next_deadline(&self) -> Option<Moment> {
         let awaited =
             |what: &What| what.needs().is_none_or(|process| self.world.process(process).life == Life::Running);
         let entries = self.world.schedule.entries().filter(|(_, _, what)| awaited(what));
-        entries.map(|(at, ..)| at).filter(|at| (self.world.now < *at) && *at < LATE).min()
+        let times = entries.map(|(at, ..)| comes_by(at).unwrap_or(at)).chain(self.wake_times());
+        times.filter(|at| (self.world.now < *at) && *at < LATE).min()
+    }
+
+    /// By when something must come that is late from now on.
+    fn latest(&self) -> Moment {
+        self.world.now + self.world.options.observed_lease() * LEASES_LATE
     }
 
     /// Lets it happen, and what follows at once. Returns how many things followed.
@@ -197,6 +231,7 @@ impl State {
         }
         if let Step::HappenBut(..) | Step::Delay(_) | Step::Do(..) = step {
             self.faults_left -= 1;
+            self.struck_at = self.world.now;
         }
         self.tidy();
         self.follow_up(match step {
@@ -240,7 +275,9 @@ impl State {
             let gives_up = self.world.now.max(sent + timeout);
             self.world.schedule.push(gives_up, What::GiveUp { process, operation });
         }
-        self.world.schedule.push(LATE, what);
+        let is_change = matches!(what, What::Show { .. });
+        let at = if is_change { LATE_BUT + self.latest().since(Moment::START) } else { LATE };
+        self.world.schedule.push(at, what);
     }
 
     fn strike(&mut self, fault: Fault, process: ProcessId) {
@@ -250,7 +287,7 @@ impl State {
                 self.world.crash(process);
                 self.world.schedule.push(LATE, What::Start { birth: Birth::default() });
             }
-            Fault::Pause => self.world.pause(process, Duration::MAX),
+            Fault::Pause => self.world.pause(process, self.latest().since(self.world.now)),
             Fault::Cut => self.world.isolate(process, None, false),
             Fault::Leave => self.world.command(process, Command::Leave),
             Fault::Restart => self.world.restart(process, Duration::ZERO, Birth::default()),
@@ -303,7 +340,7 @@ impl State {
                 | What::Start { .. } => true,
             };
             // An application may be done at once.
-            let drained = matches!(what, What::Drained { .. }) && at != LATE;
+            let drained = matches!(what, What::Drained { .. }) && !is_late(at);
             kept.then_some(if drained { now } else { at })
         });
         self.world.schedule = schedule;
@@ -332,6 +369,16 @@ impl State {
         let one = self.world.process(*process);
         one.life != Life::Ended && one.link.broken
     }
+}
+
+/// Whether what is put at this time is late.
+fn is_late(at: Moment) -> bool {
+    at >= LATE_BUT
+}
+
+/// When what is put at this time comes at the latest, if it is late and must come.
+fn comes_by(at: Moment) -> Option<Moment> {
+    (LATE_BUT..LATE).contains(&at).then(|| Moment::START + at.since(LATE_BUT))
 }
 
 /// Whether it reaches its worker through the connection.

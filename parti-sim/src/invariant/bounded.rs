@@ -46,7 +46,7 @@ impl Invariant for Bounded {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        matches!(topic, Topic::Handed | Topic::Asked | Topic::Noticed)
+        matches!(topic, Topic::Handed | Topic::Answered | Topic::Asked | Topic::Noticed)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

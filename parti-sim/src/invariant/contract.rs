@@ -79,8 +79,8 @@ impl Invariant for Contract {
         "the core's contract"
     }
 
-    fn looks_at(&self, _: Topic) -> bool {
-        true
+    fn looks_at(&self, topic: Topic) -> bool {
+        !matches!(topic, Topic::Handed | Topic::Stored)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
