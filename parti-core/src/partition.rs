@@ -195,6 +195,8 @@ pub struct PartitionList {
     partitions: Arc<[Partition]>,
     /// Of each id: lists change seldom, and every plan needs hashes.
     hashes: Arc<[u64]>,
+    /// Of each partition, close together, for the same reason.
+    weights: Arc<[u32]>,
     digest: u64,
 }
 
@@ -217,7 +219,8 @@ impl PartitionList {
             return Err(PartitionError::Labels { id: partition.id.clone() });
         }
         let hashes = partitions.iter().map(|partition| hash_of(&partition.id)).collect();
-        Ok(Self { digest: digest(&partitions), hashes, partitions: partitions.into() })
+        let weights = partitions.iter().map(|partition| partition.weight.get()).collect();
+        Ok(Self { digest: digest(&partitions), hashes, weights, partitions: partitions.into() })
     }
 
     /// The partitions in order of their ids.
@@ -228,6 +231,11 @@ impl PartitionList {
     /// A hash of each id (XXH3, 64 bits), in the order of the list.
     pub(crate) fn hashes(&self) -> &[u64] {
         &self.hashes
+    }
+
+    /// The weight of each partition, in the order of the list.
+    pub(crate) fn weights(&self) -> &Arc<[u32]> {
+        &self.weights
     }
 
     /// The place of `id` in the list. O(log n).
@@ -275,7 +283,7 @@ fn digest(partitions: &[Partition]) -> u64 {
 impl Default for PartitionList {
     /// No partitions.
     fn default() -> Self {
-        Self { partitions: Arc::default(), hashes: Arc::default(), digest: digest(&[]) }
+        Self { partitions: Arc::default(), hashes: Arc::default(), weights: Arc::default(), digest: digest(&[]) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The problem as numbers: who sits where, and how loaded that makes every worker.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
@@ -43,8 +44,8 @@ pub(super) struct Survey {
     pub(super) roster: Roster,
     /// The index of the holder of each partition, or [`NOBODY`].
     pub(super) seats: Vec<u32>,
-    /// The weight of each partition, closer together than in the list.
-    pub(super) weights: Vec<u32>,
+    /// The weight of each partition.
+    pub(super) weights: Arc<[u32]>,
     pub(super) loads: Vec<u64>,
     /// How many partitions no staying worker holds, and their weight.
     pub(super) homeless: usize,
@@ -146,9 +147,8 @@ impl Roster {
 impl Survey {
     pub(super) fn new(workers: &[&WorkerInput], partitions: &PartitionList, holders: &[Option<Slot>]) -> Self {
         let mut roster = Roster::new(workers);
-        // One short loop for each column: the processor works far ahead in each.
         let seats = roster.seats(holders);
-        let weights: Vec<_> = partitions.as_slice().iter().map(|partition| partition.weight.get()).collect();
+        let weights = Arc::clone(partitions.weights());
         let counted = Inventory::counted(&seats, &weights, roster.len());
         // Where there are few different weights, only those have to be looked at.
         let different = counted.as_ref().and_then(Inventory::palette).map_or(&weights[..], Palette::weights);

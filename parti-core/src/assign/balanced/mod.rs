@@ -232,7 +232,7 @@ impl<'p> Table<'p> {
     fn weigh_heavy(&mut self) {
         if self.heavy_loads.is_empty() {
             self.heavy_loads = vec![0; self.loads.len()];
-            for (&owner, &weight) in self.owners.iter().zip(&self.survey.weights) {
+            for (&owner, &weight) in self.owners.iter().zip(&*self.survey.weights) {
                 if owner != NOBODY && weight > self.survey.lightest {
                     self.heavy_loads[owner as usize] += u64::from(weight);
                 }
