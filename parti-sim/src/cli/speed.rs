@@ -14,7 +14,7 @@ pub(super) struct SpeedArgs {
     /// Which scenarios; all, unless told otherwise.
     names: Vec<String>,
     /// How often each is played; the fastest time counts, since the others tell of what else the machine did.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
 }
 
