@@ -261,7 +261,8 @@ impl Builder {
         let span = tracing::info_span!("parti_worker", %group, instance = %worker.status().instance);
         let parts = Parts { worker, config: self.config, group, replicas: self.replicas, application, publisher };
         let task = async move {
-            let ended = run(parts, plan, partitions, inputs).await;
+            // It holds the worker: large for a future, of which there would be several copies.
+            let ended = Box::pin(run(parts, plan, partitions, inputs)).await;
             if let Err(error) = &ended {
                 tracing::error!(event = "worker_failed", %error, "the worker has ended");
             }
