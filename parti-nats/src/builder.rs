@@ -225,7 +225,8 @@ impl Builder {
             worker = worker.with_strategy(strategy);
         }
 
-        let (lease, metrics, signs) = (Arc::<Lease>::default(), Arc::new(Metrics::new(group.as_str())), Arc::default());
+        let (lease, metrics) = (Arc::<Lease>::default(), Arc::new(Metrics::new(group.as_str())));
+        let signs = Arc::new(Signs::new(group.as_str()));
         let (status_sender, status) = watch::channel(worker.status());
         let assignment = Arc::<ArcSwap<Assignment>>::default();
         let (input_sender, inputs) = mpsc::unbounded_channel();
@@ -296,8 +297,7 @@ async fn run(
         Partitions::Source(source) => source,
     };
     let Plan { refresh, signs, metrics, inputs: lists, .. } = plan;
-    let failure = Arc::clone(&signs.source);
-    let reader = Reader { source, inputs: lists, refresh, failure, metrics };
+    let reader = Reader { source, inputs: lists, refresh, signs, metrics };
     // Ends with the worker.
     let mut reading = JoinSet::new();
     reading.spawn(reader.run().in_current_span());

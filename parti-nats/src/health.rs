@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use parti_core::{Instant, Status, WorkerState};
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::Error;
-use crate::source::Failure;
+use crate::warnings::{Warning, Warnings};
 
 /// How a worker is, for the questions of a platform such as Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub struct Health {
     /// is out of reach, and from the wish to stop on.
     pub ready: Verdict,
     /// What somebody should look at though the worker is live and ready.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// An answer with its reason.
@@ -44,19 +43,20 @@ pub struct HealthCheck {
 }
 
 /// What the worker's tasks leave for whoever asks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Signs {
     /// When the driver's task has to run again, by its own timer.
     due: AtomicU64,
     /// How late it may be, in nanoseconds.
     patience: AtomicU64,
-    /// Why the partition list could not be read last.
-    pub(crate) source: Failure,
-    /// Why the last plan was refused.
-    pub(crate) plan: ArcSwapOption<String>,
+    pub(crate) warnings: Warnings,
 }
 
 impl Signs {
+    pub(crate) fn new(group: &str) -> Self {
+        Self { due: AtomicU64::new(0), patience: AtomicU64::new(0), warnings: Warnings::new(group) }
+    }
+
     /// The driver runs now, and will again at `due`; `patience` is how late that may be.
     pub(crate) fn runs_until(&self, due: Option<Instant>, patience: Duration) {
         self.patience.store(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -79,14 +79,10 @@ impl HealthCheck {
     pub fn check(&self) -> Health {
         let status = self.status.borrow().clone();
         let end = self.end.borrow().clone();
-        let warnings = [
-            self.signs.source.load_full().map(|error| format!("the partition list could not be read: {error}")),
-            self.signs.plan.load_full().map(|error| format!("the last plan was refused: {error}")),
-        ];
         Health {
             live: live(end.as_ref(), self.signs.overdue(clock::now())),
             ready: ready(&status, end.as_ref()),
-            warnings: warnings.into_iter().flatten().collect(),
+            warnings: self.signs.warnings.list(),
         }
     }
 }
@@ -137,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_task_that_is_late_or_has_failed_is_not_live() {
-        let signs = Signs::default();
+        let signs = Signs::new("orders");
         let now = Instant::from_millis(10_000);
         assert_eq!(signs.overdue(now), None, "it has not begun");
         signs.runs_until(Some(Instant::from_millis(9_000)), Duration::from_secs(2));

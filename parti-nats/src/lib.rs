@@ -120,6 +120,7 @@ mod store_tests;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod transport;
+mod warnings;
 mod watch;
 
 #[doc = include_str!("../OPERATIONS.md")]
@@ -147,3 +148,4 @@ pub use parti_core::{
 };
 pub use permissions::{Permissions, Role, permissions};
 pub use source::{Listed, PartitionBucket, Source, SourceError};
+pub use warnings::Warning;

@@ -34,7 +34,7 @@ pub struct Metric {
 
 macro_rules! metrics_table {
     ($($constant:ident = $name:literal, $kind:ident, $label:literal, $help:literal;)*) => {
-        $(const $constant: &str = $name;)*
+        $(pub(crate) const $constant: &str = $name;)*
 
         /// Every metric of a worker, in the order in which the documentation lists them.
         pub const METRICS: &[Metric] = &[
@@ -68,6 +68,7 @@ metrics_table! {
     CONFLICTS = "parti_store_conflicts_total", Counter, "bucket", "writes that were refused, since somebody else was faster";
     UNKNOWN = "parti_store_unknown_total", Counter, "bucket", "writes without a certain outcome";
     SOURCE_ERRORS = "parti_source_errors_total", Counter, "", "failed readings of the partition list";
+    WARNING = "parti_warning", Gauge, "name", "1 while the health of this worker has the warning of this name, else 0";
 }
 
 /// The metrics of one worker.

@@ -10,6 +10,9 @@ use crate::guard::Lease;
 use crate::health::Signs;
 use crate::metrics::Metrics;
 
+/// The warning that the last plan was refused.
+const PLAN_REFUSED: &str = "plan_refused";
+
 /// Publishes the status of a worker, and until when its guards are valid.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -33,7 +36,7 @@ impl Publisher {
         let passed = now.since(std::mem::replace(&mut self.last, now));
         self.metrics.observe(&self.status.borrow(), &status, now, passed);
         if status.fleet.is_some_and(|fleet| !fleet.refused) {
-            self.signs.plan.store(None);
+            self.signs.warnings.clear(PLAN_REFUSED);
         }
         self.status.send_if_modified(|known| {
             let only_renewed = Status { lease_until: status.lease_until, ..known.clone() } == status;
@@ -45,8 +48,12 @@ impl Publisher {
     pub(crate) fn notice(&self, notice: &Notice) {
         self.metrics.noticed(notice);
         match notice {
-            Notice::PlanRefused { reason } => self.signs.plan.store(Some(Arc::new(reason.clone()))),
-            Notice::LeadershipLost { .. } => self.signs.plan.store(None),
+            Notice::PlanRefused { reason } => {
+                self.signs.warnings.set(PLAN_REFUSED, format!("the last plan was refused: {reason}"));
+            }
+            Notice::LeadershipLost { .. } => {
+                self.signs.warnings.clear(PLAN_REFUSED);
+            }
             // The others are for the log.
             _ => {}
         }

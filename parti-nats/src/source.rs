@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use parti_core::{Event, PartitionList};
 use tokio::sync::{Notify, mpsc};
 
@@ -17,6 +16,7 @@ pub use bucket::{Listed, PartitionBucket};
 
 use crate::clock;
 use crate::driver::Input;
+use crate::health::Signs;
 use crate::metrics::Metrics;
 
 /// The mean wait before a source is read again that has failed once.
@@ -86,8 +86,8 @@ impl<S: Source> AnySource for S {
     }
 }
 
-/// Why the source could not be read, as long as that is so.
-pub(crate) type Failure = Arc<ArcSwapOption<String>>;
+/// The warning that the source could not be read.
+const SOURCE_FAILED: &str = "source_failed";
 
 /// Reads a source again and again, and hands each new list to the driver.
 pub(crate) struct Reader {
@@ -95,7 +95,7 @@ pub(crate) struct Reader {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     /// Somebody wants it to be read now.
     pub(crate) refresh: Arc<Notify>,
-    pub(crate) failure: Failure,
+    pub(crate) signs: Arc<Signs>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -108,7 +108,7 @@ impl Reader {
             match self.source.read().await {
                 Ok(list) => {
                     pause = FIRST_RETRY;
-                    self.failure.store(None);
+                    self.signs.warnings.clear(SOURCE_FAILED);
                     if known.as_ref() != Some(&list) {
                         tracing::info!(
                             event = "partitions_read",
@@ -127,12 +127,13 @@ impl Reader {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        event = "source_failed",
+                        event = SOURCE_FAILED,
                         error,
                         "the partitions could not be read; the last list stays"
                     );
                     self.metrics.source_failed();
-                    self.failure.store(Some(Arc::new(error.to_string())));
+                    let warning = format!("the partition list could not be read: {error}");
+                    self.signs.warnings.set(SOURCE_FAILED, warning);
                     tokio::select! {
                         () = tokio::time::sleep(clock::jittered(pause)) => {}
                         () = self.refresh.notified() => {}
@@ -173,12 +174,12 @@ mod tests {
     async fn an_error_changes_nothing_and_the_same_list_is_told_once() {
         let script = vec![Ok(list(&["a"])), Err("out of order".into()), Ok(list(&["a"])), Ok(list(&["a", "b"]))];
         let (inputs, mut told) = mpsc::unbounded_channel();
-        let failure = Failure::default();
+        let signs = Arc::new(Signs::new("orders"));
         let reader = Reader {
             source: Box::new(Script(script.into_iter())),
             inputs,
             refresh: Arc::default(),
-            failure: Arc::clone(&failure),
+            signs: Arc::clone(&signs),
             metrics: Arc::new(Metrics::new("orders")),
         };
         let running = tokio::spawn(reader.run());
@@ -188,7 +189,7 @@ mod tests {
                 other => panic!("expected a list, got {other:?}"),
             }
         }
-        assert!(failure.load().is_none());
+        assert_eq!(signs.warnings.list(), []);
         assert!(told.try_recv().is_err());
         running.abort();
     }

@@ -115,7 +115,8 @@ async fn a_list_in_a_bucket_is_followed_and_what_is_no_list_changes_nothing() {
     let server = Server::start();
     let bucket = bucket(&server).await;
     let mut worker = [Keeper::start(builder(&server, 1).partition_bucket())];
-    let warned = |worker: &Keeper, of: &str| worker.handle.health().warnings.iter().any(|warning| warning.contains(of));
+    let warned =
+        |worker: &Keeper, of: &str| worker.handle.health().warnings.iter().any(|warning| warning.text.contains(of));
     until("waiting for a list", &mut worker, |worker| warned(&worker[0], "has no partition list")).await;
 
     // Many edit at once, and nobody undoes what another did.
@@ -193,7 +194,7 @@ async fn a_plan_with_a_record_that_is_too_large_is_refused_before_anything_is_wr
     let mut worker = [Keeper::start(builder(&server, 1).partitions(list(100_000)))];
     let refusal = |worker: &Keeper| worker.handle.health().warnings.first().cloned();
     until("refused", &mut worker, |worker| refusal(&worker[0]).is_some()).await;
-    let refusal = refusal(&worker[0]).expect("a warning");
+    let refusal = refusal(&worker[0]).expect("a warning").text;
     assert!(refusal.contains("worker-") && refusal.contains("at most 1032192 bytes"), "{refusal}");
     let jetstream = async_nats::jetstream::new(client(&server).await);
     let plan = jetstream.get_key_value("parti_orders_plan").await.expect("the plan");
@@ -437,7 +438,8 @@ async fn live(seen: &mut Seen) {
     for worker in &workers {
         worker.handle.update_partitions(list(100_000)); // too much for two
     }
-    let refused = |worker: &Keeper| worker.handle.health().warnings.iter().any(|warning| warning.contains("refused"));
+    let refused =
+        |worker: &Keeper| worker.handle.health().warnings.iter().any(|warning| warning.text.contains("refused"));
     until("refused", &mut workers, |workers| workers.iter().any(refused)).await;
     until("without an owner", &mut workers, |_| seen.has("parti_unowned_partition_seconds_total")).await;
 }
