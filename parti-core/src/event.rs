@@ -94,7 +94,8 @@ pub enum KvEvent {
         /// What became of it.
         outcome: Outcome,
     },
-    /// The connection to the store is gone: nothing can be heard or written.
+    /// The connection to the store is gone: nothing can be heard or written. Every watch is lost with it, and others are
+    /// asked for: what the lost ones have shown may come later than this.
     Lost,
     /// The connection is back.
     Restored,

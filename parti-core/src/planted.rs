@@ -57,6 +57,8 @@ planted_bugs! {
     OlderAssignment,
     /// What a replaced watch shows is taken in.
     ReplacedWatch,
+    /// What a watch has shown before a break of the connection counts as shown after it.
+    WatchOutlivesBreak,
     /// A single change counts as if every write before it had been seen.
     TailFromNews,
     /// All appends are sent at once.

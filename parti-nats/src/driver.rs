@@ -4,7 +4,7 @@ use parti_core::{Action, Config, Event, GroupName, KvEvent, PartitionId, Token, 
 use tokio::sync::mpsc;
 
 use crate::application::Application;
-use crate::connection::{Connection, News};
+use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::publisher::Publisher;
 use crate::transport::Transport;
@@ -35,18 +35,19 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     parts: Parts,
     connection: Connection,
-    news: News,
     inputs: mpsc::UnboundedReceiver<Input>,
     transport: Transport,
+    /// What comes from the store, in one order: what a watch shows never overtakes that the connection broke, nor the
+    /// other way round.
     events: mpsc::Receiver<Event>,
 }
 
 impl Driver {
     pub(crate) fn new(parts: Parts, connection: Connection, inputs: mpsc::UnboundedReceiver<Input>) -> Self {
-        let (news, metrics) = (connection.news(), parts.publisher.metrics.clone());
+        let metrics = parts.publisher.metrics.clone();
         let (transport, events) =
             Transport::new(connection.clone(), parts.group.clone(), &parts.config, parts.replicas, metrics);
-        Self { parts, connection, news, inputs, transport, events }
+        Self { parts, connection, inputs, transport, events }
     }
 
     /// Runs until the core halts.
@@ -79,7 +80,7 @@ impl Driver {
     async fn next_input(&mut self) -> Result<Input, Error> {
         tokio::select! {
             biased;
-            news = self.news.next() => news.map(|news| Input::Event(Event::Kv(news))),
+            error = self.transport.closed() => Err(error),
             Some(input) = self.inputs.recv() => Ok(input),
             Some(event) = self.events.recv() => Ok(Input::Event(event)),
             () = clock::sleep_until(self.parts.worker.poll_timeout()) => Ok(Input::Event(Event::Timeout)),

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use parti_core::{Bucket, Event, GroupName, Instance, Interest, KvEvent, Request, Slot, WatchId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, News};
+use crate::error::{Error, ErrorKind};
 use crate::kv::Store;
 use crate::metrics::Metrics;
 use crate::probe;
@@ -32,6 +33,8 @@ pub(crate) struct Transport {
     /// How long a probe waits.
     probe_timeout: Duration,
     events: mpsc::Sender<Event>,
+    /// Why the connection was closed for good, once it is.
+    closed: oneshot::Receiver<Error>,
     watches: BTreeMap<Bucket, AbortHandle>,
     /// Everything that runs beside the loop, and ends with it.
     tasks: JoinSet<()>,
@@ -49,8 +52,10 @@ impl Transport {
         let (events, news) = mpsc::channel(EVENT_QUEUE);
         let store = Store::new(connection.clone(), &group).measured(metrics);
         let (interval, probe_timeout) = (config.lease, config.probe_interval.min(connection.request_timeout));
-        let (watches, tasks) = (BTreeMap::new(), JoinSet::new());
-        (Self { connection, group, store, interval, replicas, probe_timeout, events, watches, tasks }, news)
+        let (watches, mut tasks) = (BTreeMap::new(), JoinSet::new());
+        let (closing, closed) = oneshot::channel();
+        tasks.spawn(tell_of_connection(connection.news(), events.clone(), closing).in_current_span());
+        (Self { connection, group, store, interval, replicas, probe_timeout, events, closed, watches, tasks }, news)
     }
 
     /// Answers those who ask whether this process is there.
@@ -86,6 +91,12 @@ impl Transport {
         self.spawn(async move { Event::Probed { slot, instance, outcome: asked.await } });
     }
 
+    /// Returns when the connection was closed for good. Not to be called again after that.
+    pub(crate) async fn closed(&mut self) -> Error {
+        let told = (&mut self.closed).await;
+        told.unwrap_or_else(|_| Error::new(ErrorKind::ConnectionClosed))
+    }
+
     /// Lets go of what has ended. A worker without its watches or its writes would do harm by doing nothing, so that a
     /// panic of one of them is one of the worker.
     pub(crate) fn reap(&mut self) {
@@ -107,5 +118,23 @@ impl Transport {
             let _ = events.send(event).await;
         };
         self.tasks.spawn(report.in_current_span());
+    }
+}
+
+/// Tells of each break and each return of the connection, on the same path as what is watched.
+async fn tell_of_connection(mut news: News, events: mpsc::Sender<Event>, closing: oneshot::Sender<Error>) {
+    loop {
+        match news.next().await {
+            Ok(news) => {
+                if events.send(Event::Kv(news)).await.is_err() {
+                    return; // the core is gone
+                }
+            }
+            Err(error) => {
+                // An error means the same.
+                let _ = closing.send(error);
+                return;
+            }
+        }
     }
 }

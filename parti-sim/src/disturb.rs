@@ -302,6 +302,7 @@ impl World {
             &mut network.stale_read_ppm,
             &mut network.partial_members_ppm,
             &mut network.partial_plan_ppm,
+            &mut network.waits_in_queue_ppm,
         ] {
             *rate = 0;
         }

@@ -121,6 +121,8 @@ pub(crate) enum Mishap {
     FalselyGone,
     /// A watch that was replaced showed something.
     ReplacedWatch,
+    /// The connection broke while the end of a snapshot waited in the worker's queue.
+    OldNews,
 }
 
 /// The kinds of facts that make up most of a run, and all others: who does not look at a kind is not told of it.

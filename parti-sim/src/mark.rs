@@ -108,6 +108,8 @@ pub enum Mark {
     FalselyGone,
     /// A watch that was replaced showed something.
     ReplacedWatch,
+    /// News from before a break of the connection came after it.
+    OldNews,
 }
 
 /// How often each mark was reached.
@@ -195,6 +197,7 @@ fn mark_of_mishap(mishap: Mishap) -> Mark {
         Mishap::Unheard => Mark::Unheard,
         Mishap::FalselyGone => Mark::FalselyGone,
         Mishap::ReplacedWatch => Mark::ReplacedWatch,
+        Mishap::OldNews => Mark::OldNews,
     }
 }
 

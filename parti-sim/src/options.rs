@@ -109,6 +109,9 @@ pub struct NetworkOptions {
     pub partial_members_ppm: u32,
     /// How many snapshots of the plan lack some keys.
     pub partial_plan_ppm: u32,
+    /// How many times the end of a snapshot waits in the worker's queue, for up to [`WAITS_MS`](Self::WAITS_MS) and
+    /// whatever becomes of the connection meanwhile.
+    pub waits_in_queue_ppm: u32,
     /// When a worker gives up on a request.
     pub request_timeout_ms: u64,
     /// When a worker's client notices that the path is dead.
@@ -191,6 +194,7 @@ impl Default for NetworkOptions {
             stale_read_ppm: 0,
             partial_members_ppm: 0,
             partial_plan_ppm: 0,
+            waits_in_queue_ppm: 0,
             request_timeout_ms: 1_000,
             notice_ms: 560,
             reconnect_ms: (20, 250),
@@ -200,6 +204,9 @@ impl Default for NetworkOptions {
 }
 
 impl NetworkOptions {
+    /// How long news may wait in a worker's queue.
+    pub const WAITS_MS: u64 = 1_000;
+
     /// Whether messages get lost or are slow enough for a worker to seem gone, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {
         let rates = [
@@ -209,6 +216,7 @@ impl NetworkOptions {
             self.stale_read_ppm,
             self.partial_members_ppm,
             self.partial_plan_ppm,
+            self.waits_in_queue_ppm,
         ];
         rates.iter().any(|rate| *rate > 0)
     }

@@ -96,7 +96,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
         Bug::LeadThroughConflict => &["one-writer"],
         Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
-        Bug::ReplacedWatch => &["no-duplicate", "one-writer"],
+        Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],
         Bug::EpochNotRaised | Bug::TenureByRevision | Bug::ForgetGeneration => &["tokens-increase"],
         Bug::JudgeByOldSilence => &["no-move-without-cause"],

@@ -130,6 +130,8 @@ pub(crate) struct Watch {
     pub(crate) open: bool,
     /// Until when it shows nothing, and says nothing about that.
     pub(crate) silent_until: Moment,
+    /// Until when what it has shown waits in the worker's queue.
+    pub(crate) waits_until: Moment,
     /// Nothing is shown before this.
     pub(crate) front: Moment,
     /// Nothing of a key is shown before this, where keys overtake each other.
@@ -145,6 +147,7 @@ impl Watch {
             interest,
             open: false,
             silent_until: Moment::START,
+            waits_until: Moment::START,
             front: Moment::START,
             key_fronts: BTreeMap::new(),
             heard: None,

@@ -8,6 +8,7 @@ use parti_core::{
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
+use crate::options::NetworkOptions;
 use crate::plant::Around;
 use crate::process::{Watch, Watches};
 use crate::store::Entry;
@@ -29,6 +30,8 @@ pub(crate) enum Shown {
     Snapshot(Vec<KvEvent>, Incarnation, Revision),
     /// A change, in this life of the bucket.
     Change(KvEvent, Incarnation),
+    /// The end of a snapshot, which was heard in this epoch of the connection and has waited in the worker's queue since.
+    End(Incarnation, Revision, u64),
     /// That it has broken.
     Lost,
 }
@@ -172,8 +175,18 @@ impl World {
 
     /// A watch's message reaches the worker.
     pub(crate) fn show(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown) {
+        if let Shown::End(incarnation, last, epoch) = shown {
+            if self.process(process).link.epoch != epoch {
+                self.tell(&Fact::Mishap { process, mishap: Mishap::OldNews });
+            }
+            return self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
+        }
         if !self.is_current(process, bucket, watch) {
             return self.show_replaced(process, watch, shown);
+        }
+        let waits_until = self.watch_of(process, bucket).waits_until;
+        if waits_until > self.now {
+            return self.schedule.push(waits_until, What::Show { process, bucket, watch, shown });
         }
         let link = &mut self.process_mut(process).link;
         if link.noticed || (link.closed && !link.broken) {
@@ -204,9 +217,21 @@ impl World {
                 for entry in entries {
                     self.feed(process, Event::Kv(entry));
                 }
+                if self.network_rng.chance(self.options.network.waits_in_queue_ppm) {
+                    return self.let_wait(process, bucket, watch, (incarnation, last));
+                }
                 self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
             }
+            Shown::End(..) => unreachable!("it was told above"),
         }
+    }
+
+    /// The end of a snapshot was heard, and waits in the worker's queue, and so does what comes after it.
+    fn let_wait(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, end: (Incarnation, Revision)) {
+        let waits = Duration::from_millis(self.network_rng.below(NetworkOptions::WAITS_MS));
+        let (until, shown) = (self.now + waits, Shown::End(end.0, end.1, self.process(process).link.epoch));
+        self.watch_of(process, bucket).waits_until = until;
+        self.schedule.push(until, What::Show { process, bucket, watch, shown });
     }
 
     /// What a replaced watch had under way may still reach the worker.
@@ -224,6 +249,7 @@ impl World {
                 }
                 self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
             }
+            Shown::End(..) => unreachable!("no watch is too old for it"),
         }
     }
 

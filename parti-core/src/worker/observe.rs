@@ -73,12 +73,7 @@ impl Worker {
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
                 self.connected = false;
-                // What is missed meanwhile, snapshots that follow make up for: until then nothing is known for certain.
-                let watches = [&self.members_watch, &self.plan_watch];
-                for watch in watches.map(|watched| watched.as_ref().map(|watched| watched.watch)).into_iter().flatten()
-                {
-                    self.observe_watch_lost(watch);
-                }
+                self.lose_watches();
                 let goes_on = self.timing.planted.has(PlantedBug::OutliveConnection);
                 if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() && !goes_on {
                     self.suspend_as_seen_gone(SuspendReason::ConnectionLost);
@@ -227,6 +222,19 @@ impl Worker {
             watched.listed_to = None;
             // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
             self.plan.begin_listing();
+        }
+    }
+
+    /// What is missed meanwhile, listings of new watches make up for: until then nothing is known for certain. What
+    /// the old ones have shown may still be under way, and is of a time before the break.
+    fn lose_watches(&mut self) {
+        let watches = [&self.members_watch, &self.plan_watch];
+        for watch in watches.map(|watched| watched.as_ref().map(|watched| watched.watch)).into_iter().flatten() {
+            self.observe_watch_lost(watch);
+        }
+        if !self.timing.planted.has(PlantedBug::WatchOutlivesBreak) {
+            self.members_watch = None;
+            self.plan_watch = None;
         }
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use parti_core::assign::Strategy;
 use parti_core::{
     Action, Bucket, Command, Config, Control, ControlRecord, Event, Generation, Incarnation, Instant, Interest, Key,
-    KvEvent, Notice, Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Token,
-    WatchId, Worker, WorkerState, Write,
+    KvEvent, Notice, Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Term,
+    Token, WatchId, Worker, WorkerState, Write,
 };
 
 /// How many events one instant may take before it counts as an endless loop.
@@ -32,6 +32,10 @@ pub(crate) struct Lab {
     lose_reply: bool,
     /// Of whom probes say that nobody listens, although somebody does.
     slandered: Option<usize>,
+    /// Whether the connection of the next one who reads everything breaks before the end of what it reads is heard.
+    breaks_reading: bool,
+    /// The term of each write to the plan, in order.
+    pub(crate) terms: Vec<Term>,
     pub(crate) workers: Vec<Bench>,
     pub(crate) transcript: String,
 }
@@ -115,6 +119,14 @@ impl Store {
     }
 }
 
+fn term(record: &Record) -> Option<Term> {
+    match record {
+        Record::Cluster(head) => Some(head.term),
+        Record::Assignment(assignment) => Some(assignment.term),
+        Record::Member(_) | Record::Leader(_) | Record::Control(_) => None,
+    }
+}
+
 fn shown(watch: WatchId, key: Key, (revision, bytes): &Entry) -> Event {
     Event::Kv(match bytes {
         Some(bytes) => KvEvent::from_stored(watch, key, *revision, bytes),
@@ -135,6 +147,8 @@ impl Lab {
             doomed: None,
             lose_reply: false,
             slandered: None,
+            breaks_reading: false,
+            terms: Vec::new(),
             workers: Vec::new(),
             transcript: String::new(),
         }
@@ -322,6 +336,7 @@ impl Lab {
             let Some(at) = self.workers.iter().position(|bench| bench.runs() && !bench.inbox.is_empty()) else {
                 return;
             };
+            self.break_reading(at);
             let event = self.workers[at].inbox.pop_front().expect("the inbox is not empty");
             self.workers[at].worker.handle(self.now, event);
             while let Some(action) = self.workers[at].worker.poll_action() {
@@ -338,6 +353,30 @@ impl Lab {
             };
         }
         panic!("no end to what happens at {:?}:\n{}", self.now, self.transcript);
+    }
+
+    /// The connection of the next one who reads everything breaks and is back at once: it is told so when it has taken
+    /// in all values, before the ends of both listings, which wait in its queue.
+    pub(crate) fn break_next_reading(&mut self) {
+        self.breaks_reading = true;
+    }
+
+    fn break_reading(&mut self, at: usize) {
+        let bench = &mut self.workers[at];
+        let of_all = |bucket| bench.watches.get(&bucket).filter(|(_, interest)| *interest == Interest::All);
+        let ends = Bucket::ALL.map(|bucket| of_all(bucket).map(|(watch, _)| *watch));
+        let is_end =
+            |event: &Event| matches!(event, Event::Kv(KvEvent::CaughtUp { watch, .. }) if ends.contains(&Some(*watch)));
+        if !self.breaks_reading || bench.inbox.iter().filter(|event| is_end(event)).count() < 2 {
+            return;
+        }
+        self.breaks_reading = false;
+        let (ends, values): (Vec<_>, Vec<_>) = std::mem::take(&mut bench.inbox).into_iter().partition(is_end);
+        bench.inbox.extend(values);
+        bench.inbox.extend([Event::Kv(KvEvent::Lost), Event::Kv(KvEvent::Restored)]);
+        bench.inbox.extend(ends);
+        let name = bench.name.clone();
+        self.note(&format!("the connection of {name} breaks and is back while it reads everything"));
     }
 
     /// A worker's state changes only as the table says, and agrees with whatever else it says.
@@ -417,6 +456,9 @@ impl Lab {
         let heard = if lost { Outcome::Unknown } else { outcome };
         self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome: heard }));
         if let Outcome::Committed(_) = outcome {
+            if let Write::Append { record, .. } = write {
+                self.terms.extend(term(record));
+            }
             self.show(write.key());
         }
     }

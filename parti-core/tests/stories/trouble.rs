@@ -121,3 +121,21 @@ fn who_learns_who_is_alive_says_so_once() {
 fn slots(lab: &Lab) -> Vec<Option<parti_core::Slot>> {
     lab.workers.iter().map(|bench| bench.worker.status().slot).collect()
 }
+
+/// What a watch has shown before a break of the connection may be heard after it, since it has waited in a queue: it is
+/// not the listing that makes up for the break.
+#[test]
+fn what_waits_in_the_queue_while_the_connection_breaks_is_not_taken_for_a_new_listing() {
+    let mut lab = fleet(5, 10);
+    lab.run(60_000);
+    lab.crash(0);
+    lab.run(60_000);
+    let led = lab.terms.len();
+    lab.break_next_reading();
+    let leader = lab.workers.iter().skip(1).position(|bench| bench.worker.status().leader).expect("one leads") + 1;
+    lab.crash(leader);
+    lab.run(40_000);
+    assert!(lab.transcript.contains("breaks and is back"), "{}", lab.transcript);
+    assert!(lab.terms.len() > led && lab.terms.is_sorted(), "{:?}\n{}", lab.terms, lab.transcript);
+    assert_owned_once(&lab);
+}

@@ -442,7 +442,8 @@ fn must_come_before(earlier: &What, later: &What) -> bool {
     same_watch
         && match (shown, s) {
             (Shown::Change(earlier, _), Shown::Change(later, _)) => key(earlier) == key(later),
-            (Shown::Snapshot(..) | Shown::Lost, _) | (_, Shown::Snapshot(..) | Shown::Lost) => true,
+            (Shown::Snapshot(..) | Shown::End(..) | Shown::Lost, _)
+            | (_, Shown::Snapshot(..) | Shown::End(..) | Shown::Lost) => true,
         }
 }
 
@@ -502,7 +503,7 @@ fn told(what: &What) -> String {
             format!("{process} waits no longer for the answer to its write {operation}")
         }
         What::ReadSnapshot { process, bucket, .. } => format!("the store reads {bucket} for {process}"),
-        What::Show { process, bucket, shown: Shown::Snapshot(..), .. } => {
+        What::Show { process, bucket, shown: Shown::Snapshot(..) | Shown::End(..), .. } => {
             format!("{process} gets to see what is in {bucket}")
         }
         What::Show { process, shown: Shown::Change(change, _), .. } => match key(change) {

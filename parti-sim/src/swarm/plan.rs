@@ -255,6 +255,13 @@ impl Plan {
             }
             // Who is evicted by mistake must not hear of it before others are told.
             Plant::Core(PlantedBug::EvictRenewed) => network.notify_us = (250, 1_500_000),
+            // The connection has to break while what was listed waits.
+            Plant::Core(PlantedBug::WatchOutlivesBreak) => {
+                network.waits_in_queue_ppm = 700_000;
+                for act in self.acts.iter_mut().step_by(2) {
+                    act.deed = Deed::IsolateAll { for_ms: 100, closed: true };
+                }
+            }
             // A claim has to be undone, and its revision to be given to another one.
             Plant::Core(PlantedBug::TenureByRevision) => {
                 for (act, writes) in self.acts.iter_mut().zip(1..).step_by(2) {
@@ -345,6 +352,7 @@ fn network_options(lease_ms: u64, temper: Temper, rng: &mut Rng) -> NetworkOptio
         stale_read_ppm: rate(300_000),
         partial_members_ppm: rate(300_000),
         partial_plan_ppm: rate(300_000),
+        waits_in_queue_ppm: rate(100_000),
         reorder: rng.chance(500_000),
         // As clients have it: a request that is given up after the next renewal is due would keep that one waiting.
         request_timeout_ms: rng.between(100, (lease_ms / 4).min(1_000)),

@@ -42,6 +42,7 @@ const SIMPLER: &[fn(&mut Plan)] = &[
     |plan| plan.options.network.probe_lost_ppm = 0,
     |plan| plan.options.network.shown_twice_ppm = 0,
     |plan| plan.options.network.stale_read_ppm = 0,
+    |plan| plan.options.network.waits_in_queue_ppm = 0,
     |plan| plan.options.network.partial_members_ppm = 0,
     |plan| plan.options.network.partial_plan_ppm = 0,
     |plan| plan.options.network.reorder = false,
