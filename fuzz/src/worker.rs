@@ -86,7 +86,7 @@ impl<'a> Driver<'a> {
                 Event::Kv(KvEvent::CaughtUp { watch: self.watch()?, incarnation, last: self.revision()? })
             }
             4 => Event::Kv(self.outcome()?),
-            5 => Event::Kv(match self.bytes.below(3)? {
+            5 => Event::Kv(match self.bytes.below(4)? {
                 0 => KvEvent::Lost,
                 1 => KvEvent::Restored,
                 _ => KvEvent::WatchLost { watch: self.watch()? },
@@ -180,9 +180,10 @@ impl<'a> Driver<'a> {
         } else {
             self.requests.swap_remove(which).operation
         };
-        let outcome = match self.bytes.below(3)? {
+        let outcome = match self.bytes.below(4)? {
             0 => Outcome::Committed(self.revision()?),
             1 => Outcome::Conflict,
+            2 => Outcome::Refused,
             _ => Outcome::Unknown,
         };
         Some(KvEvent::Done { operation, outcome })

@@ -148,6 +148,8 @@ pub enum ReleaseReason {
 pub enum SuspendReason {
     /// The lease ran out before a renewal was known to be committed.
     LeaseRanOut,
+    /// The lease ran out because the store has refused the renewals.
+    WritesRefused,
     /// The connection to the store is gone.
     ConnectionLost,
     /// The process did not run for so long that others may have taken it for gone, and it would not know.
@@ -300,6 +302,8 @@ pub enum StepDownReason {
     },
     /// The plan has a write that this leader did not make.
     PlanConflict,
+    /// The store has refused to take a plan, and not because of what it holds.
+    PlanRefused,
     /// This worker no longer holds its slot.
     SlotLost,
     /// This worker leaves or restarts.

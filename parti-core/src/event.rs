@@ -108,6 +108,9 @@ pub enum Outcome {
     Committed(Revision),
     /// Its condition did not hold; it was not applied and never will be.
     Conflict,
+    /// The store has said no, and not because of the condition: it is full, or closed to this worker. It was not applied
+    /// and never will be; another try may fare better.
+    Refused,
     /// No answer: it may have been applied, and may yet be.
     Unknown,
 }

@@ -70,7 +70,7 @@ impl Eviction {
                 let expected = self.tried.get(&slot).map(|(expected, _)| *expected).unwrap_or_default();
                 membership.observe_refused(Key::Slot(slot), expected);
             }
-            Outcome::Unknown => {}
+            Outcome::Refused | Outcome::Unknown => {}
         }
         Some((slot, reason))
     }

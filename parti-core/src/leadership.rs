@@ -131,7 +131,9 @@ impl Leadership {
                 membership.observe_refused(Key::Leader, expected);
                 self.refused = Some((expected, now + timing.retry));
             }
-            Outcome::Unknown => self.not_before = self.not_before.max(now + timing.retry),
+            Outcome::Refused | Outcome::Unknown => {
+                self.not_before = self.not_before.max(now + timing.retry);
+            }
         }
         true
     }
@@ -154,13 +156,13 @@ impl Leadership {
             // It has stepped down, or does not know that it was named; the others would wait for it until it has gone.
             Role::Following if view.stopping && self.may_claim(view) => {
                 if let Some(named_at) = names_own_tenure(view) {
-                    self.resign(named_at, plan, outbox);
+                    self.resign(named_at, StepDownReason::Leaving, plan, outbox);
                 }
             }
             Role::CatchingUp { named_at } | Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. }
                 if view.stopping =>
             {
-                self.resign(named_at, plan, outbox);
+                self.resign(named_at, StepDownReason::Leaving, plan, outbox);
             }
             // An append of an earlier leadership may still be on its way.
             Role::CatchingUp { named_at } if view.all_listed && !outbox.is_appending() => match plan.legibility() {
@@ -196,9 +198,19 @@ impl Leadership {
                 None => StepDownReason::RecordGone,
             };
             self.step_down(reason, plan, outbox);
-        } else if let Some(ChainBreak::Conflict | ChainBreak::Unknown) = plan.broken() {
+            return;
+        }
+        match plan.broken() {
+            None => {}
+            // Others may be allowed what this worker is not.
+            Some(ChainBreak::Refused) if view.lease.is_valid(view.now) => {
+                self.not_before = self.not_before.max(view.now + view.timing.renewal);
+                self.resign(named_at, StepDownReason::PlanRefused, plan, outbox);
+            }
             // It may still be named, and then claims anew: that, too, is a conditional write.
-            self.step_down(StepDownReason::PlanConflict, plan, outbox);
+            Some(ChainBreak::Conflict | ChainBreak::Refused | ChainBreak::Unknown) => {
+                self.step_down(StepDownReason::PlanConflict, plan, outbox);
+            }
         }
     }
 
@@ -228,13 +240,13 @@ impl Leadership {
         }
         if legibility == Legibility::Newer {
             self.not_before = view.now + view.timing.lease * LEASES_FOR_OTHERS;
-            self.resign(named_at, plan, outbox);
+            self.resign(named_at, StepDownReason::Leaving, plan, outbox);
         }
     }
 
     /// A leaving leader deletes its record first, so that the next one takes over within a round trip.
-    fn resign(&mut self, named_at: Revision, plan: &mut PlanLog, outbox: &mut Outbox) {
-        self.step_down(StepDownReason::Leaving, plan, outbox);
+    fn resign(&mut self, named_at: Revision, why: StepDownReason, plan: &mut PlanLog, outbox: &mut Outbox) {
+        self.step_down(why, plan, outbox);
         let operation = outbox.request(Write::Delete { key: Key::Leader, expected: named_at });
         self.role = Role::Resigning { operation, expected: named_at };
     }

@@ -35,6 +35,8 @@ pub(crate) struct Lease {
     not_before: Instant,
     /// Since when the record has been known to differ from what this worker wrote last, without knowing how.
     contested_since: Option<Instant>,
+    /// Whether the store has refused the last write.
+    refused: bool,
     lost: bool,
     forgotten: bool,
     /// How many listings in a row have shown less of the record than is known to be committed.
@@ -97,6 +99,7 @@ impl Lease {
             next_renewal: sent_at.map_or(now, |sent_at| sent_at + timing.renewal),
             not_before: now,
             contested_since: None,
+            refused: false,
             lost: false,
             forgotten: false,
             doubts: 0,
@@ -125,6 +128,11 @@ impl Lease {
     /// Whether another process has the record, or nobody.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Whether the store has refused the last write, and not because of what it holds.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// Whether renewals are being committed: a worker whose own writes fail judges nobody.
@@ -194,6 +202,7 @@ impl Lease {
         timing: &Timing,
     ) -> Option<LeaseNews> {
         let sent = self.in_flight.take_if(|sent| sent.operation == operation)?;
+        self.refused = outcome == Outcome::Refused;
         Some(match outcome {
             Outcome::Committed(revision) => {
                 let after_gap = self.renewed_at.is_none_or(|at| sent.sent_at >= at + timing.renewal * 2);
@@ -217,7 +226,7 @@ impl Lease {
                 self.contested_since = Some(now);
                 LeaseNews::None
             }
-            Outcome::Unknown => {
+            Outcome::Refused | Outcome::Unknown => {
                 self.not_before = now + timing.retry;
                 self.next_renewal = self.not_before;
                 LeaseNews::None

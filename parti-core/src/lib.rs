@@ -124,7 +124,8 @@
 //!    but each must go on while its machine sleeps, and their rates must differ by less than an eighth.
 //! 4. Actions impose no hidden order: if B must follow A, B is asked for after A's [`Done`](KvEvent::Done). At most one
 //!    write of a key, and at most one [append](Write::Append), is in flight.
-//! 5. Every [`Request`] gets exactly one `Done`. Where there is no answer, or no certain one, the outcome is
+//! 5. Every [`Request`] gets exactly one `Done`. A certain no for another reason than the condition is
+//!    [`Refused`](Outcome::Refused). Where there is no answer, or no certain one, the outcome is
 //!    [`Unknown`](Outcome::Unknown), never [`Conflict`](Outcome::Conflict): the write may have happened and may yet
 //!    happen. What a watch shows, or the next conditional write, settles it.
 //! 6. Whoever runs a worker decides nothing about the protocol. A watch may lag, repeat itself, miss changes, or break

@@ -229,7 +229,7 @@ impl Ownership {
     pub(crate) fn may_resume(&self, sent_at: Instant) -> bool {
         self.suspended.is_none_or(|(reason, since)| match reason {
             SuspendReason::ConnectionLost | SuspendReason::Stalled => sent_at >= since,
-            SuspendReason::LeaseRanOut | SuspendReason::StoreRegressed => true,
+            SuspendReason::LeaseRanOut | SuspendReason::WritesRefused | SuspendReason::StoreRegressed => true,
         })
     }
 

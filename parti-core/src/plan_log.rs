@@ -68,6 +68,8 @@ struct Append {
 pub(crate) enum ChainBreak {
     /// Somebody else has written.
     Conflict,
+    /// The store has refused an append, and not because of what it holds.
+    Refused,
     /// An append may or may not have been applied.
     Unknown,
 }
@@ -167,6 +169,7 @@ impl PlanLog {
         match outcome {
             Outcome::Committed(revision) if revision == append.revision => {}
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
+            Outcome::Refused => self.broken = self.broken.or(Some(ChainBreak::Refused)),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
         }
         if self.broken.is_none() {

@@ -35,6 +35,8 @@ pub(crate) struct SlotSearch {
     tries: u32,
     standby: Option<StandbyReason>,
     not_before: Instant,
+    /// Whether the store has refused the last claim.
+    refused: bool,
     probed: bool,
 }
 
@@ -115,12 +117,14 @@ impl SlotSearch {
                 return ClaimNews::Won(target.won(&record, Position { incarnation, revision }, sent_at, now, timing));
             }
             Outcome::Conflict => {
+                self.refused = false;
                 membership.observe_refused(Key::Slot(target.slot), known);
                 self.conflicts.insert(target.slot, known);
                 self.read_again_at = Some(now + timing.renewal);
                 self.tries += 1;
             }
-            Outcome::Unknown => {
+            Outcome::Refused | Outcome::Unknown => {
+                self.refused = outcome == Outcome::Refused;
                 self.not_before = now + timing.retry;
                 // Others may have been as little able to write.
                 membership.start_anew(now, None);
@@ -155,6 +159,11 @@ impl SlotSearch {
         self.claim.is_some()
     }
 
+    /// Whether the store has refused the last claim, and not because somebody else was faster.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Whether the members have been listed since the search began.
     pub(crate) fn has_listened(&self) -> bool {
         self.listening_since.is_some()
@@ -184,7 +193,7 @@ impl SlotSearch {
                 self.standby = Some(reason);
                 outbox.notice(Notice::Standby { reason });
             }
-            Choice::Wait(_) | Choice::Lost => {}
+            Choice::Wait(_) | Choice::Lost => self.refused = false,
         }
     }
 

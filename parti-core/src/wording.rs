@@ -77,6 +77,7 @@ impl Display for StepDownReason {
         match self {
             Self::Replaced { by } => write!(f, "{} does", by.worker_name()),
             Self::PlanConflict => f.write_str("the plan may have a write that it did not make"),
+            Self::PlanRefused => f.write_str("the store refuses its plan"),
             Self::SlotLost => f.write_str("it has lost its slot"),
             Self::Leaving => f.write_str("it leaves or restarts"),
             Self::RecordGone => f.write_str("the leader record is gone"),
@@ -143,6 +144,7 @@ impl Display for SuspendReason {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str(match self {
             Self::LeaseRanOut => "the lease ran out before a renewal was known to be committed",
+            Self::WritesRefused => "the store refuses to renew the lease",
             Self::ConnectionLost => "the connection to the store is gone",
             Self::Stalled => "the process did not run for so long that others may have taken it for gone",
             Self::StoreRegressed => "the store has lost writes",

@@ -66,6 +66,7 @@ metrics_table! {
     LEASE_MARGIN = "parti_lease_margin_seconds", Histogram, "", "what was left of the lease when it was renewed";
     STORE_WRITE = "parti_store_write_seconds", Histogram, "bucket", "from a write to its outcome";
     CONFLICTS = "parti_store_conflicts_total", Counter, "bucket", "writes that were refused, since somebody else was faster";
+    WRITES_REFUSED = "parti_store_refused_total", Counter, "bucket", "writes that the server refused for a reason of its own, such as that it is full";
     UNKNOWN = "parti_store_unknown_total", Counter, "bucket", "writes without a certain outcome";
     SOURCE_ERRORS = "parti_source_errors_total", Counter, "", "failed readings of the partition list";
     WARNING = "parti_warning", Gauge, "name", "1 while the health of this worker has the warning of this name, else 0";
@@ -104,6 +105,7 @@ pub(crate) struct Metrics {
 struct StoreMetrics {
     seconds: Histogram,
     conflicts: Counter,
+    refused: Counter,
     unknown: Counter,
 }
 
@@ -113,6 +115,7 @@ impl Metrics {
         let own = || group.to_owned();
         let stores = Bucket::ALL.map(|bucket| StoreMetrics {
             seconds: histogram!(STORE_WRITE, "group" => own(), "bucket" => bucket.to_string()),
+            refused: counter!(WRITES_REFUSED, "group" => own(), "bucket" => bucket.to_string()),
             conflicts: counter!(CONFLICTS, "group" => own(), "bucket" => bucket.to_string()),
             unknown: counter!(UNKNOWN, "group" => own(), "bucket" => bucket.to_string()),
         });
@@ -216,6 +219,7 @@ impl Metrics {
         match outcome {
             Outcome::Committed(_) => {}
             Outcome::Conflict => store.conflicts.increment(1),
+            Outcome::Refused => store.refused.increment(1),
             Outcome::Unknown => store.unknown.increment(1),
         }
     }

@@ -283,7 +283,9 @@ fn made_anew(store: &mut dyn StoreUnderTest, interest: Interest) {
 fn committed(outcome: Outcome) -> Revision {
     match outcome {
         Outcome::Committed(revision) => revision,
-        Outcome::Conflict | Outcome::Unknown => panic!("the condition holds, but the outcome is {outcome:?}"),
+        Outcome::Conflict | Outcome::Refused | Outcome::Unknown => {
+            panic!("the condition holds, but the outcome is {outcome:?}")
+        }
     }
 }
 

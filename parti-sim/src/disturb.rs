@@ -180,6 +180,11 @@ impl World {
         self.store_down_until = self.store_down_until.max(self.now + time);
     }
 
+    /// The store takes no write for a while, and says so.
+    pub(crate) fn store_full(&mut self, time: Duration) {
+        self.store_full_until = self.store_full_until.max(self.now + time);
+    }
+
     /// The store's server is gone for a while, and every connection with it.
     pub(crate) fn server_down(&mut self, time: Duration) {
         self.store_down(time);
@@ -291,12 +296,15 @@ impl World {
     /// applications finish in time.
     pub(crate) fn heal(&mut self) {
         self.store_down_until = self.now;
+        self.store_full_until = self.now;
         self.all_cut_off_until = self.now;
         let network = &mut self.options.network;
         for rate in [
             &mut network.slow_ppm,
             &mut network.request_lost_ppm,
             &mut network.reply_lost_ppm,
+            &mut network.refused_ppm,
+            &mut network.false_conflict_ppm,
             &mut network.probe_lost_ppm,
             &mut network.shown_twice_ppm,
             &mut network.stale_read_ppm,

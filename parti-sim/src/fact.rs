@@ -111,6 +111,8 @@ pub(crate) enum Mishap {
     RequestLost,
     /// A reply was lost, although the write landed.
     ReplyLost,
+    /// A write that was committed was answered with a conflict.
+    FalseConflict,
     /// A snapshot came from a replica that was behind.
     StaleRead,
     /// A snapshot lacked some keys.

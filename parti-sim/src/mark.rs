@@ -76,6 +76,10 @@ pub enum Mark {
     Conflict,
     /// A worker did not learn what became of a write.
     OutcomeUnknown,
+    /// The store refused a write for a reason of its own.
+    WriteRefused,
+    /// A write that was committed was answered with a conflict.
+    FalseConflict,
     /// A write landed after its worker had given it up.
     LateWrite,
     /// A watch broke.
@@ -192,6 +196,7 @@ fn mark_of_mishap(mishap: Mishap) -> Mark {
     match mishap {
         Mishap::RequestLost => Mark::RequestLost,
         Mishap::ReplyLost => Mark::ReplyLost,
+        Mishap::FalseConflict => Mark::FalseConflict,
         Mishap::StaleRead => Mark::StaleRead,
         Mishap::PartialListing => Mark::PartialListing,
         Mishap::Unheard => Mark::Unheard,
@@ -204,6 +209,7 @@ fn mark_of_mishap(mishap: Mishap) -> Mark {
 fn mark_of_news(event: &KvEvent) -> Option<Mark> {
     Some(match event {
         KvEvent::Done { outcome: Outcome::Unknown, .. } => Mark::OutcomeUnknown,
+        KvEvent::Done { outcome: Outcome::Refused, .. } => Mark::WriteRefused,
         KvEvent::WatchLost { .. } => Mark::WatchLost,
         KvEvent::Lost => Mark::ConnectionLost,
         KvEvent::Entry { key: Key::Control(_), .. } => Mark::Wished,

@@ -66,12 +66,21 @@ impl World {
             self.schedule.push(gives_up, What::GiveUp { process, operation });
             return;
         }
-        let outcome = self.carry_out(process, &request.write, late);
+        let refused = now < self.store_full_until || self.network_rng.chance(self.options.network.refused_ppm);
+        let outcome = if refused { Outcome::Refused } else { self.carry_out(process, &request.write, late) };
         if self.network_rng.chance(self.options.network.reply_lost_ppm) {
             self.tell(&Fact::Mishap { process, mishap: Mishap::ReplyLost });
             self.schedule.push(gives_up, What::GiveUp { process, operation });
             return;
         }
+        let falsely = self.network_rng.chance(self.options.network.false_conflict_ppm);
+        let outcome = match outcome {
+            Outcome::Committed(_) if falsely => {
+                self.tell(&Fact::Mishap { process, mishap: Mishap::FalseConflict });
+                Outcome::Conflict
+            }
+            outcome => outcome,
+        };
         let replies = now + self.one_way();
         if replies > gives_up {
             self.schedule.push(gives_up, What::GiveUp { process, operation });

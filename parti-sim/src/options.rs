@@ -97,6 +97,11 @@ pub struct NetworkOptions {
     pub request_lost_ppm: u32,
     /// How many replies get lost although the write landed.
     pub reply_lost_ppm: u32,
+    /// How many writes the store refuses for a reason of its own.
+    pub refused_ppm: u32,
+    /// How many committed writes are answered as if their condition had not held: a repetition that the network made
+    /// meets what the first one wrote.
+    pub false_conflict_ppm: u32,
     /// How many probes get lost.
     pub probe_lost_ppm: u32,
     /// How many changes are shown twice.
@@ -188,6 +193,8 @@ impl Default for NetworkOptions {
             slow_us: (5_000, 300_000),
             request_lost_ppm: 0,
             reply_lost_ppm: 0,
+            refused_ppm: 0,
+            false_conflict_ppm: 0,
             probe_lost_ppm: 0,
             shown_twice_ppm: 0,
             reorder: false,
@@ -213,6 +220,8 @@ impl NetworkOptions {
             self.slow_ppm,
             self.request_lost_ppm,
             self.reply_lost_ppm,
+            self.refused_ppm,
+            self.false_conflict_ppm,
             self.stale_read_ppm,
             self.partial_members_ppm,
             self.partial_plan_ppm,

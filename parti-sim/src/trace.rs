@@ -186,6 +186,7 @@ fn describe_outcome(outcome: Outcome) -> String {
     match outcome {
         Outcome::Committed(revision) => format!("committed as {revision}"),
         Outcome::Conflict => "conflict".into(),
+        Outcome::Refused => "refused".into(),
         Outcome::Unknown => "unknown".into(),
     }
 }

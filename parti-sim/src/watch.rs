@@ -230,7 +230,10 @@ impl World {
     fn let_wait(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, end: (Incarnation, Revision)) {
         let waits = Duration::from_millis(self.network_rng.below(NetworkOptions::WAITS_MS));
         let (until, shown) = (self.now + waits, Shown::End(end.0, end.1, self.process(process).link.epoch));
-        self.watch_of(process, bucket).waits_until = until;
+        // What was listed may have made the worker ask for another one.
+        if let Some(watch) = self.watches_of(bucket).get_mut(process).filter(|current| current.id == watch) {
+            watch.waits_until = until;
+        }
         self.schedule.push(until, What::Show { process, bucket, watch, shown });
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     /// Until when the store answers nobody.
     pub(crate) store_down_until: Moment,
+    /// Until when the store refuses every write.
+    pub(crate) store_full_until: Moment,
     /// Until when nothing gets through to or from anybody.
     pub(crate) all_cut_off_until: Moment,
     /// Shared between copies of the world until one of them changes it.
@@ -149,6 +151,7 @@ impl World {
             schedule: Schedule::new(),
             store: Store::default(),
             store_down_until: Moment::START,
+            store_full_until: Moment::START,
             all_cut_off_until: Moment::START,
             processes: Vec::new(),
             by_instance: BTreeMap::new(),

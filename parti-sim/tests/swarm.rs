@@ -42,6 +42,8 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
         Mark::Resumed,
         Mark::Conflict,
         Mark::OutcomeUnknown,
+        Mark::WriteRefused,
+        Mark::FalseConflict,
         Mark::LateWrite,
         Mark::WatchLost,
         Mark::ConnectionLost,
@@ -58,6 +60,7 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
         Mark::Unheard,
         Mark::FalselyGone,
         Mark::ReplacedWatch,
+        Mark::OldNews,
     ];
     assert_eq!(marks.missed(&required), []);
 }

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::Worker;
+use super::suspend::why_it_ran_out;
+use super::{Standing, Worker};
 use crate::action::SuspendReason;
 use crate::ids::{Generation, Instance, Slot, Tenure, Term};
 use crate::key::Control;
@@ -140,8 +141,8 @@ impl Worker {
         self.leader.as_ref().filter(|_| self.may_lead()).map(Leader::phase)
     }
 
-    /// Why the store is out of reach, if it is: the connection is gone, or no renewal has been committed for a lease,
-    /// or none since the connection came back.
+    /// Why the store is of no use, if it is: the connection is gone, or no renewal has been committed for a lease, or none
+    /// since the connection came back, or it refuses what this worker writes.
     fn degraded(&self) -> Option<SuspendReason> {
         if !self.connected {
             return Some(SuspendReason::ConnectionLost);
@@ -149,9 +150,12 @@ impl Worker {
         if self.is_recovering() {
             return Some(SuspendReason::StoreRegressed);
         }
-        let lease = self.lease()?;
+        let lease = match &self.standing {
+            Standing::Seeking(search) => return search.is_refused().then_some(SuspendReason::WritesRefused),
+            Standing::Holding(lease) => lease,
+        };
         if lease.until().is_some() && !lease.is_valid(self.now) {
-            return Some(SuspendReason::LeaseRanOut);
+            return Some(why_it_ran_out(lease));
         }
         self.ownership.suspended_for()
     }

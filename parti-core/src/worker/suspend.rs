@@ -3,6 +3,7 @@
 use super::{Standing, Watched, Worker};
 use crate::action::SuspendReason;
 use crate::config::Mode;
+use crate::lease::Lease;
 use crate::planted::PlantedBug;
 use crate::time::{Duration, Instant};
 
@@ -30,10 +31,11 @@ impl Worker {
 
     /// In `Strict` mode nothing is worked on without a right to.
     pub(super) fn suspend_if_expired(&mut self) {
-        let expired = self.lease().is_some_and(|lease| lease.until().is_some() && !lease.is_valid(self.now));
+        let expired = self.lease().filter(|lease| lease.until().is_some() && !lease.is_valid(self.now));
+        let expired = expired.map(why_it_ran_out);
         let strict = self.config.mode == Mode::Strict && !self.timing.planted.has(PlantedBug::OutliveLease);
-        if expired && strict {
-            self.suspend(SuspendReason::LeaseRanOut);
+        if let Some(reason) = expired.filter(|_| strict) {
+            self.suspend(reason);
         }
     }
 
@@ -63,4 +65,9 @@ impl Worker {
             self.work();
         }
     }
+}
+
+/// Why no renewal was committed in time.
+pub(super) fn why_it_ran_out(lease: &Lease) -> SuspendReason {
+    if lease.is_refused() { SuspendReason::WritesRefused } else { SuspendReason::LeaseRanOut }
 }

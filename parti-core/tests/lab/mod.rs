@@ -34,6 +34,10 @@ pub(crate) struct Lab {
     slandered: Option<usize>,
     /// Whether the connection of the next one who reads everything breaks before the end of what it reads is heard.
     breaks_reading: bool,
+    /// Whether the writes of who starts now are refused.
+    refuses_newcomers: bool,
+    /// Whose plans are refused.
+    no_plans_of: Option<usize>,
     /// The term of each write to the plan, in order.
     pub(crate) terms: Vec<Term>,
     pub(crate) workers: Vec<Bench>,
@@ -78,8 +82,16 @@ pub(crate) enum Reach {
     Mute,
     /// Its watches have gone silent; its writes land.
     Deaf,
+    /// It hears everything, and whatever it writes is refused.
+    Refused,
     /// Its connection is gone, and it knows.
     Cut,
+}
+
+impl Reach {
+    fn hears(self) -> bool {
+        matches!(self, Self::Full | Self::Refused)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -148,6 +160,8 @@ impl Lab {
             lose_reply: false,
             slandered: None,
             breaks_reading: false,
+            refuses_newcomers: false,
+            no_plans_of: None,
             terms: Vec::new(),
             workers: Vec::new(),
             transcript: String::new(),
@@ -173,7 +187,7 @@ impl Lab {
             worker,
             alive: true,
             frozen: false,
-            reach: Reach::Full,
+            reach: if std::mem::take(&mut self.refuses_newcomers) { Reach::Refused } else { Reach::Full },
             states: vec![WorkerState::Init],
             watches: BTreeMap::new(),
             inbox: [Event::Partitions(self.partitions.clone())].into(),
@@ -197,6 +211,18 @@ impl Lab {
         self.note(&format!("{} learns that records may have {bytes} bytes", self.workers[at].name));
         self.workers[at].inbox.push_back(Event::RecordLimit(bytes));
         self.settle();
+    }
+
+    /// Starts a worker whose writes are refused.
+    pub(crate) fn start_out_of_favour(&mut self, name: &str, config: Config) -> usize {
+        self.refuses_newcomers = true;
+        self.start(name, config)
+    }
+
+    /// The store takes no more plans of this worker.
+    pub(crate) fn refuse_plans_of(&mut self, at: usize) {
+        self.note(&format!("the plans of {} are refused", self.workers[at].name));
+        self.no_plans_of = Some(at);
     }
 
     pub(crate) fn crash(&mut self, at: usize) {
@@ -264,11 +290,16 @@ impl Lab {
         let bench = &mut self.workers[at];
         let before = std::mem::replace(&mut bench.reach, reach);
         match (before, reach) {
-            (Reach::Full | Reach::Mute | Reach::Deaf, Reach::Cut) => bench.inbox.push_back(Event::Kv(KvEvent::Lost)),
-            (Reach::Cut, Reach::Full | Reach::Mute | Reach::Deaf) => {
+            (Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused, Reach::Cut) => {
+                bench.inbox.push_back(Event::Kv(KvEvent::Lost))
+            }
+            (Reach::Cut, Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused) => {
                 bench.inbox.push_back(Event::Kv(KvEvent::Restored));
             }
-            (Reach::Full | Reach::Mute | Reach::Deaf, Reach::Full | Reach::Mute | Reach::Deaf)
+            (
+                Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused,
+                Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused,
+            )
             | (Reach::Cut, Reach::Cut) => {}
         }
         if reach == Reach::Full {
@@ -451,7 +482,12 @@ impl Lab {
 
     fn write(&mut self, at: usize, Request { operation, write }: &Request) {
         let reached = matches!(self.workers[at].reach, Reach::Full | Reach::Deaf);
-        let outcome = if reached { self.store.apply(write) } else { Outcome::Unknown };
+        let outcome = match self.workers[at].reach {
+            Reach::Refused => Outcome::Refused,
+            _ if self.no_plans_of == Some(at) && matches!(write, Write::Append { .. }) => Outcome::Refused,
+            _ if reached => self.store.apply(write),
+            _ => Outcome::Unknown,
+        };
         let lost = matches!(write, Write::Append { .. }) && std::mem::take(&mut self.lose_reply);
         let heard = if lost { Outcome::Unknown } else { outcome };
         self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome: heard }));
@@ -474,7 +510,7 @@ impl Lab {
 
     fn show(&mut self, key: Key) {
         let entry = &self.store.entries[&key];
-        for bench in self.workers.iter_mut().filter(|bench| bench.reach == Reach::Full) {
+        for bench in self.workers.iter_mut().filter(|bench| bench.reach.hears()) {
             if let Some((watch, interest)) = bench.watches.get(&key.bucket())
                 && interest.covers(key)
             {
@@ -484,7 +520,7 @@ impl Lab {
     }
 
     fn watch(&mut self, at: usize, watch: WatchId, bucket: Bucket, interest: Interest) {
-        if self.workers[at].reach == Reach::Full {
+        if self.workers[at].reach.hears() {
             for (key, entry) in &self.store.entries {
                 if key.bucket() == bucket && interest.covers(*key) {
                     self.workers[at].inbox.push_back(shown(watch, *key, entry));

@@ -1,6 +1,6 @@
 //! Processes that only seem to be gone, and a store that is out of reach.
 
-use parti_core::{Config, Mode, WorkerState};
+use parti_core::{Config, Mode, SuspendReason, WorkerState};
 
 use super::{assert_owned_once, fleet};
 use crate::lab::{Lab, Reach};
@@ -137,5 +137,49 @@ fn what_waits_in_the_queue_while_the_connection_breaks_is_not_taken_for_a_new_li
     lab.run(40_000);
     assert!(lab.transcript.contains("breaks and is back"), "{}", lab.transcript);
     assert!(lab.terms.len() > led && lab.terms.is_sorted(), "{:?}\n{}", lab.terms, lab.transcript);
+    assert_owned_once(&lab);
+}
+
+/// The store is full, say: nobody can renew, and everybody says why. When it has room again, all goes on as it was.
+#[test]
+fn a_store_that_refuses_every_write_is_not_taken_for_one_out_of_reach() {
+    let mut lab = fleet(3, 6);
+    let (slots, owners) = (slots(&lab), lab.owners());
+    (0..3).for_each(|at| lab.set_reach(at, Reach::Refused));
+    lab.run(60_000);
+    for bench in &lab.workers {
+        let status = bench.worker.status();
+        assert_eq!(status.degraded, Some(SuspendReason::WritesRefused), "{status:?}");
+        assert!(status.suspended);
+    }
+    (0..3).for_each(|at| lab.set_reach(at, Reach::Full));
+    lab.run(30_000);
+    assert_eq!((slots, owners), (self::slots(&lab), lab.owners()), "{}", lab.transcript);
+}
+
+#[test]
+fn a_newcomer_that_is_refused_a_slot_says_so_and_gets_one_later() {
+    let mut lab = Lab::new(2);
+    lab.start("w0", Config::default());
+    let refused = lab.start_out_of_favour("w1", Config::default());
+    lab.run(5_000);
+    let status = lab.workers[refused].worker.status();
+    assert_eq!((status.state, status.degraded), (WorkerState::Degraded, Some(SuspendReason::WritesRefused)));
+    lab.set_reach(refused, Reach::Full);
+    lab.run(30_000);
+    assert_eq!(lab.workers[refused].worker.status().state, WorkerState::Stable);
+    assert_owned_once(&lab);
+}
+
+/// Who may not write the plan makes room for one who may.
+#[test]
+fn a_leader_whose_plan_is_refused_resigns() {
+    let mut lab = fleet(3, 6);
+    let leader = lab.workers.iter().position(|bench| bench.worker.status().leader).expect("one leads");
+    lab.refuse_plans_of(leader);
+    lab.crash((leader + 1) % 3);
+    lab.run(30_000);
+    assert!(!lab.workers[leader].worker.status().leader, "{}", lab.transcript);
+    assert!(lab.transcript.contains("PlanRefused"), "{}", lab.transcript);
     assert_owned_once(&lab);
 }

@@ -77,7 +77,7 @@ impl StoreUnderTest for Real<'_> {
             for (place, write) in writes.iter().enumerate() {
                 let committed = |outcome: &Outcome| match outcome {
                     Outcome::Committed(revision) => Some(*revision),
-                    Outcome::Conflict | Outcome::Unknown => None,
+                    Outcome::Conflict | Outcome::Refused | Outcome::Unknown => None,
                 };
                 let known: Vec<_> = outcomes.iter().filter_map(committed).collect();
                 outcomes[place] = self.world.settled(write, outcomes[place], &known).await;

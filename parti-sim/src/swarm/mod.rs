@@ -216,6 +216,7 @@ impl Happening {
             | Deed::Wish { .. }
             | Deed::IsolateAll { .. }
             | Deed::StoreDown { .. }
+            | Deed::StoreFull { .. }
             | Deed::ServerDown { .. }
             | Deed::RollBack { .. }
             | Deed::Recreate { .. }
@@ -234,6 +235,7 @@ impl Happening {
             Deed::Wish { wish, wanted } => self.world.wish(wish.control(), wanted),
             Deed::IsolateAll { for_ms, closed } => self.world.isolate_all(ms(for_ms), closed),
             Deed::StoreDown { for_ms } => self.world.store_down(ms(for_ms)),
+            Deed::StoreFull { for_ms } => self.world.store_full(ms(for_ms)),
             Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
             Deed::RollBack { plan, writes, for_ms } => self.world.roll_back(bucket(plan), writes as usize, ms(for_ms)),
             Deed::Recreate { plan } => self.world.recreate(bucket(plan)),

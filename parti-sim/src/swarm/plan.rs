@@ -67,6 +67,8 @@ pub enum Deed {
     IsolateAll { for_ms: u64, closed: bool },
     /// The store answers nobody.
     StoreDown { for_ms: u64 },
+    /// The store refuses every write, and says so.
+    StoreFull { for_ms: u64 },
     /// The store's server is gone.
     ServerDown { for_ms: u64 },
     /// A watch shows nothing for a while.
@@ -132,6 +134,7 @@ impl Deed {
             | Self::Wish { .. }
             | Self::IsolateAll { .. }
             | Self::StoreDown { .. }
+            | Self::StoreFull { .. }
             | Self::ServerDown { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
@@ -146,6 +149,7 @@ impl Deed {
             Self::Restart { .. }
             | Self::IsolateAll { .. }
             | Self::StoreDown { .. }
+            | Self::StoreFull { .. }
             | Self::ServerDown { .. }
             | Self::BreakWatch { .. }
             | Self::SlowApplication { .. } => false,
@@ -187,6 +191,7 @@ impl Deed {
             | Self::Isolate { .. }
             | Self::IsolateAll { .. }
             | Self::StoreDown { .. }
+            | Self::StoreFull { .. }
             | Self::ServerDown { .. }
             | Self::SilenceWatch { .. }
             | Self::BreakWatch { .. }
@@ -347,6 +352,8 @@ fn network_options(lease_ms: u64, temper: Temper, rng: &mut Rng) -> NetworkOptio
         slow_ppm: rate(30_000),
         request_lost_ppm: rate(50_000),
         reply_lost_ppm: rate(50_000),
+        refused_ppm: rate(50_000),
+        false_conflict_ppm: rate(50_000),
         probe_lost_ppm: rate(100_000),
         shown_twice_ppm: rate(100_000),
         stale_read_ppm: rate(300_000),
@@ -374,6 +381,7 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::ServerDown { for_ms },
         Deed::ServerDown { for_ms: rng.between(4_000, 9_000) },
         Deed::StoreDown { for_ms: if closed { lease_ms * 8 } else { for_ms } },
+        Deed::StoreFull { for_ms: if plan { lease_ms * 8 } else { for_ms } },
         Deed::IsolateAll { for_ms, closed },
         Deed::BreakWatch { who, plan },
     ];
