@@ -159,6 +159,12 @@ pub(crate) fn republish(names: &Names) -> Republish {
     Republish { source, destination, headers_only: false }
 }
 
+/// What somebody has changed of a bucket in use, so that the protocol cannot work with it. How many copies there are is
+/// not looked at: that may be changed at any time.
+pub(crate) fn edits(found: &Config, names: &Names) -> Vec<Mismatch> {
+    mismatches(found, names, 1)
+}
+
 fn mismatches(found: &Config, names: &Names, replicas: usize) -> Vec<Mismatch> {
     let wanted = wanted(names, replicas);
     let unlimited = |limit: i64| limit <= 0;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::health::{HealthCheck, Signs};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 use crate::source::{AnySource, BucketSource, Reader, Source};
-use crate::{bucket, clock, permissions};
+use crate::{bucket, clock, login, permissions};
 
 /// The mean wait between two tries of a first connection.
 const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
@@ -111,6 +112,14 @@ impl Builder {
     pub fn connect_options(mut self, options: ConnectOptions) -> Self {
         self.options = options;
         self
+    }
+
+    /// Logs in with the credentials in this file, which is read anew at every connect; see
+    /// [`credentials_file`](crate::credentials_file). In place of [`connect_options`](Self::connect_options): to set
+    /// more, give that function's result there.
+    #[must_use]
+    pub fn credentials_file(self, path: impl Into<PathBuf>) -> Self {
+        self.connect_options(login::credentials_file(path))
     }
 
     /// Uses a client that is there already, instead of one of the worker's own: [`server`](Self::server) and
@@ -226,7 +235,7 @@ impl Builder {
         }
 
         let (lease, metrics) = (Arc::<Lease>::default(), Arc::new(Metrics::new(group.as_str())));
-        let signs = Arc::new(Signs::new(group.as_str()));
+        let signs = Arc::new(Signs::new(group.as_str()).measured(Arc::clone(&metrics)));
         let (status_sender, status) = watch::channel(worker.status());
         let assignment = Arc::<ArcSwap<Assignment>>::default();
         let (input_sender, inputs) = mpsc::unbounded_channel();
@@ -242,8 +251,10 @@ impl Builder {
             metrics: Arc::clone(&metrics),
             inputs: input_sender.clone(),
         };
-        let (refresh, health) =
-            (Arc::clone(&plan.refresh), HealthCheck { status: status.clone(), end: end.clone(), signs });
+        let (refresh, health) = (
+            Arc::clone(&plan.refresh),
+            HealthCheck { status: status.clone(), end: end.clone(), signs, lease: self.config.lease },
+        );
         let application = Application::new(
             Arc::clone(&lease),
             input_sender.clone(),
@@ -317,9 +328,10 @@ async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
 }
 
 async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
+    let signs = Arc::clone(&plan.signs);
     let connection = match &plan.door {
-        Door::Servers(servers, options) => Connection::open(servers, (**options).clone(), &parts.config).await?,
-        Door::Client(client) => Connection::adopt(client.clone(), &parts.config).await?,
+        Door::Servers(servers, options) => Connection::open(servers, (**options).clone(), &parts.config, signs).await?,
+        Door::Client(client) => Connection::adopt(client.clone(), &parts.config, signs).await?,
     };
     let server = connection.client.server_info();
     bucket::check_server(&format!("{}:{}", server.host, server.port), &server.version)?;

@@ -1,17 +1,19 @@
 //! The connection to NATS: opened with settings that follow from the lease, and watched.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use parti_core::{Config, KvEvent};
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::{Error, ErrorKind};
-use crate::permissions::Refusals;
+use crate::health::Signs;
+use crate::permissions::{Refusals, Said};
 
 /// The shortest wait before a reconnect; the client's own default doubles to 4 s, which would outlast a short outage.
 const SHORTEST_RECONNECT_DELAY: Duration = Duration::from_millis(20);
@@ -49,6 +51,7 @@ pub(crate) struct Connection {
     pub(crate) jetstream: jetstream::Context,
     pub(crate) link: watch::Receiver<Link>,
     pub(crate) refusals: Refusals,
+    pub(crate) signs: Arc<Signs>,
     /// How long to wait for the answer to one request.
     pub(crate) request_timeout: Duration,
 }
@@ -62,7 +65,12 @@ pub(crate) struct Link {
 
 impl Connection {
     /// Connects to one of `servers`, with one try at each.
-    pub(crate) async fn open(servers: &[ServerAddr], options: ConnectOptions, config: &Config) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        servers: &[ServerAddr],
+        options: ConnectOptions,
+        config: &Config,
+        signs: Arc<Signs>,
+    ) -> Result<Self, Error> {
         let (sender, link) = watch::channel(Link::default());
         let (refused, refusals) = Refusals::new();
         // The client itself makes nothing of what a URL says before the host.
@@ -70,28 +78,29 @@ impl Connection {
             Some((user, password)) => options.user_and_password(user, password),
             None => options,
         };
-        let options = connect_options(options, config).event_callback(move |event| {
-            sender.send_modify(|link| link.observe(&event));
-            if let Event::ServerError(error) = event {
-                Refusals::note(&refused, error.to_string().trim_start_matches("nats: "));
-            }
-            std::future::ready(())
-        });
-        let client = options.connect(servers).await.map_err(|error| {
-            let servers = servers.iter().map(address).collect::<Vec<_>>().join(", ");
-            Error::with_source(ErrorKind::Connect { servers }, error)
-        })?;
-        let mut connection = Self::new(client, link, refusals, config);
+        let (hearing, waiting) = (Arc::clone(&signs), Arc::clone(&signs));
+        let span = tracing::Span::current();
+        let options = connect_options(options, config)
+            .reconnect_delay_callback(move |attempts| waiting.login.wait().unwrap_or_else(|| reconnect_delay(attempts)))
+            .event_callback(move |event| {
+                span.in_scope(|| {
+                    sender.send_modify(|link| link.observe(&event));
+                    hear(&event, &hearing, &refused);
+                });
+                std::future::ready(())
+            });
+        let client = options.connect(servers).await.map_err(|error| not_connected(servers, error))?;
+        let mut connection = Self::new(client, link, refusals, config, signs);
         connection.wait_until_up().await;
         Ok(connection)
     }
 
     /// Takes over a client that somebody else has made; whether it stands is looked at every [`LOOK`], since only
     /// whoever makes a client hears its events.
-    pub(crate) async fn adopt(client: Client, config: &Config) -> Result<Self, Error> {
+    pub(crate) async fn adopt(client: Client, config: &Config, signs: Arc<Signs>) -> Result<Self, Error> {
         let (sender, link) = watch::channel(Link::of(&client, 0));
         let (_, refusals) = Refusals::new();
-        let mut connection = Self::new(client.clone(), link, refusals, config);
+        let mut connection = Self::new(client.clone(), link, refusals, config, signs);
         tokio::spawn(async move {
             let connects = || client.statistics().connects.load(Ordering::Relaxed);
             let before = connects().max(1); // it may still have to connect for the first time
@@ -115,10 +124,16 @@ impl Connection {
         }
     }
 
-    fn new(client: Client, link: watch::Receiver<Link>, refusals: Refusals, config: &Config) -> Self {
+    fn new(
+        client: Client,
+        link: watch::Receiver<Link>,
+        refusals: Refusals,
+        config: &Config,
+        signs: Arc<Signs>,
+    ) -> Self {
         let request_timeout = request_timeout(config);
         let jetstream = context(&client, request_timeout);
-        Self { client, jetstream, link, refusals, request_timeout }
+        Self { client, jetstream, link, refusals, signs, request_timeout }
     }
 
     /// The same connection, for what is tried only once and has the time.
@@ -203,6 +218,27 @@ impl Link {
             | Event::ClientError(_) => {}
         }
     }
+}
+
+/// What the client says of its connection, beyond whether it stands.
+fn hear(event: &Event, signs: &Signs, refused: &watch::Sender<Said>) {
+    signs.login.observe(event, &signs.warnings, signs.metrics.as_deref());
+    if let Event::ServerError(error) = event {
+        let message = error.to_string();
+        let message = message.trim_start_matches("nats: ");
+        if Refusals::note(refused, message) {
+            tracing::warn!(event = "permission_refused", message, "the server refuses something to this client");
+        }
+    }
+}
+
+fn not_connected(servers: &[ServerAddr], error: ConnectError) -> Error {
+    let servers = servers.iter().map(address).collect::<Vec<_>>().join(", ");
+    let kind = match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => ErrorKind::Login { servers },
+        _ => ErrorKind::Connect { servers },
+    };
+    Error::with_source(kind, error)
 }
 
 fn context(client: &Client, request_timeout: Duration) -> jetstream::Context {

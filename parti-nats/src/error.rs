@@ -36,6 +36,14 @@ pub enum ErrorKind {
         /// What was tried.
         servers: String,
     },
+    /// The server does not let this client in.
+    #[error(
+        "the NATS server at {servers} refuses this client's credentials: renew or correct them; Builder::credentials_file reads the file anew at each connect"
+    )]
+    Login {
+        /// What was tried.
+        servers: String,
+    },
     /// A URL of a server cannot be read.
     #[error(
         "a server URL must look like nats://host:4222, but the one at place {place} of the list does not: correct it"
@@ -163,6 +171,7 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self.kind {
             ErrorKind::Connect { .. }
+            | ErrorKind::Login { .. }
             | ErrorKind::JetStreamDisabled { .. }
             | ErrorKind::Unanswered { .. }
             | ErrorKind::Store { .. } => true,

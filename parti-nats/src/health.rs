@@ -4,18 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parti_core::{Instant, Status, WorkerState};
+use parti_core::{Instant, Status, SuspendReason, WorkerState};
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::error::Error;
+use crate::login::{LOGIN_REFUSED, Login};
+use crate::metrics::Metrics;
+use crate::refusal::{RefusedWrites, WRITE_REFUSED};
+use crate::upkeep::{BUCKET_UNREAD, Upkeep};
 use crate::warnings::{Warning, Warnings};
 
 /// How a worker is, for the questions of a platform such as Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Whether the process should be left alone. Bad if the worker has ended with an error, or its task has not run
-    /// when it should have: only a restart helps. An outage of the store is no reason for one.
+    /// when it should have, or the server has refused its credentials for longer than a lease: only a restart helps. An
+    /// outage of the store is no reason for one.
     pub live: Verdict,
     /// Whether the worker takes part, or would as soon as there is work. Good for one that stands by for a slot, since a
     /// rolling update with surge goes on only when the new process is ready. Bad before the store was heard, while it
@@ -40,6 +45,7 @@ pub struct HealthCheck {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) end: watch::Receiver<Option<Result<(), Error>>>,
     pub(crate) signs: Arc<Signs>,
+    pub(crate) lease: Duration,
 }
 
 /// What the worker's tasks leave for whoever asks.
@@ -49,18 +55,50 @@ pub(crate) struct Signs {
     due: AtomicU64,
     /// How late it may be, in nanoseconds.
     patience: AtomicU64,
+    pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) warnings: Warnings,
+    /// Whether the server lets this client in.
+    pub(crate) login: Login,
+    /// What is wrong with the buckets.
+    pub(crate) upkeep: Upkeep,
+    /// Which writes the server refuses.
+    pub(crate) writes: RefusedWrites,
 }
 
 impl Signs {
     pub(crate) fn new(group: &str) -> Self {
-        Self { due: AtomicU64::new(0), patience: AtomicU64::new(0), warnings: Warnings::new(group) }
+        Self {
+            metrics: None,
+            due: AtomicU64::new(0),
+            patience: AtomicU64::new(0),
+            warnings: Warnings::new(group),
+            login: Login::default(),
+            writes: RefusedWrites::default(),
+            upkeep: Upkeep::default(),
+        }
+    }
+
+    /// The same, and what happens is counted.
+    pub(crate) fn measured(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// The driver runs now, and will again at `due`; `patience` is how late that may be.
     pub(crate) fn runs_until(&self, due: Option<Instant>, patience: Duration) {
         self.patience.store(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.due.store(due.map_or(u64::MAX, Instant::as_nanos), Ordering::Relaxed);
+    }
+
+    /// What keeps the worker from its work, in the words of whoever refuses it, if somebody does.
+    fn trouble(&self, why: Option<SuspendReason>) -> String {
+        let warning = |name| self.warnings.get(name);
+        let refused = match why {
+            Some(SuspendReason::ConnectionLost) => warning(LOGIN_REFUSED),
+            Some(SuspendReason::WritesRefused) => warning(WRITE_REFUSED),
+            Some(_) => warning(WRITE_REFUSED).or_else(|| warning(BUCKET_UNREAD)),
+            None => None,
+        };
+        refused.or_else(|| why.map(|why| why.to_string())).unwrap_or_else(|| "the store is of no use".into())
     }
 
     /// By how much the driver is later than it may be.
@@ -80,33 +118,41 @@ impl HealthCheck {
         let status = self.status.borrow().clone();
         let end = self.end.borrow().clone();
         Health {
-            live: live(end.as_ref(), self.signs.overdue(clock::now())),
-            ready: ready(&status, end.as_ref()),
+            live: live(end.as_ref(), self.signs.overdue(clock::now()), self.locked_out()),
+            ready: ready(&status, end.as_ref(), &self.signs),
             warnings: self.signs.warnings.list(),
         }
     }
 }
 
-fn live(end: Option<&Result<(), Error>>, overdue: Option<Duration>) -> Verdict {
-    match (end, overdue) {
-        (Some(Err(error)), _) => bad(format!("the worker has ended: {error}")),
-        (Some(Ok(())), _) => good("the worker has stopped as it was told to"),
-        (None, Some(overdue)) => bad(format!("the worker's task should have run {overdue:?} ago")),
-        (None, None) => good("the worker's task runs"),
+impl HealthCheck {
+    /// Why only another process may be let in, if the server has refused this one for longer than a lease: whoever starts
+    /// it gives it what it needs.
+    fn locked_out(&self) -> Option<String> {
+        let (since, why) = self.signs.login.refused_since()?;
+        let refused_for = clock::now().since(since);
+        (refused_for > self.lease).then(|| format!("for {} s, {why}", refused_for.as_secs()))
     }
 }
 
-fn ready(status: &Status, end: Option<&Result<(), Error>>) -> Verdict {
+fn live(end: Option<&Result<(), Error>>, overdue: Option<Duration>, locked_out: Option<String>) -> Verdict {
+    match (end, overdue, locked_out) {
+        (Some(Err(error)), _, _) => bad(format!("the worker has ended: {error}")),
+        (Some(Ok(())), _, _) => good("the worker has stopped as it was told to"),
+        (None, Some(overdue), _) => bad(format!("the worker's task should have run {overdue:?} ago")),
+        (None, None, Some(why)) => bad(why),
+        (None, None, None) => good("the worker's task runs"),
+    }
+}
+
+fn ready(status: &Status, end: Option<&Result<(), Error>>, signs: &Signs) -> Verdict {
     if end.is_some() {
         return bad("the worker has ended");
     }
     let reason = |what: &str| format!("{what} (state {})", status.state);
     match status.state {
         WorkerState::Init => bad(reason("nothing was heard from the store yet")),
-        WorkerState::Degraded => match status.degraded {
-            Some(why) => bad(reason(&format!("the store is out of reach or has lost writes: {why:?}"))),
-            None => bad(reason("the store is out of reach or has lost writes")),
-        },
+        WorkerState::Degraded => bad(reason(&signs.trouble(status.degraded))),
         WorkerState::Shutdown => bad(reason("the worker was told to stop")),
         WorkerState::ClaimingId => good(reason("the worker stands by for a slot")),
         WorkerState::Election
@@ -142,9 +188,9 @@ mod tests {
         assert_eq!(signs.overdue(now), Some(Duration::from_secs(3)));
         signs.runs_until(None, Duration::ZERO);
         assert_eq!(signs.overdue(now), None, "it waits for something else");
-        assert!(!live(None, Some(Duration::from_secs(3))).good);
-        assert!(!live(Some(&Err(Error::new(ErrorKind::ConnectionClosed))), None).good);
-        assert!(live(Some(&Ok(())), None).good);
+        assert!(!live(None, Some(Duration::from_secs(3)), None).good);
+        assert!(!live(Some(&Err(Error::new(ErrorKind::ConnectionClosed))), None, None).good);
+        assert!(live(Some(&Ok(())), None, None).good);
     }
 
     #[test]
@@ -153,7 +199,7 @@ mod tests {
         let status = |state| Status { state, ..worker.status() };
         for state in WorkerState::ALL {
             let expected = !matches!(state, WorkerState::Init | WorkerState::Degraded | WorkerState::Shutdown);
-            let verdict = ready(&status(state), None);
+            let verdict = ready(&status(state), None, &Signs::new("orders"));
             assert_eq!(verdict.good, expected, "{verdict:?}");
             assert!(verdict.reason.contains(&state.to_string()), "{verdict:?}");
         }

@@ -1,19 +1,18 @@
-//! Conditional writes, each with one of three outcomes.
+//! Conditional writes, each with one outcome.
 
-use std::error::Error as _;
 use std::sync::Arc;
 
-use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind, Stream};
-use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{HeaderMap, header};
 use parti_core::{Bucket, GroupName, Key, Outcome, Revision, Write};
 
 use crate::bucket::Names;
 use crate::clock;
 use crate::connection::Connection;
+use crate::health::Signs;
 use crate::metrics::Metrics;
+use crate::refusal::{self, Meaning};
 
 /// The header by which a key-value bucket marks a deletion.
 const KV_OPERATION: &str = "KV-Operation";
@@ -26,6 +25,7 @@ pub(crate) struct Store {
     connection: Connection,
     members: Names,
     plan: Names,
+    signs: Arc<Signs>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -36,13 +36,16 @@ enum Answer {
     ConditionFailed,
     /// Not stored, but for a reason that passes.
     NotReady,
+    /// Not stored, and not because of what is there.
+    Refused,
     None,
 }
 
 impl Store {
     pub(crate) fn new(connection: Connection, group: &GroupName) -> Self {
         let [members, plan] = [Bucket::Members, Bucket::Plan].map(|bucket| Names::new(group, bucket));
-        Self { connection, members, plan, metrics: None }
+        let signs = Arc::clone(&connection.signs);
+        Self { connection, members, plan, signs, metrics: None }
     }
 
     /// The same, and what it does is measured.
@@ -54,6 +57,9 @@ impl Store {
     pub(crate) async fn execute(&self, write: &Write) -> Outcome {
         let begun = clock::now();
         let outcome = self.try_until_settled(write).await;
+        if let Outcome::Committed(_) | Outcome::Conflict = outcome {
+            self.signs.writes.accepted(write.key().bucket(), &self.signs.warnings);
+        }
         if let Some(metrics) = &self.metrics {
             metrics.wrote(write.key().bucket(), outcome, clock::now().since(begun));
         }
@@ -68,6 +74,7 @@ impl Store {
         match answer {
             Answer::Stored(revision) => Outcome::Committed(revision),
             Answer::ConditionFailed => Outcome::Conflict,
+            Answer::Refused => Outcome::Refused,
             Answer::NotReady | Answer::None => Outcome::Unknown,
         }
     }
@@ -96,21 +103,38 @@ impl Store {
     }
 
     async fn answer(&self, write: &Write, marker: Option<Revision>) -> Answer {
-        let breaks = self.connection.breaks();
+        let (breaks, refusals) = (self.connection.breaks(), self.connection.refusals.count());
         // What is sent while disconnected waits in the client, and would arrive long after its time.
         if !self.connection.is_up() {
             return Answer::None;
         }
         let subject = self.subject(write.key());
-        let answer = async { self.connection.jetstream.send_publish(subject, message(write, marker)).await?.await };
+        let published = self.connection.jetstream.send_publish(subject.clone(), message(write, marker));
+        let answer = async { published.await?.await };
         let answer = tokio::select! {
             answer = answer => answer,
             // The answer to what was sent over a connection that broke will not come.
             () = self.connection.broken_since(breaks) => return Answer::None,
+            // Nor that to what the server does not take from this client.
+            said = self.connection.refusals.of(&subject, refusals) => {
+                self.signs.writes.forbidden(write.key(), &said, &self.signs.warnings);
+                return Answer::Refused;
+            }
         };
         match answer {
             Ok(stored) => Answer::Stored(Revision::new(stored.sequence)),
-            Err(error) => refusal(write.key(), &error),
+            Err(error) => match refusal::meaning(&error) {
+                Meaning::ConditionFailed => Answer::ConditionFailed,
+                Meaning::NotReady => Answer::NotReady,
+                Meaning::Refused => {
+                    self.signs.writes.refused(write.key(), &error, &self.signs.warnings);
+                    Answer::Refused
+                }
+                Meaning::Unknown => {
+                    tracing::debug!(key = %write.key(), %error, "the outcome of a write is unknown");
+                    Answer::None
+                }
+            },
         }
     }
 
@@ -173,25 +197,4 @@ pub(crate) async fn last_message(
 pub(crate) fn is_marker(headers: &HeaderMap) -> bool {
     let deleted = headers.get(KV_OPERATION).is_some_and(|operation| matches!(operation.as_str(), "DEL" | "PURGE"));
     deleted || headers.get(header::NATS_MARKER_REASON).is_some()
-}
-
-/// The code with which the server refused a publish, if it was the server that did.
-pub(crate) fn error_code(error: &PublishError) -> Option<ErrorCode> {
-    let source = error.source().and_then(|source| source.downcast_ref::<jetstream::Error>());
-    source.map(jetstream::Error::error_code)
-}
-
-/// What the refusal of a publish means. Decided by the code alone: the client sorts the same refusal by different
-/// servers into different kinds.
-fn refusal(key: Key, error: &PublishError) -> Answer {
-    match error_code(error) {
-        Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => {
-            Answer::ConditionFailed
-        }
-        Some(ErrorCode::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY) => Answer::NotReady,
-        Some(_) | None => {
-            tracing::debug!(%key, %error, "the outcome of a write is unknown");
-            Answer::None
-        }
-    }
 }

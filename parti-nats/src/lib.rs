@@ -107,11 +107,13 @@ mod guard;
 mod handle;
 mod health;
 mod kv;
+mod login;
 mod metrics;
 mod notice;
 mod permissions;
 mod probe;
 mod publisher;
+mod refusal;
 mod snapshot;
 mod source;
 #[cfg(test)]
@@ -120,6 +122,7 @@ mod store_tests;
 #[path = "../tests/support/mod.rs"]
 mod support;
 mod transport;
+mod upkeep;
 mod warnings;
 mod watch;
 
@@ -139,6 +142,7 @@ pub use error::{Error, ErrorKind};
 pub use guard::Guard;
 pub use handle::{Assignment, AssignmentReader, Change, Handle};
 pub use health::{Health, HealthCheck, Verdict};
+pub use login::credentials_file;
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use parti_core::assign;
 pub use parti_core::{

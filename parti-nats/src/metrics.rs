@@ -68,6 +68,7 @@ metrics_table! {
     CONFLICTS = "parti_store_conflicts_total", Counter, "bucket", "writes that were refused, since somebody else was faster";
     WRITES_REFUSED = "parti_store_refused_total", Counter, "bucket", "writes that the server refused for a reason of its own, such as that it is full";
     UNKNOWN = "parti_store_unknown_total", Counter, "bucket", "writes without a certain outcome";
+    LOGINS_REFUSED = "parti_logins_refused_total", Counter, "", "times that the server did not let this client in";
     SOURCE_ERRORS = "parti_source_errors_total", Counter, "", "failed readings of the partition list";
     WARNING = "parti_warning", Gauge, "name", "1 while the health of this worker has the warning of this name, else 0";
 }
@@ -93,6 +94,7 @@ pub(crate) struct Metrics {
     handoff: Histogram,
     drain: Histogram,
     lease_margin: Histogram,
+    logins_refused: Counter,
     source_errors: Counter,
     /// In the order of [`Bucket::ALL`].
     stores: [StoreMetrics; 2],
@@ -138,6 +140,7 @@ impl Metrics {
             handoff: histogram!(HANDOFF, "group" => own()),
             drain: histogram!(DRAIN, "group" => own()),
             lease_margin: histogram!(LEASE_MARGIN, "group" => own()),
+            logins_refused: counter!(LOGINS_REFUSED, "group" => own()),
             source_errors: counter!(SOURCE_ERRORS, "group" => own()),
             stores,
             rest: AtomicU64::new(0),
@@ -222,6 +225,10 @@ impl Metrics {
             Outcome::Refused => store.refused.increment(1),
             Outcome::Unknown => store.unknown.increment(1),
         }
+    }
+
+    pub(crate) fn login_refused(&self) {
+        self.logins_refused.increment(1);
     }
 
     pub(crate) fn source_failed(&self) {

@@ -108,34 +108,51 @@ impl fmt::Display for Permissions {
     }
 }
 
-/// What the server has refused to this client, as it says it; the oldest first.
+/// What the server has refused to this client, as it says it.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusals(watch::Receiver<Vec<String>>);
+pub(crate) struct Refusals(watch::Receiver<Said>);
+
+/// What the server has said, the oldest first, each with how much it had said by then. What is said again counts as new.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    count: u64,
+    refusals: Vec<(String, u64)>,
+}
 
 impl Refusals {
     /// The refusals, and where to note them.
-    pub(crate) fn new() -> (watch::Sender<Vec<String>>, Self) {
-        let (sender, refusals) = watch::channel(Vec::new());
+    pub(crate) fn new() -> (watch::Sender<Said>, Self) {
+        let (sender, refusals) = watch::channel(Said::default());
         (sender, Self(refusals))
     }
 
-    /// Notes what the server says, if that is a refusal.
-    pub(crate) fn note(refusals: &watch::Sender<Vec<String>>, message: &str) {
-        if message.to_ascii_lowercase().starts_with("permissions violation") {
-            tracing::warn!(message, "the server refuses something to this client");
-            refusals.send_if_modified(|refusals| {
-                let new = refusals.len() < MAX_REFUSALS && !refusals.iter().any(|known| known == message);
-                if new {
-                    refusals.push(message.to_owned());
-                }
-                new
-            });
+    /// Notes what the server says, if that is a refusal. True if it has not said so before.
+    pub(crate) fn note(said: &watch::Sender<Said>, message: &str) -> bool {
+        if !message.to_ascii_lowercase().starts_with("permissions violation") {
+            return false;
         }
+        let mut is_new = false;
+        said.send_modify(|said| {
+            said.count += 1;
+            let before = said.refusals.len();
+            said.refusals.retain(|(known, _)| known != message);
+            is_new = said.refusals.len() == before;
+            if said.refusals.len() == MAX_REFUSALS {
+                said.refusals.remove(0);
+            }
+            said.refusals.push((message.to_owned(), said.count));
+        });
+        is_new
+    }
+
+    /// How much the server has refused so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.borrow().count
     }
 
     /// The error that says what is missing, if anything was refused; `source` is what came of that.
     pub(crate) fn error(&self, source: Option<Error>) -> Option<Error> {
-        let missing = self.0.borrow().clone();
+        let missing: Vec<_> = self.0.borrow().refusals.iter().map(|(said, _)| said.clone()).collect();
         if missing.is_empty() {
             return None;
         }
@@ -143,15 +160,20 @@ impl Refusals {
         Some(source.map_or_else(|| Error::new(kind.clone()), |source| Error::with_source(kind.clone(), source)))
     }
 
-    /// Returns once something was refused that has to do with `subject`.
-    async fn of(&self, subject: &str) {
+    /// Returns once something that has to do with `subject` was refused after the first `before` refusals, and what the
+    /// server said.
+    pub(crate) async fn of(&self, subject: &str, before: u64) -> String {
         let quoted = format!("\"{subject}\"");
+        let found = |said: &Said| {
+            let of_subject = |(refusal, at): &&(String, u64)| *at > before && refusal.contains(&quoted);
+            said.refusals.iter().find(of_subject).map(|(refusal, _)| refusal.clone())
+        };
         let mut refusals = self.0.clone();
-        let of_subject = |all: &Vec<String>| all.iter().any(|refusal| refusal.contains(&quoted));
-        let is_deaf = refusals.wait_for(of_subject).await.is_err();
-        if is_deaf {
+        let said = refusals.wait_for(|said| found(said).is_some()).await.ok().and_then(|said| found(&said));
+        match said {
+            Some(said) => said,
             // The client's events are not heard here; the missing answer must do.
-            std::future::pending::<()>().await;
+            None => std::future::pending().await,
         }
     }
 }
@@ -227,7 +249,7 @@ async fn ask(connection: &Connection, subject: &str) -> Result<(), String> {
 async fn answered(connection: &Connection, subject: &str, answer: impl Future<Output = bool>) -> Result<(), String> {
     tokio::select! {
         answered = answer => if answered { Ok(()) } else { Err(subject.to_owned()) },
-        () = connection.refusals.of(subject) => Err(subject.to_owned()),
+        _ = connection.refusals.of(subject, 0) => Err(subject.to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bucket::Names;
+use crate::bucket::{self, Names};
 use crate::connection::Connection;
 use crate::kv::{is_marker, last_message};
 use crate::watch::Request;
@@ -72,6 +72,8 @@ impl Change {
 /// Which life of a bucket it is, and the last revision of it, as the stream's leader says.
 pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<(Incarnation, u64), async_nats::Error> {
     let info = connection.jetstream.get_stream_no_info(&names.stream).await?.get_info().await?;
+    let signs = &connection.signs;
+    signs.upkeep.checked(&names.bucket, &bucket::edits(&info.config, names), &signs.warnings);
     Ok((incarnation(&info), info.state.last_sequence))
 }
 

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::bucket::{self, Names};
 use crate::connection::{Connection, parse_servers};
 use crate::error::ErrorKind;
+use crate::health::Signs;
 use crate::kv::{Store, is_marker, last_message};
 use crate::probe;
 use crate::support::{Cluster, Server};
@@ -266,7 +267,9 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 async fn connect(urls: &str) -> Connection {
     let servers = parse_servers(&[urls.to_owned()]).expect("valid URLs");
-    within("connection", Connection::open(&servers, ConnectOptions::new(), &config())).await.expect("a server")
+    within("connection", Connection::open(&servers, ConnectOptions::new(), &config(), Arc::new(Signs::new("orders"))))
+        .await
+        .expect("a server")
 }
 
 /// A long lease, so that no request is given up on a slow machine.

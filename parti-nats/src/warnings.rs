@@ -48,6 +48,11 @@ impl Warnings {
         was_set
     }
 
+    /// What the warning of this name says, if there is one.
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        self.now().get(name).cloned()
+    }
+
     /// All that hold now, in the order of their names.
     pub(crate) fn list(&self) -> Vec<Warning> {
         self.now().iter().map(|(name, text)| Warning { name, text: text.clone() }).collect()

@@ -29,6 +29,13 @@ const AFTER_FAILURE: Duration = Duration::from_millis(150);
 /// moment to get around.
 const AFTER_SUBSCRIBING: Duration = Duration::from_millis(500);
 
+/// How often the store is read while news do not come by the doorbell.
+const WHILE_SILENT: Duration = Duration::from_millis(400);
+/// How often the doorbell is hung up anew meanwhile: the right to listen may have been taken away and given back.
+const BETWEEN_SUBSCRIPTIONS: Duration = Duration::from_secs(3);
+/// How many readings in a row must show what did not ring before the doorbell counts as silent: one may be quicker.
+const SILENT_READINGS: u32 = 2;
+
 /// How many changes may wait for one before them; what comes then is read from the store.
 const MAX_AHEAD: usize = 10_000;
 
@@ -65,6 +72,11 @@ pub(crate) struct Watch {
     ahead: BTreeMap<u64, Option<Change>>,
     /// Whether the doorbell shows that something was missed since the last reading began.
     missed: bool,
+    /// When the doorbell was hung up, and when it last rang.
+    hung_at: Instant,
+    rang_at: Instant,
+    /// How many readings in a row have shown something that did not ring.
+    silent_readings: u32,
 }
 
 /// The subscriptions to the subjects of all keys of interest.
@@ -92,6 +104,9 @@ impl Watch {
             heard: 0,
             ahead: BTreeMap::new(),
             missed: false,
+            hung_at: Instant::now(),
+            rang_at: Instant::now(),
+            silent_readings: 0,
         }
     }
 
@@ -112,7 +127,15 @@ impl Watch {
         loop {
             let fresh = self.incarnation.is_none();
             self.read(&mut doorbell).await?;
-            let pause = if fresh { AFTER_SUBSCRIBING } else { self.interval };
+            let pause = match (fresh, self.is_silent()) {
+                (true, _) => AFTER_SUBSCRIBING,
+                (false, true) => WHILE_SILENT,
+                (false, false) => self.interval,
+            };
+            if self.is_silent() && self.hung_at.elapsed() > BETWEEN_SUBSCRIPTIONS {
+                doorbell = self.subscribe().await?;
+                self.hung_at = Instant::now();
+            }
             self.follow(&mut doorbell, Instant::now() + jittered(pause)).await?;
         }
     }
@@ -155,7 +178,7 @@ impl Watch {
                 }
                 Err(error) => {
                     tracing::debug!(bucket = self.names.bucket, error, "a bucket could not be read, trying again");
-                    self.create_if_gone().await;
+                    self.tell_unread(&error.to_string()).await;
                     tokio::time::sleep(jittered(AFTER_FAILURE)).await;
                 }
             }
@@ -187,7 +210,11 @@ impl Watch {
         let (connection, names) = (self.connection.clone(), self.names.clone());
         match self.meanwhile(doorbell, snapshot::head(&connection, &names)).await? {
             Ok((incarnation, last)) if incarnation == known && self.heard <= last => {
-                Some(self.hear_until(doorbell, last).await? && !self.has_missed())
+                let heard = self.hear_until(doorbell, last).await? && !self.has_missed();
+                if heard {
+                    self.compare_with_doorbell(false);
+                }
+                Some(heard)
             }
             Ok(_) | Err(_) => Some(false),
         }
@@ -210,16 +237,44 @@ impl Watch {
         self.missed || !self.ahead.is_empty()
     }
 
-    async fn create_if_gone(&self) {
-        let Some(replicas) = self.replicas.filter(|_| self.connection.is_up()) else { return };
-        if let Err(error) = bucket::ensure_one(&self.connection.jetstream, &self.names, replicas).await {
-            tracing::debug!(bucket = self.names.bucket, %error, "a bucket is not as it should be");
+    /// The bucket could not be read: it is made anew if it is gone, or it is said why that cannot be done.
+    async fn tell_unread(&self, why: &str) {
+        if !self.connection.is_up() {
+            return; // that is told by others
         }
+        let created = match self.replicas {
+            Some(replicas) => bucket::ensure_one(&self.connection.jetstream, &self.names, replicas).await,
+            None => Ok(()),
+        };
+        let why = created.map_or_else(|error| format!("{why}; {error}"), |()| why.to_owned());
+        let signs = &self.connection.signs;
+        signs.upkeep.unread(&self.names.bucket, &why, self.interval, &signs.warnings);
+    }
+
+    /// Whether changes do not come by the doorbell, so that the store has to be read again and again.
+    fn is_silent(&self) -> bool {
+        self.silent_readings >= SILENT_READINGS || !self.connection.signs.upkeep.is_repeated(&self.names.bucket)
+    }
+
+    /// The store was read, and `unheard` says whether it shows what did not ring.
+    fn compare_with_doorbell(&mut self, unheard: bool) {
+        self.silent_readings = if unheard { self.silent_readings.saturating_add(1) } else { self.silent_readings };
+        let signs = &self.connection.signs;
+        signs.upkeep.read(&self.names.bucket, &signs.warnings);
+        signs.upkeep.silent(&self.names.bucket, self.is_silent(), &signs.warnings);
+    }
+
+    /// When the store has to be read though nothing seems lost, because the doorbell should have rung by then: every
+    /// watch of the members has that of this worker among them, which it renews all the time.
+    fn silence_ends(&self) -> Option<Instant> {
+        (self.request.bucket == Bucket::Members && !self.is_silent()).then(|| self.rang_at + self.interval / 2)
     }
 
     /// Shows changes as the doorbell tells of them, until it is time to read the store again.
     async fn follow(&mut self, doorbell: &mut Doorbell, mut read_at: Instant) -> Option<()> {
+        self.rang_at = Instant::now();
         loop {
+            read_at = self.silence_ends().map_or(read_at, |at| read_at.min(at));
             if self.has_missed() {
                 read_at = read_at.min(Instant::now() + jittered(AFTER_LOSS));
             }
@@ -250,6 +305,9 @@ impl Watch {
     /// again.
     async fn show_all(&mut self, snapshot: Snapshot, doorbell: &mut Doorbell) -> Option<bool> {
         let Snapshot { incarnation, last, complete_to, values } = snapshot;
+        let is_news = |change: &Change| self.shown.get(&change.key).is_none_or(|shown| change.revision > *shown);
+        let unheard = self.incarnation == Some(incarnation) && values.iter().any(is_news);
+        self.compare_with_doorbell(unheard);
         self.heard = self.heard.max(complete_to);
         let mut newest = self.heard.max(last);
         for change in values {
@@ -297,6 +355,8 @@ impl Watch {
 
     /// Takes in what the doorbell says: shows it, and notes whether something before it was missed.
     async fn hear(&mut self, message: Message) -> Option<()> {
+        self.rang_at = Instant::now();
+        self.silent_readings = 0;
         let Some(revision) = number(&message, "Nats-Sequence") else {
             tracing::warn!(subject = %message.subject, "ignored a message that does not come from the bucket's stream");
             return Some(());

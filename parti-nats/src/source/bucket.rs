@@ -16,7 +16,8 @@ use crate::bucket::{self, Names};
 use crate::clock::{self, jittered};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::kv::{error_code, is_marker, last_message};
+use crate::kv::{is_marker, last_message};
+use crate::refusal::error_code;
 
 /// The key of the head.
 const HEAD: &str = "list";
