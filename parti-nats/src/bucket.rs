@@ -12,9 +12,6 @@ use crate::error::{Error, ErrorKind};
 /// themselves need none.
 const MAX_CONSUMERS: i32 = 100_000;
 
-/// The oldest server whose conditional writes exclude each other, in a cluster too.
-const OLDEST_SERVER: (u32, u32) = (2, 10);
-
 /// The stream and the subjects behind one bucket of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -57,16 +54,6 @@ pub struct Mismatch {
     pub found: String,
     /// What it has to be.
     pub needed: String,
-}
-
-/// Refuses a server that is too old for the protocol.
-pub(crate) fn check_server(server: &str, version: &str) -> Result<(), Error> {
-    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if found >= OLDEST_SERVER {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::ServerVersion { server: server.into(), version: version.into() }))
 }
 
 /// Creates the buckets of `group`, that of its partition list included, where they are not there yet: for an operator,
@@ -270,16 +257,5 @@ mod tests {
             "set sealed to false, it is true",
         ];
         assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn an_old_server_is_refused_by_name_and_version() {
-        for version in ["2.10.0", "2.10.26", "2.12.8-preview.1", "3.0.0"] {
-            assert!(check_server("host:4222", version).is_ok(), "{version}");
-        }
-        for version in ["2.9.25", "1.99.0", "", "nonsense"] {
-            let error = check_server("host:4222", version).expect_err(version).to_string();
-            assert!(error.contains(&format!("host:4222 runs {version}")), "{error}");
-        }
     }
 }

@@ -25,7 +25,7 @@ use crate::health::{HealthCheck, Signs};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 use crate::source::{AnySource, BucketSource, Reader, Source};
-use crate::{bucket, clock, login, permissions};
+use crate::{bucket, clock, login, lookout, permissions, server, software};
 
 /// The mean wait between two tries of a first connection.
 const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
@@ -78,6 +78,18 @@ impl fmt::Debug for Partitions {
 enum Door {
     Servers(Vec<ServerAddr>, Box<ConnectOptions>),
     Client(Client),
+}
+
+impl Door {
+    /// The way to another connection to the same servers.
+    fn way(&self) -> lookout::Way {
+        match self {
+            Self::Servers(servers, options) => {
+                Some((servers.clone(), connection::with_login(servers, (**options).clone())))
+            }
+            Self::Client(_) => None,
+        }
+    }
 }
 
 impl Builder {
@@ -137,7 +149,8 @@ impl Builder {
         self
     }
 
-    /// Leases, windows and modes; see [`Config`].
+    /// Leases, windows and modes; see [`Config`]. Where [`Config::software`] is empty, the environment variable
+    /// `PARTI_SOFTWARE` counts, or else `POD_TEMPLATE_HASH`: so a rolling update with surge moves nothing.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -219,6 +232,11 @@ impl Builder {
     ///
     /// Outside of a tokio runtime.
     pub fn start(self) -> Result<Handle, Error> {
+        let config = software::with_software(self.config.clone(), |name| std::env::var(name).ok());
+        Self { config, ..self }.start_as_configured()
+    }
+
+    fn start_as_configured(self) -> Result<Handle, Error> {
         let group = GroupName::new(self.group)?;
         let mut servers = self.servers;
         if servers.is_empty() {
@@ -299,6 +317,10 @@ async fn run(
         // Nothing is held yet that would have to be given up.
         () = asked_to_stop(&mut inputs) => return Ok(()),
     };
+    // Ends with the worker.
+    let mut beside = JoinSet::new();
+    let (way, status) = (plan.door.way(), parts.publisher.status.subscribe());
+    beside.spawn(lookout::look_out(connection.clone(), way, status).in_current_span());
     let source: Box<dyn AnySource> = match partitions {
         Partitions::List(list) => {
             parts.worker.handle(clock::now(), Event::Partitions(list));
@@ -309,9 +331,7 @@ async fn run(
     };
     let Plan { refresh, signs, metrics, inputs: lists, .. } = plan;
     let reader = Reader { source, inputs: lists, refresh, signs, metrics };
-    // Ends with the worker.
-    let mut reading = JoinSet::new();
-    reading.spawn(reader.run().in_current_span());
+    beside.spawn(reader.run().in_current_span());
     Driver::new(parts, connection, inputs).run().await
 }
 
@@ -333,8 +353,7 @@ async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
         Door::Servers(servers, options) => Connection::open(servers, (**options).clone(), &parts.config, signs).await?,
         Door::Client(client) => Connection::adopt(client.clone(), &parts.config, signs).await?,
     };
-    let server = connection.client.server_info();
-    bucket::check_server(&format!("{}:{}", server.host, server.port), &server.version)?;
+    server::check(&connection.client.server_info())?;
     let asking = if plan.retry { connection.clone() } else { connection.patient() };
     let ready = async {
         bucket::ensure(&asking.jetstream, &parts.group, plan.replicas).await?;

@@ -73,14 +73,9 @@ impl Connection {
     ) -> Result<Self, Error> {
         let (sender, link) = watch::channel(Link::default());
         let (refused, refusals) = Refusals::new();
-        // The client itself makes nothing of what a URL says before the host.
-        let options = match servers.iter().find_map(login) {
-            Some((user, password)) => options.user_and_password(user, password),
-            None => options,
-        };
         let (hearing, waiting) = (Arc::clone(&signs), Arc::clone(&signs));
         let span = tracing::Span::current();
-        let options = connect_options(options, config)
+        let options = connect_options(with_login(servers, options), config)
             .reconnect_delay_callback(move |attempts| waiting.login.wait().unwrap_or_else(|| reconnect_delay(attempts)))
             .event_callback(move |event| {
                 span.in_scope(|| {
@@ -226,9 +221,8 @@ fn hear(event: &Event, signs: &Signs, refused: &watch::Sender<Said>) {
     if let Event::ServerError(error) = event {
         let message = error.to_string();
         let message = message.trim_start_matches("nats: ");
-        if Refusals::note(refused, message) {
-            tracing::warn!(event = "permission_refused", message, "the server refuses something to this client");
-        }
+        Refusals::note(refused, message);
+        signs.forbidden.observe(message, &signs.warnings);
     }
 }
 
@@ -253,6 +247,14 @@ pub(crate) fn parse_servers(urls: &[String]) -> Result<Vec<ServerAddr>, Error> {
         url.trim().parse().map_err(|error| Error::with_source(kind, error))
     };
     urls.enumerate().map(parse).collect()
+}
+
+/// The same with the login that a URL has: the client itself makes nothing of what is before the host.
+pub(crate) fn with_login(servers: &[ServerAddr], options: ConnectOptions) -> ConnectOptions {
+    match servers.iter().find_map(login) {
+        Some((user, password)) => options.user_and_password(user, password),
+        None => options,
+    }
 }
 
 /// The user and the password in a server's URL.

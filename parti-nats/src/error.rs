@@ -54,7 +54,7 @@ pub enum ErrorKind {
     },
     /// The server is too old.
     #[error(
-        "nats-server must be 2.10 or newer (2.10.26 at the least, 2.12.8 or newer recommended), but {server} runs {version}, whose conditional writes do not exclude each other in a cluster: upgrade it"
+        "nats-server must be 2.10.26 or newer, but {server} runs {version}, which parti was not tried with, and whose conditional writes may not exclude each other in a cluster: upgrade it, best to 2.12.15, 2.14.6, 2.15.0 or newer"
     )]
     ServerVersion {
         /// The server.

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::login::{LOGIN_REFUSED, Login};
 use crate::metrics::Metrics;
-use crate::refusal::{RefusedWrites, WRITE_REFUSED};
+use crate::refusal::{Forbidden, RefusedWrites, WRITE_REFUSED};
 use crate::upkeep::{BUCKET_UNREAD, Upkeep};
 use crate::warnings::{Warning, Warnings};
 
@@ -63,6 +63,8 @@ pub(crate) struct Signs {
     pub(crate) upkeep: Upkeep,
     /// Which writes the server refuses.
     pub(crate) writes: RefusedWrites,
+    /// What else the server refuses.
+    pub(crate) forbidden: Forbidden,
 }
 
 impl Signs {
@@ -74,6 +76,7 @@ impl Signs {
             warnings: Warnings::new(group),
             login: Login::default(),
             writes: RefusedWrites::default(),
+            forbidden: Forbidden::default(),
             upkeep: Upkeep::default(),
         }
     }

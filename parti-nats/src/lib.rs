@@ -108,13 +108,16 @@ mod handle;
 mod health;
 mod kv;
 mod login;
+mod lookout;
 mod metrics;
 mod notice;
 mod permissions;
 mod probe;
 mod publisher;
 mod refusal;
+mod server;
 mod snapshot;
+mod software;
 mod source;
 #[cfg(test)]
 mod store_tests;

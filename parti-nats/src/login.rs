@@ -77,11 +77,9 @@ impl Login {
     /// Takes in what the client says of its connection.
     pub(crate) fn observe(&self, event: &Event, warnings: &Warnings, metrics: Option<&Metrics>) {
         match event {
-            Event::Connected => {
-                if self.refused().take().is_some() {
-                    warnings.clear(LOGIN_REFUSED);
-                    tracing::info!(event = "login_accepted", "the server lets this client in again");
-                }
+            Event::Connected if self.refused().take().is_some() => {
+                warnings.clear(LOGIN_REFUSED);
+                tracing::info!(event = "login_accepted", "the server lets this client in again");
             }
             Event::ServerError(error @ ServerError::AuthorizationViolation) => {
                 self.refuse(&error.to_string(), warnings, metrics);

@@ -126,23 +126,19 @@ impl Refusals {
         (sender, Self(refusals))
     }
 
-    /// Notes what the server says, if that is a refusal. True if it has not said so before.
-    pub(crate) fn note(said: &watch::Sender<Said>, message: &str) -> bool {
+    /// Notes what the server says, if that is a refusal.
+    pub(crate) fn note(said: &watch::Sender<Said>, message: &str) {
         if !message.to_ascii_lowercase().starts_with("permissions violation") {
-            return false;
+            return;
         }
-        let mut is_new = false;
         said.send_modify(|said| {
             said.count += 1;
-            let before = said.refusals.len();
             said.refusals.retain(|(known, _)| known != message);
-            is_new = said.refusals.len() == before;
             if said.refusals.len() == MAX_REFUSALS {
                 said.refusals.remove(0);
             }
             said.refusals.push((message.to_owned(), said.count));
         });
-        is_new
     }
 
     /// How much the server has refused so far.

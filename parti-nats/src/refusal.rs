@@ -3,15 +3,24 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
-use parti_core::{Bucket, Key};
+use parti_core::{Bucket, Instant, Key};
 
+use crate::clock;
 use crate::warnings::Warnings;
 
 /// The warning that the server refuses writes.
 pub(crate) const WRITE_REFUSED: &str = "write_refused";
+
+/// The warning that the server does not let this client do something.
+const PERMISSION_REFUSED: &str = "permission_refused";
+/// How many of the server's refusals are kept.
+const MAX_FORBIDDEN: usize = 32;
+/// After this a refusal that was not repeated is no longer shown: whatever is forbidden is tried again before.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(20);
 
 /// Codes for which the client has no name, or another name in each of its versions.
 mod code {
@@ -120,6 +129,50 @@ impl RefusedWrites {
     fn buckets(&self) -> MutexGuard<'_, BTreeMap<Bucket, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the server does not let this client do, as long as it says so now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Forbidden(Mutex<BTreeMap<String, Instant>>);
+
+impl Forbidden {
+    /// Takes in what the server says; it is said once.
+    pub(crate) fn observe(&self, said: &str, warnings: &Warnings) {
+        let lower = said.to_ascii_lowercase();
+        if !["permissions violation", "maximum subscriptions"].iter().any(|refusal| lower.starts_with(refusal)) {
+            return;
+        }
+        let mut all = self.all();
+        if all.len() >= MAX_FORBIDDEN || all.insert(said.to_owned(), clock::now()).is_some() {
+            return;
+        }
+        tracing::warn!(event = PERMISSION_REFUSED, message = said, "the server refuses something to this client");
+        tell(&all, warnings);
+    }
+
+    /// What was not said again for a while may be allowed by now.
+    pub(crate) fn forget(&self, warnings: &Warnings) {
+        let (mut all, now) = (self.all(), clock::now());
+        let before = all.len();
+        all.retain(|_, said_at| now.since(*said_at) < FORGOTTEN_AFTER);
+        if all.len() < before {
+            tell(&all, warnings);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(all: &BTreeMap<String, Instant>, warnings: &Warnings) {
+    if all.is_empty() {
+        warnings.clear(PERMISSION_REFUSED);
+        return;
+    }
+    let said = all.keys().cloned().collect::<Vec<_>>().join("; ");
+    let fix = "give this client's user the permissions of parti_nats::permissions, and enough subscriptions";
+    warnings.set(PERMISSION_REFUSED, format!("the server refuses what this worker has to do ({said}): {fix}"));
 }
 
 #[cfg(test)]

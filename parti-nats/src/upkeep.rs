@@ -49,7 +49,7 @@ impl Upkeep {
         known.unread = Some(why.to_owned());
         tracing::warn!(event = BUCKET_UNREAD, bucket, error = why, "a bucket cannot be read, trying on");
         let fix = "see that JetStream is on and its servers are up, and that this client has the permissions of parti_nats::permissions";
-        warn(warnings, BUCKET_UNREAD, all(&buckets, |bucket| bucket.unread.clone()), fix);
+        warn(warnings, BUCKET_UNREAD, &all(&buckets, |bucket| bucket.unread.clone()), fix);
     }
 
     /// A bucket was read.
@@ -59,7 +59,7 @@ impl Upkeep {
         known.unread_since = None;
         if known.unread.take().is_some() {
             tracing::info!(event = "bucket_read", bucket, "a bucket can be read again");
-            warn(warnings, BUCKET_UNREAD, all(&buckets, |bucket| bucket.unread.clone()), "");
+            warn(warnings, BUCKET_UNREAD, &all(&buckets, |bucket| bucket.unread.clone()), "");
         }
     }
 
@@ -73,15 +73,14 @@ impl Upkeep {
         if known.edited == edited {
             return;
         }
-        match &edited {
-            Some(fix) => {
-                tracing::warn!(event = BUCKET_EDITED, bucket, fix, "somebody has edited a bucket: no worker can start");
-            }
-            None => tracing::info!(event = "bucket_mended", bucket, "a bucket that was edited fits again"),
+        if let Some(fix) = &edited {
+            tracing::warn!(event = BUCKET_EDITED, bucket, fix, "somebody has edited a bucket: no worker can start");
+        } else {
+            tracing::info!(event = "bucket_mended", bucket, "a bucket that was edited fits again");
         }
         known.edited = edited;
         let fix = "set its stream back; until then no worker can start, and this one may miss news or lose records";
-        warn(warnings, BUCKET_EDITED, all(&buckets, |bucket| bucket.edited.clone()), fix);
+        warn(warnings, BUCKET_EDITED, &all(&buckets, |bucket| bucket.edited.clone()), fix);
     }
 
     /// Whether the server repeats the changes of a bucket, by its settings.
@@ -103,7 +102,7 @@ impl Upkeep {
         }
         let fix = "let this client subscribe to the subjects in parti_nats::permissions, and keep republish of the stream as it was; the bucket is read more often meanwhile";
         let text = |bucket: &Bucket| bucket.silent.then(|| "its news do not come to this worker".to_owned());
-        warn(warnings, NEWS_MISSING, all(&buckets, text), fix);
+        warn(warnings, NEWS_MISSING, &all(&buckets, text), fix);
     }
 
     fn buckets(&self) -> MutexGuard<'_, BTreeMap<String, Bucket>> {
@@ -117,7 +116,7 @@ fn all(buckets: &BTreeMap<String, Bucket>, text: impl Fn(&Bucket) -> Option<Stri
     said.collect::<Vec<_>>().join("; ")
 }
 
-fn warn(warnings: &Warnings, name: &'static str, what: String, fix: &str) {
+fn warn(warnings: &Warnings, name: &'static str, what: &str, fix: &str) {
     if what.is_empty() {
         warnings.clear(name);
     } else {
