@@ -77,6 +77,9 @@ pub struct Config {
     /// NATS cluster). Too short, and the fleet suspends its work whenever the store fails over; too long, and the
     /// partitions of a frozen or isolated worker are without an owner for that long. Renewals are sent every quarter of
     /// it, so half of it also means twice the writes; others wait an eighth more than it before they act.
+    ///
+    /// Each worker says in its record by which lease it acts, and is judged by that one: to change it, roll the change out
+    /// like any other. Nobody is evicted for it, whether the lease becomes longer or shorter.
     #[serde(with = "duration")]
     pub lease: Duration,
     /// What a worker does when its lease runs out; [`Mode::Strict`] by default.
@@ -327,6 +330,11 @@ pub(crate) struct Timing {
     pub(crate) planted: Planted,
 }
 
+/// A lease, and what an observer waits for beyond it against clocks of different rates: an eighth of it.
+pub(crate) fn observed_lease(lease: Duration) -> Duration {
+    lease + lease / 8
+}
+
 impl Timing {
     pub(crate) fn new(config: &Config) -> Self {
         let lease = config.lease;
@@ -336,13 +344,14 @@ impl Timing {
             lease,
             renewal: lease / 4,
             retry,
-            observed_lease: lease + lease / 8,
+            observed_lease: observed_lease(lease),
             unseen: config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3),
             planted: Planted::default(),
         }
     }
 
-    /// How long an observer waits after a revision arrived before it may take its holder for stopped.
+    /// How long an observer waits after a revision arrived before it may take its holder for stopped, where the holder
+    /// acts by the same lease as this worker.
     pub(crate) fn observed_lease(&self) -> Duration {
         self.observed_lease
     }

@@ -87,7 +87,7 @@ impl Eviction {
 
     /// Evicts every worker whose lease, or time to come back, has run out. O(1) where nothing has changed.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, membership: &mut Membership, outbox: &mut Outbox) {
-        let mut expired = membership.expired(view.now, view.timing.observed_lease());
+        let mut expired = membership.expired(view.now);
         expired.retain(|slot| *slot != view.own_slot);
         let held = self.held_until.is_some();
         self.hold_for_maintenance(view, membership, &mut expired);
@@ -99,7 +99,7 @@ impl Eviction {
             return;
         }
         self.looked_at = membership.changes();
-        self.judge_silence(view, membership.unheard(view.now, view.timing.observed_lease()));
+        self.judge_silence(view, membership.unheard(view.now));
         let is_judged = |slot: &Slot| self.in_flight.values().any(|(evicted, _)| evicted == slot);
         let waits = self.waits_for_restart(view.now) && !expired.iter().all(is_judged);
         let waited = core::mem::replace(&mut self.waits, waits);

@@ -151,7 +151,6 @@ impl Leader {
     pub(crate) fn observe_done(
         &mut self,
         now: Instant,
-        timing: &Timing,
         (operation, outcome): (OperationId, Outcome),
         membership: &mut Membership,
         outbox: &mut Outbox,
@@ -161,7 +160,7 @@ impl Leader {
         };
         if let (Outcome::Committed(_), EvictReason::NoRecord) = (outcome, reason) {
             // There really was no record: whoever had it has not noticed yet, or is gone.
-            self.wait_until(now + timing.observed_lease());
+            self.wait_until(now + membership.longest_observed_lease());
         }
         self.observe_member(slot);
     }
@@ -259,10 +258,10 @@ impl Leader {
         };
         for (_, tenure) in tenures.iter().filter(|tenure| was_forgotten(tenure)) {
             if self.forgotten.insert(*tenure) {
-                self.wait_until(view.now + view.timing.observed_lease());
+                self.wait_until(view.now + membership.longest_observed_lease());
             }
         }
-        let noticed = view.store_regressed.map(|at| at + view.timing.observed_lease());
+        let noticed = view.store_regressed.map(|at| at + membership.longest_observed_lease());
         if let Some(until) = noticed.filter(|until| *until > view.now) {
             self.wait_until(until);
         }

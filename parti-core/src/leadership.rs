@@ -289,13 +289,13 @@ impl Leadership {
     }
 
     /// When something is due: the end of the leader's lease, as seen from here, or another try.
-    pub(crate) fn deadline(&self, now: Instant, membership: &Membership, timing: &Timing) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant, membership: &Membership) -> Option<Instant> {
         if self.role != Role::Following {
             return None;
         }
         let record = membership.leader().record();
         let member = record.and_then(|record| Some((record.slot, membership.member(record.slot)?)));
-        let expiry = member.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
+        let expiry = member.map(|(slot, member)| membership.silent_for_good_at(slot, member));
         let again = self.refused.map(|(_, until)| until);
         earliest([expiry, again, Some(self.not_before)].map(|at| at.filter(|at| *at > now)))
     }
@@ -331,10 +331,7 @@ fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
         return true;
     }
     // Who could not write itself does not know whether others could.
-    let silent = || {
-        view.lease.is_fresh(view.now, view.timing)
-            && view.membership.has_expired(view.now, held.slot, view.timing.observed_lease())
-    };
+    let silent = || view.lease.is_fresh(view.now, view.timing) && view.membership.has_expired(view.now, held.slot);
     match view.membership.tenure_state(held.slot, held.tenure) {
         TenureState::Ended | TenureState::NoRecord => true,
         // The store has lost how the tenure began; it does not go on in what is there, and that may be dead as well.

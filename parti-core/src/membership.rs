@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::config::Timing;
+use crate::config::{MAX_DURATION, Timing, observed_lease};
 use crate::event::ProbeOutcome;
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::{Control, Key};
@@ -32,6 +32,11 @@ pub(crate) struct Membership {
     forgotten: BTreeSet<(Slot, Tenure)>,
     /// When everything should be listed anew because of a refusal, or because a listing has not shown what was there before.
     reading_at: Option<Instant>,
+    /// How long a silent holder is waited for whose record does not say by which lease it acts: as if it acted by this
+    /// worker's own.
+    own_observed_lease: Duration,
+    /// The longest wait for a silent holder that any record has asked for.
+    longest_observed_lease: Duration,
     planted: Planted,
     wishes: Wishes,
     incarnation: Incarnation,
@@ -52,6 +57,8 @@ pub(crate) struct Member {
     pub(crate) content: MemberContent,
     /// When this revision arrived here.
     pub(crate) observed_at: Instant,
+    /// For how long the holder may be silent before it has certainly stopped: the lease by which it acts, and the margin.
+    pub(crate) observed_lease: Duration,
     /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
     pub(crate) heard: bool,
     /// The unbroken row of probes to which nobody listened.
@@ -146,9 +153,49 @@ impl LeaderKey {
 }
 
 impl Membership {
+    /// Of a worker with this timing, which has seen nothing yet.
+    pub(crate) fn new(timing: &Timing) -> Self {
+        let observed_lease = timing.observed_lease();
+        Self {
+            own_observed_lease: observed_lease,
+            longest_observed_lease: observed_lease,
+            planted: timing.planted,
+            ..Self::default()
+        }
+    }
+
+    /// The store has lost writes: of what was seen, only the longest lease is still believed.
+    pub(crate) fn forget_all(&mut self, timing: &Timing) {
+        let longest_observed_lease = self.longest_observed_lease;
+        *self = Self { longest_observed_lease, ..Self::new(timing) };
+    }
+
     /// Has a deliberate bug from now on.
+    #[cfg(feature = "planted-bugs")]
     pub(crate) fn plant(&mut self, planted: Planted) {
         self.planted = planted;
+    }
+
+    /// How long to wait until everyone who was here has stopped or renewed, whoever that was.
+    pub(crate) fn longest_observed_lease(&self) -> Duration {
+        self.longest_observed_lease
+    }
+
+    /// For how long the writer of this may be silent. What cannot be read does not say: it is given as long as the one
+    /// before it, or as anybody.
+    fn observed_lease_of(&self, slot: Slot, content: &MemberContent) -> Duration {
+        match content {
+            MemberContent::Record(record) => match record.lease_ms {
+                Some(_) if self.planted.has(PlantedBug::JudgeByOwnLease) => self.own_observed_lease,
+                Some(lease_ms) => observed_lease(Duration::from_millis(lease_ms).min(MAX_DURATION)),
+                None => self.own_observed_lease,
+            },
+            MemberContent::Unreadable => {
+                let before = self.slots.get(&slot).filter(|member| member.content != MemberContent::Deleted);
+                before.map_or(self.longest_observed_lease, |member| member.observed_lease)
+            }
+            MemberContent::Deleted => self.own_observed_lease,
+        }
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = (Slot, &Member)> {
@@ -261,7 +308,17 @@ impl Membership {
         if refused {
             self.refused.remove(&Key::Slot(slot));
         }
-        let member = Member { revision, content, observed_at: now, heard: live, absence: None, shown: Some(revision) };
+        let observed_lease = self.observed_lease_of(slot, &content);
+        self.longest_observed_lease = self.longest_observed_lease.max(observed_lease);
+        let member = Member {
+            revision,
+            content,
+            observed_at: now,
+            observed_lease,
+            heard: live,
+            absence: None,
+            shown: Some(revision),
+        };
         let news = self.news_of(self.slots.get(&slot), &member);
         self.slots.insert(slot, member);
         if news == MemberNews::Changed {
@@ -353,16 +410,16 @@ impl Membership {
         incarnation: Incarnation,
         covers: impl Fn(Key) -> bool,
     ) {
-        let observed_lease = timing.observed_lease();
         let before = (self.slots.len(), self.leader);
         let refused = core::mem::take(&mut self.refused);
-        let lives = |key, member: &Member| now < member.observed_at + observed_lease && !refused.contains(&key);
+        let lives = |key, member: &Member| now < member.observed_at + member.observed_lease && !refused.contains(&key);
         let stays = |key, member: &Member| member.shown.is_some() || !covers(key) || lives(key, member);
         self.slots.retain(|slot, member| stays(Key::Slot(*slot), member));
         let is_shown = |member: &Member| member.shown == Some(member.revision);
         let unshown = self.slots.iter().filter(|(slot, member)| !is_shown(member) && covers(Key::Slot(**slot)));
-        let (live, lost): (Vec<_>, Vec<_>) = unshown.partition(|(_, member)| now < member.observed_at + observed_lease);
-        let silent_at = live.iter().map(|(_, member)| member.observed_at + observed_lease).max();
+        let (live, lost): (Vec<_>, Vec<_>) =
+            unshown.partition(|(_, member)| now < member.observed_at + member.observed_lease);
+        let silent_at = live.iter().map(|(_, member)| member.observed_at + member.observed_lease).max();
         self.refused = lost.iter().map(|(slot, _)| Key::Slot(**slot)).collect();
         let lost_at = lost.first().map(|_| now + timing.retry);
         let lost_wishes = self.wishes.end_listing(|control| covers(Key::Control(control)));
@@ -454,27 +511,31 @@ impl Membership {
         if self.always_heard == Some(slot) { member.observed_at } else { member.observed_at.max(self.deaf_until) }
     }
 
-    /// How many workers have not been heard for `observed_lease`, be it proof or not. O(members).
-    pub(crate) fn unheard(&self, now: Instant, observed_lease: Duration) -> usize {
-        let working = |member: &&Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
-        self.slots.values().filter(working).filter(|member| now >= member.observed_at + observed_lease).count()
+    /// When the holder of this record has certainly stopped if nothing more is heard of it.
+    pub(crate) fn silent_for_good_at(&self, slot: Slot, member: &Member) -> Instant {
+        self.silent_since(slot, member) + member.observed_lease
     }
 
-    /// Whether the holder of the slot's record has stopped acting: `observed_lease` has passed without a renewal.
-    pub(crate) fn has_expired(&self, now: Instant, slot: Slot, observed_lease: Duration) -> bool {
-        self.slots
-            .get(&slot)
-            .is_some_and(|member| member.record().is_some() && now >= self.silent_since(slot, member) + observed_lease)
+    /// How many workers have not been heard for their lease and the margin, be it proof or not. O(members).
+    pub(crate) fn unheard(&self, now: Instant) -> usize {
+        let working = |member: &&Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
+        self.slots.values().filter(working).filter(|member| now >= member.observed_at + member.observed_lease).count()
+    }
+
+    /// Whether the holder of the slot's record has stopped acting: its lease and the margin have passed without a renewal.
+    pub(crate) fn has_expired(&self, now: Instant, slot: Slot) -> bool {
+        let member = self.slots.get(&slot).filter(|member| member.record().is_some());
+        member.is_some_and(|member| now >= self.silent_for_good_at(slot, member))
     }
 
     /// The slots whose lease has run out and whose holders have not said that they restart. O(1) most of the time.
-    pub(crate) fn expired(&mut self, now: Instant, observed_lease: Duration) -> Vec<Slot> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<Slot> {
         if self.next_expiry.is_some_and(|next| now < next) {
             return Vec::new();
         }
         let active = |member: &Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
         let expiries = self.slots.iter().filter(|(_, member)| active(member));
-        let expiries = expiries.map(|(slot, member)| (*slot, self.silent_since(*slot, member) + observed_lease));
+        let expiries = expiries.map(|(slot, member)| (*slot, self.silent_for_good_at(*slot, member)));
         let (expired, alive): (Vec<_>, Vec<_>) = expiries.partition(|(_, at)| *at <= now);
         self.next_expiry = if expired.is_empty() { alive.iter().map(|(_, at)| *at).min() } else { None };
         expired.into_iter().map(|(slot, _)| slot).collect()

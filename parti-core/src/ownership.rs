@@ -93,6 +93,7 @@ impl Hold {
 
 impl Ownership {
     /// Has a deliberate bug from now on.
+    #[cfg(feature = "planted-bugs")]
     pub(crate) fn plant(&mut self, planted: Planted) {
         self.planted = planted;
     }

@@ -76,6 +76,7 @@ pub(crate) enum ChainBreak {
 
 impl PlanLog {
     /// Has a deliberate bug from now on.
+    #[cfg(feature = "planted-bugs")]
     pub(crate) fn plant(&mut self, planted: Planted) {
         self.planted = planted;
     }

@@ -65,6 +65,8 @@ planted_bugs! {
     AppendsPipelined,
     /// A leader goes on after an append was refused, on top of what it does not know.
     LeadThroughConflict,
+    /// A worker is judged by the lease of who judges it.
+    JudgeByOwnLease,
     /// A worker that has renewed its lease meanwhile is evicted all the same.
     EvictRenewed,
     /// A worker is evicted as soon as one probe says that nobody listens.

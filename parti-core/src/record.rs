@@ -53,6 +53,10 @@ pub struct MemberRecord {
     /// The partitions that it has been told to give up and still holds, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub releasing: Vec<PartitionId>,
+    /// The lease by which the process acts, in milliseconds: others judge its silence by this, never by their own. None in
+    /// the record of an older worker, which is judged by the lease of whoever judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
     /// How much load it can take compared with other workers.
     pub capacity: u32,
     /// Free labels, for placement.
@@ -75,6 +79,7 @@ impl MemberRecord {
             applied: Position::default(),
             generation: Generation::default(),
             releasing: Vec::new(),
+            lease_ms: None,
             capacity: 1,
             labels: BTreeMap::new(),
             software: String::new(),

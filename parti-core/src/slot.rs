@@ -209,29 +209,24 @@ impl SlotSearch {
     }
 
     /// When the search should be asked again if nothing is heard.
-    pub(crate) fn deadline(
-        &self,
-        now: Instant,
-        config: &Config,
-        timing: &Timing,
-        membership: &Membership,
-    ) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant, config: &Config, membership: &Membership) -> Option<Instant> {
         let listening_since = self.listening_since?;
         if self.claim.is_some() {
             return self.read_again_at;
         }
-        let learnt = listening_since + learning_time(timing);
-        let expiries = membership.members().filter(|(_, member)| member.record().is_some());
-        let expiries = expiries.map(|(slot, member)| membership.silent_since(slot, member) + timing.observed_lease());
+        let records = || membership.members().filter(|(_, member)| member.record().is_some());
+        let learnt = records().map(|(_, member)| listening_since + learning_time(member));
+        let expiries = records().map(|(slot, member)| membership.silent_for_good_at(slot, member));
         let surge = listening_since + config.surge_wait;
-        let due = expiries.chain([learnt, surge, self.not_before]).filter(|at| *at > now);
+        let due = expiries.chain(learnt).chain([surge, self.not_before]).filter(|at| *at > now);
         due.chain(self.read_again_at).min()
     }
 }
 
-/// How long a newcomer listens before a record that was not renewed looks like that of a dead process.
-fn learning_time(timing: &Timing) -> core::time::Duration {
-    timing.renewal * 2
+/// How long a newcomer listens before a record that was not renewed looks like that of a dead process: two renewals by
+/// the lease of that process, which are half of it.
+fn learning_time(member: &Member) -> core::time::Duration {
+    member.observed_lease * 4 / 9
 }
 
 impl Target {
@@ -373,8 +368,7 @@ impl Chooser<'_> {
             let predecessor = (member.revision, self.view.membership.tenure_of(member)?, Arc::clone(record));
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
         }
-        let silent_since = self.view.membership.silent_since(slot, member);
-        let expired = self.view.now >= silent_since + self.view.timing.observed_lease();
+        let expired = self.view.now >= self.view.membership.silent_for_good_at(slot, member);
         let early = self.view.timing.planted.has(PlantedBug::TakeOverEarly);
         (expired || early).then(|| self.take_over(slot, member, record))
     }
@@ -393,7 +387,7 @@ impl Chooser<'_> {
             return true;
         }
         if member.heard {
-            return self.view.now >= member.observed_at.max(self.listening_since) + learning_time(self.view.timing);
+            return self.view.now >= member.observed_at.max(self.listening_since) + learning_time(member);
         }
         true
     }

@@ -24,7 +24,9 @@ use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
 use crate::plan_log::PlanLog;
-use crate::planted::{Planted, PlantedBug};
+#[cfg(feature = "planted-bugs")]
+use crate::planted::Planted;
+use crate::planted::PlantedBug;
 use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
@@ -112,8 +114,9 @@ impl Worker {
         config.validate()?;
         let mut rng = Rng::new(seed);
         let instance = Instance::new(rng.next_u64());
+        let timing = Timing::new(&config);
         let mut worker = Self {
-            timing: Timing::new(&config),
+            timing,
             strategy: config.strategy.strategy(),
             config,
             rng,
@@ -125,7 +128,7 @@ impl Worker {
             read_plan_at: None,
             has_listed: false,
             reported: BTreeMap::new(),
-            membership: Membership::default(),
+            membership: Membership::new(&timing),
             plan: PlanLog::default(),
             standing: Standing::Seeking(SlotSearch::default()),
             leadership: Leadership::default(),
@@ -167,6 +170,7 @@ impl Worker {
         self
     }
 
+    #[cfg(feature = "planted-bugs")]
     fn plant(&mut self, planted: Planted) {
         self.timing.planted = planted;
         self.membership.plant(planted);
@@ -232,9 +236,7 @@ impl Worker {
     /// When the parts want to be asked again if nothing new comes.
     fn next_due(&self) -> Option<Instant> {
         let standing = match &self.standing {
-            Standing::Seeking(search) if self.connected => {
-                search.deadline(self.now, &self.config, &self.timing, &self.membership)
-            }
+            Standing::Seeking(search) if self.connected => search.deadline(self.now, &self.config, &self.membership),
             Standing::Seeking(_) => None,
             Standing::Holding(lease) => {
                 let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
@@ -242,7 +244,7 @@ impl Worker {
             }
         };
         let leadership = self.lease().filter(|_| self.connected);
-        let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership, &self.timing));
+        let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership));
         let leader = self.leader.as_ref().filter(|_| self.may_lead());
         let leader = leader.and_then(|leader| {
             let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
@@ -290,8 +292,7 @@ impl Worker {
         self.store_regressed = Some(self.now);
         match bucket {
             Bucket::Members => {
-                self.membership = Membership::default();
-                self.plant(self.timing.planted);
+                self.membership.forget_all(&self.timing);
             }
             Bucket::Plan => self.starting_over = true,
         }
@@ -470,7 +471,7 @@ impl Worker {
     fn is_alone(&self) -> bool {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
         let all_listed = self.members_watch.as_ref().is_some_and(Watched::has_listed_all);
-        let works = |slot| !self.membership.has_expired(self.now, slot, self.timing.observed_lease());
+        let works = |slot| !self.membership.has_expired(self.now, slot);
         let others = self.membership.members().filter(|(slot, _)| *slot != own);
         let may_take_over = |member: &Member| match &member.content {
             MemberContent::Record(record) => record.phase == MemberPhase::Active,
@@ -545,6 +546,8 @@ impl Worker {
 fn own_record(config: &Config, instance: Instance, beat: u64, phase: MemberPhase) -> MemberRecord {
     MemberRecord {
         phase,
+        // No shorter than the lease by which it acts.
+        lease_ms: u64::try_from(config.lease.as_micros().div_ceil(1_000)).ok(),
         capacity: config.capacity,
         labels: config.labels.clone(),
         software: config.software.clone(),

@@ -43,11 +43,13 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         applied: Position::default(),
         generation: Generation::new(0),
         releasing: vec![],
+        lease_ms: None,
         capacity: 1,
         labels: [].into(),
         software: String::new(),
         beat: 1,
     };
+    let leased = MemberRecord { lease_ms: Some(10_000), ..new.clone() };
     let old = MemberRecord {
         tenure: Some(tenure()),
         instance: Instance::new(4711),
@@ -55,6 +57,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         applied: position(1, 230),
         generation: Generation::new(12),
         releasing: vec![id("orders-3"), id("orders-7")],
+        lease_ms: None,
         capacity: 4,
         labels: [("zone".into(), "a".into())].into(),
         software: "1.4.2".into(),
@@ -89,6 +92,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
     };
     vec![
         (include_bytes!("golden/v1/member-new.json"), slot, Record::Member(new.into())),
+        (include_bytes!("golden/v1/member-lease.json"), slot, Record::Member(leased.into())),
         (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),
         (include_bytes!("golden/v1/leader.json"), leader, Record::Leader(leads)),
         (include_bytes!("golden/v1/control.json"), control, Record::Control(wants.into())),
@@ -190,11 +194,23 @@ prop_compose! {
         labels in btree_map(".{0,20}", ".{0,20}", 0..4),
         software in ".{0,20}",
         (instance, generation, capacity, beat) in any::<(u64, u64, u32, u64)>(),
+        lease_ms in any::<Option<u64>>(),
     ) -> Record {
         let (instance, generation) = (Instance::new(instance), Generation::new(generation));
         let tenure = tenure.map(Tenure::new);
-        let record =
-            MemberRecord { tenure, instance, phase, applied, generation, releasing, capacity, labels, software, beat };
+        let record = MemberRecord {
+            tenure,
+            instance,
+            phase,
+            applied,
+            generation,
+            releasing,
+            lease_ms,
+            capacity,
+            labels,
+            software,
+            beat,
+        };
         Record::Member(record.into())
     }
 }

@@ -5,6 +5,8 @@ mod changes;
 #[path = "stories/handoffs.rs"]
 mod handoffs;
 mod lab;
+#[path = "stories/leases.rs"]
+mod leases;
 #[path = "stories/lists.rs"]
 mod lists;
 #[path = "stories/trouble.rs"]

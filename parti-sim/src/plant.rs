@@ -91,6 +91,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::GrantUnreleased
         | Bug::TailFromNews
         | Bug::EvictUnconfirmed
+        | Bug::JudgeByOwnLease
         | Bug::GrantWhileRecovering => &["no-duplicate"],
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],

@@ -258,7 +258,7 @@ impl Worker {
         let known = self.leadership.observe_done(now, operation, outcome, &timing, &mut self.membership)
             || self.plan.observe_done(operation, outcome, &mut self.outbox);
         if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(now, &timing, (operation, outcome), &mut self.membership, &mut self.outbox);
+            leader.observe_done(now, (operation, outcome), &mut self.membership, &mut self.outbox);
         }
     }
 
