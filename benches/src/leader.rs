@@ -8,7 +8,7 @@ use std::time;
 use parti_core::{
     Action, AssignmentRecord, Bucket, Command, Config, Duration, Event, Incarnation, Instance, Instant, Key, KvEvent,
     MemberPhase, MemberRecord, Notice, Outcome, Partition, PartitionId, PartitionList, PlanReason, Position,
-    ProbeOutcome, Record, Request, Revision, Slot, Status, Tenure, WatchId, Worker, Write,
+    ProbeOutcome, Record, Request, Revision, ServerId, Session, Slot, Status, Tenure, WatchId, Worker, Write,
 };
 use serde::Serialize;
 
@@ -129,6 +129,7 @@ impl Fleet {
         };
         fleet.start_missing();
         fleet.events.clear(); // Nobody watches yet.
+        fleet.events.push_back(Event::Listening { session: Session::new(1), server: server() });
         fleet.events.push_back(Event::Partitions(fleet.list.clone()));
         let timings = fleet.rest();
         assert!(fleet.status().leader, "{:?}", fleet.status());
@@ -249,14 +250,15 @@ impl Fleet {
         match action {
             Action::Kv(request) => self.write(request),
             Action::Watch { watch, bucket, .. } => self.watch(watch, bucket),
-            Action::Probe { slot, instance } => {
+            Action::Probe { probe, slot, instance, .. } => {
                 let there = self.members.get(&slot).is_some_and(|(_, member)| member.instance == instance);
                 let outcome = if there { ProbeOutcome::Answered } else { ProbeOutcome::NobodyListens };
-                self.events.push_back(Event::Probed { slot, instance, outcome });
+                self.events.push_back(Event::Probed { probe, outcome, server: Some(server()) });
             }
+            Action::Check { session, check } => self.events.push_back(Event::Present { session, check }),
             Action::Release { partition, token, .. } => self.events.push_back(Event::Released { partition, token }),
             Action::Acquire { .. } | Action::Prepare { .. } | Action::Notice(_) => {}
-            Action::Cancel { .. } | Action::Suspend { .. } | Action::Resume | Action::Halt => {
+            Action::Listen | Action::Cancel { .. } | Action::Suspend { .. } | Action::Resume | Action::Halt => {
                 panic!("nothing is amiss, but the leader asks for {action:?}")
             }
         }
@@ -323,6 +325,7 @@ impl Fleet {
             let revision = self.next_revision(Bucket::Members);
             let member = MemberRecord {
                 tenure: Some(Tenure::new(Position { incarnation: LIFE, revision })),
+                server: Some(server()),
                 ..MemberRecord::new(Instance::new(self.next_instance))
             };
             self.next_instance += 1;
@@ -366,4 +369,9 @@ impl Fleet {
 fn list(numbers: core::ops::Range<usize>) -> PartitionList {
     let id = |number| PartitionId::new(format!("orders.eu-west.{number:07}")).expect("a valid id");
     PartitionList::new(numbers.map(|number| Partition::new(id(number))).collect()).expect("each id once")
+}
+
+/// The one server there is.
+fn server() -> ServerId {
+    ServerId::new("the only one")
 }

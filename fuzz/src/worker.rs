@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parti_core::{
-    Action, AssignmentRecord, Bucket, Command, Config, Event, Generation, Grant, Incarnation, Instance, Instant,
-    Interest, Key, KvEvent, LeaderRecord, MemberPhase, MemberRecord, OperationId, Outcome, Partition, PartitionId,
-    PartitionList, Position, ProbeOutcome, Record, Request, Revision, Slot, Tenure, Term, Token, WatchId, Weight,
-    Worker, Write,
+    Action, AssignmentRecord, Bucket, CheckId, Command, Config, Event, Generation, Grant, Incarnation, Instance,
+    Instant, Interest, Key, KvEvent, LeaderRecord, MemberPhase, MemberRecord, OperationId, Outcome, Partition,
+    PartitionId, PartitionList, Position, ProbeId, ProbeOutcome, Record, Request, Revision, ServerId, Session, Slot,
+    Tenure, Term, Token, WatchId, Weight, Worker, Write,
 };
 use parti_sim::store::Store;
 
@@ -51,6 +51,10 @@ struct Driver<'a> {
     watches: BTreeMap<Bucket, (WatchId, Interest)>,
     /// What the honest store still has to say.
     due: VecDeque<Event>,
+    /// The last probe that was asked for.
+    probe: ProbeId,
+    /// The last check that was asked for.
+    check: (Session, CheckId),
     halted: bool,
 }
 
@@ -64,7 +68,9 @@ impl<'a> Driver<'a> {
             releasing: Vec::new(),
             requests: Vec::new(),
             watches: BTreeMap::new(),
-            due: VecDeque::new(),
+            due: [Event::Listening { session: Session::new(1), server: ServerId::new("a") }].into(),
+            probe: ProbeId::default(),
+            check: <(Session, CheckId)>::default(),
             halted: false,
         }
     }
@@ -93,10 +99,10 @@ impl<'a> Driver<'a> {
             }),
             6 => self.partitions()?,
             7 => {
-                let slot = Slot::new(self.bytes.number(SLOTS)?);
                 let outcome = [ProbeOutcome::Answered, ProbeOutcome::NobodyListens, ProbeOutcome::TimedOut];
                 let outcome = outcome[self.bytes.below(3)?];
-                Event::Probed { slot, instance: Instance::new(self.bytes.byte()?.into()), outcome }
+                let server = [None, Some(ServerId::new("a")), Some(ServerId::new("b"))][self.bytes.below(3)?].clone();
+                Event::Probed { probe: self.probe, outcome, server }
             }
             8 => self.command()?,
             9 => self.released()?,
@@ -109,6 +115,15 @@ impl<'a> Driver<'a> {
             12 | 13 => {
                 self.serve()?;
                 self.honest()
+            }
+            14 => {
+                let (session, check) = self.check;
+                match self.bytes.below(4)? {
+                    0 => Event::Listening { session: session.next(), server: ServerId::new("a") },
+                    1 => Event::Listening { session, server: ServerId::new("b") },
+                    2 => Event::Present { session, check: check.next() },
+                    _ => Event::Present { session, check },
+                }
             }
             _ => self.honest(),
         })
@@ -288,7 +303,12 @@ impl<'a> Driver<'a> {
                     assert!(self.held.keys().all(told), "it halts with partitions that it never took back");
                     self.halted = true;
                 }
-                Action::Probe { .. }
+                Action::Probe { probe, .. } => self.probe = probe,
+                Action::Check { session, check } => {
+                    self.check = (session, check);
+                    self.due.push_back(Event::Present { session, check });
+                }
+                Action::Listen
                 | Action::Prepare { .. }
                 | Action::Cancel { .. }
                 | Action::Suspend { .. }

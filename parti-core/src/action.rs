@@ -2,10 +2,11 @@
 
 use alloc::string::String;
 
-use crate::ids::{Generation, Instance, OperationId, Revision, Slot, Term, Token, WatchId};
+use crate::ids::{CheckId, Generation, Instance, OperationId, ProbeId, Revision, Session, Slot, Term, Token, WatchId};
 use crate::key::{Bucket, Interest, Key};
 use crate::partition::{Partition, PartitionId};
 use crate::record::{Record, RecordError};
+use crate::time::Duration;
 
 /// Everything that a worker can ask for, taken from [`Worker::poll_action`](crate::Worker::poll_action).
 #[derive(Clone, Debug, PartialEq)]
@@ -22,12 +23,29 @@ pub enum Action {
         /// Which keys.
         interest: Interest,
     },
-    /// Ask whether a process is there, and report [`Event::Probed`](crate::Event::Probed).
+    /// Subscribe the own probe subject anew, in place of the subscription before, and report
+    /// [`Event::Listening`](crate::Event::Listening): checks do not come back.
+    Listen,
+    /// Send something to the own probe subject through the own connection, if that still is the one of this session, and
+    /// report [`Event::Present`](crate::Event::Present) when it comes back through that session. Nothing is reported
+    /// where it does not.
+    Check {
+        /// The session to check.
+        session: Session,
+        /// Names the check.
+        check: CheckId,
+    },
+    /// Ask whether a process is there, and report [`Event::Probed`](crate::Event::Probed) once.
     Probe {
+        /// Names the probe.
+        probe: ProbeId,
         /// The slot that the process holds.
         slot: Slot,
         /// The process.
         instance: Instance,
+        /// The process that is to ask in place of this one, since its connection ends at another server. What it does
+        /// not answer says nothing of the other: that is [`TimedOut`](crate::ProbeOutcome::TimedOut).
+        through: Option<Instance>,
     },
     /// Start to work on a partition.
     Acquire {
@@ -152,8 +170,9 @@ pub enum SuspendReason {
     WritesRefused,
     /// The connection to the store is gone.
     ConnectionLost,
-    /// The process did not run for so long that others may have taken it for gone, and it would not know.
-    Stalled,
+    /// The checks of its own presence have not come back for so long that others may take it for gone: the server or the
+    /// process stalls, the connection is dead, or the subscription of the probe subject was taken away.
+    NotPresent,
     /// The store has lost writes, and not everyone is over it yet.
     StoreRegressed,
 }
@@ -173,7 +192,17 @@ pub enum Notice {
     Standby {
         /// Why.
         reason: StandbyReason,
+        /// For how long at most from now on, where that is known.
+        at_most: Option<Duration>,
     },
+    /// The checks of this worker's own presence do not come back in time, although it is connected. It works on nothing
+    /// until they do, and subscribes its probe subject anew meanwhile.
+    NotPresent {
+        /// Whether some came back, only too late.
+        late: bool,
+    },
+    /// The checks of this worker's own presence come back again.
+    PresentAgain,
     /// Another process has this worker's slot, or its lease was ended by a leader; it starts over.
     SlotLost {
         /// Which slot.

@@ -161,19 +161,22 @@ pub struct Config {
     /// owner.
     #[serde(with = "duration")]
     pub release_timeout: Duration,
-    /// How often a leader asks whether a member's process is there; 250 ms by default, from 10 ms up to
-    /// `probe_confirm`.
+    /// How often a leader asks for a process for which nobody has listened; 250 ms by default, from 10 ms up to
+    /// `probe_confirm`. In quiet it asks for every member half as often.
     ///
-    /// Choose a third of `probe_confirm`. Shorter costs a message per worker each time and finds nothing sooner; longer
-    /// rests the verdict on fewer probes.
+    /// Choose a third of `probe_confirm`. Shorter costs messages and finds a killed process hardly sooner; longer rests the
+    /// verdict on fewer probes, and finds it later by twice the difference.
     #[serde(with = "duration")]
     pub probe_interval: Duration,
-    /// Over how long the transport must have said, again and again, that *nobody listens* where a worker's process was,
-    /// before a leader may end its tenure early; 750 ms by default, at most `lease`. Probes that time out do not count.
-    /// `None`, written `"off"`, turns probes off.
+    /// Over how long a worker's own server must have said, again and again, that *nobody listens* where its process was,
+    /// before its tenure may be ended early; 750 ms by default, at most `lease`. Probes that time out do not count.
+    /// `None`, written `"off"`, turns probes off, and only the lease decides.
     ///
-    /// Choose more than a worker's client takes to notice a closed connection: shorter than that, and a partition can
-    /// have two owners for the difference. Longer finds killed processes later, and off only when the lease runs out.
+    /// This is the dial between killed workers that are found soon and servers that may be slow: a worker asks itself four
+    /// times in this time whether it is still there, and works on nothing while that has not come back for three quarters
+    /// of it. Choose more than the longest stall of a server that is to go unnoticed. Shorter, and such a stall suspends
+    /// the workers at that server; longer, and killed processes are found later; off, and they are found when their leases
+    /// run out. It keeps a partition from two owners at any value, but all workers of a group must agree on it.
     #[serde(with = "duration::or_off")]
     pub probe_confirm: Option<Duration>,
     /// How much load this worker takes compared with others; 1 by default.
@@ -323,9 +326,11 @@ pub(crate) struct Timing {
     pub(crate) retry: Duration,
     /// The lease, and what an observer waits for beyond it against clocks of different rates: an eighth of the lease.
     observed_lease: Duration,
-    /// For how long a process may not run before others may have seen it gone, where they would act on that: two thirds
-    /// of [`Config::probe_confirm`]; what is left is for its client to notice.
-    pub(crate) unseen: Option<Duration>,
+    /// See [`Config::probe_confirm`].
+    pub(crate) confirm: Option<Duration>,
+    /// Whether a worker may act only while it is present: where others may end its tenure early, and nothing but their
+    /// waiting keeps two from working at once.
+    pub(crate) needs_presence: bool,
     /// The deliberate bug of this worker.
     pub(crate) planted: Planted,
 }
@@ -345,7 +350,8 @@ impl Timing {
             renewal: lease / 4,
             retry,
             observed_lease: observed_lease(lease),
-            unseen: config.probe_confirm.filter(|_| strict).map(|confirm| confirm * 2 / 3),
+            confirm: config.probe_confirm,
+            needs_presence: strict && config.probe_confirm.is_some(),
             planted: Planted::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! Everything that can happen to a worker.
 
-use crate::ids::{Incarnation, Instance, OperationId, Revision, Slot, Token, WatchId};
+use crate::ids::{CheckId, Incarnation, OperationId, ProbeId, Revision, ServerId, Session, Token, WatchId};
 use crate::key::Key;
 use crate::partition::{PartitionId, PartitionList};
 use crate::record::{Record, RecordError};
@@ -12,14 +12,30 @@ pub enum Event {
     Timeout,
     /// News from the store.
     Kv(KvEvent),
-    /// The outcome of a [`Probe`](crate::Action::Probe).
+    /// This process's probe subject is subscribed: for the first time, anew because of
+    /// [`Listen`](crate::Action::Listen), or by the client on another connection.
+    Listening {
+        /// Names the subscription on this connection: greater than all before.
+        session: Session,
+        /// The server that the connection ends at.
+        server: ServerId,
+    },
+    /// A [`Check`](crate::Action::Check) has come back through the very session on which it was sent.
+    Present {
+        /// The session, at the sending and still at the receipt.
+        session: Session,
+        /// Which check.
+        check: CheckId,
+    },
+    /// The outcome of a [`Probe`](crate::Action::Probe). Every probe gets exactly one.
     Probed {
-        /// The slot that was asked for.
-        slot: Slot,
-        /// The process that was asked for.
-        instance: Instance,
+        /// Which probe.
+        probe: ProbeId,
         /// What came back.
         outcome: ProbeOutcome,
+        /// The server that the connection of whoever probed ended at, the same before and after; none if that is not
+        /// known.
+        server: Option<ServerId>,
     },
     /// The partitions to divide, at the start and whenever the list changes.
     Partitions(PartitionList),
@@ -120,9 +136,9 @@ pub enum Outcome {
 pub enum ProbeOutcome {
     /// The process answered.
     Answered,
-    /// The transport says that nobody listens there.
+    /// The transport says that nobody listens there, as far as the server that was asked knows.
     NobodyListens,
-    /// Nothing came back in time.
+    /// Nothing came back in time, or whoever was to ask could not.
     TimedOut,
 }
 

@@ -12,6 +12,7 @@ use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::plan_log::PlanLog;
 use crate::planted::PlantedBug;
+use crate::probing::Probing;
 use crate::record::MemberPhase;
 use crate::time::{Instant, earliest};
 
@@ -47,6 +48,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) plan: &'a PlanLog,
+    pub(crate) probing: &'a Probing,
 }
 
 impl Eviction {
@@ -94,6 +96,7 @@ impl Eviction {
         if self.held_until.is_some() && !held {
             outbox.notice(Notice::Waiting { reason: WaitReason::Maintenance });
         }
+        self.evict_gone(view, membership, outbox);
         let unchanged = membership.changes() == self.looked_at && expired.is_empty() && self.patience.is_none();
         if unchanged && self.next_look.is_none_or(|at| view.now < at) {
             return;
@@ -110,9 +113,6 @@ impl Eviction {
             for slot in expired {
                 self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
             }
-            for slot in gone(view, membership) {
-                self.evict(view, membership, slot, EvictReason::NobodyListens, outbox);
-            }
         }
         if view.timing.planted.has(PlantedBug::EvictRenewed) {
             for slot in self.tried.keys().copied().collect::<Vec<_>>() {
@@ -126,6 +126,18 @@ impl Eviction {
             self.evict(view, membership, slot, EvictReason::NoRecord, outbox);
         }
         self.next_look = self.next_look(view, membership);
+    }
+
+    /// Evicts the workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
+    fn evict_gone(&mut self, view: &Surroundings<'_>, membership: &Membership, outbox: &mut Outbox) {
+        let (absent, workers) = view.probing.absent();
+        let many = absent * 100 > workers * view.config.restart_detection_percent as usize;
+        if many || self.waits_for_restart(view.now) || membership.maintenance_hold().is_some() {
+            return;
+        }
+        for slot in view.probing.gone(membership, view.timing).filter(|slot| *slot != view.own_slot) {
+            self.evict(view, membership, slot, EvictReason::NobodyListens, outbox);
+        }
     }
 
     /// In a maintenance, workers that are gone are expected back.
@@ -190,22 +202,6 @@ impl Eviction {
     pub(crate) fn deadline(&self, membership: &Membership) -> Option<Instant> {
         earliest([self.next_look, self.held_until, membership.next_expiry()])
     }
-}
-
-/// The workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
-fn gone(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
-    if membership.maintenance_hold().is_some() {
-        return Vec::new();
-    }
-    let working = |phase: MemberPhase| phase != MemberPhase::Restarting;
-    let members =
-        || membership.members().filter(|(_, member)| member.record().is_some_and(|record| working(record.phase)));
-    let absent: Vec<Slot> = members().filter(|(_, member)| member.absence.is_some()).map(|(slot, _)| slot).collect();
-    if absent.len() * 100 > members().count() * view.config.restart_detection_percent as usize {
-        return Vec::new();
-    }
-    let gone = absent.into_iter().filter(|slot| *slot != view.own_slot);
-    gone.filter(|slot| membership.is_gone(*slot, view.config.probe_confirm)).collect()
 }
 
 /// The workers that have left their slot for a successor, and until when it is held for them.

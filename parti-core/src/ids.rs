@@ -1,5 +1,7 @@
 //! Newtypes for every number that could be swapped with another.
 
+use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +70,54 @@ number! {
 number! {
     /// Names one watch that the core has asked for.
     WatchId(u64)
+}
+number! {
+    /// Names one probe that the core has asked for.
+    ProbeId(u64)
+}
+number! {
+    /// Names one check of a worker's own presence.
+    CheckId(u64)
+}
+number! {
+    /// One subscription of a worker's probe subject on one connection, numbered by whoever runs the worker: each one
+    /// that follows has a greater number, also one that the client library has made by itself.
+    Session(u64)
+}
+
+/// The server that a connection ends at, as that server calls itself. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct ServerId(Arc<str>);
+
+impl ServerId {
+    /// The server with this id.
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// Its id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for ServerId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<ServerId> for String {
+    fn from(id: ServerId) -> Self {
+        id.0.as_ref().into()
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A write in one life of a bucket: of two writes in one bucket the later one is the greater, also when the bucket was

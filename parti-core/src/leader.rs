@@ -20,6 +20,7 @@ use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
 use crate::planner::Planner;
 use crate::planted::PlantedBug;
+use crate::probing::Probing;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
@@ -82,6 +83,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) seen: Generation,
     /// Whether this worker's own writes are being committed: else it judges nobody.
     pub(crate) heard: bool,
+    pub(crate) probing: &'a Probing,
 }
 
 impl Leader {
@@ -205,7 +207,7 @@ impl Leader {
     ) {
         let Surroundings { now, config, timing, own_slot, .. } = *view;
         if view.heard {
-            let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan };
+            let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan, probing: view.probing };
             self.eviction.decide(&surroundings, membership, outbox);
         }
         if self.quarantine_until.take_if(|until| *until <= now).is_some() {

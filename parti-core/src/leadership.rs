@@ -11,9 +11,10 @@ use crate::lease::Lease;
 use crate::membership::{LeaderKey, Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::plan_log::{ChainBreak, Legibility, PlanLog};
+use crate::probing::Probing;
 use crate::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
 use crate::state::PlannerPhase;
-use crate::time::{Duration, Instant, earliest};
+use crate::time::{Instant, earliest};
 
 /// How many leases a worker leaves the leadership to others that can read the plan, before it claims it again.
 const LEASES_FOR_OTHERS: u32 = 6;
@@ -55,7 +56,9 @@ enum Role {
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     pub(crate) timing: &'a Timing,
-    pub(crate) probe_confirm: Option<Duration>,
+    pub(crate) probing: &'a Probing,
+    /// Whether this worker has the right to act.
+    pub(crate) may_act: bool,
     pub(crate) own: Instance,
     pub(crate) lease: &'a Lease,
     pub(crate) membership: &'a Membership,
@@ -146,7 +149,7 @@ impl Leadership {
     /// Claims, takes over, steps down or resigns.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         self.notice_loss(view, plan, outbox);
-        if !view.lease.is_valid(view.now) || outbox.is_writing(Key::Leader) {
+        if !view.may_act || outbox.is_writing(Key::Leader) {
             return;
         }
         match self.role {
@@ -341,7 +344,7 @@ fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
             let record = member.and_then(|member| member.record());
             let restarting = record.is_some_and(|record| record.phase == MemberPhase::Restarting);
             let replaced = record.is_some_and(|record| record.instance != held.instance);
-            let gone = view.membership.is_gone(held.slot, view.probe_confirm);
+            let gone = member.is_some_and(|member| view.probing.is_gone(held.slot, member, view.timing));
             restarting || replaced || gone || silent()
         }
     }

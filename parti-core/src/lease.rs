@@ -9,6 +9,7 @@ use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
+use crate::presence::Evidence;
 use crate::record::{MemberRecord, Record};
 use crate::time::{Instant, earliest};
 
@@ -53,6 +54,7 @@ struct InFlight {
     sent_at: Instant,
     expected: Revision,
     kind: WriteKind,
+    evidence: Option<Evidence>,
 }
 
 /// What a write of the record is for.
@@ -71,8 +73,9 @@ pub(crate) enum WriteKind {
 pub(crate) enum LeaseNews {
     /// Nothing that others need to know.
     None,
-    /// The lease goes on. With `after_gap`, it had not been renewed for longer than a renewal should take.
-    Renewed { after_gap: bool },
+    /// The lease goes on, on this evidence of the worker's presence. With `after_gap`, it had not been renewed for longer
+    /// than a renewal should take.
+    Renewed { after_gap: bool, evidence: Option<Evidence> },
     /// The last write of this process is committed.
     Finished,
 }
@@ -113,11 +116,6 @@ impl Lease {
 
     pub(crate) fn is_valid(&self, now: Instant) -> bool {
         !self.lost && self.until.is_some_and(|until| now < until)
-    }
-
-    /// When the last write that is known to be committed was sent.
-    pub(crate) fn renewed_at(&self) -> Option<Instant> {
-        self.renewed_at
     }
 
     /// The revision of a write that is known to be committed and was sent at `since` or later, if there is one.
@@ -213,7 +211,7 @@ impl Lease {
                 self.next_renewal = sent.sent_at + timing.renewal;
                 self.contested_since = None;
                 match sent.kind {
-                    WriteKind::Renewal => LeaseNews::Renewed { after_gap },
+                    WriteKind::Renewal => LeaseNews::Renewed { after_gap, evidence: sent.evidence },
                     WriteKind::Restarting | WriteKind::Deletion => LeaseNews::Finished,
                 }
             }
@@ -241,7 +239,14 @@ impl Lease {
     }
 
     /// Sends a write on the revision that this worker wrote last.
-    pub(crate) fn write(&mut self, now: Instant, kind: WriteKind, record: MemberRecord, outbox: &mut Outbox) {
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        kind: WriteKind,
+        record: MemberRecord,
+        evidence: Option<Evidence>,
+        outbox: &mut Outbox,
+    ) {
         let (key, expected) = (Key::Slot(self.slot), self.revision);
         let write = match kind {
             WriteKind::Renewal | WriteKind::Restarting => {
@@ -250,7 +255,7 @@ impl Lease {
             WriteKind::Deletion => Write::Delete { key, expected },
         };
         let operation = outbox.request(write);
-        self.in_flight = Some(InFlight { operation, sent_at: now, expected, kind });
+        self.in_flight = Some(InFlight { operation, sent_at: now, expected, kind, evidence });
     }
 
     /// It matters whether a renewal is committed: try at once.

@@ -14,7 +14,8 @@
 //! ```
 //! use std::collections::{BTreeMap, VecDeque};
 //!
-//! use parti_core::{Action, Command, Config, Event, Instant, KvEvent, Partition, PartitionId, PartitionList, Worker};
+//! use parti_core::{Action, Command, Config, Event, Instant, KvEvent, Partition, PartitionId, PartitionList};
+//! use parti_core::{ServerId, Session, Worker};
 //! # use parti_core::{Bucket, Incarnation, Interest, Key, Outcome, Record, Revision, WatchId, Write};
 //! #
 //! # /// A store in memory for a single worker: what each key holds, and what is watched.
@@ -78,7 +79,8 @@
 //! let mut worker = Worker::new(config, seed, now)?;
 //!
 //! let mut store = Store::default();
-//! let mut events = VecDeque::from([Event::Partitions(partitions)]);
+//! let listening = Event::Listening { session: Session::new(1), server: ServerId::new("the only one") };
+//! let mut events = VecDeque::from([Event::Partitions(partitions), listening]);
 //! let mut held = BTreeMap::new();
 //! while !worker.status().halted {
 //!     let event = events.pop_front().unwrap_or_else(|| {
@@ -106,6 +108,8 @@
 //!             }
 //!             Action::Cancel { .. } => unreachable!("here a release takes no time"),
 //!             Action::Suspend { .. } | Action::Resume => unreachable!("this store is never out of reach"),
+//!             Action::Listen => {} // this server is always quick to answer
+//!             Action::Check { session, check } => events.push_back(Event::Present { session, check }),
 //!             Action::Probe { .. } => unreachable!("there is nobody else to ask for"),
 //!             Action::Prepare { .. } | Action::Notice(_) | Action::Halt => {}
 //!         }
@@ -174,6 +178,7 @@ mod partition;
 mod plan_log;
 mod planner;
 mod planted;
+mod presence;
 mod probing;
 mod rebalance;
 mod record;
@@ -196,7 +201,10 @@ pub use config::{
 };
 pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
-pub use ids::{Generation, Incarnation, Instance, OperationId, Position, Revision, Slot, Tenure, Term, Token, WatchId};
+pub use ids::{
+    CheckId, Generation, Incarnation, Instance, OperationId, Position, ProbeId, Revision, ServerId, Session, Slot,
+    Tenure, Term, Token, WatchId,
+};
 pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Placement, Weight,

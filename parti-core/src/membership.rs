@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::config::{MAX_DURATION, Timing, observed_lease};
-use crate::event::ProbeOutcome;
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::{Control, Key};
 use crate::lease::MAX_DOUBTS;
@@ -61,18 +60,9 @@ pub(crate) struct Member {
     pub(crate) observed_lease: Duration,
     /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
     pub(crate) heard: bool,
-    /// The unbroken row of probes to which nobody listened.
-    pub(crate) absence: Option<Absence>,
     /// The revision that was shown since the last complete listing began; lower than what is known if the listing is
     /// stale or the store has lost writes.
     shown: Option<Revision>,
-}
-
-/// When nobody listened for the first and for the last time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Absence {
-    first: Instant,
-    last: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,15 +300,7 @@ impl Membership {
         }
         let observed_lease = self.observed_lease_of(slot, &content);
         self.longest_observed_lease = self.longest_observed_lease.max(observed_lease);
-        let member = Member {
-            revision,
-            content,
-            observed_at: now,
-            observed_lease,
-            heard: live,
-            absence: None,
-            shown: Some(revision),
-        };
+        let member = Member { revision, content, observed_at: now, observed_lease, heard: live, shown: Some(revision) };
         let news = self.news_of(self.slots.get(&slot), &member);
         self.slots.insert(slot, member);
         if news == MemberNews::Changed {
@@ -364,31 +346,11 @@ impl Membership {
         Some(record.hold_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
-    /// Takes in what came back from a probe; true if it says anything new.
-    pub(crate) fn observe_probed(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        instance: Instance,
-        outcome: ProbeOutcome,
-    ) -> bool {
-        let Some(member) = self.slots.get_mut(&slot) else { return false };
-        if member.record().is_none_or(|record| record.instance != instance) {
-            return false;
-        }
-        match outcome {
-            ProbeOutcome::Answered => {
-                let heard = core::mem::replace(&mut member.heard, true);
-                member.absence.take().is_some() || !heard
-            }
-            ProbeOutcome::NobodyListens => {
-                let first = member.absence.map_or(now, |absence| absence.first);
-                member.absence = Some(Absence { first, last: now });
-                self.changes += 1;
-                true
-            }
-            ProbeOutcome::TimedOut => member.absence.take().is_some(),
-        }
+    /// A process has answered a probe, so it is there. True if it had not been heard of.
+    pub(crate) fn observe_answered(&mut self, slot: Slot, instance: Instance) -> bool {
+        let member = self.slots.get_mut(&slot);
+        let member = member.filter(|member| member.record().is_some_and(|record| record.instance == instance));
+        member.is_some_and(|member| !core::mem::replace(&mut member.heard, true))
     }
 
     /// A complete listing begins. What is known is kept: a record that still has the revision seen long ago has not been
@@ -491,19 +453,7 @@ impl Membership {
         }
         self.deaf_until = now;
         self.always_heard = except;
-        for (slot, member) in &mut self.slots {
-            if Some(*slot) != except {
-                member.absence = None;
-            }
-        }
         self.next_expiry = None;
-    }
-
-    /// Whether nobody has listened in an unbroken row of probes for `confirm`.
-    pub(crate) fn is_gone(&self, slot: Slot, confirm: Option<Duration>) -> bool {
-        let absence = self.slots.get(&slot).and_then(|member| member.absence);
-        let at_once = self.planted.has(PlantedBug::EvictUnconfirmed);
-        matches!((absence, confirm), (Some(absence), Some(confirm)) if at_once || absence.last >= absence.first + confirm)
     }
 
     /// Since when the holder of this record has been silent in a way that this worker could have heard broken.

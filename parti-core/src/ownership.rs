@@ -32,8 +32,8 @@ pub(crate) struct Ownership {
     /// The newest plan that this process has heard of.
     generation: Generation,
     prepared: BTreeSet<PartitionId>,
-    /// Why all work is to stop for now, and since when.
-    suspended: Option<(SuspendReason, Instant)>,
+    /// Why all work is to stop for now.
+    suspended: Option<SuspendReason>,
     /// Releases that the application has not confirmed, in order of their deadlines.
     drains: BTreeSet<(Instant, PartitionId)>,
     /// Whether the last renewal says less than is true.
@@ -218,20 +218,11 @@ impl Ownership {
 
     /// Why all work is to stop for now, if it is.
     pub(crate) fn suspended_for(&self) -> Option<SuspendReason> {
-        self.suspended.map(|(reason, _)| reason)
+        self.suspended
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.is_some()
-    }
-
-    /// Whether a renewal that was sent at `sent_at` shows that nobody has taken what this worker holds. Where others may
-    /// have seen the process gone, only one that was sent after that does.
-    pub(crate) fn may_resume(&self, sent_at: Instant) -> bool {
-        self.suspended.is_none_or(|(reason, since)| match reason {
-            SuspendReason::ConnectionLost | SuspendReason::Stalled => sent_at >= since,
-            SuspendReason::LeaseRanOut | SuspendReason::WritesRefused | SuspendReason::StoreRegressed => true,
-        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -279,13 +270,10 @@ impl Ownership {
     }
 
     /// All work stops at once.
-    pub(crate) fn suspend(&mut self, now: Instant, reason: SuspendReason, outbox: &mut Outbox) {
+    pub(crate) fn suspend(&mut self, reason: SuspendReason, outbox: &mut Outbox) {
         if self.suspended.is_none() {
             outbox.push(Action::Suspend { reason });
-        }
-        let seen_gone = matches!(reason, SuspendReason::ConnectionLost | SuspendReason::Stalled);
-        if seen_gone || self.suspended.is_none() {
-            self.suspended = Some((reason, now));
+            self.suspended = Some(reason);
         }
     }
 

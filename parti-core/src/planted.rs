@@ -35,10 +35,16 @@ planted_bugs! {
     ForgetApplied,
     /// Work goes on when the lease has run out.
     OutliveLease,
-    /// Work goes on when the connection is gone, where probes may evict early.
-    OutliveConnection,
-    /// A process that was frozen goes on as if it had not been, where probes may evict early.
-    OutliveStall,
+    /// Work goes on when the checks of the own presence no longer come back.
+    OutlivePresence,
+    /// A check that came back gives the right to act for longer than others may wait.
+    PresenceTooLong,
+    /// A check gives the right to act from its receipt on.
+    PresenceFromReceipt,
+    /// A renewal that was sent before a check came back shows that the process was there.
+    RenewBeforeCheck,
+    /// The record goes on to name the server at which the process began.
+    StaleServer,
     /// The lease counts from the reply to a renewal.
     LeaseFromReply,
     /// Work goes on as soon as the connection is back, before a renewal is committed.
@@ -71,6 +77,16 @@ planted_bugs! {
     EvictRenewed,
     /// A worker is evicted as soon as one probe says that nobody listens.
     EvictUnconfirmed,
+    /// A row of probes to which nobody listened goes on although the worker has renewed its lease.
+    RowOverRevisions,
+    /// A row of probes to which nobody listened goes on after an answer.
+    RowThroughAnswer,
+    /// A row of probes to which nobody listened goes on after one that timed out.
+    RowThroughTimeout,
+    /// A row of probes to which nobody listened goes on after one from another server.
+    RowThroughElsewhere,
+    /// That nobody listens counts from whatever server.
+    ProberElsewhere,
     /// Silence counts although it could not have been heard broken.
     JudgeByOldSilence,
     /// After a loss of writes, grants go on at once.

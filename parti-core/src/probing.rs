@@ -1,33 +1,323 @@
-//! Asks, again and again, whether the processes that matter are there.
+//! Asks whether the processes that matter are there, and what follows from nobody listening.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::ids::{Instance, Slot};
+use crate::config::Timing;
+use crate::event::ProbeOutcome;
+use crate::ids::{Instance, ProbeId, Revision, ServerId, Slot};
+use crate::membership::{Member, Membership};
 use crate::outbox::Outbox;
-use crate::time::Instant;
+use crate::planted::PlantedBug;
+use crate::record::{MemberPhase, MemberRecord};
+use crate::time::{Duration, Instant, earliest};
 
-/// A leader asks for every member, everyone else for the leader. Only the transport's word that *nobody listens* means
-/// anything; a process that is frozen or cut off does not answer, which says nothing.
+/// How many workers see whether the leader is there.
+const MAX_DEPUTIES: usize = 3;
+/// How many of the workers at one server may be asked to ask in place of this one: should one not answer, the next is.
+const MAX_HELPERS: usize = 8;
+
+/// Who asks for whom: a leader for every member, its deputies for the leader, a newcomer for those that may be dead.
+///
+/// It asks slowly, and quickly those for whom nobody has listened. *Nobody listens* is one server's word, and counts only
+/// of that server at which the process has said that it listens: asked directly where this worker's connection ends
+/// there too, else through another worker there. It is a row of such words, about one revision of the record, that says
+/// that a process is gone; any other outcome ends it. See [`Presence`](crate::presence::Presence) for the other side.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probing {
-    next_at: Instant,
+    next_round: Instant,
+    /// For whom it asked in the last round.
+    targets: Option<Targets>,
+    last: ProbeId,
+    /// What is on its way.
+    asked: BTreeMap<ProbeId, Asked>,
+    suspects: BTreeMap<Slot, Suspect>,
+    /// When each suspect is asked for next.
+    due: BTreeSet<(Instant, Slot)>,
+    /// The suspects whose rows are long enough.
+    gone: BTreeSet<Slot>,
+    /// Who can be asked to ask, by the server: as of the last round.
+    helpers: BTreeMap<ServerId, Vec<(Slot, Instance)>>,
+    /// How many workers there were at the last round.
+    workers: usize,
+    /// Takes turns among helpers.
+    turn: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    slot: Slot,
+    instance: Instance,
+    revision: Revision,
+    sent_at: Instant,
+}
+
+/// Somebody for whom nobody listens.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    /// The revision that is judged.
+    revision: Revision,
+    /// When the row began: with the first word from its own server.
+    first: Option<Instant>,
+    due: Instant,
+}
+
+/// For whom to ask in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Targets {
+    /// A leader asks for everyone else.
+    Others { own: Slot },
+    /// A deputy asks for the leader, a newcomer perhaps for the one slot that it wants.
+    One(Slot),
+    /// A newcomer asks for everyone of whom it has not heard.
+    Unheard,
+}
+
+/// What probing is decided from.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    pub(crate) interval: Duration,
+    pub(crate) timing: &'a Timing,
+    pub(crate) membership: &'a Membership,
+    /// The server that this worker's connection ends at.
+    pub(crate) server: Option<&'a ServerId>,
 }
 
 impl Probing {
-    /// Asks for each of `targets`, and not again before `next_at`.
-    pub(crate) fn ask(
+    /// For whom a probe that is on its way asks.
+    pub(crate) fn target(&self, probe: ProbeId) -> Option<(Slot, Instance)> {
+        self.asked.get(&probe).map(|asked| (asked.slot, asked.instance))
+    }
+
+    /// Takes in what came back; true if there may be something to decide.
+    pub(crate) fn observe_probed(
         &mut self,
-        next_at: Instant,
-        targets: impl Iterator<Item = (Slot, Instance)>,
-        outbox: &mut Outbox,
-    ) {
-        self.next_at = next_at;
-        for (slot, instance) in targets {
-            outbox.push(Action::Probe { slot, instance });
+        view: &Surroundings<'_>,
+        probe: ProbeId,
+        outcome: ProbeOutcome,
+        server: Option<&ServerId>,
+    ) -> bool {
+        let Some(asked) = self.asked.remove(&probe) else { return false };
+        let member = view.membership.member(asked.slot);
+        let record = member.and_then(|member| Some((member.revision, member.record()?)));
+        let Some((revision, record)) = record.filter(|(_, record)| record.instance == asked.instance) else {
+            return self.forget(asked.slot);
+        };
+        let elsewhere = view.timing.planted.has(PlantedBug::ProberElsewhere);
+        match outcome {
+            ProbeOutcome::NobodyListens if record.server.is_some() && record.server.as_ref() == server || elsewhere => {
+                self.observe_nobody(view, &asked, revision)
+            }
+            ProbeOutcome::NobodyListens => {
+                let goes_on = view.timing.planted.has(PlantedBug::RowThroughElsewhere);
+                if !(goes_on && self.suspects.contains_key(&asked.slot)) {
+                    // Its own server is to be asked, if there is anybody to do that.
+                    self.forget(asked.slot);
+                    if self.way_to(view, asked.slot, record).is_some() {
+                        self.suspect(asked.slot, Suspect { revision, first: None, due: view.now });
+                    }
+                }
+                false
+            }
+            ProbeOutcome::TimedOut if view.timing.planted.has(PlantedBug::RowThroughTimeout) => false,
+            ProbeOutcome::Answered if view.timing.planted.has(PlantedBug::RowThroughAnswer) => false,
+            ProbeOutcome::TimedOut | ProbeOutcome::Answered => self.forget(asked.slot),
         }
     }
 
-    /// When it is time to ask again.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.next_at
+    /// Nobody listens at the process's own server. True if that makes a row.
+    fn observe_nobody(&mut self, view: &Surroundings<'_>, asked: &Asked, revision: Revision) -> bool {
+        let Some(confirm) = view.timing.confirm else { return false };
+        let any = view.timing.planted.has(PlantedBug::RowOverRevisions);
+        if asked.revision != revision && !any {
+            self.forget(asked.slot);
+            return false;
+        }
+        let known = self.suspects.get(&asked.slot).copied();
+        let known = known.filter(|suspect| suspect.revision == revision || any);
+        let first = known.and_then(|suspect| suspect.first);
+        let at_once = view.timing.planted.has(PlantedBug::EvictUnconfirmed);
+        if first.is_some_and(|first| asked.sent_at >= first + confirm) || at_once {
+            return self.gone.insert(asked.slot);
+        }
+        if first.is_none() {
+            let due = view.now + view.interval.min(confirm);
+            self.suspect(asked.slot, Suspect { revision, first: Some(view.now), due });
+        }
+        false
+    }
+
+    fn suspect(&mut self, slot: Slot, suspect: Suspect) {
+        self.forget(slot);
+        self.due.insert((suspect.due, slot));
+        self.suspects.insert(slot, suspect);
+    }
+
+    /// Its row, if there is one, has ended. True if something rested on it.
+    fn forget(&mut self, slot: Slot) -> bool {
+        if let Some(suspect) = self.suspects.remove(&slot) {
+            self.due.remove(&(suspect.due, slot));
+        }
+        self.gone.remove(&slot)
+    }
+
+    /// Whether the process that has this slot is gone, as a row of probes about this very revision says.
+    pub(crate) fn is_gone(&self, slot: Slot, member: &Member, timing: &Timing) -> bool {
+        let any = timing.planted.has(PlantedBug::RowOverRevisions) || timing.planted.has(PlantedBug::EvictUnconfirmed);
+        let same = self.suspects.get(&slot).is_some_and(|suspect| suspect.revision == member.revision);
+        self.gone.contains(&slot) && (same || any)
+    }
+
+    /// Those that are gone, as far as rows of probes say.
+    pub(crate) fn gone<'a>(
+        &'a self,
+        membership: &'a Membership,
+        timing: &'a Timing,
+    ) -> impl Iterator<Item = Slot> + 'a {
+        let is_gone = |slot: &Slot| membership.member(*slot).is_some_and(|member| self.is_gone(*slot, member, timing));
+        self.gone.iter().copied().filter(is_gone)
+    }
+
+    /// For how many nobody listens, and how many there were at the last round.
+    pub(crate) fn absent(&self) -> (usize, usize) {
+        (self.suspects.len(), self.workers)
+    }
+
+    /// Asks for whom it is time to ask. True if that was everybody.
+    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, targets: Targets, outbox: &mut Outbox) -> bool {
+        while self.due.first().is_some_and(|(due, _)| *due <= view.now)
+            && let Some((_, slot)) = self.due.pop_first()
+        {
+            self.ask_again(view, slot, outbox);
+        }
+        let before = self.targets.replace(targets);
+        let asks_all = self.next_round <= view.now || before != Some(targets);
+        if asks_all {
+            self.next_round = view.now + view.interval * 2;
+            let patience = view.interval * 8;
+            self.asked.retain(|_, asked| view.now < asked.sent_at + patience);
+            self.look_around(view.membership);
+            self.ask_all(view, targets, outbox);
+        }
+        asks_all
+    }
+
+    /// Asks once more for one for whom nobody listened, so that the last probe of a row is sent as early as it may be.
+    fn ask_again(&mut self, view: &Surroundings<'_>, slot: Slot, outbox: &mut Outbox) {
+        let any = view.timing.planted.has(PlantedBug::RowOverRevisions);
+        let member = view.membership.member(slot);
+        let record = member.and_then(|member| Some((member.revision, member.record()?)));
+        let suspect = self.suspects.get(&slot).copied();
+        let suspect = suspect.zip(record).filter(|(suspect, (revision, _))| suspect.revision == *revision || any);
+        let Some(((suspect, (revision, record)), confirm)) = suspect.zip(view.timing.confirm) else {
+            self.forget(slot);
+            return;
+        };
+        let Some(through) = self.way_to(view, slot, record) else {
+            self.forget(slot);
+            return;
+        };
+        self.ask(view.now, slot, record.instance, revision, through, outbox);
+        let decisive = suspect.first.map(|first| first + confirm).filter(|at| *at > view.now);
+        let due = earliest([decisive, Some(view.now + view.interval)]).unwrap_or(view.now + view.interval);
+        self.due.insert((due, slot));
+        self.suspects.insert(slot, Suspect { due, ..suspect });
+    }
+
+    fn ask_all(&mut self, view: &Surroundings<'_>, targets: Targets, outbox: &mut Outbox) {
+        let (first, last) = match targets {
+            Targets::One(slot) => (slot, slot),
+            Targets::Others { .. } | Targets::Unheard => (Slot::new(0), Slot::new(u32::MAX)),
+        };
+        for (slot, member) in view.membership.members_between(first, last) {
+            let Some(record) = member.record().filter(|record| record.phase != MemberPhase::Restarting) else {
+                continue;
+            };
+            let matters = match targets {
+                Targets::One(_) => true,
+                Targets::Others { own } => slot != own,
+                Targets::Unheard => !member.heard || view.now >= member.observed_at + member.observed_lease * 4 / 9,
+            };
+            if matters && !self.suspects.contains_key(&slot) {
+                self.ask(view.now, slot, record.instance, member.revision, None, outbox);
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        instance: Instance,
+        revision: Revision,
+        through: Option<Instance>,
+        outbox: &mut Outbox,
+    ) {
+        self.last = self.last.next();
+        self.asked.insert(self.last, Asked { slot, instance, revision, sent_at: now });
+        outbox.push(Action::Probe { probe: self.last, slot, instance, through });
+    }
+
+    /// Who is to ask at the server of this record: this worker itself (`None`), or another one there. None at all where
+    /// there is nobody.
+    fn way_to(&mut self, view: &Surroundings<'_>, slot: Slot, record: &MemberRecord) -> Option<Option<Instance>> {
+        if view.timing.planted.has(PlantedBug::ProberElsewhere) {
+            return Some(None);
+        }
+        let server = record.server.as_ref()?;
+        if view.server == Some(server) {
+            return Some(None);
+        }
+        let suspects = &self.suspects;
+        let can_ask = |(helper, _): &&(Slot, Instance)| *helper != slot && !suspects.contains_key(helper);
+        let helpers: Vec<_> = self.helpers.get(server)?.iter().filter(can_ask).collect();
+        let (_, instance) = helpers.get(self.turn.checked_rem(helpers.len())?)?;
+        self.turn = self.turn.wrapping_add(1);
+        Some(Some(*instance))
+    }
+
+    /// Counts the workers, and sees who of them could ask at which server.
+    fn look_around(&mut self, membership: &Membership) {
+        self.helpers.clear();
+        self.workers = 0;
+        for (slot, member) in membership.members() {
+            let Some(record) = member.record().filter(|record| record.phase != MemberPhase::Restarting) else {
+                continue;
+            };
+            self.workers += 1;
+            if let Some(server) = &record.server {
+                let helpers = self.helpers.entry(server.clone()).or_default();
+                if helpers.len() < MAX_HELPERS {
+                    helpers.push((slot, record.instance));
+                }
+            }
+        }
+    }
+
+    /// The workers that are to see whether the leader in slot `own` is there: the next in line, those at its own server
+    /// first, since nobody else's word counts.
+    pub(crate) fn deputies(&self, own: Slot, server: Option<&ServerId>, membership: &Membership) -> Vec<Slot> {
+        let works = |(slot, member): &(Slot, &Member)| {
+            let works = member.record().is_some_and(|record| record.phase == MemberPhase::Active);
+            *slot != own && works && !self.suspects.contains_key(slot)
+        };
+        let in_line = || {
+            let after = membership.members_between(own.next(), Slot::new(u32::MAX));
+            after.chain(membership.members_between(Slot::new(0), own)).filter(works)
+        };
+        let is_near =
+            |member: &Member| server.is_some() && member.record().is_some_and(|r| r.server.as_ref() == server);
+        let near = in_line().filter(|(_, member)| is_near(member));
+        let far = in_line().filter(|(_, member)| !is_near(member));
+        let mut deputies: Vec<Slot> = near.chain(far).map(|(slot, _)| slot).take(MAX_DEPUTIES).collect();
+        deputies.sort_unstable();
+        deputies
+    }
+
+    /// When it is time to ask again for these.
+    pub(crate) fn deadline(&self, targets: Targets) -> Option<Instant> {
+        let round = if self.targets == Some(targets) { self.next_round } else { Instant::ORIGIN };
+        earliest([Some(round), self.due.first().map(|(due, _)| *due)])
     }
 }

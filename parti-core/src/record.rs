@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Instance, Position, Revision, Slot, Tenure, Term};
+use crate::ids::{Generation, Instance, Position, Revision, ServerId, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::partition::{PartitionId, Weight};
 use crate::state::PlannerPhase;
@@ -67,6 +67,13 @@ pub struct MemberRecord {
     pub software: String,
     /// Counts the writes of this process.
     pub beat: u64,
+    /// The server at which this process listens for probes, as a check of its own has shown before this was written. None
+    /// where that is not known or its tenure is not to be ended early: then only its lease decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerId>,
+    /// A leader's: the slots whose workers are to see whether it is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deputies: Vec<Slot>,
 }
 
 impl MemberRecord {
@@ -84,6 +91,8 @@ impl MemberRecord {
             labels: BTreeMap::new(),
             software: String::new(),
             beat: 0,
+            server: None,
+            deputies: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::discriminant;
 
-use crate::action::{Action, ClaimKind, Notice, StandbyReason, Write};
+use crate::action::{ClaimKind, Notice, StandbyReason, Write};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure};
@@ -14,6 +14,8 @@ use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
 use crate::outbox::Outbox;
 use crate::planted::{Planted, PlantedBug};
+use crate::presence::Evidence;
+use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord, Record};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -37,7 +39,6 @@ pub(crate) struct SlotSearch {
     not_before: Instant,
     /// Whether the store has refused the last claim.
     refused: bool,
-    probed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ struct Claim {
     known: Revision,
     /// What was written.
     record: Arc<MemberRecord>,
+    /// What it says of this worker's presence.
+    evidence: Option<Evidence>,
 }
 
 /// A slot and the way to it.
@@ -90,6 +93,8 @@ pub(crate) struct Won {
     pub(crate) applied: Position,
     /// The newest plan that the tenure has seen.
     pub(crate) generation: Generation,
+    /// What the claim proves of this worker's presence.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl SlotSearch {
@@ -110,11 +115,12 @@ impl SlotSearch {
         timing: &Timing,
     ) -> ClaimNews {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
-        let Claim { sent_at, target, known, record, .. } = claim;
+        let Claim { sent_at, target, known, record, evidence, .. } = claim;
         match outcome {
             Outcome::Committed(revision) => {
                 let incarnation = membership.incarnation();
-                return ClaimNews::Won(target.won(&record, Position { incarnation, revision }, sent_at, now, timing));
+                let won = target.won(&record, Position { incarnation, revision }, sent_at, now, timing);
+                return ClaimNews::Won(Won { evidence, ..won });
             }
             Outcome::Conflict => {
                 self.refused = false;
@@ -145,7 +151,7 @@ impl SlotSearch {
         let record = member.record().filter(|_| self.claim.is_none())?;
         let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
         let (applied, generation) = (record.applied, record.generation);
-        Some(Won { lease, is_new: false, kind: ClaimKind::Fresh, applied, generation })
+        Some(Won { lease, is_new: false, kind: ClaimKind::Fresh, applied, generation, evidence: None })
     }
 
     /// Whether the members should be listed anew, since claims fail for a reason that the watch does not show. Asking
@@ -172,7 +178,6 @@ impl SlotSearch {
     /// Claims a slot if one is to be had.
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, rng: &mut Rng, outbox: &mut Outbox) {
         let Some(listening_since) = self.listening_since else { return };
-        self.ask_who_is_alive(view.membership, outbox);
         if self.claim.is_some() || view.now < self.not_before {
             return;
         }
@@ -187,24 +192,15 @@ impl SlotSearch {
                 let known = chooser.known(target.slot);
                 let record = target.record(view.record, view.timing.planted);
                 let operation = outbox.request(target.write(Arc::clone(&record)));
-                self.claim = Some(Claim { operation, sent_at: view.now, target, known, record });
+                let (sent_at, evidence) = (view.now, view.evidence);
+                self.claim = Some(Claim { operation, sent_at, target, known, record, evidence });
             }
             Choice::Wait(reason) if self.standby.map(|told| discriminant(&told)) != Some(discriminant(&reason)) => {
                 self.standby = Some(reason);
-                outbox.notice(Notice::Standby { reason });
+                let at_most = chooser.waits_until(reason).map(|until| until.since(view.now));
+                outbox.notice(Notice::Standby { reason, at_most });
             }
             Choice::Wait(_) | Choice::Lost => self.refused = false,
-        }
-    }
-
-    /// A process that answers is alive, which saves waiting for its next renewal.
-    fn ask_who_is_alive(&mut self, membership: &Membership, outbox: &mut Outbox) {
-        if !core::mem::replace(&mut self.probed, true) {
-            for (slot, member) in membership.members() {
-                if let Some(record) = member.record() {
-                    outbox.push(Action::Probe { slot, instance: record.instance });
-                }
-            }
         }
     }
 
@@ -261,7 +257,7 @@ impl Target {
         let tenure = if unnamed { tenure.with_writer(0) } else { tenure };
         let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), now, timing);
         let (applied, generation) = (record.applied, record.generation);
-        Won { lease, is_new: self.predecessor.is_none(), kind: self.kind, applied, generation }
+        Won { lease, is_new: self.predecessor.is_none(), kind: self.kind, applied, generation, evidence: None }
     }
 }
 
@@ -271,6 +267,9 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) config: &'a Config,
     pub(crate) timing: &'a Timing,
     pub(crate) membership: &'a Membership,
+    pub(crate) probing: &'a Probing,
+    /// What a claim that is sent now proves of this worker's presence.
+    pub(crate) evidence: Option<Evidence>,
     /// What this worker says of itself when it begins, given the tenure that it goes on with.
     pub(crate) record: &'a dyn Fn(Option<Tenure>) -> MemberRecord,
 }
@@ -369,8 +368,9 @@ impl Chooser<'_> {
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
         }
         let expired = self.view.now >= self.view.membership.silent_for_good_at(slot, member);
+        let gone = self.view.probing.is_gone(slot, member, self.view.timing);
         let early = self.view.timing.planted.has(PlantedBug::TakeOverEarly);
-        (expired || early).then(|| self.take_over(slot, member, record))
+        (expired || gone || early).then(|| self.take_over(slot, member, record))
     }
 
     fn take_over(&self, slot: Slot, member: &Member, record: &Arc<MemberRecord>) -> Target {
@@ -378,13 +378,26 @@ impl Chooser<'_> {
         Target { slot, kind: ClaimKind::TakenOver, predecessor: Some((member.revision, tenure, Arc::clone(record))) }
     }
 
+    /// Until when it waits for this reason at the latest, if that is known.
+    fn waits_until(&self, reason: StandbyReason) -> Option<Instant> {
+        match reason {
+            StandbyReason::LearningWhoIsAlive { .. } => {
+                let (first, last) = self.view.config.slots;
+                let members = self.view.membership.members_between(first, last);
+                let silent = members.filter(|(_, member)| self.may_be_dead(member));
+                silent.map(|(slot, member)| self.view.membership.silent_for_good_at(slot, member)).max()
+            }
+            StandbyReason::OtherVersion { .. } => Some(self.listening_since + self.view.config.surge_wait),
+            StandbyReason::NoFreeSlot { .. }
+            | StandbyReason::PreferredSlotHeld { .. }
+            | StandbyReason::PreferredSlotUnreadable { .. } => None,
+        }
+    }
+
     /// Nothing has been heard of the holder yet, or for so long that it has missed a renewal.
     fn may_be_dead(&self, member: &Member) -> bool {
         if member.record().is_none() {
             return false;
-        }
-        if member.absence.is_some() {
-            return true;
         }
         if member.heard {
             return self.view.now >= member.observed_at.max(self.listening_since) + learning_time(member);

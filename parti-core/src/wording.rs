@@ -5,12 +5,26 @@ use core::fmt::{Display, Formatter, Result};
 use crate::action::{
     ClaimKind, EvictReason, Notice, PlanReason, ReleaseReason, StandbyReason, StepDownReason, SuspendReason, WaitReason,
 };
+use crate::duration::HumanDuration;
 
 impl Display for Notice {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Self::SlotClaimed { slot, how } => write!(f, "is now {}: {how}", slot.worker_name()),
-            Self::Standby { reason } => write!(f, "stands by for a slot: {reason}"),
+            Self::Standby { reason, at_most: None } => write!(f, "stands by for a slot: {reason}"),
+            Self::Standby { reason, at_most: Some(time) } => {
+                write!(f, "stands by for a slot, for {} at most: {reason}", HumanDuration(*time))
+            }
+            Self::NotPresent { late: false } => f.write_str(
+                "asks its own probe subject and hears nothing, though it is connected: others may take it for gone, so it \
+                 works on nothing until that is mended. See that it may subscribe and publish to parti.<group>.probe.>, and \
+                 that the limit of subscriptions is not reached",
+            ),
+            Self::NotPresent { late: true } => f.write_str(
+                "hears what it asks its own probe subject too late: others may take it for gone, so it works on nothing \
+                 until its server is quicker. Where it cannot be, lengthen probe_confirm or turn it off",
+            ),
+            Self::PresentAgain => f.write_str("hears what it asks its own probe subject in time again"),
             Self::SlotLost { slot } => {
                 write!(
                     f,
@@ -146,7 +160,7 @@ impl Display for SuspendReason {
             Self::LeaseRanOut => "the lease ran out before a renewal was known to be committed",
             Self::WritesRefused => "the store refuses to renew the lease",
             Self::ConnectionLost => "the connection to the store is gone",
-            Self::Stalled => "the process did not run for so long that others may have taken it for gone",
+            Self::NotPresent => "the checks of its own presence do not come back, so that others may take it for gone",
             Self::StoreRegressed => "the store has lost writes",
         })
     }

@@ -9,8 +9,9 @@ pub use status::{Fleet, Status};
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
+use crate::action::{Action, Notice, ReleaseReason};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
@@ -27,11 +28,12 @@ use crate::plan_log::PlanLog;
 #[cfg(feature = "planted-bugs")]
 use crate::planted::Planted;
 use crate::planted::PlantedBug;
-use crate::probing::Probing;
+use crate::presence::Presence;
+use crate::probing::{self, Probing, Targets};
 use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
-use crate::time::{Duration, Instant, earliest};
+use crate::time::{Instant, earliest};
 use observe::CallsFor;
 use watching::Watched;
 
@@ -60,7 +62,10 @@ pub struct Worker {
     standing: Standing,
     leadership: Leadership,
     leader: Option<Leader>,
+    presence: Presence,
     probing: Probing,
+    /// Who is to see whether this worker is there, while it leads.
+    deputies: Vec<Slot>,
     ownership: Ownership,
     partitions: Option<PartitionList>,
     /// How many bytes a record may have.
@@ -133,7 +138,9 @@ impl Worker {
             standing: Standing::Seeking(SlotSearch::default()),
             leadership: Leadership::default(),
             leader: None,
+            presence: Presence::default(),
             probing: Probing::default(),
+            deputies: Vec::new(),
             ownership: Ownership::default(),
             partitions: None,
             record_limit: usize::MAX,
@@ -180,15 +187,10 @@ impl Worker {
 
     /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
-        let ran_until = self.runs_until();
         self.now = self.now.max(now);
         if !self.halted {
-            let frozen = ran_until.is_some_and(|until| until < self.now);
-            if frozen && !self.timing.planted.has(PlantedBug::OutliveStall) {
-                self.suspend_as_seen_gone(SuspendReason::Stalled);
-            }
             let calls_for = self.observe(event);
-            if calls_for == CallsFor::Decision || frozen || self.due_at.is_some_and(|at| at <= self.now) {
+            if calls_for == CallsFor::Decision || self.due_at.is_some_and(|at| at <= self.now) {
                 self.decide();
                 self.decisions += 1;
                 self.due_at = self.next_due();
@@ -205,8 +207,7 @@ impl Worker {
 
     /// When to call [`handle`](Self::handle) with [`Event::Timeout`] if nothing else happens; changes nothing.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let running = self.may_seem_gone().map(|limit| self.now + limit / 2);
-        earliest([self.due_at, running]).filter(|_| !self.halted)
+        self.due_at.filter(|_| !self.halted)
     }
 
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
@@ -221,6 +222,7 @@ impl Worker {
         if self.halted {
             return;
         }
+        self.check_presence();
         self.seek_slot();
         self.suspend_if_expired();
         self.probe();
@@ -253,9 +255,11 @@ impl Worker {
         let stop =
             self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
         let reading = earliest([self.read_plan_at, self.membership.reading_at()]);
-        let probe = self.probe_interval().map(|_| self.probing.deadline());
+        let probe = self.probe_targets().and_then(|targets| self.probing.deadline(targets));
+        let presence =
+            self.timing.confirm.and_then(|_| self.presence.deadline(self.now, self.connected && !self.halted));
         let own = self.ownership.deadline();
-        earliest([standing, leadership, leader, reading, probe, own, stop])
+        earliest([standing, leadership, leader, reading, probe, presence, own, stop])
     }
 
     fn give_up_lost_slot(&mut self) {
@@ -322,7 +326,9 @@ impl Worker {
         if self.connected && self.stop.is_none() {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let generation = self.ownership.generation();
-            let own = || own_record(config, instance, beat, MemberPhase::Active);
+            let server = self.presence.server_to_name(&self.timing);
+            let own =
+                || MemberRecord { server: server.clone(), ..own_record(config, instance, beat, MemberPhase::Active) };
             let record = |tenure| MemberRecord { tenure, generation, ..own() };
             let claimed = search.is_claiming();
             let view = slot::Surroundings {
@@ -330,6 +336,8 @@ impl Worker {
                 config,
                 timing: &self.timing,
                 membership: &self.membership,
+                probing: &self.probing,
+                evidence: self.presence.evidence(&self.timing),
                 record: &record,
             };
             search.decide(&view, &mut self.rng, &mut self.outbox);
@@ -342,33 +350,55 @@ impl Worker {
         // lost: claims of the same tenure that came after it are forgotten, and their tokens would be given again.
         self.starting_over = self.store_regressed.is_some() && !won.is_new;
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
+        self.presence.start_over(won.evidence);
         self.ownership.begin(won.lease.tenure, won.applied, won.generation, &mut self.outbox);
-        self.standing = Standing::Holding(won.lease);
+        let mut lease = won.lease;
+        if self.presence.wants_renewal() {
+            lease.renew_at_once(self.now);
+        }
+        self.standing = Standing::Holding(lease);
     }
 
-    /// A leader asks whether the members are there, the others whether the leader is.
+    /// Asks whether those are there of whom it matters to this worker.
     fn probe(&mut self) {
-        let Some(interval) = self.probe_interval().filter(|_| self.probing.deadline() <= self.now) else { return };
-        let Some(own) = self.lease().map(|lease| lease.slot) else { return };
-        let leader = self.membership.leader().record().map(|record| record.slot);
-        // In the order of the slots, and only as far as they matter.
-        let matter = match (self.leader.is_some(), leader) {
-            (true, _) => Some((Slot::new(0), Slot::new(u32::MAX))),
-            (false, leader) => leader.map(|leader| (leader, leader)),
+        let Some(targets) = self.probe_targets() else { return };
+        let view = probing::Surroundings {
+            now: self.now,
+            interval: self.config.probe_interval,
+            timing: &self.timing,
+            membership: &self.membership,
+            server: self.presence.server(),
         };
-        let members = matter.into_iter().flat_map(|(first, last)| self.membership.members_between(first, last));
-        let others = members.filter(|(slot, _)| *slot != own);
-        let records = others.filter_map(|(slot, member)| Some((slot, member.record()?)));
-        let working = records.filter(|(_, record)| record.phase != MemberPhase::Restarting);
-        let targets = working.map(|(slot, record)| (slot, record.instance));
-        self.probing.ask(self.now + interval, targets, &mut self.outbox);
+        let asks_all = self.probing.decide(&view, targets, &mut self.outbox);
+        if let (Targets::Others { own }, true) = (targets, asks_all) {
+            let deputies = self.probing.deputies(own, view.server, &self.membership);
+            if deputies != core::mem::replace(&mut self.deputies, deputies.clone())
+                && let Standing::Holding(lease) = &mut self.standing
+            {
+                lease.renew_at_once(self.now);
+            }
+        }
     }
 
-    /// How often to probe; never without a connection or a slot.
-    fn probe_interval(&self) -> Option<Duration> {
-        let probing =
-            self.connected && self.stop.is_none() && self.config.probe_confirm.is_some() && self.lease().is_some();
-        probing.then_some(self.config.probe_interval)
+    /// Of whom it matters whether they are there: to a leader all others, to its deputies the leader, to a newcomer those
+    /// whose slots it might take over. Nobody is asked for without a connection.
+    fn probe_targets(&self) -> Option<Targets> {
+        if !self.connected || self.stop.is_some() || self.timing.confirm.is_none() {
+            return None;
+        }
+        match &self.standing {
+            Standing::Seeking(search) if search.has_listened() => {
+                Some(self.config.preferred_slot.map_or(Targets::Unheard, Targets::One))
+            }
+            Standing::Seeking(_) => None,
+            Standing::Holding(lease) if self.leader.is_some() => Some(Targets::Others { own: lease.slot }),
+            Standing::Holding(lease) => {
+                let leader = self.membership.leader().record().filter(|leader| leader.slot != lease.slot)?;
+                let record = self.membership.member(leader.slot)?.record()?;
+                let is_deputy = record.instance == leader.instance && record.deputies.contains(&lease.slot);
+                is_deputy.then_some(Targets::One(leader.slot))
+            }
+        }
     }
 
     /// The listing on which a leader's takeover was committed was not stale: what it lacked is gone.
@@ -392,7 +422,8 @@ impl Worker {
             let view = leadership::Surroundings {
                 now: self.now,
                 timing: &self.timing,
-                probe_confirm: self.config.probe_confirm,
+                probing: &self.probing,
+                may_act: self.has_right(),
                 own: self.instance,
                 lease,
                 membership: &self.membership,
@@ -424,6 +455,7 @@ impl Worker {
                 record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
+                probing: &self.probing,
                 seen: self.ownership.generation(),
             };
             leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
@@ -435,7 +467,7 @@ impl Worker {
             // Nothing is assigned, but releases of what was lost may still be under way.
             return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
         };
-        let idle = lease.until().is_none() || self.starting_over;
+        let idle = self.right_until().is_none() || self.starting_over;
         let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended()) {
             (true, _) => Applying::Nothing,
             (false, true) => Applying::Releases,
@@ -501,8 +533,11 @@ impl Worker {
         let record = own_record(&self.config, self.instance, self.beat, phase);
         let planned = self.leader.as_ref().map(Leader::generation).unwrap_or_default();
         let generation = self.ownership.generation().max(planned);
-        let record = MemberRecord { tenure: Some(lease.tenure), applied, generation, releasing, ..record };
-        lease.write(self.now, kind, record, &mut self.outbox);
+        let server = self.presence.server_to_name(&self.timing);
+        let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
+        let tenure = Some(lease.tenure);
+        let record = MemberRecord { tenure, applied, generation, releasing, server, deputies, ..record };
+        lease.write(self.now, kind, record, self.presence.evidence(&self.timing), &mut self.outbox);
     }
 
     /// What the next write of the member record is for.
@@ -538,7 +573,20 @@ impl Worker {
     /// what it knows.
     fn may_lead(&self) -> bool {
         let sure = self.connected && !self.ownership.is_suspended();
-        sure && self.lease().is_some_and(|lease| lease.is_valid(self.now))
+        sure && self.has_right()
+    }
+
+    /// Until when this worker may act, in `Strict` mode and for others: to the end of its lease, and of its presence where
+    /// others may end its tenure early. None without a slot, or before it has had both.
+    fn right_until(&self) -> Option<Instant> {
+        let lease = self.lease().and_then(Lease::until)?;
+        let presence = self.timing.needs_presence && !self.timing.planted.has(PlantedBug::OutlivePresence);
+        if presence { self.presence.until().map(|until| until.min(lease)) } else { Some(lease) }
+    }
+
+    fn has_right(&self) -> bool {
+        let lost = self.lease().is_none_or(Lease::is_lost);
+        !lost && self.right_until().is_some_and(|until| self.now < until)
     }
 }
 

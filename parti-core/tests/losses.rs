@@ -69,7 +69,7 @@ fn a_process_that_did_not_run_does_not_work_before_it_knows_that_it_may() {
     let mut lab = fleet(2, 4);
     lab.oversleep(1, 600);
     let told = told(&lab, "w1");
-    assert_eq!(told[..2], ["w1 suspends (Stalled)", "w1 resumes"], "{}", lab.transcript);
+    assert_eq!(told[..2], ["w1 suspends (NotPresent)", "w1 resumes"], "{}", lab.transcript);
     assert_eq!(lab.workers[1].worker.status().degraded, None);
     lab.transcript.clear();
     lab.oversleep(1, 400);

@@ -5,7 +5,7 @@
 use parti_core::{
     AssignmentRecord, ClusterRecord, Control, ControlRecord, Generation, Grant, Incarnation, Instance, Key,
     LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord, PartitionId, PlannerPhase, Position, Record,
-    RecordError, Revision, Slot, Tenure, Term, Weight,
+    RecordError, Revision, ServerId, Slot, Tenure, Term, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -48,6 +48,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         labels: [].into(),
         software: String::new(),
         beat: 1,
+        ..MemberRecord::new(Instance::new(u64::MAX))
     };
     let leased = MemberRecord { lease_ms: Some(10_000), ..new.clone() };
     let old = MemberRecord {
@@ -62,6 +63,12 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         labels: [("zone".into(), "a".into())].into(),
         software: "1.4.2".into(),
         beat: 90_210,
+        ..MemberRecord::new(Instance::new(4711))
+    };
+    let here = MemberRecord {
+        server: Some(ServerId::new("NDQ4Y6KBTUSLQKS3GGJGZLOJSZWH4QCLG4M4CVQHTCFPVSPJHJ6ZCGTR")),
+        deputies: vec![Slot::new(8), Slot::new(11)],
+        ..old.clone()
     };
     let leads = LeaderRecord { slot: Slot::new(7), tenure: tenure(), instance: Instance::new(4711) };
     let wants = ControlRecord { by: "ann".into(), reason: "new disks".into(), hold_ms: Some(600_000) };
@@ -94,6 +101,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         (include_bytes!("golden/v1/member-new.json"), slot, Record::Member(new.into())),
         (include_bytes!("golden/v1/member-lease.json"), slot, Record::Member(leased.into())),
         (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),
+        (include_bytes!("golden/v1/member-here.json"), slot, Record::Member(here.into())),
         (include_bytes!("golden/v1/leader.json"), leader, Record::Leader(leads)),
         (include_bytes!("golden/v1/control.json"), control, Record::Control(wants.into())),
         (include_bytes!("golden/v1/assignment.json"), assign, Record::Assignment(full.into())),
@@ -193,24 +201,17 @@ prop_compose! {
         releasing in ids(),
         labels in btree_map(".{0,20}", ".{0,20}", 0..4),
         software in ".{0,20}",
+        server in proptest::option::of(".{0,20}"),
+        deputies in btree_set(any::<u32>(), 0..4),
         (instance, generation, capacity, beat) in any::<(u64, u64, u32, u64)>(),
         lease_ms in any::<Option<u64>>(),
     ) -> Record {
         let (instance, generation) = (Instance::new(instance), Generation::new(generation));
         let tenure = tenure.map(Tenure::new);
-        let record = MemberRecord {
-            tenure,
-            instance,
-            phase,
-            applied,
-            generation,
-            releasing,
-            lease_ms,
-            capacity,
-            labels,
-            software,
-            beat,
-        };
+        let server = server.map(|server| ServerId::new(&server));
+        let deputies = deputies.into_iter().map(Slot::new).collect();
+        let new = MemberRecord { tenure, phase, applied, generation, releasing, ..MemberRecord::new(instance) };
+        let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, deputies, ..new };
         Record::Member(record.into())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
-use parti_core::{Config, KvEvent};
+use parti_core::{Config, KvEvent, ServerId};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -61,6 +61,13 @@ pub(crate) struct Connection {
 pub(crate) struct Link {
     pub(crate) up: bool,
     pub(crate) breaks: u64,
+}
+
+/// Where a connection ends, and how often its client has connected until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    connects: u64,
+    pub(crate) server: ServerId,
 }
 
 impl Connection {
@@ -145,6 +152,13 @@ impl Connection {
     /// Returns as soon as the connection stands. `false` if it never will.
     pub(crate) async fn wait_until_up(&mut self) -> bool {
         self.link.wait_for(|link| link.up).await.is_ok()
+    }
+
+    /// Where the connection ends, as far as is known here. Just after a reconnect it may still name the server before: what
+    /// rests on it is asked again once something has come back.
+    pub(crate) fn place(&self) -> Place {
+        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
+        Place { connects, server: ServerId::new(&self.client.server_info().server_id) }
     }
 
     /// How many bytes a record may have, so that it fits into one message along with its headers and what a member

@@ -5,10 +5,10 @@ use tokio::sync::mpsc;
 
 use crate::application::Application;
 use crate::connection::Connection;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::publisher::Publisher;
 use crate::transport::Transport;
-use crate::{clock, notice, probe};
+use crate::{clock, notice};
 
 /// What comes from the application.
 #[derive(Debug)]
@@ -45,16 +45,15 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(parts: Parts, connection: Connection, inputs: mpsc::UnboundedReceiver<Input>) -> Self {
         let metrics = parts.publisher.metrics.clone();
+        let (group, instance) = (parts.group.clone(), parts.worker.status().instance);
         let (transport, events) =
-            Transport::new(connection.clone(), parts.group.clone(), &parts.config, parts.replicas, metrics);
+            Transport::new(connection.clone(), group, &parts.config, parts.replicas, metrics, instance);
         Self { parts, connection, inputs, transport, events }
     }
 
     /// Runs until the core halts.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
-        let instance = self.parts.worker.status().instance;
-        let questions = probe::listen(&self.connection.client, &self.parts.group, instance).await;
-        self.transport.answer(questions.map_err(|error| Error::with_source(ErrorKind::ConnectionClosed, error))?);
+        self.transport.listen();
         self.tell_record_limit();
         while !self.act() {
             match self.next_input().await? {
@@ -99,7 +98,9 @@ impl Driver {
             match action {
                 Action::Kv(request) => self.transport.write(request),
                 Action::Watch { watch, bucket, interest } => self.transport.watch(watch, bucket, interest),
-                Action::Probe { slot, instance } => self.transport.probe(slot, instance),
+                Action::Listen => self.transport.listen(),
+                Action::Check { session, check } => self.transport.check(session, check),
+                Action::Probe { probe, instance, through, .. } => self.transport.probe(probe, instance, through),
                 Action::Acquire { partition, token } => application.acquire(partition, token),
                 Action::Prepare { partition } => application.prepare(partition),
                 Action::Release { partition, token, reason } => application.release(&partition, token, reason),

@@ -7,7 +7,8 @@ use parti_core::{GroupName, Notice};
 pub(crate) fn log(group: &GroupName, notice: &Notice) {
     let event = name(notice);
     match notice {
-        Notice::SlotLost { .. }
+        Notice::NotPresent { .. }
+        | Notice::SlotLost { .. }
         | Notice::Evicted { .. }
         | Notice::Unplaced { .. }
         | Notice::PlanRefused { .. }
@@ -24,6 +25,8 @@ fn name(notice: &Notice) -> &'static str {
     match notice {
         Notice::SlotClaimed { .. } => "slot_claimed",
         Notice::Standby { .. } => "standby",
+        Notice::NotPresent { .. } => "not_present",
+        Notice::PresentAgain => "present_again",
         Notice::SlotLost { .. } => "slot_lost",
         Notice::LeadershipGained { .. } => "leadership_gained",
         Notice::LeadershipLost { .. } => "leadership_lost",

@@ -39,7 +39,8 @@ impl Publisher {
             self.signs.warnings.clear(PLAN_REFUSED);
         }
         self.status.send_if_modified(|known| {
-            let only_renewed = Status { lease_until: status.lease_until, ..known.clone() } == status;
+            let Status { lease_until, lease_end, presence_end, .. } = status;
+            let only_renewed = Status { lease_until, lease_end, presence_end, ..known.clone() } == status;
             *known = status;
             !only_renewed
         });

@@ -13,8 +13,9 @@ use async_nats::jetstream::context::DeleteStreamErrorKind;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use parti_core::{
-    AssignmentRecord, Bucket, Config, Event, Generation, GroupName, Incarnation, Instance, Interest, Key, KvEvent,
-    LeaderRecord, MemberRecord, Outcome, ProbeOutcome, Record, Revision, Slot, Tenure, Term, WatchId, Write,
+    AssignmentRecord, Bucket, CheckId, Config, Event, Generation, GroupName, Incarnation, Instance, Interest, Key,
+    KvEvent, LeaderRecord, MemberRecord, Outcome, ProbeOutcome, Record, Revision, ServerId, Slot, Tenure, Term,
+    WatchId, Write,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,7 +25,7 @@ use crate::connection::{Connection, parse_servers};
 use crate::error::ErrorKind;
 use crate::health::Signs;
 use crate::kv::{Store, is_marker, last_message};
-use crate::probe;
+use crate::probe::{self, Ear, Prober};
 use crate::support::{Cluster, Server};
 use crate::watch::{self, Watch};
 
@@ -543,17 +544,32 @@ async fn a_server_without_jetstream_is_said_to_have_none() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_who_is_there() {
+async fn a_probe_tells_who_is_there_and_which_server_says_so() {
     let world = World::new(Servers::single()).await;
     let [there, silent, absent] = [1, 2, 3].map(Instance::new);
     let client = &world.connection.client;
-    let questions = probe::listen(client, &world.group, there).await.expect("a subscription");
-    let mut answering = JoinSet::new();
-    answering.spawn(probe::answer(client.clone(), questions));
-    let _unanswered = probe::listen(client, &world.group, silent).await.expect("a subscription");
+    let server = Some(ServerId::new(&client.server_info().server_id));
+    let (events, mut heard) = tokio::sync::mpsc::channel(8);
+    let prober = |timeout| Prober { connection: world.connection.clone(), group: world.group.clone(), timeout };
+    let ear = Ear::new(prober(DEADLINE), there, 7, events);
+    let mut listening = JoinSet::new();
+    listening.spawn(ear.clone().listen());
+    let Some(Event::Listening { session, server: listens_at }) = heard.recv().await else { panic!("it listens first") };
+    assert_eq!(Some(listens_at), server);
+    let _unanswered = client.subscribe(probe::subject(&world.group, silent)).await.expect("a subscription");
 
-    let ask = |instance, patience| probe::ask(world.connection.clone(), world.group.clone(), instance, patience);
-    assert_eq!(ask(there, DEADLINE).await, ProbeOutcome::Answered);
-    assert_eq!(ask(silent, Duration::from_millis(200)).await, ProbeOutcome::TimedOut);
-    assert_eq!(ask(absent, DEADLINE).await, ProbeOutcome::NobodyListens);
+    let soon = Duration::from_millis(200);
+    assert_eq!(prober(DEADLINE).ask(there).await, (ProbeOutcome::Answered, server.clone()));
+    assert_eq!(prober(soon).ask(silent).await, (ProbeOutcome::TimedOut, None));
+    assert_eq!(prober(DEADLINE).ask(absent).await, (ProbeOutcome::NobodyListens, server.clone()));
+    // Through another process, whose own absence says nothing.
+    assert_eq!(prober(DEADLINE).ask_through(there, absent).await, (ProbeOutcome::NobodyListens, server));
+    assert_eq!(prober(DEADLINE).ask_through(absent, there).await, (ProbeOutcome::TimedOut, None));
+    assert_eq!(prober(soon).ask_through(silent, there).await, (ProbeOutcome::TimedOut, None));
+
+    // A check of another session, or of another process, does not count.
+    ear.clone().check(session.next(), CheckId::new(1)).await;
+    ear.check(session, CheckId::new(2)).await;
+    let came_back = heard.recv().await;
+    assert!(matches!(came_back, Some(Event::Present { check, .. }) if check == CheckId::new(2)), "{came_back:?}");
 }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Subscriber;
-use parti_core::{Bucket, Event, GroupName, Instance, Interest, KvEvent, Request, Slot, WatchId};
+use parti_core::{Bucket, CheckId, Event, GroupName, Instance, Interest, KvEvent, ProbeId, Request, Session, WatchId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
 
+use crate::clock;
 use crate::connection::{Connection, News};
 use crate::error::{Error, ErrorKind};
 use crate::kv::Store;
 use crate::metrics::Metrics;
-use crate::probe;
+use crate::probe::{Ear, Prober};
 use crate::watch::{self as watching, Watch};
 
 /// How many pieces of news from the store may wait.
@@ -25,13 +25,15 @@ const EVENT_QUEUE: usize = 1024;
 pub(crate) struct Transport {
     connection: Connection,
     group: GroupName,
+    prober: Prober,
+    ear: Ear,
+    /// What listens on the own probe subject.
+    listening: Option<AbortHandle>,
     store: Store,
     /// How often a watch reads the store again though nothing seems lost.
     interval: Duration,
     /// How many copies to keep of a bucket that has to be made anew.
     replicas: usize,
-    /// How long a probe waits.
-    probe_timeout: Duration,
     events: mpsc::Sender<Event>,
     /// Why the connection was closed for good, once it is.
     closed: oneshot::Receiver<Error>,
@@ -48,20 +50,44 @@ impl Transport {
         config: &parti_core::Config,
         replicas: usize,
         metrics: Arc<Metrics>,
+        instance: Instance,
     ) -> (Self, mpsc::Receiver<Event>) {
         let (events, news) = mpsc::channel(EVENT_QUEUE);
         let store = Store::new(connection.clone(), &group).measured(metrics);
-        let (interval, probe_timeout) = (config.lease, config.probe_interval.min(connection.request_timeout));
-        let (watches, mut tasks) = (BTreeMap::new(), JoinSet::new());
+        let timeout = config.probe_interval.min(connection.request_timeout);
+        let prober = Prober { connection: connection.clone(), group: group.clone(), timeout };
+        let ear = Ear::new(prober.clone(), instance, clock::random_seed(), events.clone());
+        let (interval, listening, watches, mut tasks) = (config.lease, None, BTreeMap::new(), JoinSet::new());
         let (closing, closed) = oneshot::channel();
         tasks.spawn(tell_of_connection(connection.news(), events.clone(), closing).in_current_span());
-        (Self { connection, group, store, interval, replicas, probe_timeout, events, closed, watches, tasks }, news)
+        let transport = Self {
+            connection,
+            group,
+            prober,
+            ear,
+            listening,
+            store,
+            interval,
+            replicas,
+            events,
+            closed,
+            watches,
+            tasks,
+        };
+        (transport, news)
     }
 
-    /// Answers those who ask whether this process is there.
-    pub(crate) fn answer(&mut self, questions: Subscriber) {
-        let answering = probe::answer(self.connection.client.clone(), questions);
-        self.tasks.spawn(answering.in_current_span());
+    /// Listens on the own probe subject, in place of what did before.
+    pub(crate) fn listen(&mut self) {
+        let listening = self.tasks.spawn(self.ear.clone().listen().in_current_span());
+        if let Some(older) = self.listening.replace(listening) {
+            older.abort();
+        }
+    }
+
+    /// Asks itself whether it is there.
+    pub(crate) fn check(&mut self, session: Session, check: CheckId) {
+        self.tasks.spawn(self.ear.clone().check(session, check).in_current_span());
     }
 
     pub(crate) fn write(&mut self, request: Request) {
@@ -86,9 +112,15 @@ impl Transport {
         }
     }
 
-    pub(crate) fn probe(&mut self, slot: Slot, instance: Instance) {
-        let asked = probe::ask(self.connection.clone(), self.group.clone(), instance, self.probe_timeout);
-        self.spawn(async move { Event::Probed { slot, instance, outcome: asked.await } });
+    pub(crate) fn probe(&mut self, probe: ProbeId, instance: Instance, through: Option<Instance>) {
+        let prober = self.prober.clone();
+        self.spawn(async move {
+            let (outcome, server) = match through {
+                None => prober.ask(instance).await,
+                Some(helper) => prober.ask_through(helper, instance).await,
+            };
+            Event::Probed { probe, outcome, server }
+        });
     }
 
     /// Returns when the connection was closed for good. Not to be called again after that.

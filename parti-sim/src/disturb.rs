@@ -314,9 +314,12 @@ impl World {
         ] {
             *rate = 0;
         }
+        self.heal_servers();
         let living: Vec<_> = self.living().map(|(process, _)| process).collect();
         for process in living {
+            self.process_mut(process).link.notices_at = self.now;
             self.mend(process);
+            self.heal_ear(process);
             self.process_mut(process).falsely_gone_until = Moment::START;
             self.process_mut(process).drain_percent = 100;
             for bucket in Bucket::ALL {

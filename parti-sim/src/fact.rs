@@ -119,6 +119,8 @@ pub(crate) enum Mishap {
     PartialListing,
     /// A watch showed nothing of a change, and said nothing about that.
     Unheard,
+    /// A probe goes through another worker.
+    AskedThrough,
     /// A probe was told, falsely, that nobody listens.
     FalselyGone,
     /// A watch that was replaced showed something.

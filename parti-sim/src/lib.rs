@@ -33,6 +33,7 @@ mod app;
 mod clock;
 pub mod conformance;
 mod disturb;
+mod ear;
 pub mod exhaustive;
 mod fact;
 mod figures;

@@ -92,8 +92,14 @@ pub enum Mark {
     StoreRegressed,
     /// The fenced store refused a stale token.
     StaleTokenRefused,
-    /// A process that had not run for long suspended its work.
-    Stalled,
+    /// A worker suspended its work because its checks did not come back.
+    NotPresent,
+    /// A worker was asked to ask for another one.
+    AskedThrough,
+    /// A worker subscribed its probe subject anew.
+    ListenedAgain,
+    /// A worker that had a session went on in another one.
+    AnotherSession,
     /// An operator's wish was seen.
     Wished,
     /// A worker of another software version waited for the slot of one that was about to go.
@@ -156,7 +162,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Halted { .. } => Mark::Halted,
         Fact::Paused { .. } => Mark::Paused,
         Fact::Draining { reason: ReleaseReason::Moved | ReleaseReason::Leaving, .. } => Mark::Drained,
-        Fact::Suspended { reason: SuspendReason::Stalled, .. } => Mark::Stalled,
+        Fact::Suspended { reason: SuspendReason::NotPresent, .. } => Mark::NotPresent,
         Fact::Suspended { .. } => Mark::Suspended,
         Fact::Mishap { mishap, .. } => mark_of_mishap(*mishap),
         Fact::Resumed { .. } => Mark::Resumed,
@@ -169,6 +175,8 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Acquired { .. } => Mark::Acquired,
         Fact::Released { .. } => Mark::Released,
         Fact::Handed { event: Event::Probed { outcome: ProbeOutcome::NobodyListens, .. }, .. } => Mark::NobodyListened,
+        Fact::Asked { action: Action::Listen, .. } => Mark::ListenedAgain,
+        Fact::Handed { event: Event::Listening { session, .. }, .. } if session.value() > 1 => Mark::AnotherSession,
         Fact::Handed { event: Event::Kv(event), .. } => return mark_of_news(event),
         Fact::Asked { action: Action::Notice(notice), .. } => return mark_of_notice(notice),
         Fact::Started { .. }
@@ -200,6 +208,7 @@ fn mark_of_mishap(mishap: Mishap) -> Mark {
         Mishap::StaleRead => Mark::StaleRead,
         Mishap::PartialListing => Mark::PartialListing,
         Mishap::Unheard => Mark::Unheard,
+        Mishap::AskedThrough => Mark::AskedThrough,
         Mishap::FalselyGone => Mark::FalselyGone,
         Mishap::ReplacedWatch => Mark::ReplacedWatch,
         Mishap::OldNews => Mark::OldNews,
@@ -227,7 +236,7 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::SlotClaimed { how: ClaimKind::Fresh, .. } => Mark::ClaimedFresh,
         Notice::SlotClaimed { how: ClaimKind::Inherited, .. } => Mark::ClaimedInherited,
         Notice::SlotClaimed { how: ClaimKind::TakenOver, .. } => Mark::ClaimedTakenOver,
-        Notice::Standby { reason: StandbyReason::OtherVersion { .. } } => Mark::AwaitedOtherVersion,
+        Notice::Standby { reason: StandbyReason::OtherVersion { .. }, .. } => Mark::AwaitedOtherVersion,
         Notice::Standby { .. } => Mark::StoodBy,
         Notice::SlotLost { .. } => Mark::SlotLost,
         Notice::LeadershipGained { .. } => Mark::Led,

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use parti_core::{Bucket, Event, Instance, Key, KvEvent, OperationId, Outcome, ProbeOutcome, Request, Slot, Write};
+use parti_core::{Bucket, Event, Key, KvEvent, OperationId, Outcome, Request, Write};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
 use crate::plant::Around;
-use crate::process::Life;
 use crate::world::{What, World};
 
 /// How soon a client that knows that it is disconnected refuses a request.
 const REFUSED_AFTER: Duration = Duration::from_micros(50);
 /// How often, in parts per million, something that was under way when a connection broke gets through after all.
 const SURVIVES_BREAK_PPM: u32 = 500_000;
+/// How long a client may not notice that its connection was closed, in milliseconds.
+const MOST_NOTICE_MS: u64 = 5_000;
 /// How often a request that reaches a store that is down is answered at once, rather than never.
 const REFUSED_BY_DOWN_STORE_PPM: u32 = 700_000;
 /// How often a request that reaches a store that is down is carried out when the store is up again.
@@ -49,6 +50,9 @@ impl World {
             self.schedule.push(gives_up, What::GiveUp { process, operation });
             self.process_mut(process).link.held.push(What::Arrive { process, request, sent });
             return;
+        }
+        if self.process(process).link.closed {
+            return self.schedule.push(gives_up, What::GiveUp { process, operation });
         }
         if now < self.store_down_until {
             let at_once = self.network_rng.chance(REFUSED_BY_DOWN_STORE_PPM);
@@ -131,33 +135,19 @@ impl World {
         }
     }
 
-    /// A worker asks whether another process is there.
-    pub(crate) fn probe(&mut self, process: ProcessId, slot: Slot, instance: Instance) {
-        let timeout = self.now + Duration::from_millis(self.options.worker.probe_interval_ms.max(10));
-        let lost = self.network_rng.chance(self.options.network.probe_lost_ppm);
-        let round_trip = self.now + self.one_way() + self.one_way();
-        let target = self.by_instance.get(&instance).copied();
-        if target.is_some_and(|target| self.process(target).falsely_gone_until > self.now) {
-            self.tell(&Fact::Mishap { process, mishap: Mishap::FalselyGone });
-        }
-        let outcome = match target.map(|target| self.process(target)) {
-            _ if lost || !self.process(process).link.is_up() => ProbeOutcome::TimedOut,
-            None => ProbeOutcome::NobodyListens,
-            Some(target) if target.life == Life::Ended => ProbeOutcome::NobodyListens,
-            Some(target) if target.link.closed || target.falsely_gone_until > self.now => ProbeOutcome::NobodyListens,
-            Some(target) if target.link.broken || target.life != Life::Running => ProbeOutcome::TimedOut,
-            Some(target) if target.link.noticed => ProbeOutcome::NobodyListens, // not connected again yet
-            Some(_) => ProbeOutcome::Answered,
-        };
-        let at = if outcome == ProbeOutcome::TimedOut { timeout } else { round_trip };
-        self.schedule.push(at, What::Probed { process, slot, instance, outcome });
-    }
-
-    /// Nothing gets through to or from a process any more: silently, or because the connection was closed. That is what
-    /// a client may be relied on to notice soon, if it runs, however slow messages are.
+    /// Nothing gets through to or from a process any more: silently, or because the connection was closed. Its client
+    /// notices that sooner or later.
     pub(crate) fn break_link(&mut self, process: ProcessId, closed: bool) {
-        let notices =
-            self.now + if closed { self.one_way().min(self.notice_closed_delay()) } else { self.notice_delay() };
+        let late = closed && self.network_rng.chance(self.options.network.notice_late_ppm);
+        let notices = self.now
+            + match (closed, late) {
+                (true, false) => self.one_way(),
+                (true, true) => Duration::from_millis(self.network_rng.below(MOST_NOTICE_MS)),
+                (false, _) => self.notice_delay(),
+            };
+        if closed {
+            self.end_subscription(process);
+        }
         let link = &mut self.process_mut(process).link;
         if link.broken {
             link.closed |= closed;
@@ -166,6 +156,7 @@ impl World {
         link.broken = true;
         link.closed = closed;
         link.epoch += 1;
+        link.notices_at = notices;
         let epoch = link.epoch;
         self.schedule.push(notices, What::NoticeBreak { process, epoch });
     }
@@ -175,6 +166,7 @@ impl World {
         let link = &mut self.process_mut(process).link;
         if (link.broken || link.closed) && link.epoch == epoch && !link.noticed {
             link.noticed = true;
+            self.end_subscription(process);
             self.feed(process, Event::Kv(KvEvent::Lost));
         }
     }
@@ -191,18 +183,16 @@ impl World {
         link.broken = false;
         link.broken_until = Moment::START;
         link.epoch += 1;
-        let (noticed, lost, epoch) = (link.noticed, link.noticed || link.closed, link.epoch);
+        let (lost, epoch, notices) = (link.noticed || link.closed, link.epoch, link.notices_at);
         for held in std::mem::take(&mut link.held) {
             let request = matches!(held, What::Arrive { .. });
             if !lost || (request && self.network_rng.chance(SURVIVES_BREAK_PPM)) {
                 self.schedule.push(self.now, held);
             }
         }
-        if lost && !noticed {
-            self.schedule.push(self.now, What::NoticeBreak { process, epoch });
-        }
         if lost {
-            self.schedule.push(reconnects, What::Reconnect { process, epoch });
+            // Not before it has noticed.
+            self.schedule.push(reconnects.max(notices), What::Reconnect { process, epoch });
         }
     }
 
@@ -213,7 +203,9 @@ impl World {
         if link.epoch == epoch && link.noticed {
             link.noticed = false;
             link.closed = false;
+            link.held.clear();
             self.feed(process, Event::Kv(KvEvent::Restored));
+            self.connected_again(process, false);
             self.lose_watches(process);
         }
     }
@@ -238,14 +230,6 @@ impl World {
 
     fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.options.network.request_timeout_ms)
-    }
-
-    /// How soon a client notices at the latest that its connection was closed: what early eviction relies on.
-    fn notice_closed_delay(&self) -> Duration {
-        match self.options.worker.probe_confirm_ms {
-            0 => Duration::MAX,
-            confirm_ms => Duration::from_millis(confirm_ms / 6),
-        }
     }
 
     fn notice_delay(&self) -> Duration {

@@ -23,6 +23,8 @@ pub struct Options {
     pub weights: Weights,
     /// How many zones there are: each partition asks for one of them, in turn; 0 if none does.
     pub zones: u32,
+    /// How many servers there are for workers to connect to; they all reach the store.
+    pub servers: u32,
     /// The settings of the workers.
     pub worker: WorkerOptions,
     /// The connection to the store, when nothing worse happens.
@@ -121,6 +123,8 @@ pub struct NetworkOptions {
     pub request_timeout_ms: u64,
     /// When a worker's client notices that the path is dead.
     pub notice_ms: u64,
+    /// How many clients notice only late that their connection was closed.
+    pub notice_late_ppm: u32,
     /// How long a client takes to connect again.
     pub reconnect_ms: (u64, u64),
     /// How often a watch is read again for safety.
@@ -146,6 +150,7 @@ impl Default for Options {
             spare_partitions: 0,
             weights: Weights::Equal,
             zones: 0,
+            servers: 1,
             worker: WorkerOptions::default(),
             network: NetworkOptions::default(),
             application: ApplicationOptions::default(),
@@ -204,6 +209,7 @@ impl Default for NetworkOptions {
             waits_in_queue_ppm: 0,
             request_timeout_ms: 1_000,
             notice_ms: 560,
+            notice_late_ppm: 0,
             reconnect_ms: (20, 250),
             reread_ms: (10_000, 15_000),
         }

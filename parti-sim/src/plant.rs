@@ -55,6 +55,10 @@ pub enum Around {
     EndlessTimer,
     /// The adapter hands every acquired partition over twice.
     AcquireTwice,
+    /// The adapter does not notice that its client has connected again.
+    UnnoticedReconnect,
+    /// The adapter takes a question of others for a check of its own that came back.
+    ProbeHeardCounts,
 }
 
 impl Plant {
@@ -83,8 +87,12 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
     match bug {
         Bug::TakeOverEarly
         | Bug::OutliveLease
-        | Bug::OutliveConnection
-        | Bug::OutliveStall
+        | Bug::OutlivePresence
+        | Bug::PresenceTooLong
+        | Bug::PresenceFromReceipt
+        | Bug::RenewBeforeCheck
+        | Bug::StaleServer
+        | Bug::ProberElsewhere
         | Bug::LeaseFromReply
         | Bug::ResumeUnrenewed
         | Bug::ReleaseUnconfirmed
@@ -95,6 +103,8 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::GrantWhileRecovering => &["no-duplicate"],
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
+        Bug::RowOverRevisions => &["no-duplicate", "row-of-probes"],
+        Bug::RowThroughAnswer | Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
         Bug::LeadThroughConflict => &["one-writer"],
         Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
@@ -110,6 +120,8 @@ const fn around_caught_by(bug: Around) -> &'static [&'static str] {
         Around::WorkThroughSuspension
         | Around::ReleaseBeforeDrained
         | Around::AbsenceIsDeletion
+        | Around::UnnoticedReconnect
+        | Around::ProbeHeardCounts
         | Around::WildClocks => &["no-duplicate"],
         Around::EvictWithoutCondition | Around::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
         Around::AppendWithoutCondition => &["one-writer"],

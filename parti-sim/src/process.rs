@@ -8,6 +8,7 @@ use parti_core::{Config, Incarnation, Interest, Key, OperationId, Revision, Slot
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
+use crate::ear::Ear;
 use crate::fact::ProcessId;
 use crate::world::What;
 
@@ -35,6 +36,7 @@ pub(crate) struct Process {
     pub(crate) clock: WorkerClock,
     pub(crate) app: App,
     pub(crate) link: Link,
+    pub(crate) ear: Ear,
     pub(crate) life: Life,
     pub(crate) birth: Birth,
     /// The moment at which its timer fires.
@@ -106,6 +108,8 @@ pub(crate) struct Link {
     pub(crate) closed: bool,
     /// Counts breaks and repairs, so that what was planned for an earlier one is recognised.
     pub(crate) epoch: u64,
+    /// When the client notices that it is broken, unless it has noticed before.
+    pub(crate) notices_at: Moment,
     /// When the last of the faults that break it is over.
     pub(crate) broken_until: Moment,
     /// No request arrives before this: those of one connection keep their order.

@@ -123,7 +123,12 @@ fn describe_event(event: &Event) -> String {
     match event {
         Event::Timeout => "timeout".into(),
         Event::Kv(news) => describe_news(news),
-        Event::Probed { slot, outcome, .. } => format!("probe of slot.{slot}: {outcome:?}"),
+        Event::Listening { session, server } => format!("listens at {server} in session {session}"),
+        Event::Present { session, check } => format!("check {check} of session {session} is back"),
+        Event::Probed { probe, outcome, server } => match server {
+            Some(server) => format!("probe {probe}: {outcome:?} at {server}"),
+            None => format!("probe {probe}: {outcome:?}"),
+        },
         Event::Partitions(list) => format!("{} partitions", list.as_slice().len()),
         Event::Released { partition, token } => format!("released {partition} with {token}"),
         Event::RecordLimit(bytes) => format!("records of at most {bytes} bytes"),
@@ -159,7 +164,13 @@ fn describe_action(action: &Action) -> String {
                 format!("watch {watch} of {bucket}: {}", listed(keys.iter().map(ToString::to_string)))
             }
         },
-        Action::Probe { slot, instance } => format!("probe slot.{slot} for {:04x}", instance.value() >> 48),
+        Action::Listen => "listen".into(),
+        Action::Check { session, check } => format!("check {check} of session {session}"),
+        Action::Probe { probe, slot, instance, through } => {
+            let who = |instance: &parti_core::Instance| format!("{:04x}", instance.value() >> 48);
+            let through = through.as_ref().map(|helper| format!(" through {}", who(helper))).unwrap_or_default();
+            format!("probe {probe}: slot.{slot} for {}{through}", who(instance))
+        }
         Action::Acquire { partition, token } => format!("acquire {} with {token}", partition.id),
         Action::Prepare { partition } => format!("prepare {partition}"),
         Action::Release { partition, token, reason } => format!("release {partition} with {token}: {reason:?}"),

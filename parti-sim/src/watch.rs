@@ -79,7 +79,8 @@ impl World {
         if !self.is_current(process, bucket, watch) {
             return;
         }
-        if self.process(process).link.broken {
+        let link = &self.process(process).link;
+        if link.broken || link.closed {
             self.process_mut(process).link.held.push(What::ReadSnapshot { process, bucket, watch });
             return;
         }

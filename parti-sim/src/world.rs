@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use parti_core::{
-    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionList, ProbeOutcome,
-    Request, Slot, Token, WatchId, Worker,
+    Action, Bucket, Config, Event, Instance, Key, OperationId, Outcome, Partition, PartitionList, Request, Token,
+    WatchId, Worker,
 };
 
 use crate::app::{App, FencedStore};
 use crate::clock::{Moment, WorkerClock};
+use crate::ear::{Ear, Servers, Step};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 use crate::kit::Handlers;
 use crate::observers::Observers;
@@ -34,6 +35,7 @@ pub(crate) struct World {
     pub(crate) now: Moment,
     pub(crate) schedule: Schedule<What>,
     pub(crate) store: Store,
+    pub(crate) servers: Servers,
     /// Until when the store answers nobody.
     pub(crate) store_down_until: Moment,
     /// Until when the store refuses every write.
@@ -79,8 +81,8 @@ pub(crate) enum What {
     Show { process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown },
     /// A worker's adapter reads its watches again, for safety.
     Reread { process: ProcessId },
-    /// The outcome of a probe reaches the worker that asked.
-    Probed { process: ProcessId, slot: Slot, instance: Instance, outcome: ProbeOutcome },
+    /// Something on its way to or from a subscription of a probe subject.
+    Ear(Step),
     /// A client notices that its connection is dead, if it is still the same break.
     NoticeBreak { process: ProcessId, epoch: u64 },
     /// A client is connected again, if nothing has come between.
@@ -110,12 +112,12 @@ impl What {
             | Self::GiveUp { process, .. }
             | Self::Show { process, .. }
             | Self::Reread { process }
-            | Self::Probed { process, .. }
             | Self::NoticeBreak { process, .. }
             | Self::Reconnect { process, .. }
             | Self::Drained { process, .. }
             | Self::ReportReleased { process, .. }
             | Self::AppWrite { process } => Some(*process),
+            Self::Ear(step) => step.needs(),
             Self::Arrive { .. }
             | Self::ReadSnapshot { .. }
             | Self::Wake { .. }
@@ -150,6 +152,7 @@ impl World {
             now: Moment::START,
             schedule: Schedule::new(),
             store: Store::default(),
+            servers: Servers::default(),
             store_down_until: Moment::START,
             store_full_until: Moment::START,
             all_cut_off_until: Moment::START,
@@ -186,6 +189,7 @@ impl World {
             clock,
             app: App::default(),
             link: Link::default(),
+            ear: Ear::default(),
             life: Life::Running,
             birth,
             armed: Moment::NEVER,
@@ -205,6 +209,7 @@ impl World {
             self.isolate(process, Some(self.all_cut_off_until.since(self.now)), true);
         }
         self.settle(process);
+        self.first_connection(process);
         self.feed(process, Event::Partitions(self.list.clone()));
         self.schedule_reread(process);
         self.schedule_app_write(process);
@@ -228,6 +233,7 @@ impl World {
         let clock = self.process(process).clock;
         let birth = self.process(process).birth.clone();
         self.process_mut(process).worker = self.new_worker(process, &birth, clock);
+        self.listen(process);
         self.feed(process, Event::Partitions(self.list.clone()));
     }
 
@@ -267,9 +273,7 @@ impl World {
                 self.reread(process);
                 self.schedule_reread(process);
             }
-            What::Probed { process, slot, instance, outcome } => {
-                self.feed(process, Event::Probed { slot, instance, outcome });
-            }
+            What::Ear(step) => self.travel(step),
             What::NoticeBreak { process, epoch } => self.notice_break(process, epoch),
             What::Reconnect { process, epoch } => self.reconnect(process, epoch),
             What::Drained { process, partition, token } => self.drained(process, partition, token),
@@ -386,7 +390,9 @@ impl World {
         match action {
             Action::Kv(request) => self.send(process, request),
             Action::Watch { watch, bucket, interest } => self.open_watch(process, watch, bucket, interest),
-            Action::Probe { slot, instance } => self.probe(process, slot, instance),
+            Action::Listen => self.listen_again(process),
+            Action::Check { session, check } => self.check(process, session, check),
+            Action::Probe { probe, instance, through, .. } => self.probe(process, probe, instance, through),
             Action::Acquire { partition, token } => self.acquire(process, &partition, token),
             Action::Prepare { partition } => self.handlers.prepare(self.now, process, &partition),
             Action::Notice(_) => {}

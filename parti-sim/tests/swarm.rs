@@ -50,7 +50,7 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
         Mark::StaleTokenRefused,
         Mark::StoreRegressed,
         Mark::Undecodable,
-        Mark::Stalled,
+        Mark::NotPresent,
         Mark::Wished,
         Mark::AwaitedOtherVersion,
         Mark::RequestLost,

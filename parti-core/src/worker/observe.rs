@@ -2,14 +2,14 @@
 
 use super::{Standing, Stop, Watched, Worker};
 use crate::action::{Notice, SuspendReason};
-use crate::config::Mode;
-use crate::event::{Command, Event, KvEvent, Outcome};
-use crate::ids::{Incarnation, OperationId, Position, Revision, WatchId};
+use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
+use crate::ids::{CheckId, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
 use crate::membership::MemberNews;
 use crate::ownership::ListingNews;
 use crate::planted::PlantedBug;
+use crate::probing;
 use crate::record::{Record, RecordError};
 use crate::slot::ClaimNews;
 
@@ -29,10 +29,12 @@ impl Worker {
         match event {
             Event::Timeout => return CallsFor::Nothing,
             Event::Kv(event) => return self.observe_kv(event),
-            Event::Probed { slot, instance, outcome } => {
-                let news = self.membership.observe_probed(self.now, slot, instance, outcome);
+            Event::Listening { session, server } => {
+                let news = self.presence.observe_listening(self.now, session, server, &self.timing);
                 return if news { CallsFor::Decision } else { CallsFor::Nothing };
             }
+            Event::Present { session, check } => return self.observe_present(session, check),
+            Event::Probed { probe, outcome, server } => return self.observe_probed(probe, outcome, server.as_ref()),
             Event::Partitions(list) => {
                 if let Some(leader) = &mut self.leader {
                     leader.observe_list(self.now, &list, &self.plan);
@@ -74,10 +76,7 @@ impl Worker {
             KvEvent::Lost => {
                 self.connected = false;
                 self.lose_watches();
-                let goes_on = self.timing.planted.has(PlantedBug::OutliveConnection);
-                if self.config.mode == Mode::Strict && self.config.probe_confirm.is_some() && !goes_on {
-                    self.suspend_as_seen_gone(SuspendReason::ConnectionLost);
-                }
+                self.presence.observe_lost();
             }
             KvEvent::Restored => {
                 self.connected = true;
@@ -268,19 +267,51 @@ impl Worker {
         }
         match news {
             LeaseNews::None => {}
-            LeaseNews::Renewed { after_gap } => {
+            LeaseNews::Renewed { after_gap, evidence } => {
                 if after_gap {
                     self.membership.start_anew(self.now, None);
                 }
-                let Standing::Holding(lease) = &mut self.standing else { return };
-                let shows_all = lease.renewed_at().is_some_and(|sent_at| self.ownership.may_resume(sent_at));
-                if !shows_all {
+                self.presence.observe_renewed(evidence);
+                if self.presence.wants_renewal()
+                    && let Standing::Holding(lease) = &mut self.standing
+                {
                     lease.renew_at_once(self.now);
                 }
             }
             LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
             LeaseNews::Finished => self.halt(),
         }
+    }
+
+    /// A check of this worker's own presence has come back. After a doubt a renewal has to follow. What was taken away along
+    /// with the probe subject may be other subscriptions too: everything is watched anew, and silence up to now proves
+    /// nothing.
+    fn observe_present(&mut self, session: Session, check: CheckId) -> CallsFor {
+        if !self.presence.observe_present(self.now, session, check, &self.timing) {
+            return CallsFor::Patience;
+        }
+        if self.ownership.suspended_for() == Some(SuspendReason::NotPresent) {
+            self.membership.start_anew(self.now, None);
+            self.members_watch = None;
+        }
+        if let Standing::Holding(lease) = &mut self.standing {
+            lease.renew_at_once(self.now);
+        }
+        CallsFor::Decision
+    }
+
+    fn observe_probed(&mut self, probe: ProbeId, outcome: ProbeOutcome, server: Option<&ServerId>) -> CallsFor {
+        let Some((slot, instance)) = self.probing.target(probe) else { return CallsFor::Nothing };
+        let heard = outcome == ProbeOutcome::Answered && self.membership.observe_answered(slot, instance);
+        let view = probing::Surroundings {
+            now: self.now,
+            interval: self.config.probe_interval,
+            timing: &self.timing,
+            membership: &self.membership,
+            server: self.presence.server(),
+        };
+        let news = self.probing.observe_probed(&view, probe, outcome, server);
+        if news || heard { CallsFor::Decision } else { CallsFor::Patience }
     }
 
     fn observe_command(&mut self, command: Command) {

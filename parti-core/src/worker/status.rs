@@ -27,9 +27,13 @@ pub struct Status {
     pub slot: Option<Slot>,
     /// Its tenure of the slot.
     pub tenure: Option<Tenure>,
-    /// Until when it may act, unless it is given an event before; `None` without a slot. Past that instant it has no
-    /// right to its partitions.
+    /// Until when it may act, unless it is given an event before: the earlier of `lease_end` and `presence_end`. `None`
+    /// without a slot. Past that instant it has no right to its partitions.
     pub lease_until: Option<Instant>,
+    /// When its lease ends, by the last renewal that is known to be committed.
+    pub lease_end: Option<Instant>,
+    /// When its presence ends, by the last check that has come back; `None` where that limits nothing, or before the first.
+    pub presence_end: Option<Instant>,
     /// Whether its work is suspended.
     pub suspended: bool,
     /// Whether it leads: established in the plan, and its lease has not run out.
@@ -72,7 +76,7 @@ pub struct Fleet {
 
 impl Worker {
     /// How often it has decided anything. While that stays the same, so does all of its [`status`](Self::status) but
-    /// [`lease_until`](Status::lease_until): most events are no reason to look at it again.
+    /// [`lease_until`](Status::lease_until) and what it comes from: most events are no reason to look at it again.
     pub const fn decisions(&self) -> u64 {
         self.decisions
     }
@@ -88,9 +92,9 @@ impl Worker {
             instance: self.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
-            lease_until: lease
-                .and_then(Lease::until)
-                .map(|until| self.runs_until().map_or(until, |runs| until.min(runs))),
+            lease_until: self.right_until(),
+            lease_end: lease.and_then(Lease::until),
+            presence_end: lease.filter(|_| self.timing.needs_presence).and_then(|_| self.presence.until()),
             suspended: self.ownership.is_suspended(),
             leader: term.is_some(),
             term,
@@ -121,7 +125,7 @@ impl Worker {
         if self.degraded().is_some() {
             return WorkerState::Degraded;
         }
-        if self.lease().is_none_or(|lease| lease.until().is_none()) {
+        if self.right_until().is_none() {
             return WorkerState::ClaimingId;
         }
         let nobody_leads = matches!(self.membership.leader(), LeaderKey::Absent | LeaderKey::Deleted { .. });
@@ -156,6 +160,9 @@ impl Worker {
         };
         if lease.until().is_some() && !lease.is_valid(self.now) {
             return Some(why_it_ran_out(lease));
+        }
+        if self.right_until().is_some() && !self.has_right() {
+            return Some(SuspendReason::NotPresent);
         }
         self.ownership.suspended_for()
     }

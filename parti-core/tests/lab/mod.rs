@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use parti_core::assign::Strategy;
 use parti_core::{
-    Action, Bucket, Command, Config, Control, ControlRecord, Event, Generation, Incarnation, Instant, Interest, Key,
-    KvEvent, Notice, Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request, Revision, Term,
-    Token, WatchId, Worker, WorkerState, Write,
+    Action, Bucket, Command, Config, Control, ControlRecord, Event, Generation, Incarnation, Instance, Instant,
+    Interest, Key, KvEvent, Notice, Outcome, Partition, PartitionId, PartitionList, ProbeOutcome, Record, Request,
+    Revision, ServerId, Session, Term, Token, WatchId, Worker, WorkerState, Write,
 };
 
 /// How many events one instant may take before it counts as an endless loop.
@@ -40,6 +40,10 @@ pub(crate) struct Lab {
     no_plans_of: Option<usize>,
     /// The term of each write to the plan, in order.
     pub(crate) terms: Vec<Term>,
+    /// The pairs of servers, in order, between which nothing gets through: neither knows who listens at the other.
+    cut_routes: BTreeSet<(u32, u32)>,
+    /// Where those connect who start.
+    next_server: u32,
     pub(crate) workers: Vec<Bench>,
     pub(crate) transcript: String,
 }
@@ -52,6 +56,15 @@ pub(crate) struct Bench {
     /// Whether the process does not run for now; its clock goes on.
     frozen: bool,
     reach: Reach,
+    /// The server that its connection ends at.
+    server: u32,
+    session: Session,
+    /// Whether its server has its subscription of the probe subject.
+    listens: bool,
+    /// Whether it may subscribe.
+    may_listen: bool,
+    /// How many probes and checks it has asked for.
+    pub(crate) asked: usize,
     /// Every state that it has been in, in order.
     pub(crate) states: Vec<WorkerState>,
     watches: BTreeMap<Bucket, (WatchId, Interest)>,
@@ -66,6 +79,10 @@ pub(crate) struct Bench {
 impl Bench {
     fn runs(&self) -> bool {
         self.alive && !self.frozen
+    }
+
+    fn instance(&self) -> Instance {
+        self.worker.status().instance
     }
 
     fn works_on(&self, partition: &PartitionId) -> bool {
@@ -139,6 +156,10 @@ fn term(record: &Record) -> Option<Term> {
     }
 }
 
+fn server_id(server: u32) -> ServerId {
+    ServerId::new(&format!("server-{server}"))
+}
+
 fn shown(watch: WatchId, key: Key, (revision, bytes): &Entry) -> Event {
     Event::Kv(match bytes {
         Some(bytes) => KvEvent::from_stored(watch, key, *revision, bytes),
@@ -163,6 +184,8 @@ impl Lab {
             refuses_newcomers: false,
             no_plans_of: None,
             terms: Vec::new(),
+            cut_routes: BTreeSet::new(),
+            next_server: 0,
             workers: Vec::new(),
             transcript: String::new(),
         }
@@ -188,6 +211,11 @@ impl Lab {
             alive: true,
             frozen: false,
             reach: if std::mem::take(&mut self.refuses_newcomers) { Reach::Refused } else { Reach::Full },
+            server: self.next_server,
+            session: Session::default(),
+            listens: false,
+            may_listen: true,
+            asked: 0,
             states: vec![WorkerState::Init],
             watches: BTreeMap::new(),
             inbox: [Event::Partitions(self.partitions.clone())].into(),
@@ -196,6 +224,7 @@ impl Lab {
             draining: BTreeMap::new(),
         });
         self.note(&format!("{name} starts"));
+        self.listen(self.workers.len() - 1);
         self.settle();
         self.workers.len() - 1
     }
@@ -260,6 +289,65 @@ impl Lab {
         self.slandered = at;
     }
 
+    /// Those who start from now on connect to this server.
+    pub(crate) fn connect_to(&mut self, server: u32) {
+        self.next_server = server;
+    }
+
+    /// The route between two servers breaks: neither knows any more who listens at the other. With `false`, it is back.
+    pub(crate) fn cut_route(&mut self, one: u32, other: u32, cut: bool) {
+        self.note(&format!("the route between server {one} and {other} {}", if cut { "breaks" } else { "is back" }));
+        let route = (one.min(other), one.max(other));
+        if cut {
+            self.cut_routes.insert(route)
+        } else {
+            self.cut_routes.remove(&route)
+        };
+    }
+
+    /// The server takes a worker's subscription of its probe subject away, and does not say so; its connection stands.
+    pub(crate) fn take_subscription(&mut self, at: usize) {
+        self.note(&format!("{} loses its subscription", self.workers[at].name));
+        self.workers[at].listens = false;
+    }
+
+    /// Whether a worker may subscribe.
+    pub(crate) fn let_listen(&mut self, at: usize, may_listen: bool) {
+        self.note(&format!("{} may{} subscribe", self.workers[at].name, if may_listen { "" } else { " not" }));
+        self.workers[at].may_listen = may_listen;
+    }
+
+    /// A worker's client connects to another server, and nobody notices that it was gone.
+    pub(crate) fn reconnect(&mut self, at: usize, server: u32) {
+        self.note(&format!("{} connects to server {server}", self.workers[at].name));
+        self.workers[at].server = server;
+        self.listen(at);
+        self.settle();
+    }
+
+    /// The adapter subscribes the probe subject.
+    fn listen(&mut self, at: usize) {
+        let bench = &mut self.workers[at];
+        bench.session = bench.session.next();
+        bench.listens = bench.may_listen;
+        bench.inbox.push_back(Event::Listening { session: bench.session, server: server_id(bench.server) });
+    }
+
+    /// What a probe by one worker of a process finds.
+    fn probe(&self, by: usize, instance: Instance) -> ProbeOutcome {
+        let there = |bench: &Bench| bench.alive && bench.worker.status().instance == instance;
+        let Some(at) = self.workers.iter().position(there) else { return ProbeOutcome::NobodyListens };
+        let (asker, asked) = (self.workers[by].server, self.workers[at].server);
+        let is_cut = self.cut_routes.contains(&(asker.min(asked), asker.max(asked)));
+        if is_cut || self.slandered == Some(at) || !self.workers[at].listens {
+            ProbeOutcome::NobodyListens
+        } else if self.workers[at].frozen {
+            ProbeOutcome::TimedOut
+        } else {
+            ProbeOutcome::Answered
+        }
+    }
+
     /// The application of a worker takes its time from now on.
     pub(crate) fn slow_down(&mut self, at: usize) {
         self.note(&format!("the application of {} takes its time", self.workers[at].name));
@@ -291,10 +379,12 @@ impl Lab {
         let before = std::mem::replace(&mut bench.reach, reach);
         match (before, reach) {
             (Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused, Reach::Cut) => {
-                bench.inbox.push_back(Event::Kv(KvEvent::Lost))
+                bench.listens = false;
+                bench.inbox.push_back(Event::Kv(KvEvent::Lost));
             }
             (Reach::Cut, Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused) => {
                 bench.inbox.push_back(Event::Kv(KvEvent::Restored));
+                self.listen(at);
             }
             (
                 Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused,
@@ -427,15 +517,28 @@ impl Lab {
         match action {
             Action::Kv(request) => self.write(at, &request),
             Action::Watch { watch, bucket, interest } => self.watch(at, watch, bucket, interest),
-            Action::Probe { slot, instance } => {
-                let there = |bench: &Bench| bench.alive && bench.worker.status().instance == instance;
-                let outcome = match self.workers.iter().position(there) {
-                    Some(at) if self.slandered == Some(at) => ProbeOutcome::NobodyListens,
-                    Some(at) if self.workers[at].frozen => ProbeOutcome::TimedOut,
-                    Some(_) => ProbeOutcome::Answered,
-                    None => ProbeOutcome::NobodyListens,
+            Action::Listen => {
+                self.tell(at, "subscribes its probe subject anew");
+                self.listen(at);
+            }
+            Action::Check { session, check } => {
+                self.workers[at].asked += 1;
+                let bench = &mut self.workers[at];
+                if bench.listens && bench.session == session && bench.reach != Reach::Cut {
+                    bench.inbox.push_back(Event::Present { session, check });
+                }
+            }
+            Action::Probe { probe, instance, through, .. } => {
+                self.workers[at].asked += 1;
+                let helper = through.map(|through| self.workers.iter().position(|b| b.instance() == through));
+                let (by, answers) = match helper {
+                    None => (at, true),
+                    Some(Some(by)) => (by, self.probe(at, self.workers[by].instance()) == ProbeOutcome::Answered),
+                    Some(None) => (at, false),
                 };
-                self.workers[at].inbox.push_back(Event::Probed { slot, instance, outcome });
+                let outcome = if answers { self.probe(by, instance) } else { ProbeOutcome::TimedOut };
+                let server = answers.then(|| server_id(self.workers[by].server));
+                self.workers[at].inbox.push_back(Event::Probed { probe, outcome, server });
             }
             Action::Acquire { partition, token } => {
                 let mut others = self.workers.iter().filter(|bench| bench.runs() && !bench.worker.status().suspended);

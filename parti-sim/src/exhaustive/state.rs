@@ -334,7 +334,7 @@ impl State {
                 }
                 What::Reread { .. } | What::AppWrite { .. } | What::Wake { .. } | What::ClearGarbage => false,
                 What::Arrive { .. }
-                | What::Probed { .. }
+                | What::Ear(_)
                 | What::ReportReleased { .. }
                 | What::Drained { .. }
                 | What::Start { .. } => true,
@@ -383,7 +383,7 @@ fn comes_by(at: Moment) -> Option<Moment> {
 
 /// Whether it reaches its worker through the connection.
 const fn is_message(what: &What) -> bool {
-    matches!(what, What::Reply { .. } | What::Show { .. } | What::Probed { .. })
+    matches!(what, What::Reply { .. } | What::Show { .. } | What::Ear(_))
 }
 
 const fn can_be_late(what: &What) -> bool {
@@ -392,7 +392,7 @@ const fn can_be_late(what: &What) -> bool {
         | What::Reply { .. }
         | What::ReadSnapshot { .. }
         | What::Show { .. }
-        | What::Probed { .. }
+        | What::Ear(_)
         | What::Drained { .. } => true,
         What::Timer { .. }
         | What::GiveUp { .. }
@@ -414,7 +414,7 @@ const fn comes_at_once(what: &What) -> bool {
         What::Reply { .. }
         | What::ReadSnapshot { .. }
         | What::Show { .. }
-        | What::Probed { .. }
+        | What::Ear(_)
         | What::NoticeBreak { .. }
         | What::Reconnect { .. }
         | What::ReportReleased { .. }
@@ -513,7 +513,7 @@ fn told(what: &What) -> String {
         What::Show { process, bucket, shown: Shown::Lost, .. } => {
             format!("{process} hears that its watch of {bucket} broke")
         }
-        What::Probed { process, slot, .. } => format!("{process} gets the outcome of its probe of slot.{slot}"),
+        What::Ear(step) => format!("{step:?}"),
         What::NoticeBreak { process, .. } => format!("{process} notices that its connection is gone"),
         What::Reconnect { process, .. } => format!("{process} is connected again"),
         What::ReportReleased { process, partition, .. } => {

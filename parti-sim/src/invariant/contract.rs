@@ -58,6 +58,8 @@ impl Contract {
                 }
             }
             Action::Watch { .. }
+            | Action::Listen
+            | Action::Check { .. }
             | Action::Probe { .. }
             | Action::Acquire { .. }
             | Action::Prepare { .. }

@@ -11,6 +11,7 @@ mod no_orphan;
 mod one_tenure;
 mod one_writer;
 mod plan_view;
+mod row_of_probes;
 mod state_table;
 mod tokens_increase;
 
@@ -186,6 +187,7 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
         Box::new(no_move_without_cause::NoMoveWithoutCause::default()),
         Box::new(one_writer::OneWriter::default()),
         Box::new(one_tenure::OneTenure::default()),
+        Box::new(row_of_probes::RowOfProbes::default()),
         Box::new(monotone::Monotone::default()),
         Box::new(state_table::StateTable::default()),
         Box::new(contract::Contract::default()),

@@ -211,9 +211,13 @@ impl Happening {
                 let until = self.world.now + ms(for_ms);
                 self.world.process_mut(process).falsely_gone_until = until;
             }
+            Deed::Reconnect { .. } => self.world.reconnect_unheard(process),
+            Deed::TakeSubscription { for_ms, told, .. } => self.world.take_subscription(process, ms(for_ms), told),
             Deed::SlowApplication { percent, .. } => self.world.process_mut(process).drain_percent = percent,
             Deed::Join { .. }
             | Deed::Wish { .. }
+            | Deed::CutRoute { .. }
+            | Deed::StallServer { .. }
             | Deed::IsolateAll { .. }
             | Deed::StoreDown { .. }
             | Deed::StoreFull { .. }
@@ -234,6 +238,8 @@ impl Happening {
             }
             Deed::Wish { wish, wanted } => self.world.wish(wish.control(), wanted),
             Deed::IsolateAll { for_ms, closed } => self.world.isolate_all(ms(for_ms), closed),
+            Deed::CutRoute { one, other, for_ms } => self.world.cut_route(one, other, ms(for_ms)),
+            Deed::StallServer { server, for_ms } => self.world.stall_server(server, ms(for_ms)),
             Deed::StoreDown { for_ms } => self.world.store_down(ms(for_ms)),
             Deed::StoreFull { for_ms } => self.world.store_full(ms(for_ms)),
             Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
@@ -263,6 +269,8 @@ impl Happening {
             | Deed::SilenceWatch { .. }
             | Deed::BreakWatch { .. }
             | Deed::FalselyGone { .. }
+            | Deed::Reconnect { .. }
+            | Deed::TakeSubscription { .. }
             | Deed::SlowApplication { .. } => {}
         }
     }

@@ -77,6 +77,14 @@ pub enum Deed {
     BreakWatch { who: u32, plan: bool },
     /// Probes of a process are told that nobody listens.
     FalselyGone { who: u32, for_ms: u64 },
+    /// A client connects again, and only a counter tells.
+    Reconnect { who: u32 },
+    /// A server takes a process's subscription away, and takes no other one for a while; it may say so.
+    TakeSubscription { who: u32, for_ms: u64, told: bool },
+    /// The route between two servers breaks.
+    CutRoute { one: u32, other: u32, for_ms: u64 },
+    /// A server is slow to answer.
+    StallServer { server: u32, for_ms: u64 },
     /// A worker's application takes longer to drain.
     SlowApplication { who: u32, percent: u32 },
     /// The store restarts without its last writes.
@@ -129,9 +137,13 @@ impl Deed {
             | Self::SilenceWatch { who, .. }
             | Self::BreakWatch { who, .. }
             | Self::FalselyGone { who, .. }
+            | Self::Reconnect { who }
+            | Self::TakeSubscription { who, .. }
             | Self::SlowApplication { who, .. } => Some(*who),
             Self::Join { .. }
             | Self::Wish { .. }
+            | Self::CutRoute { .. }
+            | Self::StallServer { .. }
             | Self::IsolateAll { .. }
             | Self::StoreDown { .. }
             | Self::StoreFull { .. }
@@ -152,6 +164,8 @@ impl Deed {
             | Self::StoreFull { .. }
             | Self::ServerDown { .. }
             | Self::BreakWatch { .. }
+            | Self::CutRoute { .. }
+            | Self::StallServer { .. }
             | Self::SlowApplication { .. } => false,
             Self::Crash { .. }
             | Self::CrashAndReplace { .. }
@@ -166,6 +180,8 @@ impl Deed {
             | Self::Isolate { .. }
             | Self::SilenceWatch { .. }
             | Self::FalselyGone { .. }
+            | Self::Reconnect { .. }
+            | Self::TakeSubscription { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
             | Self::ChangeList { .. }
@@ -196,6 +212,10 @@ impl Deed {
             | Self::SilenceWatch { .. }
             | Self::BreakWatch { .. }
             | Self::FalselyGone { .. }
+            | Self::Reconnect { .. }
+            | Self::TakeSubscription { .. }
+            | Self::CutRoute { .. }
+            | Self::StallServer { .. }
             | Self::SlowApplication { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
@@ -303,6 +323,7 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         spare_partitions: number(rng.below(8)),
         weights: if rng.chance(200_000) { Weights::Skewed } else { Weights::Equal },
         zones: 0,
+        servers: if rng.chance(500_000) { number(rng.between(2, 3)) } else { 1 },
         network: network_options(worker.lease_ms, temper, rng),
         worker,
         application: ApplicationOptions {
@@ -355,6 +376,7 @@ fn network_options(lease_ms: u64, temper: Temper, rng: &mut Rng) -> NetworkOptio
         refused_ppm: rate(50_000),
         false_conflict_ppm: rate(50_000),
         probe_lost_ppm: rate(100_000),
+        notice_late_ppm: rate(800_000),
         shown_twice_ppm: rate(100_000),
         stale_read_ppm: rate(300_000),
         partial_members_ppm: rate(300_000),
@@ -384,6 +406,8 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::StoreFull { for_ms: if plan { lease_ms * 8 } else { for_ms } },
         Deed::IsolateAll { for_ms, closed },
         Deed::BreakWatch { who, plan },
+        Deed::CutRoute { one: who % 3, other: (who + 1) % 3, for_ms },
+        Deed::StallServer { server: who % options.servers, for_ms: rng.between(50, 3_000) },
     ];
     let rough = [
         Deed::Crash { who },
@@ -402,6 +426,9 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::Isolate { who: who + 1, for_ms: lease_ms * 3 / 2, closed },
         Deed::SilenceWatch { who, for_ms, plan },
         Deed::FalselyGone { who, for_ms: options.worker.probe_interval_ms },
+        Deed::Reconnect { who },
+        Deed::Reconnect { who: who + 1 },
+        Deed::TakeSubscription { who, for_ms: if plan { 1 } else { for_ms }, told: closed },
         Deed::SlowApplication { who, percent: [100, 1_000, 100_000][rng.index(3)] },
         Deed::ChangeList { seed: rng.next_u64(), keep_percent: [50, 90, 100][rng.index(3)] },
     ];
