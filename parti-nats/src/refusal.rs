@@ -97,8 +97,7 @@ pub(crate) struct RefusedWrites(Mutex<BTreeMap<Bucket, String>>);
 impl RefusedWrites {
     /// A write was refused with this error: said once for each thing that the server says.
     pub(crate) fn refused(&self, key: Key, error: &PublishError, warnings: &Warnings) {
-        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-        self.told(key, &format!("{error}{source}").replace('\n', " "), fix(error), warnings);
+        self.told(key, &error.to_string(), fix(error), warnings);
     }
 
     /// The server says that this client may not write.

@@ -58,28 +58,10 @@ async fn a_worker_is_let_in_by_its_nkey_and_by_no_other() {
 
 #[tokio::test]
 async fn a_worker_is_let_in_by_credentials_that_its_account_has_signed() {
-    let (operator, account, system) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account());
-    let preloaded = [&account, &system].map(|account| {
-        format!(
-            "{}: {}",
-            account.public_key(),
-            token(account, &operator, &account_claims(account.public_key() == system.public_key()))
-        )
-    });
-    let server = Server::start_with_config(&format!(
-        "jetstream: enabled\noperator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}\n",
-        token(&operator, &operator, &json!({ "type": "operator", "version": 2 })),
-        system.public_key(),
-        preloaded.join(", "),
-    ));
+    let account = KeyPair::new_account();
+    let server = server_with(&account);
     let credentials = |signer: &KeyPair, allowed: &Permissions| {
-        let user = KeyPair::new_user();
-        let jwt = token(&user, signer, &user_claims(allowed));
-        let seed = user.seed().expect("made here");
-        let text = format!(
-            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
-             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        );
+        let text = credentials(signer, &user_claims(allowed), None);
         ConnectOptions::with_credentials(&text).expect("well formed")
     };
     works(&server.url(), credentials(&account, &founder())).await.expect("let in");
@@ -90,6 +72,69 @@ async fn a_worker_is_let_in_by_credentials_that_its_account_has_signed() {
     let error = works(&server.url(), credentials(&account, &less)).await.expect_err("not enough");
     assert!(matches!(error.kind(), ErrorKind::Permission { .. }), "{error}");
     assert!(error.to_string().contains("$KV.parti_orders_members.leader"), "{error}");
+}
+
+/// As a sidecar does it: the file is renewed, and used when the server asks again. While it is not, the worker says that
+/// it is refused, which is not that nobody is there.
+#[tokio::test]
+async fn credentials_that_are_renewed_in_their_file_are_used_and_a_worker_that_is_refused_says_so() {
+    let (account, files) = (KeyPair::new_account(), Files::new("renewed"));
+    let server = server_with(&account);
+    let lasting = |seconds: u64| credentials(&account, &user_claims(&founder()), Some(now() + seconds));
+    let file = files.write("user.creds", &lasting(6));
+    let config = Config { lease: Duration::from_secs(2), ..Config::default() };
+    let builder = Builder::new("orders").server(server.url()).credentials_file(&file).config(config);
+    let worker = builder.partition_ids(["p"]).start().expect("valid settings");
+    worker.wait_for_state(WorkerState::Stable, DEADLINE).await.expect("let in");
+
+    let until = async |what: &str, enough: &dyn Fn(&parti_nats::Health) -> bool| {
+        let begun = std::time::Instant::now();
+        while !enough(&worker.health()) {
+            assert!(begun.elapsed() < DEADLINE, "not {what}: {:?}", worker.health());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until("locked out", &|health| !health.live.good).await;
+    let health = worker.health();
+    assert!(health.live.reason.contains("refuses this client's credentials"), "{health:?}");
+    assert!(health.ready.reason.contains("refuses this client's credentials"), "{health:?}");
+    assert!(health.warnings.iter().any(|warning| warning.name == "login_refused"), "{health:?}");
+
+    files.write("user.creds", &lasting(3_600));
+    until("back", &|health| health.live.good && health.ready.good && health.warnings.is_empty()).await;
+}
+
+/// A server whose operator lets in whom `account` has signed for.
+fn server_with(account: &KeyPair) -> Server {
+    let (operator, system) = (KeyPair::new_operator(), KeyPair::new_account());
+    let preloaded = [account, &system].map(|account| {
+        format!(
+            "{}: {}",
+            account.public_key(),
+            token(account, &operator, &account_claims(account.public_key() == system.public_key()))
+        )
+    });
+    Server::start_with_config(&format!(
+        "jetstream: enabled\noperator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {} }}\n",
+        token(&operator, &operator, &json!({ "type": "operator", "version": 2 })),
+        system.public_key(),
+        preloaded.join(", "),
+    ))
+}
+
+/// A credentials file for a new user; `expires` in seconds since 1970.
+fn credentials(signer: &KeyPair, claims: &Value, expires: Option<u64>) -> String {
+    let user = KeyPair::new_user();
+    let jwt = token_until(&user, signer, claims, expires);
+    let seed = user.seed().expect("made here");
+    format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs()
 }
 
 fn founder() -> Permissions {
@@ -119,15 +164,19 @@ async fn works(url: &str, options: ConnectOptions) -> Result<(), Error> {
 
 async fn assert_refused(url: &str, options: ConnectOptions) {
     let error = start(url, options).wait_for_state(WorkerState::Stable, DEADLINE).await.expect_err("not let in");
-    assert!(matches!(error.kind(), ErrorKind::Connect { .. }), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::Connect { .. } | ErrorKind::Login { .. }), "{error}");
     assert!(error.to_string().contains("credentials") && !error.to_string().contains("w:w"), "{error}");
 }
 
 /// What one key says of another, as servers with an operator want it.
 fn token(subject: &KeyPair, issuer: &KeyPair, claims: &Value) -> String {
-    let issued_at = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs();
+    token_until(subject, issuer, claims, None)
+}
+
+fn token_until(subject: &KeyPair, issuer: &KeyPair, claims: &Value, expires: Option<u64>) -> String {
+    let issued_at = now();
     let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
-    let body = json!({
+    let mut body = json!({
         "jti": BASE32_NOPAD.encode(subject.public_key().as_bytes()),
         "iat": issued_at,
         "iss": issuer.public_key(),
@@ -135,6 +184,9 @@ fn token(subject: &KeyPair, issuer: &KeyPair, claims: &Value) -> String {
         "sub": subject.public_key(),
         "nats": claims,
     });
+    if let Some(expires) = expires {
+        body["exp"] = json!(expires);
+    }
     let signed = [header, body].map(|part| BASE64URL_NOPAD.encode(part.to_string().as_bytes())).join(".");
     let signature = issuer.sign(signed.as_bytes()).expect("a key pair made here can sign");
     format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))

@@ -67,10 +67,24 @@ impl Server {
     pub(crate) fn start_with_config(config: &str) -> Self {
         let mut server = Self::prepare(Port::take());
         let path = server.directory.join("nats.conf");
-        std::fs::write(&path, config).expect("the temporary directory must be writable");
+        server.configure(config);
         server.arguments = vec!["-c".to_owned(), path.to_string_lossy().into_owned()];
         server.resume();
         server
+    }
+
+    /// Gives a server that was started with a configuration another one, and has it read that without a restart.
+    pub(crate) fn reload(&self, config: &str) {
+        self.configure(config);
+        let process = self.process.as_ref().expect("it runs");
+        let id = rustix::process::Pid::from_child(process);
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).expect("a child can be signalled");
+    }
+
+    fn configure(&self, config: &str) {
+        // A server whose name is not in the file does not read it again.
+        let config = format!("server_name: {}\n{config}", self.name);
+        std::fs::write(self.directory.join("nats.conf"), config).expect("the temporary directory must be writable");
     }
 
     fn launch(port: Port, arguments: &[&str]) -> Self {
