@@ -8,7 +8,7 @@ use crate::action::{PlanReason, WaitReason};
 use crate::assign::{Labels, Step};
 use crate::config::Config;
 use crate::handoff::Handoff;
-use crate::ids::{Slot, Tenure};
+use crate::ids::{Instance, Slot, Tenure};
 use crate::key::Control;
 use crate::membership::{MemberContent, Membership};
 use crate::record::MemberPhase;
@@ -33,11 +33,15 @@ impl Roster {
     /// Everyone who has a record now. O(members).
     pub(crate) fn of(membership: &Membership) -> Self {
         let mut roster = Self { paused: membership.is_wanted(Control::Pause), ..Self::default() };
+        let lives = newest_slots(membership);
         for (slot, member) in membership.members() {
             if matches!(member.content, MemberContent::Unreadable) {
                 roster.unreadable.insert(slot);
             }
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
+            if lives.get(&record.instance).is_some_and(|(_, newest)| *newest != slot) {
+                continue;
+            }
             let entry = (tenure, record.capacity);
             if !record.labels.is_empty() {
                 roster.labels.insert(slot, record.labels.clone());
@@ -56,6 +60,19 @@ impl Roster {
     pub(crate) fn tenure(&self, slot: Slot) -> Option<Tenure> {
         self.workers.get(&slot).map(|(tenure, _)| *tenure)
     }
+}
+
+/// In which slot each process is, and the count of its writes there. A claim that was given up long ago may come late, and
+/// leave a record in another slot: of those of one process the one with the most writes counts. O(members).
+fn newest_slots(membership: &Membership) -> BTreeMap<Instance, (u64, Slot)> {
+    let mut newest = BTreeMap::new();
+    for (slot, member) in membership.members() {
+        if let Some(record) = member.record() {
+            let known = newest.entry(record.instance).or_insert((record.beat, slot));
+            *known = (*known).max((record.beat, slot));
+        }
+    }
+    newest
 }
 
 /// When to plan, from which workers came and went, and what the list and the last plan ask for.
