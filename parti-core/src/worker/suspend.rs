@@ -29,8 +29,9 @@ impl Worker {
 
     /// All work stops, and what this worker is to hold is read anew before it goes on.
     fn suspend(&mut self, reason: SuspendReason) {
-        // A leader needs no second look: its next append tells.
-        if !self.ownership.is_suspended() && !self.leadership.needs_everything() {
+        // A leader looks again as well, and takes over anew: the bucket may have been made anew meanwhile, and have the
+        // very revision that its next append expects.
+        if !self.ownership.is_suspended() {
             self.plan_watch = None;
         }
         self.ownership.suspend(reason, &mut self.outbox);
