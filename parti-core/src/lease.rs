@@ -62,6 +62,8 @@ struct InFlight {
 pub(crate) enum WriteKind {
     /// To renew the lease and to say what has been applied.
     Renewal,
+    /// To begin another tenure in the same slot.
+    Anew,
     /// To leave the slot for the successor: the last write of this process.
     Restarting,
     /// To end the tenure: the last write of this process.
@@ -76,6 +78,8 @@ pub(crate) enum LeaseNews {
     /// The lease goes on, on this evidence of the worker's presence. With `after_gap`, it had not been renewed for longer
     /// than a renewal should take.
     Renewed { after_gap: bool, evidence: Option<Evidence> },
+    /// The write that begins another tenure is committed.
+    BegunAnew { revision: Revision, sent_at: Instant, evidence: Option<Evidence> },
     /// The last write of this process is committed.
     Finished,
 }
@@ -157,13 +161,13 @@ impl Lease {
         own: Instance,
     ) -> bool {
         let is_own = record.is_some_and(|record| record.instance == own);
-        if revision < self.revision || revision == self.revision && is_own {
+        if revision < self.claim || revision <= self.revision && is_own {
             return false;
         }
         if !is_own {
             self.lost = true;
-            // What was committed cannot be replaced at its own revision: the store has lost it.
-            self.forgotten |= revision == self.revision;
+            // Nobody else can have written between the claim and the last renewal: the store has lost that.
+            self.forgotten |= revision <= self.revision;
             return true;
         }
         self.revision = revision;
@@ -212,6 +216,9 @@ impl Lease {
                 self.contested_since = None;
                 match sent.kind {
                     WriteKind::Renewal => LeaseNews::Renewed { after_gap, evidence: sent.evidence },
+                    WriteKind::Anew => {
+                        LeaseNews::BegunAnew { revision, sent_at: sent.sent_at, evidence: sent.evidence }
+                    }
                     WriteKind::Restarting | WriteKind::Deletion => LeaseNews::Finished,
                 }
             }
@@ -249,7 +256,7 @@ impl Lease {
     ) {
         let (key, expected) = (Key::Slot(self.slot), self.revision);
         let write = match kind {
-            WriteKind::Renewal | WriteKind::Restarting => {
+            WriteKind::Renewal | WriteKind::Anew | WriteKind::Restarting => {
                 Write::Update { key, record: Record::Member(Arc::new(record)), expected }
             }
             WriteKind::Deletion => Write::Delete { key, expected },

@@ -131,8 +131,10 @@ impl Ownership {
         // the store has forgotten that it had ended.
         let replaced = !fits && newer && !self.holds.is_empty();
         if replaced {
-            let nothing =
-                AssignmentRecord { owned: Vec::new(), releasing: Vec::new(), incoming: Vec::new(), tenure, ..**record };
+            let generation =
+                self.assignment().map_or(record.generation, |known| known.generation.max(record.generation));
+            let (owned, releasing, incoming) = (Vec::new(), Vec::new(), Vec::new());
+            let nothing = AssignmentRecord { term: record.term, generation, tenure, owned, releasing, incoming };
             self.assignment = Some((position, Arc::new(nothing)));
             self.stale = true;
         }
@@ -141,6 +143,13 @@ impl Ownership {
             self.generation = self.generation.max(record.generation);
             self.stale = true;
         }
+    }
+
+    /// Whether the record is of an older plan than the one that this tenure follows: the store has lost writes, and has
+    /// given their revisions again.
+    pub(crate) fn goes_back(&self, record: &AssignmentRecord, tenure: Tenure) -> bool {
+        let goes_back = |known: &AssignmentRecord| record.tenure == tenure && record.generation < known.generation;
+        self.assignment().is_some_and(goes_back) && !self.planted.has(PlantedBug::OlderAssignment)
     }
 
     /// The assignment record of this worker's slot in a listing, if it can be read: which life of the bucket it belongs
@@ -172,6 +181,9 @@ impl Ownership {
         }
         // One that cannot be read is there, and says nothing: the last good one is kept.
         if let Some((_, Some(record))) = listed {
+            if self.goes_back(&record, tenure) {
+                return ListingNews::Regressed;
+            }
             self.observe_assignment(position, &record, tenure);
         }
         ListingNews::Sound

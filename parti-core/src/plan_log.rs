@@ -28,6 +28,10 @@ pub(crate) struct PlanLog {
     /// appends on top. A single change that is shown later does not count: those before it may have been missed.
     tail: Revision,
     incarnation: Incarnation,
+    /// The last write of the bucket that this worker has ever known to be in it.
+    seen: Position,
+    /// Whether an append has shown that writes that this worker has known are gone.
+    has_regressed: bool,
     /// The append in flight, and those that wait for it.
     chain: VecDeque<Append>,
     broken: Option<ChainBreak>,
@@ -168,7 +172,7 @@ impl PlanLog {
             return true;
         }
         match outcome {
-            Outcome::Committed(revision) if revision == append.revision => {}
+            Outcome::Committed(revision) if revision == append.revision => self.observe_committed(revision),
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
             Outcome::Refused => self.broken = self.broken.or(Some(ChainBreak::Refused)),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
@@ -179,6 +183,20 @@ impl PlanLog {
             self.chain.clear(); // it would not follow what it was made to follow
         }
         true
+    }
+
+    /// An append that commits where a later write was known, or in another life of the bucket, tells that the store has
+    /// lost that write: no listing that lags can make it commit.
+    fn observe_committed(&mut self, revision: Revision) {
+        let written = Position { incarnation: self.incarnation, revision };
+        let in_other_life = written.incarnation != self.seen.incarnation && self.seen != Position::default();
+        self.has_regressed |= written <= self.seen || in_other_life;
+        self.seen = written;
+    }
+
+    /// Whether an append has shown that writes are gone. Asking makes it forget that.
+    pub(crate) fn take_regressed(&mut self) -> bool {
+        core::mem::take(&mut self.has_regressed)
     }
 
     /// Sends the first append, if it was not sent yet.
@@ -272,8 +290,8 @@ impl PlanLog {
     /// applied included: only what the store shows counts. Who was appending must begin anew, on top of what is listed.
     pub(crate) fn begin_listing(&mut self) {
         let broken = self.writer.map(|_| ChainBreak::Unknown);
-        let Self { incarnation, writer, planted, .. } = *self;
-        *self = Self { incarnation, broken, writer, planted, ..Self::default() };
+        let Self { incarnation, seen, has_regressed, writer, planted, .. } = *self;
+        *self = Self { incarnation, seen, has_regressed, broken, writer, planted, ..Self::default() };
     }
 
     /// A complete listing ends. The last writes may be to keys that are not ours, which no watch shows.
@@ -284,6 +302,7 @@ impl PlanLog {
         } else {
             self.tail = self.tail.max(last);
         }
+        self.seen = self.seen.max(Position { incarnation, revision: last });
     }
 }
 

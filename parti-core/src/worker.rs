@@ -11,11 +11,11 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::action::{Action, Notice, ReleaseReason};
+use crate::action::{Action, ClaimKind, Notice, ReleaseReason};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Instance, Slot, Token};
+use crate::ids::{Instance, Position, Revision, Slot, Token};
 use crate::key::{Bucket, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
@@ -28,7 +28,7 @@ use crate::plan_log::PlanLog;
 #[cfg(feature = "planted-bugs")]
 use crate::planted::Planted;
 use crate::planted::PlantedBug;
-use crate::presence::Presence;
+use crate::presence::{Evidence, Presence};
 use crate::probing::{self, Probing, Targets};
 use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
@@ -49,6 +49,9 @@ pub struct Worker {
     instance: Instance,
     now: Instant,
     connected: bool,
+    /// Whether the connection was lost, and the members have not been listed since: a store that has lost writes may have
+    /// given the revision of this worker's last one to another process.
+    was_cut_off: bool,
     members_watch: Option<Watched>,
     plan_watch: Option<Watched>,
     /// When to list the plan again, since the last listing has shown less than was applied.
@@ -128,6 +131,7 @@ impl Worker {
             instance,
             now,
             connected: true,
+            was_cut_off: false,
             members_watch: None,
             plan_watch: None,
             read_plan_at: None,
@@ -241,7 +245,7 @@ impl Worker {
             Standing::Seeking(search) if self.connected => search.deadline(self.now, &self.config, &self.membership),
             Standing::Seeking(_) => None,
             Standing::Holding(lease) => {
-                let may_write = self.connected && !self.outbox.is_writing(Key::Slot(lease.slot));
+                let may_write = self.connected && !self.was_cut_off && !self.outbox.is_writing(Key::Slot(lease.slot));
                 lease.deadline(self.now, may_write, &self.timing)
             }
         };
@@ -292,8 +296,7 @@ impl Worker {
 
     /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.
     fn notice_regression(&mut self, bucket: Bucket, detail: &str) {
-        self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
-        self.store_regressed = Some(self.now);
+        self.say_regressed(bucket, detail);
         match bucket {
             Bucket::Members => {
                 self.membership.forget_all(&self.timing);
@@ -303,6 +306,12 @@ impl Worker {
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
         self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
+    }
+
+    /// From now on, whoever holds what the store has lost is waited for.
+    fn say_regressed(&mut self, bucket: Bucket, detail: &str) {
+        self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
+        self.store_regressed = Some(self.now);
     }
 
     fn seek_slot(&mut self) {
@@ -323,7 +332,7 @@ impl Worker {
             self.starting_over |= had_begun;
             return;
         }
-        if self.connected && self.stop.is_none() {
+        if self.connected && !self.was_cut_off && self.stop.is_none() {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let generation = self.ownership.generation();
             let server = self.presence.server_to_name(&self.timing);
@@ -357,6 +366,23 @@ impl Worker {
             lease.renew_at_once(self.now);
         }
         self.standing = Standing::Holding(lease);
+    }
+
+    /// Another tenure has begun in the slot of this worker, which has given up everything. Its record was never gone: what
+    /// it says of the newest plan is known to whoever leads meanwhile.
+    fn begin_anew(&mut self, revision: Revision, sent_at: Instant, evidence: Option<Evidence>) {
+        let Some(slot) = self.lease().map(|lease| lease.slot) else { return };
+        let written = Position { incarnation: self.membership.incarnation(), revision };
+        let tenure = MemberRecord { beat: self.beat, ..MemberRecord::new(self.instance) }.tenure_if_written(written);
+        self.seek_anew();
+        self.take_slot(Won {
+            lease: Lease::won(slot, tenure, revision, Some(sent_at), self.now, &self.timing),
+            is_new: true,
+            kind: ClaimKind::Fresh,
+            applied: Position::default(),
+            generation: self.ownership.generation(),
+            evidence,
+        });
     }
 
     /// Asks whether those are there of whom it matters to this worker.
@@ -518,16 +544,17 @@ impl Worker {
         let Standing::Holding(lease) = &mut self.standing else { return };
         let urgent = kind != WriteKind::Renewal || self.ownership.has_news();
         // An earlier lease of the same slot may have left a write on its way.
-        let blocked = !self.connected || self.halted || self.outbox.is_writing(Key::Slot(lease.slot));
+        let blocked =
+            !self.connected || self.was_cut_off || self.halted || self.outbox.is_writing(Key::Slot(lease.slot));
         if blocked || !lease.may_write(self.now, urgent) {
             return;
         }
         self.beat += 1;
         let phase = match (kind, self.stop.map(|stop| stop.command)) {
             (WriteKind::Restarting, _) => MemberPhase::Restarting,
-            (WriteKind::Renewal | WriteKind::Deletion, Some(Command::Leave)) => MemberPhase::Draining,
-            (WriteKind::Renewal | WriteKind::Deletion, _) if self.draining => MemberPhase::Draining,
-            (WriteKind::Renewal | WriteKind::Deletion, _) => MemberPhase::Active,
+            (WriteKind::Renewal | WriteKind::Anew | WriteKind::Deletion, Some(Command::Leave)) => MemberPhase::Draining,
+            (WriteKind::Renewal | WriteKind::Anew | WriteKind::Deletion, _) if self.draining => MemberPhase::Draining,
+            (WriteKind::Renewal | WriteKind::Anew | WriteKind::Deletion, _) => MemberPhase::Active,
         };
         let (applied, releasing) = self.ownership.acknowledge();
         let record = own_record(&self.config, self.instance, self.beat, phase);
@@ -535,15 +562,20 @@ impl Worker {
         let generation = self.ownership.generation().max(planned);
         let server = self.presence.server_to_name(&self.timing);
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
-        let tenure = Some(lease.tenure);
-        let record = MemberRecord { tenure, applied, generation, releasing, server, deputies, ..record };
+        let record = MemberRecord { generation, server, deputies, ..record };
+        let record = match kind {
+            WriteKind::Anew => record,
+            WriteKind::Renewal | WriteKind::Restarting | WriteKind::Deletion => {
+                MemberRecord { tenure: Some(lease.tenure), applied, releasing, ..record }
+            }
+        };
         lease.write(self.now, kind, record, self.presence.evidence(&self.timing), &mut self.outbox);
     }
 
     /// What the next write of the member record is for.
     fn write_kind(&self) -> WriteKind {
         if self.starting_over && self.ownership.is_empty() {
-            return WriteKind::Deletion;
+            return if self.stop.is_none() { WriteKind::Anew } else { WriteKind::Deletion };
         }
         let Some(stop) = self.stop.filter(|_| self.ownership.is_empty()) else { return WriteKind::Renewal };
         match stop.command {

@@ -4,7 +4,9 @@
 mod lab;
 
 use lab::{Lab, Reach};
-use parti_core::Config;
+use parti_core::{
+    Bucket, Config, Control, ControlRecord, Generation, Key, MemberRecord, Partition, PartitionId, Record, Slot,
+};
 
 fn fleet(workers: usize, partitions: usize) -> Lab {
     let mut lab = Lab::new(partitions);
@@ -15,6 +17,15 @@ fn fleet(workers: usize, partitions: usize) -> Lab {
     assert_settled(&lab);
     lab.transcript.clear();
     lab
+}
+
+/// Without probes, a worker whose connection is gone works until its lease runs out.
+fn without_probes() -> Config {
+    Config { probe_confirm: None, ..Config::default() }
+}
+
+fn partitions(count: usize) -> Vec<Partition> {
+    (0..count).map(|n| Partition::new(PartitionId::new(format!("p{n}")).expect("a valid id"))).collect()
 }
 
 fn assert_settled(lab: &Lab) {
@@ -74,4 +85,118 @@ fn a_process_that_did_not_run_does_not_work_before_it_knows_that_it_may() {
     lab.transcript.clear();
     lab.oversleep(1, 400);
     assert_eq!(lab.transcript.matches("suspends").count(), 0, "that is not long:\n{}", lab.transcript);
+}
+
+#[test]
+fn what_a_leader_knows_to_have_been_in_the_plan_is_waited_for() {
+    let mut lab = Lab::new(2);
+    lab.start("w0", without_probes());
+    lab.start("w1", Config { capacity: 1_000, ..without_probes() });
+    lab.run(20_000);
+    assert_settled(&lab);
+    let before = lab.backup();
+    lab.set_reach(1, Reach::Refused);
+    lab.set_list(partitions(4)); // it is given two more, and cannot say that it has them
+    assert_settled(&lab);
+    lab.set_reach(1, Reach::Cut);
+    lab.restore_plan(before);
+    lab.want(Control::Drain(Slot::new(1)), Some(ControlRecord::default()));
+    lab.run(60_000); // the laboratory looks at every acquisition
+    lab.set_reach(1, Reach::Full);
+    lab.run(60_000);
+    assert_settled(&lab);
+}
+
+#[test]
+fn who_waits_for_a_loss_to_be_noticed_goes_on_waiting_when_the_plan_is_lost_as_well() {
+    let mut lab = Lab::new(2);
+    let empty = lab.backup();
+    lab.start("w0", without_probes());
+    lab.run(40_000);
+    assert_settled(&lab);
+    lab.set_reach(0, Reach::Cut);
+    lab.make_anew(Bucket::Members);
+    lab.start("new", without_probes()); // it reads in the plan that somebody works
+    lab.run(2_000);
+    lab.restore_plan(empty);
+    lab.run(60_000); // the laboratory looks at every acquisition
+    assert_settled(&lab);
+}
+
+#[test]
+fn a_renewal_is_not_written_over_what_another_process_wrote_at_its_revision() {
+    let slot = Key::Slot(Slot::new(0));
+    let mut lab = Lab::new(1);
+    lab.start("first", Config { expected_workers: Some(1), ..Config::default() });
+    lab.run(1_000);
+    let before = lab.backup();
+    lab.run(60_000);
+    let last = lab.revision(slot);
+    lab.set_reach(0, Reach::Cut);
+    lab.restore_members(before);
+    lab.start("second", Config { preferred_slot: Some(Slot::new(0)), ..Config::default() });
+    lab.run(11_500);
+    for _ in 0..1_000 {
+        if lab.revision(slot) == last {
+            break;
+        }
+        lab.run(100);
+    }
+    assert_eq!(lab.revision(slot), last, "the store has given the revision again:\n{}", lab.transcript);
+    lab.set_reach(0, Reach::Full);
+    assert_settled(&lab);
+    lab.run(60_000);
+    assert_settled(&lab);
+}
+
+#[test]
+fn a_leader_that_did_not_run_reads_the_plan_again_before_it_writes() {
+    let mut lab = fleet(2, 4);
+    assert!(lab.workers[0].worker.status().leader);
+    let term = lab.workers[0].worker.status().term;
+    lab.oversleep(0, 600);
+    assert!(lab.workers[0].worker.status().term > term, "it has taken over anew:\n{}", lab.transcript);
+    assert_eq!(lab.workers[0].worker.status().generation, Generation::new(1), "and has moved nothing");
+}
+
+#[test]
+fn an_older_plan_at_a_later_revision_is_not_followed() {
+    let assign = Key::Assign(Slot::new(1));
+    let mut lab = fleet(2, 2);
+    let older = lab.stored(assign).expect("it has an assignment").to_vec();
+    lab.set_list(partitions(8));
+    lab.run(20_000);
+    let before = lab.workers[1].worker.status();
+    lab.crash(0);
+    lab.put(assign, &older);
+    let after = lab.workers[1].worker.status();
+    assert!(after.tenure != before.tenure || after.generation >= before.generation, "{after:?}");
+    lab.run(60_000);
+    assert_settled(&lab);
+}
+
+#[test]
+fn who_starts_over_keeps_its_slot_and_is_never_forgotten() {
+    let mut lab = fleet(2, 4);
+    let before: Vec<_> = lab.workers.iter().map(|bench| bench.worker.status().tenure).collect();
+    lab.make_anew(Bucket::Plan);
+    lab.run(30_000);
+    assert_settled(&lab);
+    for (bench, before) in lab.workers.iter().zip(before) {
+        assert!(bench.worker.status().tenure > before);
+    }
+    let slots: Vec<_> = lab.deleted.iter().filter(|key| matches!(key, Key::Slot(_))).collect();
+    assert!(slots.is_empty(), "{slots:?}");
+}
+
+#[test]
+fn a_claim_that_comes_long_after_it_was_given_up_is_no_worker() {
+    let mut lab = fleet(2, 6);
+    let before = lab.workers[0].worker.status().generation;
+    let instance = lab.workers[1].worker.status().instance;
+    let late = Record::Member(MemberRecord::new(instance).into());
+    lab.put(Key::Slot(Slot::new(5)), &late.encode());
+    lab.run(60_000);
+    assert_eq!(lab.workers[0].worker.status().generation, before, "nothing was planned:\n{}", lab.transcript);
+    assert_settled(&lab);
 }

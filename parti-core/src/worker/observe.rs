@@ -75,6 +75,7 @@ impl Worker {
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
                 self.connected = false;
+                self.was_cut_off = true;
                 self.lose_watches();
                 self.presence.observe_lost();
             }
@@ -122,7 +123,11 @@ impl Worker {
                 match &self.standing {
                     Standing::Holding(lease) if lease.slot == slot && live => {
                         let position = Position { incarnation: self.plan.incarnation(), revision };
-                        self.ownership.observe_assignment(position, assignment, lease.tenure);
+                        if self.ownership.goes_back(assignment, lease.tenure) {
+                            self.read_plan_at = Some(self.now);
+                        } else {
+                            self.ownership.observe_assignment(position, assignment, lease.tenure);
+                        }
                     }
                     Standing::Holding(lease) if lease.slot == slot => {
                         self.ownership.observe_listed(revision, Some(assignment));
@@ -193,6 +198,7 @@ impl Worker {
         }
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
         self.has_listed = true;
+        self.was_cut_off = false;
         let covers = |key| interest.as_ref().is_some_and(|interest| interest.covers(key));
         self.membership.end_listing(self.now, &self.timing, incarnation, covers);
         match &mut self.standing {
@@ -256,6 +262,10 @@ impl Worker {
         }
         let known = self.leadership.observe_done(now, operation, outcome, &timing, &mut self.membership)
             || self.plan.observe_done(operation, outcome, &mut self.outbox);
+        if self.plan.take_regressed() {
+            // Who was granted something by what is gone may not have said so yet.
+            self.say_regressed(Bucket::Plan, "a write that was there is gone");
+        }
         if !known && let Some(leader) = &mut self.leader {
             leader.observe_done(now, (operation, outcome), &mut self.membership, &mut self.outbox);
         }
@@ -278,6 +288,7 @@ impl Worker {
                     lease.renew_at_once(self.now);
                 }
             }
+            LeaseNews::BegunAnew { revision, sent_at, evidence } => self.begin_anew(revision, sent_at, evidence),
             LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
             LeaseNews::Finished => self.halt(),
         }

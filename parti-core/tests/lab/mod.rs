@@ -40,6 +40,8 @@ pub(crate) struct Lab {
     no_plans_of: Option<usize>,
     /// The term of each write to the plan, in order.
     pub(crate) terms: Vec<Term>,
+    /// What workers have deleted, in order.
+    pub(crate) deleted: Vec<Key>,
     /// The pairs of servers, in order, between which nothing gets through: neither knows who listens at the other.
     cut_routes: BTreeSet<(u32, u32)>,
     /// Where those connect who start.
@@ -184,6 +186,7 @@ impl Lab {
             refuses_newcomers: false,
             no_plans_of: None,
             terms: Vec::new(),
+            deleted: Vec::new(),
             cut_routes: BTreeSet::new(),
             next_server: 0,
             workers: Vec::new(),
@@ -422,6 +425,11 @@ impl Lab {
         self.store.entries.get(&key).and_then(|(_, bytes)| bytes.as_deref())
     }
 
+    /// The revision of what is stored under a key; 0 if nothing is.
+    pub(crate) fn revision(&self, key: Key) -> Revision {
+        self.store.entries.get(&key).map(|(revision, _)| *revision).unwrap_or_default()
+    }
+
     /// Lets `millis` pass.
     pub(crate) fn run(&mut self, millis: u64) {
         let end = self.now + std::time::Duration::from_millis(millis);
@@ -598,6 +606,9 @@ impl Lab {
             if let Write::Append { record, .. } = write {
                 self.terms.extend(term(record));
             }
+            if let Write::Delete { key, .. } = write {
+                self.deleted.push(*key);
+            }
             self.show(write.key());
         }
     }
@@ -662,14 +673,22 @@ impl Lab {
 
     /// The members' bucket loses every write since the backup; the plan keeps what it has.
     pub(crate) fn restore_members(&mut self, backup: Store) {
-        self.note("the members' bucket loses its last writes");
+        self.restore_one(Bucket::Members, backup);
+    }
+
+    /// The plan loses every write since the backup; the members' bucket keeps what it has.
+    pub(crate) fn restore_plan(&mut self, backup: Store) {
+        self.restore_one(Bucket::Plan, backup);
+    }
+
+    fn restore_one(&mut self, bucket: Bucket, backup: Store) {
+        self.note(&format!("{bucket} loses its last writes"));
         let Store { incarnation, last, entries } = backup;
-        let of_members = |(key, _): &(Key, Entry)| key.bucket() == Bucket::Members;
-        self.store.entries.retain(|key, _| key.bucket() == Bucket::Plan);
-        self.store.entries.extend(entries.into_iter().filter(of_members));
-        self.store.last.insert(Bucket::Members, last.get(&Bucket::Members).copied().unwrap_or_default());
-        self.store.incarnation.extend(incarnation.into_iter().filter(|(bucket, _)| *bucket == Bucket::Members));
-        self.break_watches(Bucket::Members);
+        self.store.entries.retain(|key, _| key.bucket() != bucket);
+        self.store.entries.extend(entries.into_iter().filter(|(key, _)| key.bucket() == bucket));
+        self.store.last.insert(bucket, last.get(&bucket).copied().unwrap_or_default());
+        self.store.incarnation.insert(bucket, incarnation.get(&bucket).copied().unwrap_or_default());
+        self.break_watches(bucket);
     }
 
     /// A process does not run for `millis`, while all others do; then it does.
