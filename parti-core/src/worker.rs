@@ -485,6 +485,8 @@ impl Worker {
                 seen: self.ownership.generation(),
             };
             leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
+            // It outlives the leadership: should the store lose the plan, the next one goes beyond it.
+            self.ownership.observe_generation(leader.generation());
         }
     }
 
