@@ -93,6 +93,11 @@ impl WorkerClock {
         Self { origin, per_million }
     }
 
+    /// The same clock when it has jumped forward. It never goes back.
+    pub(crate) fn stepped(self, forward: Duration) -> Self {
+        Self { origin: self.origin.saturating_add(nanos(forward)), ..self }
+    }
+
     /// What the clock shows at `moment`.
     pub(crate) fn at(self, moment: Moment) -> Instant {
         let elapsed = match moment.0.checked_mul(self.per_million) {

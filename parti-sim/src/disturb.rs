@@ -112,9 +112,12 @@ impl World {
         if !self.process(process).app.is_suspended() {
             self.write_for_any(process);
         }
+        if let Some(since) = self.process(process).sleeps_since {
+            return self.wake_from_sleep(process, since);
+        }
         self.feed(process, Event::Timeout);
         if std::mem::take(&mut self.process_mut(process).missed_list) {
-            self.feed(process, Event::Partitions(self.list.clone()));
+            self.give_list(process);
         }
         self.change_work(process, |app| app.set_frozen(false));
     }
@@ -310,6 +313,8 @@ impl World {
             &mut network.stale_read_ppm,
             &mut network.partial_members_ppm,
             &mut network.partial_plan_ppm,
+            &mut network.mixed_listing_ppm,
+            &mut network.missed_ppm,
             &mut network.waits_in_queue_ppm,
         ] {
             *rate = 0;
@@ -321,6 +326,8 @@ impl World {
             self.mend(process);
             self.heal_ear(process);
             self.process_mut(process).falsely_gone_until = Moment::START;
+            let link = &mut self.process_mut(process).link;
+            (link.store_away_until, link.read_only_until) = (Moment::START, Moment::START);
             self.process_mut(process).drain_percent = 100;
             for bucket in Bucket::ALL {
                 self.silence_watch(process, bucket, Moment::START);

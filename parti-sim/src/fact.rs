@@ -7,6 +7,8 @@ use parti_core::{
     Token, Write,
 };
 
+use crate::mark::Mark;
+
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId(u32);
@@ -48,8 +50,8 @@ impl PartitionIndex {
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fact<'a> {
-    /// A process began.
-    Started { process: ProcessId, capacity: u32 },
+    /// A process began, in this zone where there are zones.
+    Started { process: ProcessId, capacity: u32, zone: Option<u32> },
     /// A process ended without a word.
     Crashed { process: ProcessId },
     /// A worker halted, and its process ended.
@@ -92,6 +94,8 @@ pub(crate) enum Fact<'a> {
     Wished { control: Control, wanted: bool },
     /// Something small went wrong on the way to or from the store.
     Mishap { process: ProcessId, mishap: Mishap },
+    /// Something was reached that no other fact tells of.
+    Reached { process: ProcessId, mark: Mark },
     /// All faults are over.
     Healed,
     /// The store has lost writes, or was made anew, up to this revision of this life of the plan, and this generation in
@@ -194,7 +198,8 @@ impl Fact<'_> {
             | Self::Resumed { process }
             | Self::Forgotten { process }
             | Self::Wrote { process, .. }
-            | Self::Mishap { process, .. } => Some(*process),
+            | Self::Mishap { process, .. }
+            | Self::Reached { process, .. } => Some(*process),
             Self::Listed { .. }
             | Self::Disturbed { .. }
             | Self::Operated { .. }

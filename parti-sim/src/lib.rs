@@ -41,6 +41,7 @@ mod file;
 mod invariant;
 pub mod kit;
 mod mark;
+mod mix;
 mod network;
 mod observers;
 mod options;
@@ -57,6 +58,7 @@ pub mod store;
 pub mod swarm;
 mod text;
 mod trace;
+mod trouble;
 mod watch;
 mod world;
 

@@ -120,6 +120,50 @@ pub enum Mark {
     ReplacedWatch,
     /// News from before a break of the connection came after it.
     OldNews,
+    /// A request or a reading of one worker did not reach the store, to which its connection stands.
+    StoreAwayForOne,
+    /// The store took no write of one worker.
+    ReadOnlyForOne,
+    /// A snapshot had some of its keys from a replica that was behind.
+    MixedListing,
+    /// A watch showed a change of a key of which it had not shown the one before.
+    MissedChange,
+    /// A record went through its encoding into the store.
+    Encoded,
+    /// A record was larger than the store takes.
+    RecordTooLarge,
+    /// A plan was refused, such as one with a record that is larger than the store takes.
+    PlanRefused,
+    /// A machine slept, and its clock went on.
+    Slept,
+    /// A clock jumped forward.
+    ClockStepped,
+    /// What is under `leader` is not a record.
+    GarbageUnderLeader,
+    /// What is under a key of an operator is not a record.
+    GarbageUnderControl,
+    /// What is in the plan is not a record.
+    GarbageInPlan,
+    /// What is not a record is never deleted.
+    GarbageStays,
+    /// A worker has a strategy that others do not have.
+    OtherStrategy,
+    /// A worker has a list that others do not have.
+    OtherList,
+    /// A worker goes on when its lease runs out.
+    AvailableWorker,
+    /// More than one worked on a partition, and one of them had gone on without its lease.
+    AvailableDuplicate,
+    /// A worker has a capacity that others do not have.
+    OtherCapacity,
+    /// A worker has a label that partitions ask for.
+    Labelled,
+    /// A partition was given to the slot to which it is pinned.
+    Pinned,
+    /// A worker began that knew its predecessor dead.
+    KnownDead,
+    /// Two that began after the death of a slot's holder were after the slot.
+    RaceForTheDead,
 }
 
 /// How often each mark was reached.
@@ -149,9 +193,14 @@ impl Marks {
         }
     }
 
+    /// Counts one more.
+    pub(crate) fn reach(&mut self, mark: Mark) {
+        *self.0.entry(mark).or_default() += 1;
+    }
+
     pub(crate) fn observe(&mut self, fact: &Fact<'_>) {
         if let Some(mark) = mark_of(fact) {
-            *self.0.entry(mark).or_default() += 1;
+            self.reach(mark);
         }
     }
 }
@@ -164,6 +213,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Draining { reason: ReleaseReason::Moved | ReleaseReason::Leaving, .. } => Mark::Drained,
         Fact::Suspended { reason: SuspendReason::NotPresent, .. } => Mark::NotPresent,
         Fact::Suspended { .. } => Mark::Suspended,
+        Fact::Reached { mark, .. } => *mark,
         Fact::Mishap { mishap, .. } => mark_of_mishap(*mishap),
         Fact::Resumed { .. } => Mark::Resumed,
         Fact::Wrote { accepted: false, .. } => Mark::StaleTokenRefused,
@@ -256,6 +306,7 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::Waiting { reason: WaitReason::Restart } => Mark::WaitedForRestart,
         Notice::Waiting { reason: WaitReason::Maintenance } => Mark::WaitedForMaintenance,
         Notice::ReleaseTimedOut { .. } => Mark::ReleaseTimedOut,
+        Notice::PlanRefused { .. } => Mark::PlanRefused,
         Notice::Undecodable { .. } => Mark::Undecodable,
         Notice::StoreRegressed { .. } => Mark::StoreRegressed,
         _ => return None, // the enum is not exhaustive, and the others say nothing about a mechanism

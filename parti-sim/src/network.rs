@@ -6,6 +6,7 @@ use parti_core::{Bucket, Event, Key, KvEvent, OperationId, Outcome, Request, Wri
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
+use crate::mark::Mark;
 use crate::plant::Around;
 use crate::world::{What, World};
 
@@ -64,13 +65,23 @@ impl World {
             }
             return;
         }
+        if now < self.process(process).link.store_away_until {
+            self.tell(&Fact::Reached { process, mark: Mark::StoreAwayForOne });
+            self.schedule.push(gives_up, What::GiveUp { process, operation });
+            return;
+        }
         let late = now > sent + self.request_timeout();
         if late && self.lost_writes_since(request.write.key().bucket(), sent) {
             // Revisions are given again then: that one fits which was meant for another, no condition can tell.
             self.schedule.push(gives_up, What::GiveUp { process, operation });
             return;
         }
-        let refused = now < self.store_full_until || self.network_rng.chance(self.options.network.refused_ppm);
+        let read_only = now < self.process(process).link.read_only_until;
+        if read_only {
+            self.tell(&Fact::Reached { process, mark: Mark::ReadOnlyForOne });
+        }
+        let refused =
+            read_only || now < self.store_full_until || self.network_rng.chance(self.options.network.refused_ppm);
         let outcome = if refused { Outcome::Refused } else { self.carry_out(process, &request.write, late) };
         if self.network_rng.chance(self.options.network.reply_lost_ppm) {
             self.tell(&Fact::Mishap { process, mishap: Mishap::ReplyLost });
@@ -95,6 +106,11 @@ impl World {
     /// The store looks at a write's condition, and shows the write to those who watch.
     fn carry_out(&mut self, process: ProcessId, write: &Write, late: bool) -> Outcome {
         let outcome = if self.ignores_condition(write) { self.store.force(write) } else { self.store.write(write) };
+        if self.options.encoded {
+            let too_large = outcome == Outcome::Refused;
+            let mark = if too_large { Mark::RecordTooLarge } else { Mark::Encoded };
+            self.tell(&Fact::Reached { process, mark });
+        }
         self.tell(&Fact::Stored { process, write, outcome, late });
         if let Outcome::Committed(_) = outcome {
             self.notify(write.key());

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 use crate::figures::Counts;
 use crate::invariant::{self, Breach, Invariant, Scene, Violation};
-use crate::mark::Marks;
+use crate::mark::{Mark, Marks};
 use crate::options::Options;
 use crate::ownership::Ownership;
 use crate::recording::Recording;
@@ -105,6 +105,15 @@ impl Observers {
         self.counts.observe(fact);
         if let Fact::Stored { process, write: Write::Create { key: Key::Slot(_), .. }, .. } = fact {
             *self.claims.entry(*process).or_default() += 1;
+        }
+        if let Fact::Works { process, partition, .. } = *fact {
+            let pin = u32::try_from(partition.index()).ok().and_then(|number| self.options.mix.pin(number));
+            if pin.is_some() && pin == self.ownership.slot_of(process) {
+                self.marks.reach(Mark::Pinned);
+            }
+            if self.options.mix.available_every > 0 && self.ownership.workers_on(partition).len() > 1 {
+                self.marks.reach(Mark::AvailableDuplicate);
+            }
         }
         if let Some(what) = for_people(fact, &self.partitions) {
             self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });

@@ -5,7 +5,12 @@ use std::time::Duration;
 use parti_core::{Config, Mode, Partition, PartitionId, PartitionList, Slot, Weight};
 use serde::{Deserialize, Serialize};
 
+use crate::mix::Mix;
 use crate::plant::{Around, Plant};
+
+/// What a record has besides its partitions, at most, and what each of those takes.
+pub(crate) const RECORD_BYTES: u32 = 512;
+pub(crate) const GRANT_BYTES: u32 = 24;
 
 /// The setting of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,12 +32,18 @@ pub struct Options {
     pub servers: u32,
     /// The settings of the workers.
     pub worker: WorkerOptions,
+    /// How the workers differ.
+    pub mix: Mix,
     /// The connection to the store, when nothing worse happens.
     pub network: NetworkOptions,
     /// The application that works on the partitions.
     pub application: ApplicationOptions,
     /// How much each worker's clock may run fast or slow, in parts per million.
     pub clock_ppm: u32,
+    /// Whether every record goes through its encoding on its way into the store, so that what that loses is lost.
+    pub encoded: bool,
+    /// How many bytes a record may have, where records are encoded; 0 for as many as it has.
+    pub record_limit: u32,
     /// A deliberate bug.
     pub plant: Option<Plant>,
 }
@@ -116,6 +127,10 @@ pub struct NetworkOptions {
     pub partial_members_ppm: u32,
     /// How many snapshots of the plan lack some keys.
     pub partial_plan_ppm: u32,
+    /// How many snapshots have some of their keys from a replica that is behind.
+    pub mixed_listing_ppm: u32,
+    /// How many changes a watch does not show, and says nothing about that.
+    pub missed_ppm: u32,
     /// How many times the end of a snapshot waits in the worker's queue, for up to [`WAITS_MS`](Self::WAITS_MS) and
     /// whatever becomes of the connection meanwhile.
     pub waits_in_queue_ppm: u32,
@@ -152,9 +167,12 @@ impl Default for Options {
             zones: 0,
             servers: 1,
             worker: WorkerOptions::default(),
+            mix: Mix::default(),
             network: NetworkOptions::default(),
             application: ApplicationOptions::default(),
             clock_ppm: 100,
+            encoded: false,
+            record_limit: 0,
             plant: None,
         }
     }
@@ -206,6 +224,8 @@ impl Default for NetworkOptions {
             stale_read_ppm: 0,
             partial_members_ppm: 0,
             partial_plan_ppm: 0,
+            mixed_listing_ppm: 0,
+            missed_ppm: 0,
             waits_in_queue_ppm: 0,
             request_timeout_ms: 1_000,
             notice_ms: 560,
@@ -231,6 +251,8 @@ impl NetworkOptions {
             self.stale_read_ppm,
             self.partial_members_ppm,
             self.partial_plan_ppm,
+            self.mixed_listing_ppm,
+            self.missed_ppm,
             self.waits_in_queue_ppm,
         ];
         rates.iter().any(|rate| *rate > 0)
@@ -285,12 +307,22 @@ impl Options {
                 Weights::Equal | Weights::Skewed => 1,
             };
             let partition = Partition::new(id).with_weight(Weight::new(weight).expect("not zero"));
-            match number.checked_rem(self.zones) {
+            let partition = match number.checked_rem(self.zones) {
                 Some(zone) => partition.requiring("zone", zone.to_string()),
+                None => partition,
+            };
+            match self.mix.pin(number) {
+                Some(slot) => partition.pinned_to(slot),
                 None => partition,
             }
         };
         PartitionList::new((0..self.partitions + self.spare_partitions).map(partition).collect()).expect("each id once")
+    }
+
+    /// Whether one worker that is left alone could not be given everything, since its record would be too large.
+    pub(crate) const fn records_are_too_small(&self) -> bool {
+        let most = RECORD_BYTES + (self.partitions + self.spare_partitions) * GRANT_BYTES;
+        self.record_limit > 0 && self.record_limit < most
     }
 
     /// How long after its last renewal a worker is taken for dead: the lease and the margin.

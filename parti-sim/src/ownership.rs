@@ -16,6 +16,8 @@ pub(crate) struct Ownership {
     slots: Vec<Option<Slot>>,
     /// How much load each process takes compared with others; 0 once it has ended.
     capacities: Vec<u32>,
+    /// The zone that each process is in, where there are zones.
+    zones: Vec<Option<u32>>,
     unowned: usize,
     shared: usize,
     last_change: Moment,
@@ -41,6 +43,8 @@ struct Worked {
 pub(crate) struct Load {
     pub(crate) load: u64,
     pub(crate) capacity: u32,
+    /// The zone that it is in, where there are zones.
+    pub(crate) zone: Option<u32>,
 }
 
 /// What adds up while figures are taken.
@@ -86,6 +90,7 @@ impl Ownership {
             partitions,
             slots: Vec::new(),
             capacities: Vec::new(),
+            zones: Vec::new(),
             shared: 0,
             last_change: Moment::START,
             window: Window::opened(Moment::START),
@@ -94,7 +99,9 @@ impl Ownership {
 
     pub(crate) fn observe(&mut self, now: Moment, fact: &Fact<'_>) {
         match *fact {
-            Fact::Started { process, capacity } => {
+            Fact::Started { process, capacity, zone } => {
+                self.zones.resize(process.index() + 1, None);
+                self.zones[process.index()] = zone;
                 self.slots.resize(process.index() + 1, None);
                 self.capacities.resize(process.index() + 1, 0);
                 self.capacities[process.index()] = capacity;
@@ -134,6 +141,7 @@ impl Ownership {
             | Fact::PlanRegressed { .. }
             | Fact::Wished { .. }
             | Fact::Mishap { .. }
+            | Fact::Reached { .. }
             | Fact::Remembered { .. } => {}
         }
     }
@@ -164,6 +172,28 @@ impl Ownership {
         self.unowned
     }
 
+    /// The listed partitions that nobody works on, and since when.
+    pub(crate) fn all_unowned(&self) -> impl Iterator<Item = (PartitionIndex, Moment)> {
+        let unowned = self.partitions.iter().enumerate().filter(|(_, worked)| worked.listed && worked.by.is_empty());
+        unowned.map(|(place, worked)| (PartitionIndex::new(place), worked.since))
+    }
+
+    /// Whether a worker that has a slot is in this zone.
+    pub(crate) fn has_zone(&self, zone: u32) -> bool {
+        let places = self.zones.iter().zip(&self.slots).zip(&self.capacities);
+        places.into_iter().any(|((its, slot), capacity)| *its == Some(zone) && slot.is_some() && *capacity > 0)
+    }
+
+    /// How many partitions more than one work on.
+    pub(crate) const fn shared(&self) -> usize {
+        self.shared
+    }
+
+    /// The slot that a process has, or had last.
+    pub(crate) fn slot_of(&self, process: ProcessId) -> Option<Slot> {
+        self.slots[process.index()]
+    }
+
     /// Whether every listed partition has exactly one owner.
     pub(crate) const fn is_even(&self) -> bool {
         self.unowned == 0 && self.shared == 0
@@ -174,18 +204,11 @@ impl Ownership {
         self.last_change
     }
 
-    /// A listed partition that nobody works on, and since when.
-    pub(crate) fn first_unowned(&self) -> Option<(PartitionIndex, Moment)> {
-        let unowned = |worked: &Worked| worked.listed && worked.by.is_empty();
-        let index = self.partitions.iter().position(unowned)?;
-        Some((PartitionIndex::new(index), self.partitions[index].since))
-    }
-
     /// The load of each slot that has a worker.
     pub(crate) fn loads(&self) -> BTreeMap<Slot, Load> {
         let mut loads = BTreeMap::new();
-        for (slot, capacity) in self.living_slots() {
-            loads.entry(slot).or_insert(Load { load: 0, capacity });
+        for (process, slot, capacity) in self.living_slots() {
+            loads.entry(slot).or_insert(Load { load: 0, capacity, zone: self.zones[process] });
         }
         for worked in &self.partitions {
             for (process, _) in &worked.by {
@@ -214,7 +237,7 @@ impl Ownership {
         if !self.is_even() {
             window.last_uneven = now;
         }
-        let living: BTreeSet<Slot> = self.living_slots().map(|(slot, _)| slot).collect();
+        let living: BTreeSet<Slot> = self.living_slots().map(|(_, slot, _)| slot).collect();
         let stays = |worked: &&Worked| worked.listed && worked.slot_before.is_some_and(|slot| living.contains(&slot));
         let staying = self.partitions.iter().filter(stays);
         WindowFigures {
@@ -227,10 +250,10 @@ impl Ownership {
         }
     }
 
-    /// The slots that have a worker, with its capacity.
-    fn living_slots(&self) -> impl Iterator<Item = (Slot, u32)> {
-        let living = self.slots.iter().zip(&self.capacities).filter(|(_, capacity)| **capacity > 0);
-        living.filter_map(|(slot, capacity)| Some(((*slot)?, *capacity)))
+    /// The slots that have a worker: its place in the order of starts, and its capacity.
+    fn living_slots(&self) -> impl Iterator<Item = (usize, Slot, u32)> {
+        let living = self.slots.iter().zip(&self.capacities).enumerate().filter(|(_, (_, capacity))| **capacity > 0);
+        living.filter_map(|(process, (slot, capacity))| Some((process, (*slot)?, *capacity)))
     }
 
     /// Changes one partition, and keeps the sums right.
@@ -291,8 +314,8 @@ mod tests {
         let mut ownership = Ownership::new([1, 1].into_iter());
         let (a, b) = (ProcessId::new(0), ProcessId::new(1));
         let mut tell = |at, fact: Fact<'_>| ownership.observe(Moment::from_millis(at), &fact);
-        tell(0, Fact::Started { process: a, capacity: 1 });
-        tell(0, Fact::Started { process: b, capacity: 1 });
+        tell(0, Fact::Started { process: a, capacity: 1, zone: None });
+        tell(0, Fact::Started { process: b, capacity: 1, zone: None });
         tell(100, works(a, 0));
         tell(200, works(a, 1));
         tell(300, works(b, 1));

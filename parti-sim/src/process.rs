@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parti_core::assign::Labels;
-use parti_core::{Config, Incarnation, Interest, Key, OperationId, Revision, Slot, Status, WatchId, Worker};
+use parti_core::{
+    Config, Incarnation, Interest, Key, Mode, OperationId, Revision, Slot, Status, StrategyChoice, WatchId, Worker,
+};
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
@@ -27,6 +29,12 @@ pub struct Birth {
     pub labels: Labels,
     /// The number of the worker whose process it is, where somebody numbers them.
     pub number: u32,
+    /// How it divides the partitions where it leads, if not as the group's settings say.
+    pub strategy: Option<StrategyChoice>,
+    /// What it does when its lease runs out, if not what the group's settings say.
+    pub mode: Option<Mode>,
+    /// Which list of partitions it has; 0 for all that are listed.
+    pub list: u32,
 }
 
 /// One process life of a worker.
@@ -55,6 +63,8 @@ pub(crate) struct Process {
     pub(crate) drain_percent: u32,
     /// Whether the list of partitions changed while it was paused.
     pub(crate) missed_list: bool,
+    /// Since when its machine sleeps, or has slept and its worker does not know yet.
+    pub(crate) sleeps_since: Option<Moment>,
 }
 
 impl Process {
@@ -110,6 +120,10 @@ pub(crate) struct Link {
     pub(crate) epoch: u64,
     /// When the client notices that it is broken, unless it has noticed before.
     pub(crate) notices_at: Moment,
+    /// Until when the store is out of reach for this process, and only the store.
+    pub(crate) store_away_until: Moment,
+    /// Until when the store takes no write of this process.
+    pub(crate) read_only_until: Moment,
     /// When the last of the faults that break it is over.
     pub(crate) broken_until: Moment,
     /// No request arrives before this: those of one connection keep their order.
@@ -140,6 +154,8 @@ pub(crate) struct Watch {
     pub(crate) front: Moment,
     /// Nothing of a key is shown before this, where keys overtake each other.
     pub(crate) key_fronts: BTreeMap<Key, Moment>,
+    /// The keys of which a change was not shown.
+    pub(crate) missed: BTreeSet<Key>,
     /// Which life of the bucket was last read, and up to which revision it was heard; none before the first reading.
     pub(crate) heard: Option<(Incarnation, Revision)>,
 }
@@ -154,6 +170,7 @@ impl Watch {
             waits_until: Moment::START,
             front: Moment::START,
             key_fronts: BTreeMap::new(),
+            missed: BTreeSet::new(),
             heard: None,
         }
     }
@@ -230,6 +247,8 @@ pub(crate) fn config_of(birth: &Birth, group: &Config) -> Config {
         software: birth.software.clone(),
         capacity: birth.capacity.max(1),
         labels: birth.labels.clone(),
+        strategy: birth.strategy.unwrap_or(group.strategy),
+        mode: birth.mode.unwrap_or(group.mode),
         ..group.clone()
     }
 }

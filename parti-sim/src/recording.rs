@@ -77,7 +77,7 @@ impl Recording {
             Fact::Status { process, before, after } if (before.slot, before.leader) != (after.slot, after.leader) => {
                 self.slots.push(SlotChange { at, process, slot: after.slot, leader: after.leader });
             }
-            Fact::Started { process, capacity } => {
+            Fact::Started { process, capacity, .. } => {
                 self.capacities.push(capacity);
                 self.live(at, process, LifeMark::Started);
             }

@@ -15,6 +15,8 @@ const MAX_JOURNAL: usize = 256;
 pub struct Store {
     members: BucketModel,
     plan: BucketModel,
+    /// Whether records go through their encoding, and how many bytes they may have.
+    encoding: Option<usize>,
 }
 
 /// One bucket: the last write of each key, and one revision counter for all.
@@ -62,7 +64,8 @@ impl std::hash::Hash for Stored {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { members: BucketModel::new(Incarnation::new(1)), plan: BucketModel::new(Incarnation::new(1)) }
+        let new = || BucketModel::new(Incarnation::new(1));
+        Self { members: new(), plan: new(), encoding: None }
     }
 }
 
@@ -76,24 +79,44 @@ impl Store {
         store
     }
 
+    /// The same store, in which every record goes through its encoding and has at most this many bytes.
+    pub(crate) fn encoding(self, most_bytes: usize) -> Self {
+        Self { encoding: Some(most_bytes), ..self }
+    }
+
     /// Every key that was ever written, with the last write.
     pub(crate) fn entries(&self, bucket: Bucket) -> &BTreeMap<Key, Entry> {
         &self.bucket(bucket).entries
     }
 
-    /// Carries out a conditional write, if its condition holds. Never [`Outcome::Unknown`].
+    /// Carries out a conditional write, if its condition holds and the record is not too large. Never
+    /// [`Outcome::Unknown`].
     pub fn write(&mut self, write: &Write) -> Outcome {
+        let Some(value) = self.value_of(write) else { return Outcome::Refused };
         let bucket = self.bucket_mut(write.key().bucket());
         if !bucket.permits(write) {
             return Outcome::Conflict;
         }
-        Outcome::Committed(bucket.put(write.key(), value_of(write)))
+        Outcome::Committed(bucket.put(write.key(), value))
     }
 
     /// Carries out a write whatever its condition says: what a store without conditions would do.
     pub fn force(&mut self, write: &Write) -> Outcome {
-        let bucket = self.bucket_mut(write.key().bucket());
-        Outcome::Committed(bucket.put(write.key(), value_of(write)))
+        let Some(value) = self.value_of(write) else { return Outcome::Refused };
+        Outcome::Committed(self.bucket_mut(write.key().bucket()).put(write.key(), value))
+    }
+
+    /// What a write leaves; none if it is too large.
+    fn value_of(&self, write: &Write) -> Option<Stored> {
+        let (Write::Create { record, .. } | Write::Update { record, .. } | Write::Append { record, .. }) = write else {
+            return Some(Stored::Deleted);
+        };
+        let Some(most_bytes) = self.encoding else { return Some(Stored::Record(record.clone())) };
+        let bytes = record.encode();
+        (bytes.len() <= most_bytes).then(|| match Record::decode(write.key(), &bytes) {
+            Ok(record) => Stored::Record(record),
+            Err(_) => Stored::Bytes(bytes.into()),
+        })
     }
 
     /// Writes bytes as another program would, without any condition.
@@ -184,15 +207,6 @@ impl Entry {
             Stored::Bytes(bytes) => KvEvent::from_stored(watch, key, revision, bytes),
             Stored::Deleted => KvEvent::Deleted { watch, key, revision },
         }
-    }
-}
-
-fn value_of(write: &Write) -> Stored {
-    match write {
-        Write::Create { record, .. } | Write::Update { record, .. } | Write::Append { record, .. } => {
-            Stored::Record(record.clone())
-        }
-        Write::Delete { .. } => Stored::Deleted,
     }
 }
 

@@ -6,6 +6,7 @@ use parti_core::{Action, Event, KvEvent, MemberRecord, Outcome, PartitionId, Par
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::mark::Mark;
 use crate::mark::verb;
 
 /// How many partitions of a list are named.
@@ -102,6 +103,8 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Disturbed { what, .. } => format!("FAULT {what}"),
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Mishap { mishap, .. } => format!("MISHAP {mishap:?}"),
+        Fact::Reached { mark: Mark::Encoded, .. } => return None,
+        Fact::Reached { mark, .. } => format!("MET {mark:?}"),
         Fact::Healed => "all faults are over".into(),
         Fact::Forgotten { process } => format!("the store has forgotten what keeps others apart from {process}"),
         Fact::PlanRegressed { last, generation, .. } => {

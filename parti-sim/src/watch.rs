@@ -8,6 +8,7 @@ use parti_core::{
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
+use crate::mark::Mark;
 use crate::options::NetworkOptions;
 use crate::plant::Around;
 use crate::process::{Watch, Watches};
@@ -88,6 +89,12 @@ impl World {
             self.schedule.push(self.store_down_until, What::ReadSnapshot { process, bucket, watch });
             return;
         }
+        let away_until = self.process(process).link.store_away_until;
+        if self.now < away_until {
+            self.tell(&Fact::Reached { process, mark: Mark::StoreAwayForOne });
+            self.schedule.push(away_until, What::ReadSnapshot { process, bucket, watch });
+            return;
+        }
         let stale = self.network_rng.chance(self.options.network.stale_read_ppm);
         let behind = if stale { self.network_rng.between(1, MAX_BEHIND) } else { 0 };
         let partial_ppm = match bucket {
@@ -105,6 +112,7 @@ impl World {
         let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
         let mut last = self.store.last_revision(bucket).value().saturating_sub(behind);
         let mut shown = Vec::with_capacity(entries.len());
+        let entries = self.mixed_with_older(process, bucket, &interest, entries, &mut last);
         for (key, entry) in entries {
             if !partial || !self.network_rng.chance(LACKING_PPM) {
                 shown.push(entry.shown(watch, key));
@@ -121,11 +129,44 @@ impl World {
         watch.open = true;
         watch.front = watch.front.max(arrives);
         watch.key_fronts.clear();
+        watch.missed.clear();
         let (at, watch) = (watch.front, watch.id);
         self.schedule.push(
             at,
             What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation, Revision::new(last)) },
         );
+    }
+
+    /// The same entries, or some of them as a replica has them that is behind. Who watches some keys reads each by itself,
+    /// and is told the last revision of the bucket; who watches all is told up to which one nothing is lacking.
+    fn mixed_with_older(
+        &mut self,
+        process: ProcessId,
+        bucket: Bucket,
+        interest: &Interest,
+        mut entries: Vec<(Key, Entry)>,
+        last: &mut u64,
+    ) -> Vec<(Key, Entry)> {
+        if !self.network_rng.chance(self.options.network.mixed_listing_ppm) {
+            return entries;
+        }
+        let behind = usize::try_from(self.network_rng.between(1, MAX_BEHIND)).unwrap_or(0);
+        let older = self.store.snapshot(bucket, interest, behind);
+        let count = entries.len();
+        entries.retain_mut(|(key, entry)| {
+            let before = older.binary_search_by_key(&&*key, |(other, _)| other).ok().map(|place| &older[place].1);
+            if before == Some(&*entry) || !self.network_rng.chance(LACKING_PPM) {
+                return true;
+            }
+            if *interest == Interest::All {
+                *last = (*last).min(entry.revision.value() - 1);
+            }
+            before.inspect(|before| entry.clone_from(before)).is_some()
+        });
+        if entries.len() < count || !older.is_empty() {
+            self.tell(&Fact::Reached { process, mark: Mark::MixedListing });
+        }
+        entries
     }
 
     /// Shows the last write of `key` to everyone who watches it.
@@ -138,7 +179,12 @@ impl World {
             if !open || self.process(process).link.noticed {
                 continue;
             }
-            if silent_until <= self.now {
+            if self.network_rng.chance(self.options.network.missed_ppm) {
+                self.watch_of(process, bucket).missed.insert(key);
+            } else if silent_until <= self.now {
+                if self.watch_of(process, bucket).missed.remove(&key) {
+                    self.tell(&Fact::Reached { process, mark: Mark::MissedChange });
+                }
                 self.show_change(process, key, &written);
             } else {
                 self.tell(&Fact::Mishap { process, mishap: Mishap::Unheard });

@@ -14,6 +14,7 @@ use crate::clock::{Moment, WorkerClock};
 use crate::ear::{Ear, Servers, Step};
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 use crate::kit::Handlers;
+use crate::mix::list_of;
 use crate::observers::Observers;
 use crate::options::Options;
 use crate::plant::{Around, Plant};
@@ -97,6 +98,8 @@ pub(crate) enum What {
     Wake { process: ProcessId },
     /// A process is born.
     Start { birth: Birth },
+    /// The first of two that are after the slot of a dead one is cut off, and the second starts.
+    Race { first: ProcessId, cut_off: Duration },
     /// An operator deletes what is not a record.
     ClearGarbage,
     /// A link that was broken for a while is mended.
@@ -122,6 +125,7 @@ impl What {
             | Self::ReadSnapshot { .. }
             | Self::Wake { .. }
             | Self::Start { .. }
+            | Self::Race { .. }
             | Self::ClearGarbage
             | Self::Mend { .. } => None,
         }
@@ -151,7 +155,7 @@ impl World {
         let mut world = Self {
             now: Moment::START,
             schedule: Schedule::new(),
-            store: Store::default(),
+            store: store_of(options),
             servers: Servers::default(),
             store_down_until: Moment::START,
             store_full_until: Moment::START,
@@ -201,16 +205,22 @@ impl World {
             falsely_gone_until: Moment::START,
             drain_percent: 100,
             missed_list: false,
+            sleeps_since: None,
         }));
-        let capacity = self.process(process).birth.capacity.max(1);
-        self.tell(&Fact::Started { process, capacity });
+        let Birth { capacity, labels, .. } = &self.process(process).birth;
+        let zone = labels.get("zone").filter(|_| self.options.zones > 0).and_then(|zone| zone.parse().ok());
+        self.tell(&Fact::Started { process, capacity: (*capacity).max(1), zone });
+        self.tell_how_it_differs(process);
         self.handlers.started(self.process(process).birth.number);
         if self.now < self.all_cut_off_until {
             self.isolate(process, Some(self.all_cut_off_until.since(self.now)), true);
         }
         self.settle(process);
         self.first_connection(process);
-        self.feed(process, Event::Partitions(self.list.clone()));
+        self.give_list(process);
+        if self.options.record_limit > 0 {
+            self.feed(process, Event::RecordLimit(self.options.record_limit as usize));
+        }
         self.schedule_reread(process);
         self.schedule_app_write(process);
         process
@@ -234,7 +244,13 @@ impl World {
         let birth = self.process(process).birth.clone();
         self.process_mut(process).worker = self.new_worker(process, &birth, clock);
         self.listen(process);
-        self.feed(process, Event::Partitions(self.list.clone()));
+        self.give_list(process);
+    }
+
+    /// Gives a worker its list of partitions.
+    pub(crate) fn give_list(&mut self, process: ProcessId) {
+        let list = list_of(self.process(process).birth.list, &self.list, self.observers.partitions());
+        self.feed(process, Event::Partitions(list));
     }
 
     fn new_clock(&mut self) -> WorkerClock {
@@ -283,9 +299,8 @@ impl World {
                 self.schedule_app_write(process);
             }
             What::Wake { process } => self.wake(process),
-            What::Start { birth } => {
-                self.start(birth);
-            }
+            What::Start { birth } => self.start_in_turn(birth),
+            What::Race { first, cut_off } => self.race(first, cut_off),
             What::ClearGarbage => self.clear_garbage(),
             What::Mend { process, epoch } => {
                 let link = &self.process(process).link;
@@ -337,7 +352,7 @@ impl World {
         let living: Vec<_> = self.living().map(|(id, process)| (id, process.life)).collect();
         for (process, life) in living {
             if life == Life::Running {
-                self.feed(process, Event::Partitions(self.list.clone()));
+                self.give_list(process);
             } else {
                 self.process_mut(process).missed_list = true;
             }
@@ -352,10 +367,13 @@ impl World {
         let local = one.clock.at(now);
         one.worker.handle(local, event);
         self.settle(process);
+        if self.process(process).sleeps_since.is_some() {
+            self.end_sleep(process);
+        }
     }
 
     /// Does what a worker asks for, and sets its timer.
-    fn settle(&mut self, process: ProcessId) {
+    pub(crate) fn settle(&mut self, process: ProcessId) {
         let now = self.now;
         let endless = self.options.has(Around::EndlessTimer);
         let one = self.process_mut(process);
@@ -563,5 +581,14 @@ impl World {
         let token = self.shown(token);
         let accepted = self.fenced.write(partition, token);
         self.tell(&Fact::Wrote { process, partition, token, accepted });
+    }
+}
+
+/// The store of a world with these options.
+fn store_of(options: &Options) -> Store {
+    match (options.encoded, options.record_limit) {
+        (false, _) => Store::default(),
+        (true, 0) => Store::default().encoding(usize::MAX),
+        (true, most_bytes) => Store::default().encoding(most_bytes as usize),
     }
 }

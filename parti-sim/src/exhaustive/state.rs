@@ -337,7 +337,8 @@ impl State {
                 | What::Ear(_)
                 | What::ReportReleased { .. }
                 | What::Drained { .. }
-                | What::Start { .. } => true,
+                | What::Start { .. }
+                | What::Race { .. } => true,
             };
             // An application may be done at once.
             let drained = matches!(what, What::Drained { .. }) && !is_late(at);
@@ -403,6 +404,7 @@ const fn can_be_late(what: &What) -> bool {
         | What::AppWrite { .. }
         | What::Wake { .. }
         | What::Start { .. }
+        | What::Race { .. }
         | What::ClearGarbage
         | What::Mend { .. } => false,
     }
@@ -426,6 +428,7 @@ const fn comes_at_once(what: &What) -> bool {
         | What::AppWrite { .. }
         | What::Wake { .. }
         | What::Start { .. }
+        | What::Race { .. }
         | What::ClearGarbage
         | What::Mend { .. } => false,
     }
@@ -523,6 +526,7 @@ fn told(what: &What) -> String {
             format!("the application of {process} is done with p{:05}", partition.index())
         }
         What::Start { .. } => "a process starts".into(),
+        What::Race { .. } => format!("{what:?}"),
         What::Reread { .. } | What::AppWrite { .. } | What::Wake { .. } | What::ClearGarbage | What::Mend { .. } => {
             format!("{what:?}")
         }

@@ -6,9 +6,10 @@ use parti_core::{Action, Bucket, Event, Key, KvEvent, OperationId, Token};
 
 use super::{Breach, Invariant, PerProcess, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
+use crate::mark::Mark;
 
 /// A partition is acquired only after its earlier hold was released, and released only while it is held; nothing is
-/// held at the halt; operations have names of their own; one key has one write in flight, and the plan one append.
+/// held at the halt; operations have names of their own; no record is larger than the worker was told; one key has one write in flight, and the plan one append.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contract {
     processes: PerProcess<Seen>,
@@ -94,6 +95,10 @@ impl Invariant for Contract {
             }
             Fact::Handed { process, event: Event::Kv(KvEvent::Done { operation, .. }) } => {
                 self.processes.of(process).in_flight.remove(operation);
+            }
+            Fact::Reached { process, mark: Mark::RecordTooLarge } => {
+                return Err(Breach::new(format!("{process} wrote a record that is larger than it was told it may be"))
+                    .by(process));
             }
             Fact::Asked { process, action } => return self.observe_asked(process, action, scene),
             Fact::Acquired { process, partition, token } => {

@@ -82,6 +82,14 @@ impl Scene<'_> {
         self.partitions.position(id).map(PartitionIndex::new)
     }
 
+    /// Whether somebody should work on a partition, if it is listed: it is in every worker's list, there is a worker in the
+    /// zone that it asks for, and what says who owns what has a place in the store, however few workers are left.
+    pub(crate) fn is_owed(&self, partition: PartitionIndex) -> bool {
+        let zone = u32::try_from(partition.index()).ok().and_then(|number| number.checked_rem(self.options.zones));
+        let fits = !self.options.records_are_too_small();
+        fits && self.options.mix.is_in_all_lists(partition) && zone.is_none_or(|zone| self.ownership.has_zone(zone))
+    }
+
     /// The name of a partition.
     pub(crate) fn name(&self, partition: PartitionIndex) -> &PartitionId {
         &self.partitions.as_slice()[partition.index()].id

@@ -1,15 +1,18 @@
 //! G1: no two running workers hold the same partition at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use parti_core::Incarnation;
+use parti_core::{Incarnation, Token};
 
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
+use crate::mark::Mark;
 
-/// Two processes never work on one partition at once. Where the mode is `Available` they may, and only fencing tokens
-/// keep them apart.
+/// Two processes never work on one partition at once. A process whose mode is `Available` may share one until it hears
+/// that it was replaced, at the latest some time after all faults are over, and with different tokens; never may two whose
+/// mode is not.
 ///
 /// The guarantee rests on a store that keeps what it has acknowledged. Where it has forgotten that a process was
 /// replaced, both may work until the other one has noticed, within a lease; so may one that is shown, late, a grant from
@@ -18,6 +21,10 @@ use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
 pub(super) struct NoDuplicate {
     /// Until when each process that the store has forgotten about may share.
     forgotten: BTreeMap<ProcessId, Moment>,
+    /// Who goes on without a lease.
+    available: BTreeSet<ProcessId>,
+    /// Since when nothing is wrong.
+    calm_since: Option<Moment>,
     /// The life of the plan.
     life: Incarnation,
 }
@@ -36,9 +43,7 @@ impl Invariant for NoDuplicate {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
-        if scene.options.worker.available {
-            return Ok(());
-        }
+        self.check_that_all_have_heard(scene)?;
         if self.forgotten.values().any(|until| *until <= scene.now) {
             self.forgotten.retain(|_, until| scene.now < *until);
             for partition in (0..scene.partitions.as_slice().len()).map(PartitionIndex::new) {
@@ -47,6 +52,11 @@ impl Invariant for NoDuplicate {
         }
         match *fact {
             Fact::PlanRegressed { life, .. } => self.life = life,
+            Fact::Reached { process, mark: Mark::AvailableWorker } => {
+                self.available.insert(process);
+            }
+            Fact::Healed => self.calm_since = Some(scene.now),
+            Fact::Disturbed { .. } => self.calm_since = None,
             Fact::Forgotten { process } => self.excuse(process, scene),
             Fact::Acquired { process, token, .. } if token.incarnation < self.life => self.excuse(process, scene),
             Fact::Works { partition, .. } => self.check(partition, scene)?,
@@ -63,13 +73,52 @@ impl NoDuplicate {
 
     fn check(&self, partition: PartitionIndex, scene: &Scene<'_>) -> Result<(), Breach> {
         let workers = scene.ownership.workers_on(partition);
-        let mut known = workers.iter().filter(|(process, _)| !self.forgotten.contains_key(process));
-        let (Some((one, first)), Some((other, second))) = (known.next(), known.next()) else { return Ok(()) };
-        Err(Breach::new(format!(
-            "{} is worked on by {one} (token {first}) and by {other} (token {second})",
-            scene.name(partition)
-        ))
-        .by(*other)
-        .on(partition))
+        let known = || workers.iter().filter(|(process, _)| !self.forgotten.contains_key(process));
+        let mut strict = known().filter(|(process, _)| !self.is_available(*process, scene));
+        if let (Some(one), Some(other)) = (strict.next(), strict.next()) {
+            return Err(shared(partition, one, other, scene));
+        }
+        let mut known = known();
+        match (known.next(), known.next()) {
+            (Some(one), Some(other)) if one.1 == other.1 => Err(shared(partition, one, other, scene)),
+            _ => Ok(()),
+        }
     }
+
+    fn is_available(&self, process: ProcessId, scene: &Scene<'_>) -> bool {
+        scene.options.worker.available || self.available.contains(&process)
+    }
+
+    /// Some time after all faults, who was replaced has heard of it.
+    fn check_that_all_have_heard(&self, scene: &Scene<'_>) -> Result<(), Breach> {
+        let Some(calm) = self.calm_since.filter(|_| scene.ownership.shared() > 0) else { return Ok(()) };
+        if scene.now.since(calm) <= hears_within(scene) {
+            return Ok(());
+        }
+        for partition in (0..scene.partitions.as_slice().len()).map(PartitionIndex::new) {
+            if let [one, other, ..] = scene.ownership.workers_on(partition) {
+                return Err(shared(partition, one, other, scene));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How soon after the last fault everybody has read what is in the store.
+fn hears_within(scene: &Scene<'_>) -> Duration {
+    let network = &scene.options.network;
+    let ms = network.reread_ms.1 * 2 + network.request_timeout_ms + network.notice_ms + network.reconnect_ms.1;
+    scene.options.observed_lease() + Duration::from_millis(ms)
+}
+
+fn shared(
+    partition: PartitionIndex,
+    (one, first): &(ProcessId, Token),
+    (other, second): &(ProcessId, Token),
+    scene: &Scene<'_>,
+) -> Breach {
+    let name = scene.name(partition);
+    Breach::new(format!("{name} is worked on by {one} (token {first}) and by {other} (token {second})"))
+        .by(*other)
+        .on(partition)
 }

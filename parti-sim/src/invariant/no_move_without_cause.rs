@@ -57,6 +57,9 @@ impl Invariant for NoMoveWithoutCause {
             }
         }
         let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
+        if scene.options.mix.leaders_differ() {
+            return Ok(()); // each leader may want them elsewhere than the one before
+        }
         if scene.options.network.is_unreliable() {
             // Any worker may seem to be gone at any time, or not to be there. Worlds that are gentle have no such network.
             return Ok(());

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Breach, Invariant, Kind, Scene};
 use crate::clock::Moment;
-use crate::fact::{Fact, Topic};
+use crate::fact::{Fact, PartitionIndex, Topic};
 
 /// From the healing on, and again from everything that an operator does, there is a bound after which no partition is
-/// without a worker, and none stays so for longer.
+/// without a worker, and none stays so for longer. Where lists differ that is so of what is in all of them, and where
+/// partitions ask for a zone, of those in whose zone there is a worker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoOrphan {
     /// Since when nothing has disturbed the world.
@@ -49,13 +50,19 @@ impl Invariant for NoOrphan {
         }
         let since = *self.unowned_since.get_or_insert(scene.now);
         match self.calm_since {
-            Some(calm) if scene.now.since(calm.max(since)) > bound(scene, self.regressed) => Err(orphan(scene, calm)),
+            Some(calm) if scene.now.since(calm.max(since)) > bound(scene, self.regressed) => {
+                if unowned(scene).next().is_none() {
+                    self.unowned_since = None; // nobody could work on what is without a worker
+                    return Ok(());
+                }
+                Err(orphan(scene, calm))
+            }
             Some(_) | None => Ok(()),
         }
     }
 
     fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
-        if scene.ownership.unowned() == 0 { Ok(()) } else { Err(orphan(scene, Moment::START)) }
+        if unowned(scene).next().is_none() { Ok(()) } else { Err(orphan(scene, Moment::START)) }
     }
 }
 
@@ -70,11 +77,16 @@ fn bound(scene: &Scene<'_>, regressed: bool) -> Duration {
     scene.options.observed_lease() * leases + Duration::from_millis(windows + drain + scene.options.network.reread_ms.1)
 }
 
+/// What nobody works on although somebody should.
+fn unowned<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (PartitionIndex, Moment)> + 'a {
+    scene.ownership.all_unowned().filter(|(partition, _)| scene.is_owed(*partition))
+}
+
 fn orphan(scene: &Scene<'_>, calm: Moment) -> Breach {
-    let (partition, since) = scene.ownership.first_unowned().expect("some partition has no worker");
+    let (partition, since) = unowned(scene).next().expect("some partition has no worker");
     Breach::new(format!(
         "{} partitions have no worker, {} for {:.3} s, although nothing has been wrong for {:.3} s",
-        scene.ownership.unowned(),
+        unowned(scene).count(),
         scene.name(partition),
         scene.now.since(since).as_secs_f64(),
         scene.now.since(calm).as_secs_f64(),

@@ -78,7 +78,9 @@ impl PlanView {
 
 fn moves(slot: Slot, before: &AssignmentRecord, after: &AssignmentRecord, scene: &Scene<'_>) -> Option<Moves> {
     let was_owned = |id: &PartitionId| before.owned.binary_search_by(|grant| grant.partition.cmp(id)).is_ok();
-    let listed = |index: &PartitionIndex| scene.ownership.is_listed(*index);
+    // What some list lacks, a leader that has that list takes away.
+    let in_all = |index: PartitionIndex| scene.options.mix.is_in_all_lists(index);
+    let listed = |index: &PartitionIndex| scene.ownership.is_listed(*index) && in_all(*index);
     let partitions: Vec<_> =
         after.releasing.iter().filter(|id| was_owned(id)).filter_map(|id| scene.index_of(id)).filter(listed).collect();
     (!partitions.is_empty()).then_some(Moves { plan: (after.term, after.generation), slot, partitions })

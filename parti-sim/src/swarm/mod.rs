@@ -2,17 +2,20 @@
 
 mod plan;
 mod shrink;
+mod trouble;
 
 use std::time::Duration;
 
 pub use plan::{Act, Deed, Plan, Wish};
 pub use shrink::{Shrunk, shrink};
+pub use trouble::{Trouble, Under};
 
 use parti_core::{Bucket, Command, Key, Slot};
 
 use crate::fact::{Fact, PartitionIndex, ProcessId};
 use crate::invariant::{Kind, Violation};
 use crate::mark::Marks;
+use crate::options::Options;
 use crate::process::{Birth, Life};
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -89,7 +92,8 @@ impl Happening {
         self.world.tell(&Fact::Operated { what: "starts the workers", may_move: true });
         for number in 0..plan.options.workers {
             let preferred_slot = plan.ordinals.then(|| Slot::new(number));
-            self.world.start(Birth { preferred_slot, ..Birth::default() });
+            let birth = self.newcomer(preferred_slot);
+            self.world.start(birth);
             self.run_for(Duration::from_millis(plan.start_gap_ms));
         }
         self.run_until_ms(plan.begins_ms);
@@ -105,7 +109,8 @@ impl Happening {
         };
         if !self.world.living().any(stays) {
             self.world.tell(&Fact::Operated { what: "starts a worker, since none is left", may_move: true });
-            self.world.start(Birth::default());
+            let birth = self.newcomer(None);
+            self.world.start(birth);
         }
         let worker = &self.world.options.worker;
         let windows = worker.cold_start_window_ms + worker.restart_hold_ms + worker.surge_wait_ms;
@@ -154,6 +159,14 @@ impl Happening {
         if living.is_empty() { None } else { Some(living[who as usize % living.len()]) }
     }
 
+    /// The next worker, as the world lets workers differ. Where it has a slot of its own, nobody else ever asks for that.
+    fn newcomer(&self, preferred_slot: Option<Slot>) -> Birth {
+        let Options { mix, zones, .. } = &self.world.options;
+        let number = u32::try_from(self.world.processes.len()).unwrap_or(0);
+        let preferred_slot = if mix.dead_predecessors { Some(Slot::new(number)) } else { preferred_slot };
+        mix.apply(Birth { preferred_slot, ..Birth::default() }, number, *zones)
+    }
+
     fn birth_of(&self, process: ProcessId) -> Birth {
         self.world.process(process).birth.clone()
     }
@@ -179,13 +192,9 @@ impl Happening {
         let ms = Duration::from_millis;
         match *deed {
             Deed::Crash { .. } => self.world.crash(process),
-            Deed::CrashAndReplace { after_ms, .. } => {
-                let birth = Birth { predecessor_is_dead: false, ..self.birth_of(process) };
-                self.world.crash(process);
-                self.world.start_later(ms(after_ms), birth);
-            }
+            Deed::CrashAndReplace { after_ms, .. } => self.world.crash_and_replace(process, ms(after_ms)),
             Deed::Restart { gap_ms, .. } => {
-                let birth = self.birth_of(process);
+                let birth = Birth { predecessor_is_dead: false, ..self.birth_of(process) };
                 if self.world.process(process).life == Life::Running {
                     self.world.restart(process, ms(gap_ms), birth);
                 }
@@ -196,7 +205,8 @@ impl Happening {
                 self.world.command(process, if drains { Command::Drain } else { Command::Undrain });
             }
             Deed::Upgrade { software, .. } => {
-                self.world.start(Birth { software: software.to_string(), ..self.birth_of(process) });
+                let birth = Birth { software: software.to_string(), ..self.birth_of(process) };
+                self.world.start_in_turn(Birth { predecessor_is_dead: false, ..birth });
                 self.world.command(process, Command::Restart);
             }
             Deed::Freeze { for_ms, .. } => self.world.freeze(process, ms(for_ms)),
@@ -214,6 +224,7 @@ impl Happening {
             Deed::Reconnect { .. } => self.world.reconnect_unheard(process),
             Deed::TakeSubscription { for_ms, told, .. } => self.world.take_subscription(process, ms(for_ms), told),
             Deed::SlowApplication { percent, .. } => self.world.process_mut(process).drain_percent = percent,
+            Deed::Trouble(ref trouble) => self.trouble_one(process, trouble),
             Deed::Join { .. }
             | Deed::Wish { .. }
             | Deed::CutRoute { .. }
@@ -233,8 +244,8 @@ impl Happening {
         let ms = Duration::from_millis;
         match *deed {
             Deed::Join { ordinal } => {
-                let preferred_slot = ordinal.map(Slot::new);
-                self.world.start(Birth { preferred_slot, ..Birth::default() });
+                let birth = self.newcomer(ordinal.map(Slot::new));
+                self.world.start(birth);
             }
             Deed::Wish { wish, wanted } => self.world.wish(wish.control(), wanted),
             Deed::IsolateAll { for_ms, closed } => self.world.isolate_all(ms(for_ms), closed),
@@ -272,6 +283,7 @@ impl Happening {
             | Deed::Reconnect { .. }
             | Deed::TakeSubscription { .. }
             | Deed::SlowApplication { .. } => {}
+            Deed::Trouble(ref trouble) => self.trouble_all(trouble),
         }
     }
 }

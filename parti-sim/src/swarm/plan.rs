@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::trouble::Trouble;
+use crate::mix::Mix;
 use crate::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
 use crate::plant::Plant;
 use crate::rng::Rng;
@@ -95,6 +97,8 @@ pub enum Deed {
     ChangeList { seed: u64, keep_percent: u32 },
     /// Somebody writes something that is not a record.
     Garbage { slot: u32, plan: bool },
+    /// What troubles one worker alone, or is left in the store.
+    Trouble(Trouble),
 }
 
 /// What an operator can want.
@@ -140,6 +144,7 @@ impl Deed {
             | Self::Reconnect { who }
             | Self::TakeSubscription { who, .. }
             | Self::SlowApplication { who, .. } => Some(*who),
+            Self::Trouble(trouble) => trouble.who(),
             Self::Join { .. }
             | Self::Wish { .. }
             | Self::CutRoute { .. }
@@ -185,7 +190,8 @@ impl Deed {
             | Self::RollBack { .. }
             | Self::Recreate { .. }
             | Self::ChangeList { .. }
-            | Self::Garbage { .. } => true,
+            | Self::Garbage { .. }
+            | Self::Trouble(_) => true,
         }
     }
 
@@ -219,7 +225,8 @@ impl Deed {
             | Self::SlowApplication { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
-            | Self::Garbage { .. } => true,
+            | Self::Garbage { .. }
+            | Self::Trouble(_) => true,
         }
     }
 }
@@ -262,6 +269,9 @@ impl Plan {
             lingers_ms: rng.below(options.worker.lease_ms * 2),
             options,
         };
+        if temper != Temper::Gentle {
+            plan.add_trouble(temper == Temper::Lossy, length_ms);
+        }
         if let Some(plant) = plant {
             plan.provoke(plant);
         }
@@ -330,6 +340,9 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
             drain_ms: if rng.chance(300_000) { (0, 4_000) } else { (0, 100) },
             write_every_ms: 500,
         },
+        mix: Mix::default(),
+        encoded: false,
+        record_limit: 0,
         clock_ppm: if rng.chance(500_000) { 50_000 } else { 200 },
         plant,
     };

@@ -2,6 +2,7 @@
 
 use super::{Plan, Run, run};
 use crate::invariant::Violation;
+use crate::mix::Mix;
 
 /// How many runs may be spent on it.
 const MAX_RUNS: u32 = 400;
@@ -47,6 +48,17 @@ const SIMPLER: &[fn(&mut Plan)] = &[
     |plan| plan.options.network.waits_in_queue_ppm = 0,
     |plan| plan.options.network.partial_members_ppm = 0,
     |plan| plan.options.network.partial_plan_ppm = 0,
+    |plan| plan.options.network.mixed_listing_ppm = 0,
+    |plan| plan.options.network.missed_ppm = 0,
+    |plan| plan.options.record_limit = 0,
+    |plan| (plan.options.encoded, plan.options.record_limit) = (false, 0),
+    |plan| plan.options.mix = Mix::default(),
+    |plan| plan.options.mix.strategies = Vec::new(),
+    |plan| plan.options.mix.available_every = 0,
+    |plan| plan.options.mix.capacities = 0,
+    |plan| plan.options.mix.lists = 0,
+    |plan| plan.options.mix.pins_every = 0,
+    |plan| plan.options.zones = 0,
     |plan| plan.options.network.reorder = false,
     |plan| plan.options.clock_ppm = 0,
     |plan| plan.options.worker.probe_confirm_ms = 0,
