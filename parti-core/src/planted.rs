@@ -45,6 +45,8 @@ planted_bugs! {
     RenewBeforeCheck,
     /// The record goes on to name the server at which the process began.
     StaleServer,
+    /// A worker that goes on without a lease takes what it is given by old news.
+    TakeWithoutLease,
     /// The lease counts from the reply to a renewal.
     LeaseFromReply,
     /// Work goes on as soon as the connection is back, before a renewal is committed.

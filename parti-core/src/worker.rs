@@ -496,7 +496,9 @@ impl Worker {
             return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
         };
         let idle = self.right_until().is_none() || self.starting_over;
-        let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended()) {
+        // Who goes on without a lease goes on with what it has: what it has not heard of may be somebody else's by now.
+        let lapsed = !self.has_right() && !self.timing.planted.has(PlantedBug::TakeWithoutLease);
+        let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended() || lapsed) {
             (true, _) => Applying::Nothing,
             (false, true) => Applying::Releases,
             (false, false) => Applying::Everything,

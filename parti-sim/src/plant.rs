@@ -109,7 +109,9 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],
-        Bug::EpochNotRaised | Bug::TenureByRevision | Bug::ForgetGeneration => &["tokens-increase"],
+        Bug::TakeWithoutLease | Bug::EpochNotRaised | Bug::TenureByRevision | Bug::ForgetGeneration => {
+            &["tokens-increase"]
+        }
         Bug::JudgeByOldSilence => &["no-move-without-cause"],
         Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
     }

@@ -288,6 +288,8 @@ impl Plan {
                 (worker.lease_ms, worker.probe_confirm_ms) = (1_000, 0);
                 (network.slow_ppm, network.slow_us) = (500_000, (5_000, network.request_timeout_ms * 1_000));
             }
+            // It takes workers that go on without a lease.
+            Plant::Core(PlantedBug::TakeWithoutLease) => self.options.mix.available_every = 1,
             // Who is evicted by mistake must not hear of it before others are told.
             Plant::Core(PlantedBug::EvictRenewed) => network.notify_us = (250, 1_500_000),
             // The connection has to break while what was listed waits.

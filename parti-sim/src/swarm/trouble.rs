@@ -181,7 +181,7 @@ fn trouble(options: &Options, lossy: bool, rng: &mut Rng) -> Option<Trouble> {
         1 => Trouble::ReadOnly { who, for_ms },
         2 => Trouble::Sleep { who, for_ms },
         3 => Trouble::StepClock { who, forward_ms: step_ms(options)? },
-        4 => Trouble::Garbage { under: Under::Leader, stays },
+        4 => Trouble::Garbage { under: Under::Leader, stays: false },
         5 => Trouble::Garbage { under: Under::Control(wish), stays },
         6 if lossy => {
             let under = [Under::Cluster, Under::Assign(who % 8), Under::Slot(who % 8)][rng.index(3)];
