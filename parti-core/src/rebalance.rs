@@ -82,6 +82,8 @@ pub(crate) struct Rebalance {
     planned: BTreeMap<Slot, Tenure>,
     /// The labels that they had; none before the first plan.
     labels: Option<BTreeMap<Slot, Labels>>,
+    /// The capacities that they had.
+    capacities: BTreeMap<Slot, u32>,
     window: Option<Window>,
     next_round: bool,
     /// When the last plan of any kind was made, or this worker began to lead.
@@ -116,6 +118,7 @@ impl Rebalance {
         Self {
             planned,
             labels: None,
+            capacities: BTreeMap::new(),
             window: None,
             next_round,
             last_plan_at: now,
@@ -154,6 +157,7 @@ impl Rebalance {
         self.list_changed = false;
         self.last_plan_at = now;
         self.labels = Some(roster.labels.clone());
+        self.capacities = roster.workers.iter().map(|(slot, (_, capacity))| (*slot, *capacity)).collect();
         // An emergency leaves the balance for later.
         self.next_round = another_round || step == Step::Emergency;
         if step == Step::Planned {
@@ -208,6 +212,11 @@ impl Rebalance {
         }
         // A worker that has restarted with other labels may no longer own what it has.
         self.next_round |= self.labels.as_ref().is_some_and(|labels| *labels != roster.labels);
+        // And one that goes on in the slot of another may take more or less than that one.
+        let differs = |(slot, (_, capacity)): (&Slot, &(Tenure, u32))| {
+            self.capacities.get(slot).is_some_and(|planned| planned != capacity)
+        };
+        self.next_round |= roster.workers.iter().any(differs);
         if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(now, config) }
     }
 

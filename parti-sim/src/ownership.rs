@@ -16,6 +16,8 @@ pub(crate) struct Ownership {
     slots: Vec<Option<Slot>>,
     /// How much load each process takes compared with others; 0 once it has ended.
     capacities: Vec<u32>,
+    /// Whether each process has its slot still.
+    holding: Vec<bool>,
     /// The zone that each process is in, where there are zones.
     zones: Vec<Option<u32>>,
     unowned: usize,
@@ -43,8 +45,6 @@ struct Worked {
 pub(crate) struct Load {
     pub(crate) load: u64,
     pub(crate) capacity: u32,
-    /// The zone that it is in, where there are zones.
-    pub(crate) zone: Option<u32>,
 }
 
 /// What adds up while figures are taken.
@@ -90,6 +90,7 @@ impl Ownership {
             partitions,
             slots: Vec::new(),
             capacities: Vec::new(),
+            holding: Vec::new(),
             zones: Vec::new(),
             shared: 0,
             last_change: Moment::START,
@@ -102,12 +103,14 @@ impl Ownership {
             Fact::Started { process, capacity, zone } => {
                 self.zones.resize(process.index() + 1, None);
                 self.zones[process.index()] = zone;
+                self.holding.resize(process.index() + 1, false);
                 self.slots.resize(process.index() + 1, None);
                 self.capacities.resize(process.index() + 1, 0);
                 self.capacities[process.index()] = capacity;
             }
             Fact::Crashed { process } | Fact::Halted { process } => self.capacities[process.index()] = 0,
             Fact::Status { process, after, .. } => {
+                self.holding[process.index()] = after.slot.is_some();
                 if after.slot.is_some() {
                     self.slots[process.index()] = after.slot;
                 }
@@ -180,8 +183,7 @@ impl Ownership {
 
     /// Whether a worker that has a slot is in this zone.
     pub(crate) fn has_zone(&self, zone: u32) -> bool {
-        let places = self.zones.iter().zip(&self.slots).zip(&self.capacities);
-        places.into_iter().any(|((its, slot), capacity)| *its == Some(zone) && slot.is_some() && *capacity > 0)
+        self.living_slots().any(|(process, ..)| self.holding[process] && self.zones[process] == Some(zone))
     }
 
     /// How many partitions more than one work on.
@@ -207,8 +209,8 @@ impl Ownership {
     /// The load of each slot that has a worker.
     pub(crate) fn loads(&self) -> BTreeMap<Slot, Load> {
         let mut loads = BTreeMap::new();
-        for (process, slot, capacity) in self.living_slots() {
-            loads.entry(slot).or_insert(Load { load: 0, capacity, zone: self.zones[process] });
+        for (_, slot, capacity) in self.living_slots().filter(|(process, ..)| self.holding[*process]) {
+            loads.entry(slot).or_insert(Load { load: 0, capacity });
         }
         for worked in &self.partitions {
             for (process, _) in &worked.by {

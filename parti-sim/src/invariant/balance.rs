@@ -1,11 +1,10 @@
 //! G5: after the last round, load per unit of capacity is close to the mean.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use parti_core::Slot;
 
 use super::{Breach, Invariant, Kind, Scene};
 use crate::fact::{Fact, Topic};
+use crate::options::Options;
 use crate::ownership::Load;
 
 /// How far above the mean the heaviest worker may be, in percent.
@@ -38,37 +37,32 @@ impl Invariant for Balance {
     }
 
     fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
-        if !scene.options.mix.is_balanced() || scene.options.records_are_too_small() {
-            return Ok(()); // it is the default strategy's promise, where its plans are taken
+        let Options { mix, zones, .. } = scene.options;
+        // It is promised by the default strategy, where its plans are taken and partitions ask for nothing.
+        if !mix.is_balanced() || *zones > 0 || scene.options.records_are_too_small() {
+            return Ok(());
         }
         let loads = scene.ownership.loads();
-        let zones: BTreeSet<Option<u32>> = loads.values().map(|load| load.zone).collect();
-        zones.into_iter().try_for_each(|zone| check(scene, &loads, zone))
-    }
-}
-
-/// Looks at the workers of one zone, among which its partitions are divided.
-fn check(scene: &Scene<'_>, loads: &BTreeMap<Slot, Load>, zone: Option<u32>) -> Result<(), Breach> {
-    let loads = || loads.iter().filter(|(_, load)| load.zone == zone).map(|(slot, load)| (*slot, *load));
-    let total: u64 = loads().map(|(_, load)| load.load).sum();
-    let capacities: u64 = loads().map(|(_, load)| u64::from(load.capacity)).sum();
-    let heaviest = scene.ownership.heaviest();
-    for (slot, Load { load, capacity, .. }) in loads() {
-        if pinned(scene, slot) > 0 {
-            continue; // it has what is pinned to it, however much that is
+        let total: u64 = loads.values().map(|load| load.load).sum();
+        let capacities: u64 = loads.values().map(|load| u64::from(load.capacity)).sum();
+        let heaviest = scene.ownership.heaviest();
+        for (slot, Load { load, capacity }) in loads {
+            if pinned(scene, slot) > 0 {
+                continue; // it has what is pinned to it, however much that is
+            }
+            // load <= share * (100 + tolerance) / 100, or load < share + heaviest, without fractions
+            let share = total * u64::from(capacity);
+            let within = load * capacities * 100 <= share * (100 + TOLERANCE_PERCENT);
+            let unavoidable = load * capacities < share + heaviest * capacities;
+            if !within && !unavoidable {
+                let slot = slot.worker_name();
+                return Err(Breach::new(format!(
+                    "{slot} has a load of {load} and a capacity of {capacity}, of {total} and {capacities} in all"
+                )));
+            }
         }
-        // load <= share * (100 + tolerance) / 100, or load < share + heaviest, without fractions
-        let share = total * u64::from(capacity);
-        let within = load * capacities * 100 <= share * (100 + TOLERANCE_PERCENT);
-        let unavoidable = load * capacities < share + heaviest * capacities;
-        if !within && !unavoidable {
-            let slot = slot.worker_name();
-            return Err(Breach::new(format!(
-                "{slot} has a load of {load} and a capacity of {capacity}, of {total} and {capacities} in all"
-            )));
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// How many partitions are pinned to a slot.

@@ -1,8 +1,10 @@
 //! G6, G7: a restart moves nothing, an outage moves nothing, and nothing moves by itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parti_core::{Action, EvictReason, Notice, Outcome};
+use parti_core::assign::Labels;
+use parti_core::{Action, EvictReason, Key, Notice, Outcome, Record, Slot, Write};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
@@ -16,6 +18,8 @@ pub(super) struct NoMoveWithoutCause {
     plan: PlanView,
     /// Until when moves are explained by what has happened.
     excused_until: Moment,
+    /// What the worker of each slot says of itself: its capacity and its labels.
+    workers: BTreeMap<Slot, (u32, Labels)>,
     /// When the store last took a write.
     written_at: Moment,
 }
@@ -40,6 +44,13 @@ impl Invariant for NoMoveWithoutCause {
         | Fact::Crashed { .. }
         | Fact::Listed { .. }
         | Fact::PlanRegressed { .. } = fact
+        {
+            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+        }
+        // Who goes on in a slot with another capacity, or in another zone, should own more, less or something else.
+        if let Fact::Stored { write: Write::Create { .. } | Write::Update { .. }, outcome, .. } = fact
+            && matches!(outcome, Outcome::Committed(_))
+            && self.becomes_another(fact)
         {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
         }
@@ -78,6 +89,21 @@ impl Invariant for NoMoveWithoutCause {
             self.excused_until,
         ))
         .on(partition))
+    }
+}
+
+impl NoMoveWithoutCause {
+    /// Whether the worker of a slot is now of another capacity, or has other labels, than the one before.
+    fn becomes_another(&mut self, fact: &Fact<'_>) -> bool {
+        let Fact::Stored { write, .. } = fact else { return false };
+        let (Write::Create { key: Key::Slot(slot), record } | Write::Update { key: Key::Slot(slot), record, .. }) =
+            write
+        else {
+            return false;
+        };
+        let Record::Member(record) = record else { return false };
+        let what = (record.capacity, record.labels.clone());
+        self.workers.insert(*slot, what.clone()).is_some_and(|before| before != what)
     }
 }
 
