@@ -243,6 +243,16 @@ pub enum Notice {
         /// Whether balance needs another round.
         another_round: bool,
     },
+    /// This worker, as leader, gives another one no new work for a while, since it has died again and again soon after it
+    /// had started: each life of it takes partitions from others and leaves them without an owner.
+    Resting {
+        /// Whom.
+        slot: Slot,
+        /// How often it has died so, without having lived longer in between.
+        deaths: u32,
+        /// For how long from now.
+        rest: Duration,
+    },
     /// Some partitions have no owner, because there is no worker that may take them.
     Unplaced {
         /// How many.
@@ -266,6 +276,14 @@ pub enum Notice {
         revision: Revision,
         /// What is wrong with it.
         error: RecordError,
+    },
+    /// The leader record could not be read, and nobody has led by it for a lease and the margin: this worker leads in its
+    /// place. Every other stored value that cannot be read is left as it is.
+    UnreadableReplaced {
+        /// Under which key.
+        key: Key,
+        /// Written at which revision.
+        revision: Revision,
     },
     /// The bucket was made anew, or has lost writes.
     StoreRegressed {
@@ -354,6 +372,9 @@ pub enum EvictReason {
     RestartHoldRanOut,
     /// The assignment names it, but it has no member record.
     NoRecord,
+    /// Garbage has taken the place of its member record, and its lease and the margin have passed since. The garbage is
+    /// left where it is.
+    Garbled,
 }
 
 /// For what a leader waits before it plans.

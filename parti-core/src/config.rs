@@ -27,6 +27,9 @@ pub const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 pub const MIN_REBALANCE_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest time to release a partition: the application needs some to answer at all.
 pub const MIN_RELEASE_TIMEOUT: Duration = Duration::from_millis(100);
+/// What a stop waits for at the end, at most, when all time to release is over: for the application to drop what it has
+/// been told to cancel, and for the last write. Half of the lease where that is less.
+pub const LAST_WAIT: Duration = Duration::from_secs(5);
 /// The shortest time between two probes.
 pub const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(10);
 /// The largest number of slots in a group.
@@ -153,12 +156,13 @@ pub struct Config {
     /// are to stay.
     #[serde(with = "duration")]
     pub surge_wait: Duration,
-    /// How long the application may take to release a partition before it is told to drop the rest; 30 s by default,
+    /// How long the application may take to release a partition before it is told to drop the rest; 10 s by default,
     /// from 100 ms.
     ///
-    /// Choose more than the slowest unit of work takes to finish, and less than the platform gives a stopping process.
-    /// Too short, and work is cut off and done again; too long, and a stuck partition waits that long for its next
-    /// owner.
+    /// Choose more than the slowest unit of work takes to finish, and so little that twice this and
+    /// [`LAST_WAIT`] is less than the platform gives a stopping process (30 s in Kubernetes): a worker that leaves gives
+    /// others this long to take over, then its application this long to finish. Too short, and work is cut off and done
+    /// again; too long, and a stuck partition waits that long for its next owner.
     #[serde(with = "duration")]
     pub release_timeout: Duration,
     /// How often a leader asks for a process for which nobody has listened; 250 ms by default, from 10 ms up to
@@ -302,7 +306,7 @@ impl Default for Config {
             rebalance_interval: Duration::from_secs(10),
             restart_hold: Duration::from_secs(60),
             surge_wait: Duration::from_secs(60),
-            release_timeout: Duration::from_secs(30),
+            release_timeout: Duration::from_secs(10),
             probe_interval: Duration::from_millis(250),
             probe_confirm: Some(Duration::from_millis(750)),
             capacity: 1,
@@ -331,6 +335,8 @@ pub(crate) struct Timing {
     /// Whether a worker may act only while it is present: where others may end its tenure early, and nothing but their
     /// waiting keeps two from working at once.
     pub(crate) needs_presence: bool,
+    /// What a stop waits for at the end, at most.
+    pub(crate) last_wait: Duration,
     /// The deliberate bug of this worker.
     pub(crate) planted: Planted,
 }
@@ -352,6 +358,7 @@ impl Timing {
             observed_lease: observed_lease(lease),
             confirm: config.probe_confirm,
             needs_presence: strict && config.probe_confirm.is_some(),
+            last_wait: LAST_WAIT.min(lease / 2),
             planted: Planted::default(),
         }
     }

@@ -146,8 +146,15 @@ pub enum ProbeOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Hand everything over to others, delete the member record, and halt.
+    ///
+    /// What nobody has taken over within `release_timeout` is released then, and within another `release_timeout` the
+    /// application has to be done: all in all it takes at most twice `release_timeout` and
+    /// [`LAST_WAIT`](crate::LAST_WAIT), 25 s by default. While the store is out of reach nobody can take over:
+    /// everything is released at once, the application is told to cancel when the lease is over, and the worker halts as
+    /// soon as the lease is over and the application is done.
     Leave,
-    /// Release everything, keep the slot and its partitions for the successor, and halt.
+    /// Release everything, keep the slot and its partitions for the successor, and halt; within the same time as
+    /// [`Leave`](Self::Leave), and as soon where the store is out of reach.
     Restart,
     /// Hand everything over to others, but stay, ready to take it back: until [`Undrain`](Self::Undrain) or the end of
     /// this process. A group of nothing but draining workers keeps what it has.

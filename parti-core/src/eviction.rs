@@ -27,6 +27,8 @@ pub(crate) struct Eviction {
     patience: Option<Patience>,
     /// When the first of the workers that a maintenance holds is waited for no longer.
     held_until: Option<Instant>,
+    /// Whose lease has run out, and who are still there.
+    silent: Vec<Slot>,
     /// Whether, at the last look, there were workers who would have been evicted but for that wait.
     waits: bool,
     /// What the last look was made at, and when the next one is due if nothing changes.
@@ -77,6 +79,11 @@ impl Eviction {
         Some((slot, reason))
     }
 
+    /// Whose lease has run out, as far as this leader could hear, and who are still there.
+    pub(crate) fn silent(&self) -> &[Slot] {
+        &self.silent
+    }
+
     /// Whether so many workers are silent that they are waited for, rather than taken for dead.
     fn waits_for_restart(&self, now: Instant) -> bool {
         self.patience.is_some_and(|patience| now < patience.until)
@@ -91,6 +98,7 @@ impl Eviction {
     pub(crate) fn decide(&mut self, view: &Surroundings<'_>, membership: &mut Membership, outbox: &mut Outbox) {
         let mut expired = membership.expired(view.now);
         expired.retain(|slot| *slot != view.own_slot);
+        self.silent.clone_from(&expired);
         let held = self.held_until.is_some();
         self.hold_for_maintenance(view, membership, &mut expired);
         if self.held_until.is_some() && !held {
@@ -154,9 +162,8 @@ impl Eviction {
 
     /// More than `restart_detection_percent` silent at once looks like a restart of the fleet: they are waited for, for
     /// `cold_start_window` at most, and once most are back, for `settle_window` after the last that came back.
-    fn judge_silence(&mut self, view: &Surroundings<'_>, silent: usize) {
-        let planned = view.plan.assignments().filter(|(_, assignment)| !assignment.record.owned.is_empty()).count();
-        let many = silent * 100 > planned * view.config.restart_detection_percent as usize;
+    fn judge_silence(&mut self, view: &Surroundings<'_>, (silent, workers): (usize, usize)) {
+        let many = silent * 100 > workers * view.config.restart_detection_percent as usize;
         self.patience = match self.patience {
             None if many => Some(Patience { until: view.now + view.config.cold_start_window, silent }),
             Some(patience) if many => Some(Patience { silent, ..patience }),
@@ -200,7 +207,7 @@ impl Eviction {
 
     /// When evictions should be asked about again.
     pub(crate) fn deadline(&self, membership: &Membership) -> Option<Instant> {
-        earliest([self.next_look, self.held_until, membership.next_expiry()])
+        earliest([self.next_look, self.held_until, membership.next_expiry(), membership.garbled_until()])
     }
 }
 

@@ -77,7 +77,7 @@ pub(crate) struct Surroundings<'a> {
     /// Which life of the plan the records are in.
     pub(crate) incarnation: Incarnation,
     pub(crate) membership: &'a Membership,
-    /// The tenure of each slot that the current plan is for: only these are granted anything.
+    /// The tenure of each slot that the current plan is for, unless its worker is away: only these are granted anything.
     pub(crate) planned: &'a dyn Fn(Slot) -> Option<Tenure>,
 }
 
@@ -148,6 +148,13 @@ impl Handoff {
     /// By place in the list: which slot should own each partition.
     pub(crate) fn targets(&self) -> &[Option<Slot>] {
         &self.targets
+    }
+
+    /// The places of what should go to such a slot and is not there yet. O(P).
+    pub(crate) fn expected_by(&self, is_meant: impl Fn(Slot) -> bool) -> impl Iterator<Item = usize> {
+        let places = self.targets.iter().zip(&self.holders).enumerate();
+        let expected = places.filter(move |(_, (target, holder))| target.is_some_and(&is_meant) && target != holder);
+        expected.map(|(place, _)| place)
     }
 
     /// The slots that should own something.

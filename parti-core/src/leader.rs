@@ -24,6 +24,7 @@ use crate::probing::Probing;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
+use crate::strain::Strain;
 use crate::time::{Instant, earliest};
 use crate::worker::Fleet;
 
@@ -48,6 +49,10 @@ pub(crate) struct Leader {
     /// Whether it has said that it waits for everyone to have noticed a loss of writes.
     told_recovery: bool,
     eviction: Eviction,
+    /// Who has died again and again.
+    strain: Strain,
+    /// Who was silent when the roster was made.
+    silent: Vec<Slot>,
     rebalance: Rebalance,
     /// None until the list of partitions has come.
     handoff: Option<Handoff>,
@@ -98,6 +103,8 @@ impl Leader {
             sound: true,
             told_recovery: false,
             eviction: Eviction::default(),
+            strain: Strain::default(),
+            silent: Vec::new(),
             rebalance: Rebalance::new(BTreeMap::new(), now),
             handoff: None,
             roster: Roster::default(),
@@ -160,6 +167,9 @@ impl Leader {
         let Some((slot, reason)) = self.eviction.observe_done(now, operation, outcome, membership, outbox) else {
             return;
         };
+        if let (Outcome::Committed(_), EvictReason::LeaseRanOut | EvictReason::NobodyListens) = (outcome, reason) {
+            self.strain.observe_death(now, slot);
+        }
         if let (Outcome::Committed(_), EvictReason::NoRecord) = (outcome, reason) {
             // There really was no record: whoever had it has not noticed yet, or is gone.
             self.wait_until(now + membership.longest_observed_lease());
@@ -207,6 +217,7 @@ impl Leader {
     ) {
         let Surroundings { now, config, timing, own_slot, .. } = *view;
         if view.heard {
+            self.end_garbled(now, membership, outbox);
             let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan, probing: view.probing };
             self.eviction.decide(&surroundings, membership, outbox);
         }
@@ -214,9 +225,11 @@ impl Leader {
             self.roster_of = None;
         }
         self.look_at_unclear(view, membership);
-        if self.roster_of != Some(membership.changes()) {
+        self.strain.decide(now, membership);
+        let is_current = self.silent == self.eviction.silent() && self.strain.is_unchanged();
+        if self.roster_of != Some(membership.changes()) || !is_current {
             self.plan_due = true;
-            self.roster = Roster::of(membership);
+            self.call_the_roll(now, membership, outbox);
             self.roster_of = Some(membership.changes());
             self.accounted = eviction::all_have_records(plan, membership);
             self.look_for_lost_writes(view, membership, plan);
@@ -233,6 +246,31 @@ impl Leader {
         }
         self.hand_over(membership, plan, outbox);
         self.publish_phase(view, plan, outbox);
+    }
+
+    /// What garbage has broken off is over once its holder has stopped.
+    fn end_garbled(&mut self, now: Instant, membership: &mut Membership, outbox: &mut Outbox) {
+        for slot in membership.end_garbled(now) {
+            outbox.notice(Notice::Evicted { slot, reason: EvictReason::Garbled });
+            self.observe_member(slot);
+        }
+    }
+
+    /// Finds out who is there. Who comes back may be given what has waited for it.
+    fn call_the_roll(&mut self, now: Instant, membership: &Membership, outbox: &mut Outbox) {
+        self.silent = self.eviction.silent().to_vec();
+        let roster = Roster::of(membership, &self.silent, &self.strain);
+        let before = core::mem::replace(&mut self.roster, roster);
+        for slot in before.away.iter().filter(|slot| !self.roster.away.contains(slot)) {
+            if let Some(handoff) = &mut self.handoff {
+                handoff.observe_member(*slot);
+            }
+        }
+        for slot in self.roster.resting.difference(&before.resting) {
+            if let Some((deaths, rest)) = self.strain.rest_of(*slot, now) {
+                outbox.notice(Notice::Resting { slot: *slot, deaths, rest });
+            }
+        }
     }
 
     /// Each write of `control.rebalance` asks for one plan, whoever leads.
@@ -389,7 +427,8 @@ impl Leader {
     fn hand_over(&mut self, membership: &Membership, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(handoff) = self.handoff.as_mut().filter(|handoff| handoff.has_work()) else { return };
         let rebalance = &self.rebalance;
-        let planned = |slot| rebalance.planned_tenure(slot);
+        let roster = &self.roster;
+        let planned = |slot| rebalance.planned_tenure(slot).filter(|_| !roster.away.contains(&slot));
         let incarnation = plan.incarnation();
         let (term, generation) = (self.term, self.generation);
         let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
@@ -401,6 +440,7 @@ impl Leader {
         let list = self.handoff.as_ref().map(Handoff::list);
         Fleet {
             workers: self.roster.workers.len(),
+            resting: self.roster.resting.len(),
             partitions: list.map_or(0, |list| list.as_slice().len()),
             unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
             refused: self.refused.is_some(),
@@ -481,7 +521,8 @@ impl Leader {
         let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
         let planning = self.deadline_of_plan().filter(|_| may_plan);
         let judging = self.eviction.deadline(membership).filter(|_| heard);
-        earliest([planning, judging, self.quarantine_until])
+        let rested = self.strain.deadline();
+        earliest([planning, judging, self.quarantine_until, rested])
     }
 }
 

@@ -266,6 +266,9 @@ impl Leadership {
         match leader {
             LeaderKey::Absent | LeaderKey::Deleted { .. } => {}
             LeaderKey::Held { record: held, .. } if has_stopped_leading(held, view) => {}
+            LeaderKey::Unreadable { revision, .. } if nobody_leads_unread(view) => {
+                outbox.notice(Notice::UnreadableReplaced { key: Key::Leader, revision });
+            }
             LeaderKey::Held { .. } | LeaderKey::Unreadable { .. } => return,
         }
         let record = LeaderRecord { slot: view.lease.slot, tenure: view.lease.tenure, instance: view.own };
@@ -300,7 +303,8 @@ impl Leadership {
         let member = record.and_then(|record| Some((record.slot, membership.member(record.slot)?)));
         let expiry = member.map(|(slot, member)| membership.silent_for_good_at(slot, member));
         let again = self.refused.map(|(_, until)| until);
-        earliest([expiry, again, Some(self.not_before)].map(|at| at.filter(|at| *at > now)))
+        let unread = membership.unread_leader_until();
+        earliest([expiry, unread, again, Some(self.not_before)].map(|at| at.filter(|at| *at > now)))
     }
 }
 
@@ -325,6 +329,12 @@ fn names_own_tenure(view: &Surroundings<'_>) -> Option<Revision> {
     let leader = view.membership.leader();
     let own = |held: LeaderRecord| (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure);
     leader.record().filter(|held| own(*held)).map(|_| leader.revision())
+}
+
+/// Whether nobody can be leading by a leader record that cannot be read: nothing was heard for a lease and the margin.
+fn nobody_leads_unread(view: &Surroundings<'_>) -> bool {
+    let until = view.membership.unread_leader_until();
+    view.lease.is_fresh(view.now, view.timing) && until.is_some_and(|until| until <= view.now)
 }
 
 /// Whether the tenure that leads has ended, its lease has run out or its process is gone as seen from here, or it is

@@ -139,7 +139,18 @@ impl Lease {
 
     /// Whether renewals are being committed: a worker whose own writes fail judges nobody.
     pub(crate) fn is_fresh(&self, now: Instant, timing: &Timing) -> bool {
-        self.renewed_at.is_some_and(|at| now < at + timing.renewal * 2)
+        self.fresh_until(timing).is_some_and(|until| now < until)
+    }
+
+    /// Until when renewals count as being committed if no other one is.
+    pub(crate) fn fresh_until(&self, timing: &Timing) -> Option<Instant> {
+        self.renewed_at.map(|at| at + timing.renewal * 2)
+    }
+
+    /// When, without another renewal, there is nothing more that the last write of this process could tell anybody: the
+    /// lease is over, and one more try had its time.
+    pub(crate) fn over_at(&self, timing: &Timing) -> Option<Instant> {
+        self.until.map(|until| until + timing.retry)
     }
 
     /// Whether the record has been in doubt for so long that it should be read anew. Asking counts as reading.

@@ -186,6 +186,7 @@ mod rng;
 mod size;
 mod slot;
 mod state;
+mod strain;
 mod time;
 mod wishes;
 mod wording;
@@ -196,7 +197,7 @@ pub use action::{
     SuspendReason, WaitReason, Write,
 };
 pub use config::{
-    Config, ConfigError, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MAX_VIRTUAL_NODES, MIN_LEASE,
+    Config, ConfigError, LAST_WAIT, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MAX_VIRTUAL_NODES, MIN_LEASE,
     MIN_PROBE_INTERVAL, MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode, StrategyChoice,
 };
 pub use duration::{DurationError, HumanDuration};

@@ -29,6 +29,8 @@ pub(crate) struct Membership {
     refused: BTreeSet<Key>,
     /// The tenures whose beginning the store has certainly lost.
     forgotten: BTreeSet<(Slot, Tenure)>,
+    /// The slots with garbage under them: neither a record of this version nor of a newer one.
+    garbled: BTreeSet<Slot>,
     /// When everything should be listed anew because of a refusal, or because a listing has not shown what was there before.
     reading_at: Option<Instant>,
     /// How long a silent holder is waited for whose record does not say by which lease it acts: as if it acted by this
@@ -58,6 +60,9 @@ pub(crate) struct Member {
     pub(crate) observed_at: Instant,
     /// For how long the holder may be silent before it has certainly stopped: the lease by which it acts, and the margin.
     pub(crate) observed_lease: Duration,
+    /// Whether this is garbage, and the holder before it has certainly stopped: its tenure is over, since nobody can
+    /// renew what nobody can read.
+    pub(crate) broken: bool,
     /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
     pub(crate) heard: bool,
     /// The revision that was shown since the last complete listing began; lower than what is known if the listing is
@@ -71,7 +76,10 @@ pub(crate) enum MemberContent {
     /// A delete marker: whatever tenure was there has ended.
     Deleted,
     /// Something that this version cannot read, and leaves alone.
-    Unreadable,
+    Unreadable {
+        /// Whether it is from a newer version, whose worker may go on with it.
+        newer: bool,
+    },
 }
 
 /// What a worker's record says that it did not say before.
@@ -98,9 +106,13 @@ pub(crate) enum LeaderKey {
         revision: Revision,
         record: LeaderRecord,
     },
-    /// Something that this version cannot read, and leaves alone.
+    /// Something that this version cannot read.
     Unreadable {
         revision: Revision,
+        /// Whether it is from a newer version.
+        newer: bool,
+        /// When this revision arrived here.
+        seen_at: Instant,
     },
 }
 
@@ -121,7 +133,7 @@ impl Member {
     pub(crate) fn record(&self) -> Option<&Arc<MemberRecord>> {
         match &self.content {
             MemberContent::Record(record) => Some(record),
-            MemberContent::Deleted | MemberContent::Unreadable => None,
+            MemberContent::Deleted | MemberContent::Unreadable { .. } => None,
         }
     }
 }
@@ -130,7 +142,7 @@ impl LeaderKey {
     pub(crate) fn revision(self) -> Revision {
         match self {
             Self::Absent => Revision::default(),
-            Self::Deleted { revision } | Self::Held { revision, .. } | Self::Unreadable { revision } => revision,
+            Self::Deleted { revision } | Self::Held { revision, .. } | Self::Unreadable { revision, .. } => revision,
         }
     }
 
@@ -180,7 +192,7 @@ impl Membership {
                 Some(lease_ms) => observed_lease(Duration::from_millis(lease_ms).min(MAX_DURATION)),
                 None => self.own_observed_lease,
             },
-            MemberContent::Unreadable => {
+            MemberContent::Unreadable { .. } => {
                 let before = self.slots.get(&slot).filter(|member| member.content != MemberContent::Deleted);
                 before.map_or(self.longest_observed_lease, |member| member.observed_lease)
             }
@@ -268,12 +280,12 @@ impl Membership {
         }
     }
 
-    pub(crate) fn observe_unreadable(&mut self, now: Instant, key: Key, revision: Revision) {
+    pub(crate) fn observe_unreadable(&mut self, now: Instant, key: Key, revision: Revision, newer: bool) {
         match key {
             Key::Slot(slot) => {
-                self.observe_slot(now, slot, revision, MemberContent::Unreadable, true);
+                self.observe_slot(now, slot, revision, MemberContent::Unreadable { newer }, true);
             }
-            Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision }),
+            Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision, newer, seen_at: now }),
             // A wish that cannot be read is not acted on; what was wanted before it no longer holds.
             Key::Control(control) => self.observe_control(control, revision, None),
             Key::Assign(_) | Key::Cluster => {}
@@ -300,7 +312,21 @@ impl Membership {
         }
         let observed_lease = self.observed_lease_of(slot, &content);
         self.longest_observed_lease = self.longest_observed_lease.max(observed_lease);
-        let member = Member { revision, content, observed_at: now, observed_lease, heard: live, shown: Some(revision) };
+        let member = Member {
+            revision,
+            content,
+            observed_at: now,
+            observed_lease,
+            heard: live,
+            shown: Some(revision),
+            broken: false,
+        };
+        match member.content {
+            MemberContent::Unreadable { newer: false } => self.garbled.insert(slot),
+            MemberContent::Record(_) | MemberContent::Deleted | MemberContent::Unreadable { newer: true } => {
+                self.garbled.remove(&slot)
+            }
+        };
         let news = self.news_of(self.slots.get(&slot), &member);
         self.slots.insert(slot, member);
         if news == MemberNews::Changed {
@@ -377,6 +403,7 @@ impl Membership {
         let lives = |key, member: &Member| now < member.observed_at + member.observed_lease && !refused.contains(&key);
         let stays = |key, member: &Member| member.shown.is_some() || !covers(key) || lives(key, member);
         self.slots.retain(|slot, member| stays(Key::Slot(*slot), member));
+        self.garbled.retain(|slot| self.slots.contains_key(slot));
         let is_shown = |member: &Member| member.shown == Some(member.revision);
         let unshown = self.slots.iter().filter(|(slot, member)| !is_shown(member) && covers(Key::Slot(**slot)));
         let (live, lost): (Vec<_>, Vec<_>) =
@@ -466,16 +493,50 @@ impl Membership {
         self.silent_since(slot, member) + member.observed_lease
     }
 
-    /// How many workers have not been heard for their lease and the margin, be it proof or not. O(members).
-    pub(crate) fn unheard(&self, now: Instant) -> usize {
+    /// How many workers have not been heard for their lease and the margin, be it proof or not, and how many there are in
+    /// all; those that have said that they restart count as neither. O(members).
+    pub(crate) fn unheard(&self, now: Instant) -> (usize, usize) {
         let working = |member: &&Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
-        self.slots.values().filter(working).filter(|member| now >= member.observed_at + member.observed_lease).count()
+        let unheard = |member: &&Member| now >= member.observed_at + member.observed_lease;
+        let workers = || self.slots.values().filter(working);
+        (workers().filter(unheard).count(), workers().count())
     }
 
     /// Whether the holder of the slot's record has stopped acting: its lease and the margin have passed without a renewal.
     pub(crate) fn has_expired(&self, now: Instant, slot: Slot) -> bool {
-        let member = self.slots.get(&slot).filter(|member| member.record().is_some());
+        let member = self.slots.get(&slot).filter(|member| member.content != MemberContent::Deleted);
         member.is_some_and(|member| now >= self.silent_for_good_at(slot, member))
+    }
+
+    /// The slots where garbage has taken the place of a record whose holder has stopped since: their tenures end here.
+    /// It is left where it is. Nobody can go on from it, as a worker of a newer version could from a record of its own.
+    pub(crate) fn end_garbled(&mut self, now: Instant) -> Vec<Slot> {
+        let is_over = |slot: &Slot| self.slots.get(slot).is_some_and(|member| !member.broken);
+        let over = |slot: &Slot| is_over(slot) && self.has_expired(now, *slot);
+        let ended: Vec<Slot> = self.garbled.iter().copied().filter(over).collect();
+        for slot in &ended {
+            if let Some(member) = self.slots.get_mut(slot) {
+                member.broken = true;
+            }
+            self.changes += 1;
+        }
+        ended
+    }
+
+    /// When the next tenure ends that garbage has broken.
+    pub(crate) fn garbled_until(&self) -> Option<Instant> {
+        let members = self.garbled.iter().filter_map(|slot| Some((*slot, self.slots.get(slot)?)));
+        members.filter(|(_, member)| !member.broken).map(|(slot, member)| self.silent_for_good_at(slot, member)).min()
+    }
+
+    /// When a leader record that cannot be read no longer keeps others from leading; none if there is none. Nobody renews
+    /// that record. But where it is from a newer version, a worker of that version that renews its own may lead by it.
+    pub(crate) fn unread_leader_until(&self) -> Option<Instant> {
+        let LeaderKey::Unreadable { newer, seen_at, .. } = self.leader else { return None };
+        let newer_record = |member: &Member| member.content == MemberContent::Unreadable { newer: true };
+        let newcomers = self.slots.iter().filter(|(_, member)| newer && newer_record(member));
+        let silent_at = newcomers.map(|(slot, member)| self.silent_for_good_at(*slot, member));
+        silent_at.chain([seen_at.max(self.deaf_until) + self.longest_observed_lease]).max()
     }
 
     /// The slots whose lease has run out and whose holders have not said that they restart. O(1) most of the time.
@@ -507,8 +568,9 @@ impl Membership {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
             // A tenure is unbroken: what was written after its beginning and does not continue it has followed it.
             (MemberContent::Record(_) | MemberContent::Deleted, _) if shown > tenure.begun() => TenureState::Ended,
+            (MemberContent::Unreadable { .. }, _) if member.broken && shown > tenure.begun() => TenureState::Ended,
             _ if self.forgotten.contains(&(slot, tenure)) => TenureState::Ended,
-            (MemberContent::Record(_) | MemberContent::Unreadable, _) => TenureState::Unclear,
+            (MemberContent::Record(_) | MemberContent::Unreadable { .. }, _) => TenureState::Unclear,
             (MemberContent::Deleted, _) => TenureState::NoRecord,
         }
     }

@@ -34,14 +34,13 @@ pub(crate) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Divides `list` among the workers of the roster; `current` is by place in the list. What the unreadable ones have
-    /// stays with them, and the rest is divided as if it were all.
+    /// Divides `list` among the workers of the roster; `current` is by place in the list. What the unreadable ones and
+    /// those that are away have stays with them, and the rest is divided as if it were all.
     pub(crate) fn plan(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
-        let unreadable = &self.roster.unreadable;
-        if unreadable.is_empty() {
+        if self.roster.unreadable.is_empty() && self.roster.away.is_empty() {
             return self.divide(list, current);
         }
-        let stays = |at: &usize| current[*at].is_some_and(|slot| unreadable.contains(&slot));
+        let stays = |at: &usize| current[*at].is_some_and(|slot| self.roster.is_held(slot));
         let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
         let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
         let part = part.expect("a part of a list is a list");
@@ -62,7 +61,8 @@ impl Planner<'_> {
             labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
             ..WorkerInput::new(slot)
         };
-        let staying = roster.workers.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, false));
+        let present = roster.workers.iter().filter(|(slot, _)| !roster.away.contains(slot));
+        let staying = present.map(|(slot, (_, capacity))| input(*slot, *capacity, false));
         let leaving = roster.draining.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, true));
         let workers: Vec<WorkerInput> = staying.chain(leaving).collect();
         let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };

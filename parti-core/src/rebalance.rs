@@ -12,6 +12,7 @@ use crate::ids::{Instance, Slot, Tenure};
 use crate::key::Control;
 use crate::membership::{MemberContent, Membership};
 use crate::record::MemberPhase;
+use crate::strain::Strain;
 use crate::time::Instant;
 
 /// The workers that share the work: those that work, and those that are about to come back from a restart.
@@ -21,6 +22,11 @@ pub(crate) struct Roster {
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
     /// The workers that leave, or that an operator drains.
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
+    /// Those of the workers that are away: restarting, or silent for a lease. What they have is held for them, and they
+    /// are given no more.
+    pub(crate) away: BTreeSet<Slot>,
+    /// Those that get no new work for now, since their processes die soon after each start.
+    pub(crate) resting: BTreeSet<Slot>,
     /// The slots whose records this version cannot read: what they have stays with them, and they are given no more.
     pub(crate) unreadable: BTreeSet<Slot>,
     /// The labels of those that have any.
@@ -30,12 +36,12 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Everyone who has a record now. O(members).
-    pub(crate) fn of(membership: &Membership) -> Self {
+    /// Everyone who has a record now. Those that are `silent` are away. O(members).
+    pub(crate) fn of(membership: &Membership, silent: &[Slot], strain: &Strain) -> Self {
         let mut roster = Self { paused: membership.is_wanted(Control::Pause), ..Self::default() };
         let lives = newest_slots(membership);
         for (slot, member) in membership.members() {
-            if matches!(member.content, MemberContent::Unreadable) {
+            if matches!(member.content, MemberContent::Unreadable { .. }) && !member.broken {
                 roster.unreadable.insert(slot);
             }
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
@@ -53,8 +59,39 @@ impl Roster {
                 MemberPhase::Active | MemberPhase::Restarting => roster.workers.insert(slot, entry),
                 MemberPhase::Draining => roster.draining.insert(slot, entry),
             };
+            if record.phase == MemberPhase::Restarting || silent.contains(&slot) {
+                roster.away.insert(slot);
+            }
         }
+        roster.spare(strain);
         roster
+    }
+
+    /// Workers that have died again and again get work later, as long as most can take it.
+    fn spare(&mut self, strain: &Strain) {
+        let resting: BTreeSet<Slot> = strain.resting().filter(|slot| self.workers.contains_key(slot)).collect();
+        let works = |slot: &&Slot| !self.away.contains(slot) && !resting.contains(slot);
+        if self.workers.keys().filter(works).count() < resting.len().max(1) {
+            return;
+        }
+        self.resting.clone_from(&resting);
+        for slot in resting {
+            if strain.keeps(slot) {
+                self.away.insert(slot);
+            } else if let Some(entry) = self.workers.remove(&slot) {
+                self.draining.insert(slot, entry);
+            }
+        }
+    }
+
+    /// Whether what this slot has stays there, and nothing is added.
+    pub(crate) fn is_held(&self, slot: Slot) -> bool {
+        self.unreadable.contains(&slot) || self.away.contains(&slot)
+    }
+
+    /// Whether there is anybody to whom something could be given.
+    fn has_takers(&self) -> bool {
+        self.workers.keys().any(|slot| !self.away.contains(slot))
     }
 
     pub(crate) fn tenure(&self, slot: Slot) -> Option<Tenure> {
@@ -86,6 +123,8 @@ pub(crate) struct Rebalance {
     capacities: BTreeMap<Slot, u32>,
     window: Option<Window>,
     next_round: bool,
+    /// The workers that were away when the last plan was made, and still are: once one is back, another round is due.
+    left_out: BTreeSet<Slot>,
     /// When the last plan of any kind was made, or this worker began to lead.
     last_plan_at: Instant,
     /// When the last plan was made that moves partitions for the sake of balance, the first assignment not counted.
@@ -121,6 +160,7 @@ impl Rebalance {
             capacities: BTreeMap::new(),
             window: None,
             next_round,
+            left_out: BTreeSet::new(),
             last_plan_at: now,
             last_balance_at: None,
             list_changed: false,
@@ -158,6 +198,7 @@ impl Rebalance {
         self.last_plan_at = now;
         self.labels = Some(roster.labels.clone());
         self.capacities = roster.workers.iter().map(|(slot, (_, capacity))| (*slot, *capacity)).collect();
+        self.left_out.clone_from(&roster.away);
         // An emergency leaves the balance for later.
         self.next_round = another_round || step == Step::Emergency;
         if step == Step::Planned {
@@ -167,10 +208,13 @@ impl Rebalance {
         }
     }
 
-    /// Whether partitions are planned for a tenure that is not there, or that leaves. O(workers).
+    /// Whether partitions are planned for a tenure that is not there, or that leaves, or are yet to come to one that is
+    /// away. O(workers), and O(P) while somebody is away.
     pub(crate) fn has_homeless(&self, roster: &Roster, handoff: &Handoff) -> bool {
         let readable = |slot: &&Slot| !roster.unreadable.contains(slot);
-        handoff.owners().iter().filter(readable).any(|slot| roster.tenure(*slot) != self.planned_tenure(*slot))
+        let is_gone = |slot: &Slot| roster.tenure(*slot) != self.planned_tenure(*slot);
+        handoff.owners().iter().filter(readable).any(is_gone)
+            || !roster.away.is_empty() && handoff.expected_by(|slot| roster.away.contains(&slot)).next().is_some()
     }
 
     /// By place in the list: the slot that should own the partition, if the tenure there is still the one planned for.
@@ -180,15 +224,23 @@ impl Rebalance {
         let stays = |slot: &Slot| roster.tenure(*slot).or(draining(slot)) == self.planned_tenure(*slot);
         let stays = |slot: &Slot| roster.unreadable.contains(slot) || stays(slot);
         let gone: BTreeSet<Slot> = handoff.owners().iter().copied().filter(|slot| !stays(slot)).collect();
-        handoff.targets().iter().map(|target| target.filter(|slot| !gone.contains(slot))).collect()
+        let mut owners: Vec<Option<Slot>> =
+            handoff.targets().iter().map(|target| target.filter(|slot| !gone.contains(slot))).collect();
+        for place in handoff.expected_by(|slot| roster.away.contains(&slot)) {
+            owners[place] = None;
+        }
+        owners
     }
 
     /// What to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).
     pub(crate) fn decide(&mut self, now: Instant, config: &Config, roster: &Roster, homeless: bool) -> Verdict {
-        if roster.workers.is_empty() {
+        if !roster.has_takers() {
             self.window = None;
             return Verdict::Idle;
         }
+        let waits_for = self.left_out.len();
+        self.left_out.retain(|slot| roster.away.contains(slot));
+        self.next_round |= self.left_out.len() < waits_for;
         let is_planned = |(slot, (tenure, _)): (&Slot, &(Tenure, u32))| self.planned.get(slot) == Some(tenure);
         let all_planned = roster.workers.iter().all(is_planned);
         let of_plan = roster.workers.iter().chain(&roster.draining).any(is_planned);

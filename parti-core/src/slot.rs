@@ -289,7 +289,7 @@ impl Chooser<'_> {
         let Some(member) = self.view.membership.member(slot) else { return Choice::Take(Target::fresh(slot)) };
         match &member.content {
             MemberContent::Deleted => Choice::Take(Target::fresh(slot)),
-            MemberContent::Unreadable => Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot }),
+            MemberContent::Unreadable { .. } => Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot }),
             MemberContent::Record(record) => {
                 let was_there_before = member.observed_at <= self.listening_since && !member.heard;
                 let dead = self.view.config.predecessor_is_dead && was_there_before;

@@ -43,6 +43,12 @@ impl Display for Notice {
                 )?;
                 f.write_str(if *another_round { "; another round follows" } else { "" })
             }
+            Self::Resting { slot, deaths, rest } => write!(
+                f,
+                "gives {} no new work for {}: it has died {deaths} times in a row soon after its start; see why it dies",
+                slot.worker_name(),
+                HumanDuration(*rest)
+            ),
             Self::Unplaced { partitions } => write!(f, "finds no worker that may take {partitions} partitions"),
             Self::PlanRefused { reason } => write!(f, "has no plan, and all stays as it is: {reason}"),
             Self::ReleaseTimedOut { partition } => {
@@ -50,6 +56,9 @@ impl Display for Notice {
             }
             Self::Undecodable { key, revision, error } => {
                 write!(f, "cannot read {key} at revision {revision}, and leaves it as it is: {error}")
+            }
+            Self::UnreadableReplaced { key, revision } => {
+                write!(f, "takes the place of {key} at revision {revision}, which it cannot read: nobody leads by it")
             }
             Self::StoreRegressed { bucket, detail } => {
                 write!(f, "has noticed that the bucket {bucket} was made anew or has lost writes: {detail}")
@@ -109,6 +118,7 @@ impl Display for EvictReason {
             Self::NobodyListens => "its process is gone, as probes have seen for probe_confirm",
             Self::RestartHoldRanOut => "it did not come back within restart_hold",
             Self::NoRecord => "the plan names it, but it has no member record",
+            Self::Garbled => "garbage has taken the place of its record; delete that to free the slot",
         })
     }
 }

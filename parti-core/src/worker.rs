@@ -2,6 +2,7 @@
 
 mod observe;
 mod status;
+mod stopping;
 mod suspend;
 mod watching;
 
@@ -11,7 +12,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::action::{Action, ClaimKind, Notice, ReleaseReason};
+use crate::action::{Action, ClaimKind, Notice};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
@@ -20,7 +21,7 @@ use crate::key::{Bucket, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
 use crate::lease::{Lease, WriteKind};
-use crate::membership::{Member, MemberContent, Membership};
+use crate::membership::{LeaderKey, Membership};
 use crate::outbox::Outbox;
 use crate::ownership::{Applying, Holder, Ownership};
 use crate::partition::{PartitionId, PartitionList};
@@ -35,6 +36,7 @@ use crate::rng::Rng;
 use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Instant, earliest};
 use observe::CallsFor;
+use stopping::Stop;
 use watching::Watched;
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
@@ -94,19 +96,6 @@ pub struct Worker {
 enum Standing {
     Seeking(SlotSearch),
     Holding(Lease),
-}
-
-/// A stop under way.
-#[derive(Clone, Copy, Debug)]
-struct Stop {
-    command: Command,
-    /// When to release what nobody has taken over.
-    patience_until: Instant,
-    /// When to wait no longer: first for the application, which has been told to cancel everything by then, and then
-    /// for anything.
-    give_up_at: Instant,
-    /// Whether the application has had time to cancel everything.
-    cancelled: bool,
 }
 
 impl Worker {
@@ -256,8 +245,7 @@ impl Worker {
             let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
             leader.deadline(heard, &self.membership, &self.plan)
         });
-        let stop =
-            self.stop.map(|stop| if self.now < stop.patience_until { stop.patience_until } else { stop.give_up_at });
+        let stop = self.stop.and_then(|stop| self.stop_deadline(&stop));
         let reading = earliest([self.read_plan_at, self.membership.reading_at()]);
         let probe = self.probe_targets().and_then(|targets| self.probing.deadline(targets));
         let presence =
@@ -437,7 +425,10 @@ impl Worker {
     fn lead(&mut self) {
         let Standing::Holding(lease) = &self.standing else { return };
         let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
-        let shows = |watched: &Watched| watched.is_listed() && watched.interest.covers(leader_key);
+        let unread = matches!(self.membership.leader(), LeaderKey::Unreadable { .. });
+        let shows = |watched: &Watched| {
+            watched.is_listed() && watched.interest.covers(leader_key) && (!unread || watched.has_listed_all())
+        };
         let all = |watched: &Option<Watched>| watched.as_ref().is_some_and(Watched::has_listed_all);
         let named_at = self.leadership.catches_up_with();
         let is_behind = named_at.zip(self.members_watch.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at));
@@ -508,41 +499,6 @@ impl Worker {
         self.ownership.decide(self.now, &self.config, &holder, applying, &mut self.outbox);
     }
 
-    /// Releases what is to be released before this worker can go.
-    fn advance_stop(&mut self) {
-        let Some(stop) = self.stop else { return };
-        let reason = match stop.command {
-            Command::Restart => Some(ReleaseReason::Restarting),
-            Command::Leave if self.now >= stop.patience_until || self.is_alone() => Some(ReleaseReason::Leaving),
-            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
-        };
-        if let Some(reason) = reason {
-            self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox);
-        }
-        let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
-        let gives_up = self.now >= stop.give_up_at;
-        if gives_up && stop.cancelled || searching && self.ownership.is_empty() {
-            self.halt();
-        } else if gives_up {
-            // Counted from now: a process that was frozen has told its application only now.
-            self.stop = Some(Stop { give_up_at: self.now + self.timing.lease, cancelled: true, ..stop });
-        }
-    }
-
-    /// Whether no other worker is there to take over, as far as the whole list of members tells.
-    fn is_alone(&self) -> bool {
-        let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
-        let all_listed = self.members_watch.as_ref().is_some_and(Watched::has_listed_all);
-        let works = |slot| !self.membership.has_expired(self.now, slot);
-        let others = self.membership.members().filter(|(slot, _)| *slot != own);
-        let may_take_over = |member: &Member| match &member.content {
-            MemberContent::Record(record) => record.phase == MemberPhase::Active,
-            MemberContent::Unreadable => true,
-            MemberContent::Deleted => false,
-        };
-        all_listed && !others.filter(|(_, member)| may_take_over(member)).map(|(slot, _)| slot).any(works)
-    }
-
     fn renew(&mut self) {
         let kind = self.write_kind();
         let Standing::Holding(lease) = &mut self.standing else { return };
@@ -584,7 +540,7 @@ impl Worker {
         let Some(stop) = self.stop.filter(|_| self.ownership.is_empty()) else { return WriteKind::Renewal };
         match stop.command {
             Command::Restart => WriteKind::Restarting,
-            Command::Leave if self.now >= stop.patience_until || self.is_alone() => WriteKind::Deletion,
+            Command::Leave if stop.is_impatient(self.now) || self.is_alone() => WriteKind::Deletion,
             // What is still assigned is for the leader to take away, or others would wait for it in vain.
             Command::Leave if self.ownership.assignment().is_none_or(|assignment| assignment.owned.is_empty()) => {
                 WriteKind::Deletion

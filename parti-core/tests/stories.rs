@@ -1,5 +1,7 @@
 //! Stories of small fleets as text that a person reviews: events in, actions out.
 
+#[path = "stories/absences.rs"]
+mod absences;
 #[path = "stories/changes.rs"]
 mod changes;
 #[path = "stories/handoffs.rs"]

@@ -10,10 +10,12 @@ pub(crate) fn log(group: &GroupName, notice: &Notice) {
         Notice::NotPresent { .. }
         | Notice::SlotLost { .. }
         | Notice::Evicted { .. }
+        | Notice::Resting { .. }
         | Notice::Unplaced { .. }
         | Notice::PlanRefused { .. }
         | Notice::ReleaseTimedOut { .. }
         | Notice::Undecodable { .. }
+        | Notice::UnreadableReplaced { .. }
         | Notice::StoreRegressed { .. } => tracing::warn!(%group, event, ?notice, "{notice}"),
         // What is not known here yet is at least said.
         _ => tracing::info!(%group, event, ?notice, "{notice}"),
@@ -33,10 +35,12 @@ fn name(notice: &Notice) -> &'static str {
         Notice::Evicted { .. } => "evicted",
         Notice::Waiting { .. } => "waiting",
         Notice::Planned { .. } => "planned",
+        Notice::Resting { .. } => "resting",
         Notice::Unplaced { .. } => "unplaced",
         Notice::PlanRefused { .. } => "plan_refused",
         Notice::ReleaseTimedOut { .. } => "release_timed_out",
         Notice::Undecodable { .. } => "undecodable",
+        Notice::UnreadableReplaced { .. } => "unreadable_replaced",
         Notice::StoreRegressed { .. } => "store_regressed",
         _ => "other",
     }

@@ -293,9 +293,10 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::LeadershipLost { .. } => Mark::SteppedDown,
         Notice::Evicted { reason: EvictReason::LeaseRanOut, .. } => Mark::EvictedByLease,
         Notice::Evicted { reason: EvictReason::NobodyListens, .. } => Mark::EvictedByProbe,
-        Notice::Evicted { reason: EvictReason::RestartHoldRanOut | EvictReason::NoRecord, .. } => {
-            Mark::EvictedOtherwise
-        }
+        Notice::Evicted {
+            reason: EvictReason::RestartHoldRanOut | EvictReason::NoRecord | EvictReason::Garbled,
+            ..
+        } => Mark::EvictedOtherwise,
         Notice::Planned { reason: PlanReason::Emergency, .. } => Mark::PlannedEmergency,
         Notice::Planned { reason: PlanReason::ColdStart, .. } => Mark::PlannedColdStart,
         Notice::Planned { reason: PlanReason::PartitionsChanged, .. } => Mark::PlannedList,

@@ -161,8 +161,9 @@ impl Worker {
 
     /// A record that this version cannot read is left alone, whatever it is: the last good state is kept.
     fn observe_unreadable(&mut self, key: Key, revision: Revision, error: RecordError, live: bool) {
-        self.membership.observe_unreadable(self.now, key, revision);
-        self.plan.observe_unreadable(key, revision, matches!(error, RecordError::UnknownVersion { .. }));
+        let newer = matches!(error, RecordError::UnknownVersion { .. });
+        self.membership.observe_unreadable(self.now, key, revision, newer);
+        self.plan.observe_unreadable(key, revision, newer);
         if let Standing::Holding(lease) = &mut self.standing {
             if key == Key::Slot(lease.slot) {
                 // Whoever wrote it, it is not this process.
@@ -328,9 +329,7 @@ impl Worker {
     fn observe_command(&mut self, command: Command) {
         match command {
             Command::Leave | Command::Restart => {
-                let patience_until = self.now + self.config.release_timeout;
-                let give_up_at = patience_until + self.config.release_timeout;
-                self.stop.get_or_insert(Stop { command, patience_until, give_up_at, cancelled: false });
+                self.stop.get_or_insert(Stop::new(command, self.now, &self.config));
                 self.ownership.repeat_news();
             }
             Command::Drain | Command::Undrain => {

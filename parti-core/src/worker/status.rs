@@ -65,6 +65,8 @@ pub struct Status {
 pub struct Fleet {
     /// The workers that share the work, those that are about to come back from a restart included.
     pub workers: usize,
+    /// The workers that have died again and again soon after their start, and are given no new work for now.
+    pub resting: usize,
     /// The partitions in the list.
     pub partitions: usize,
     /// The partitions that no worker holds, by the plan: those of a worker that has just crashed count once its tenure

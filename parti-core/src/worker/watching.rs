@@ -4,6 +4,7 @@ use super::{Standing, Worker};
 use crate::event::Command;
 use crate::ids::{Revision, WatchId};
 use crate::key::{Bucket, Interest, Key};
+use crate::membership::LeaderKey;
 use crate::outbox::Outbox;
 
 /// A watch of one bucket.
@@ -93,7 +94,9 @@ impl Worker {
     /// Everyone, for who seeks a slot, leads, or leaves; else the leader and this worker.
     fn members_needs(&self) -> Needs {
         let leaves = self.stop.is_some_and(|stop| stop.command == Command::Leave);
-        let Some(lease) = self.lease().filter(|_| !leaves && !self.leadership.needs_everything()) else {
+        // Whether anybody may lead by a record of a newer version, only the records of all workers tell.
+        let unread = matches!(self.membership.leader(), LeaderKey::Unreadable { .. });
+        let Some(lease) = self.lease().filter(|_| !leaves && !unread && !self.leadership.needs_everything()) else {
             return Needs::All;
         };
         let leader = self.membership.leader().record().map(|record| record.slot);

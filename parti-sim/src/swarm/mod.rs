@@ -67,6 +67,10 @@ pub fn run(plan: &Plan, keep_trace: bool) -> Run {
     }
 }
 
+/// How long those that have died again and again soon after their start may still get no work when all faults are over:
+/// the pauses after up to five early deaths of one worker.
+const LONGEST_RESTS: Duration = Duration::from_secs(160);
+
 /// A world that a plan happens to.
 struct Happening {
     world: World,
@@ -122,7 +126,7 @@ impl Happening {
             + Duration::from_millis(windows + drains + self.world.options.network.reread_ms.1);
         let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
         self.run_for(least);
-        let deadline = self.world.now + Duration::from_millis(rounds) + quiet;
+        let deadline = self.world.now + Duration::from_millis(rounds) + quiet + LONGEST_RESTS;
         while !self.is_over() {
             let ownership = &self.world.observers.ownership;
             if ownership.is_even() && self.world.now.since(ownership.last_change()) > quiet {

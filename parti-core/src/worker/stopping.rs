@@ -1,0 +1,104 @@
+//! How a worker stops: what it releases when, and for what it waits.
+
+use super::{Standing, Watched, Worker};
+use crate::action::ReleaseReason;
+use crate::config::{Config, Mode};
+use crate::event::Command;
+use crate::membership::{Member, MemberContent};
+use crate::record::MemberPhase;
+use crate::time::{Instant, earliest};
+
+/// A stop under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    pub(super) command: Command,
+    /// When to release what nobody has taken over.
+    patience_until: Instant,
+    /// When to wait no longer: first for the application, which has been told to cancel everything by then, and then
+    /// for anything.
+    give_up_at: Instant,
+    /// Whether the application has had time to cancel everything.
+    cancelled: bool,
+}
+
+impl Stop {
+    pub(super) fn new(command: Command, now: Instant, config: &Config) -> Self {
+        let patience_until = now + config.release_timeout;
+        Self { command, patience_until, give_up_at: patience_until + config.release_timeout, cancelled: false }
+    }
+
+    /// Whether others have had time to take over.
+    pub(super) fn is_impatient(&self, now: Instant) -> bool {
+        now >= self.patience_until
+    }
+}
+
+impl Worker {
+    /// Releases what is to be released before this worker can go.
+    pub(super) fn advance_stop(&mut self) {
+        let Some(mut stop) = self.stop else { return };
+        if self.is_store_away() {
+            // Nobody can take over, and what is released now needs no release when the store is back.
+            stop.patience_until = stop.patience_until.min(self.now);
+            self.stop = Some(stop);
+        }
+        let reason = match stop.command {
+            Command::Restart => Some(ReleaseReason::Restarting),
+            Command::Leave if stop.is_impatient(self.now) || self.is_alone() => Some(ReleaseReason::Leaving),
+            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
+        };
+        let expired = self.lease().is_some_and(|lease| !lease.is_valid(self.now));
+        match reason {
+            // There is no right to any of it: nobody has time to finish.
+            Some(_) if expired && self.config.mode == Mode::Strict => {
+                self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
+            }
+            Some(reason) => self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox),
+            None => {}
+        }
+        let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
+        let gives_up = self.now >= stop.give_up_at;
+        let nothing_left = self.ownership.is_empty() && (searching || self.has_nothing_to_tell());
+        if gives_up && stop.cancelled || nothing_left {
+            self.halt();
+        } else if gives_up {
+            // Counted from now: a process that was frozen has told its application only now.
+            self.stop = Some(Stop { give_up_at: self.now + self.timing.last_wait, cancelled: true, ..stop });
+        }
+    }
+
+    /// Whether writes do not get through, as far as this worker knows.
+    fn is_store_away(&self) -> bool {
+        !self.connected || self.lease().is_some_and(|lease| !lease.is_fresh(self.now, &self.timing))
+    }
+
+    /// Whether the lease is over while writes do not get through: there is nothing to protect, and nobody to tell.
+    fn has_nothing_to_tell(&self) -> bool {
+        let Some(lease) = self.lease() else { return false };
+        self.is_store_away() && lease.over_at(&self.timing).map_or(!self.connected, |at| self.now >= at)
+    }
+
+    /// When a stop is to be looked at again if nothing happens.
+    pub(super) fn stop_deadline(&self, stop: &Stop) -> Option<Instant> {
+        let lease = self.lease();
+        let fresh_until = lease.and_then(|lease| lease.fresh_until(&self.timing));
+        let over_at = lease.and_then(|lease| lease.over_at(&self.timing));
+        let later = |at: &Instant| *at > self.now;
+        let patience = Some(stop.patience_until).filter(later);
+        earliest([patience, Some(stop.give_up_at), fresh_until.filter(later), over_at.filter(later)])
+    }
+
+    /// Whether no other worker is there to take over, as far as the whole list of members tells.
+    pub(super) fn is_alone(&self) -> bool {
+        let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
+        let all_listed = self.members_watch.as_ref().is_some_and(Watched::has_listed_all);
+        let works = |slot| !self.membership.has_expired(self.now, slot);
+        let others = self.membership.members().filter(|(slot, _)| *slot != own);
+        let may_take_over = |member: &Member| match &member.content {
+            MemberContent::Record(record) => record.phase == MemberPhase::Active,
+            MemberContent::Unreadable { .. } => true,
+            MemberContent::Deleted => false,
+        };
+        all_listed && !others.filter(|(_, member)| may_take_over(member)).map(|(slot, _)| slot).any(works)
+    }
+}
