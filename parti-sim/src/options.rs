@@ -65,6 +65,8 @@ pub enum Weights {
 pub struct WorkerOptions {
     /// See [`Config::lease`].
     pub lease_ms: u64,
+    /// The lease of every other process, as while a rolling update changes it; 0 if all have the same.
+    pub other_lease_ms: u64,
     /// Whether the mode is [`Mode::Available`].
     pub available: bool,
     /// How many slots there are.
@@ -190,6 +192,7 @@ impl From<&Config> for WorkerOptions {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             lease_ms: ms(config.lease),
+            other_lease_ms: 0,
             available: config.mode == Mode::Available,
             slots: config.slots.1.value() - config.slots.0.value() + 1,
             expected_workers: config.expected_workers,
@@ -325,9 +328,9 @@ impl Options {
         self.record_limit > 0 && self.record_limit < most
     }
 
-    /// How long after its last renewal a worker is taken for dead: the lease and the margin.
+    /// How long after its last renewal a worker is taken for dead at the latest: the longest lease and the margin.
     pub fn observed_lease(&self) -> Duration {
-        let lease = Duration::from_millis(self.worker.lease_ms);
+        let lease = Duration::from_millis(self.worker.lease_ms.max(self.worker.other_lease_ms));
         lease + lease / 8
     }
 

@@ -228,7 +228,10 @@ impl World {
 
     fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: WorkerClock) -> Worker {
         let seed = self.birth_rng.next_u64();
-        let config = config_of(birth, &self.config);
+        let mut config = config_of(birth, &self.config);
+        if self.options.worker.other_lease_ms > 0 && process.index() % 2 == 1 {
+            config.lease = Duration::from_millis(self.options.worker.other_lease_ms);
+        }
         let worker = Worker::new(config, seed, clock.at(self.now)).expect("the group's config was checked");
         let worker = match self.options.plant {
             Some(Plant::Core(bug)) => worker.with_planted_bug(bug),

@@ -290,6 +290,13 @@ impl Plan {
             }
             // It takes workers that go on without a lease.
             Plant::Core(PlantedBug::TakeWithoutLease) => self.options.mix.available_every = 1,
+            // Who acts by the longer lease has to be cut off for longer than the shorter one.
+            Plant::Core(PlantedBug::JudgeByOwnLease) => {
+                (worker.lease_ms, worker.other_lease_ms, worker.probe_confirm_ms) = (1_000, 4_000, 0);
+                for (act, who) in self.acts.iter_mut().zip(0..).step_by(2) {
+                    act.deed = Deed::Isolate { who, for_ms: 6_000, closed: false };
+                }
+            }
             // Who is evicted by mistake must not hear of it before others are told.
             Plant::Core(PlantedBug::EvictRenewed) => network.notify_us = (250, 1_500_000),
             // The connection has to break while what was listed waits.
@@ -363,6 +370,7 @@ fn worker_options(workers: u32, temper: Temper, rng: &mut Rng) -> WorkerOptions 
     let confirm_ms = 750.min(lease_ms);
     WorkerOptions {
         lease_ms,
+        other_lease_ms: 0,
         available: false,
         slots: if rng.chance(200_000) { workers.max(2) } else { 1024 },
         expected_workers: rng.chance(300_000).then_some(workers),
