@@ -82,6 +82,7 @@ impl Worker {
             KvEvent::Restored => {
                 self.connected = true;
                 self.membership.start_anew(self.now, None);
+                self.membership.read_by(self.now + self.timing.retry);
                 if let Standing::Holding(lease) = &mut self.standing {
                     lease.renew_at_once(self.now);
                 }

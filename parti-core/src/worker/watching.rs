@@ -81,6 +81,11 @@ impl Worker {
         if self.members_watch.as_ref().is_none_or(|watched| !watched.needs.will_do_for(needs) || doubt) {
             self.membership.begin_listing();
             self.members_watch = Some(Watched::open(Bucket::Members, needs, &mut self.outbox));
+            if self.was_cut_off && self.connected {
+                // Nothing is renewed before it is listed: a store that did not answer at first is soon asked again.
+                let patience = if needs == Needs::All { self.timing.renewal } else { self.timing.retry };
+                self.membership.read_by(self.now + patience);
+            }
         }
         let Some(needs) = self.plan_needs() else { return };
         // A leader, or who is about to be one, needs no second look: its next append tells.
