@@ -75,7 +75,8 @@ impl Application {
         if let Some(held) = held {
             self.metrics.told_to_release(reason);
             held.releasing_since = Some(clock::now());
-            held.permit.set(Phase::Releasing(reason));
+            let suspended = self.suspended;
+            held.permit.set(if suspended { Phase::ReleasingSuspended(reason) } else { Phase::Releasing(reason) });
             self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
         }
         if at_once {
@@ -99,7 +100,7 @@ impl Application {
             match held.permit.phase() {
                 Phase::Active => held.permit.set(Phase::Suspended),
                 Phase::Releasing(_) => over.push((partition.clone(), held.token)),
-                Phase::Suspended | Phase::Ended => {}
+                Phase::Suspended | Phase::ReleasingSuspended(_) | Phase::Ended => {}
             }
         }
         self.metrics.suspended(reason);
@@ -112,8 +113,10 @@ impl Application {
     pub(crate) fn resume(&mut self) {
         self.suspended = false;
         for held in self.held.values() {
-            if held.permit.phase() == Phase::Suspended {
-                held.permit.set(Phase::Active);
+            match held.permit.phase() {
+                Phase::Suspended => held.permit.set(Phase::Active),
+                Phase::ReleasingSuspended(reason) => held.permit.set(Phase::Releasing(reason)),
+                Phase::Active | Phase::Releasing(_) | Phase::Ended => {}
             }
         }
         self.batch.push(Change::Resumed);
@@ -125,7 +128,7 @@ impl Application {
             return;
         };
         match held.permit.phase() {
-            Phase::Releasing(_) | Phase::Ended => self.end(partition, token),
+            Phase::Releasing(_) | Phase::ReleasingSuspended(_) | Phase::Ended => self.end(partition, token),
             Phase::Active | Phase::Suspended => {
                 tracing::warn!(%partition, %token, "a guard was dropped though its partition stays: nobody works on it");
                 held.dropped = true;
@@ -258,6 +261,33 @@ mod tests {
         assert!(!kept.is_valid() && !released.is_valid());
         world.application.resume();
         assert!(kept.is_valid() && !released.is_valid());
+    }
+
+    #[test]
+    fn a_release_during_a_suspension_gives_no_right_and_its_guard_may_finish_afterwards() {
+        let mut world = world();
+        let [first, second] = ["a", "b"].map(|id| world.acquire(id, 1));
+        let token = first.token();
+        world.application.suspend(SuspendReason::LeaseRanOut);
+        for id in ["a", "b"] {
+            world.application.release(&partition(id), token, ReleaseReason::Leaving);
+        }
+        // The lease is long, and yet nothing may be done.
+        assert!(!first.is_valid() && !second.is_valid());
+        drop(second);
+        assert_eq!(world.released(), [(partition("b"), token)]);
+        world.application.resume();
+        assert!(first.is_valid());
+        drop(first);
+        assert_eq!(world.released(), [(partition("a"), token)]);
+    }
+
+    #[test]
+    fn a_guard_ends_with_the_worker() {
+        let mut world = world();
+        let guard = world.acquire("a", 1);
+        drop(world);
+        assert!(!guard.is_valid());
     }
 
     #[test]

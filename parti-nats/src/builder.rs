@@ -11,18 +11,19 @@ use async_nats::{Client, ConnectOptions, ServerAddr};
 use parti_core::assign::Strategy;
 use parti_core::{Command, Config, Event, GroupName, Mode, Partition, PartitionId, PartitionList, Worker};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
 use crate::application::Application;
 use crate::bucket::Names;
 use crate::connection::{self, Connection};
 use crate::driver::{Driver, Input, Parts};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::guard::Lease;
 use crate::handle::{Assignment, Handle};
 use crate::health::{HealthCheck, Signs};
 use crate::metrics::Metrics;
+use crate::panics::{Caught, caught};
 use crate::publisher::Publisher;
 use crate::source::{AnySource, BucketSource, Reader, Source};
 use crate::{bucket, clock, login, lookout, permissions, server, software};
@@ -167,7 +168,7 @@ impl Builder {
 
     /// Divides partitions by a strategy of one's own while this worker leads, in place of what [`Config::strategy`]
     /// chooses. All workers of the group should be given the same. Each of its answers is checked; one that breaks a
-    /// rule changes nothing, and is reported as a refused plan.
+    /// rule changes nothing, and is reported as a refused plan; so is a panic.
     #[must_use]
     pub fn strategy(mut self, strategy: Arc<dyn Strategy>) -> Self {
         self.strategy = Some(strategy);
@@ -249,7 +250,7 @@ impl Builder {
         let partitions = self.partitions?;
         let mut worker = Worker::new(self.config.clone(), clock::random_seed(), clock::now())?;
         if let Some(strategy) = self.strategy {
-            worker = worker.with_strategy(strategy);
+            worker = worker.with_strategy(Arc::new(Caught(strategy)));
         }
 
         let (lease, metrics) = (Arc::<Lease>::default(), Arc::new(Metrics::new(group.as_str())));
@@ -290,18 +291,40 @@ impl Builder {
         };
         let span = tracing::info_span!("parti_worker", %group, instance = %worker.status().instance);
         let parts = Parts { worker, config: self.config, group, replicas: self.replicas, application, publisher };
+        let life = Life { lease, end: end_sender };
         let task = async move {
             // It holds the worker: large for a future, of which there would be several copies.
-            let ended = Box::pin(run(parts, plan, partitions, inputs)).await;
+            let ended = caught(Box::pin(run(parts, plan, partitions, inputs))).await;
+            let ended = ended.unwrap_or_else(|message| Err(Error::new(ErrorKind::Panicked { message })));
             if let Err(error) = &ended {
                 tracing::error!(event = "worker_failed", %error, "the worker has ended");
             }
-            lease.set(None);
-            end_sender.send_replace(Some(ended));
+            life.end(ended);
         };
         tokio::spawn(task.instrument(span));
         let waiting = VecDeque::new();
         Ok(Handle { inputs: input_sender, changes, waiting, status, assignment, health, refresh, end })
+    }
+}
+
+/// The life of a worker's task. It ends with that, however that comes about: also if the task is aborted, or dropped
+/// with its runtime.
+struct Life {
+    lease: Arc<Lease>,
+    end: watch::Sender<Option<Result<(), Error>>>,
+}
+
+impl Life {
+    fn end(&self, ended: Result<(), Error>) {
+        // Nobody who hears of the end has a right any more.
+        self.lease.set(None);
+        self.end.send_if_modified(|end| end.is_none() && end.replace(ended).is_none());
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.end(Err(Error::new(ErrorKind::Stopped)));
     }
 }
 
@@ -324,7 +347,7 @@ async fn run(
     let source: Box<dyn AnySource> = match partitions {
         Partitions::List(list) => {
             parts.worker.handle(clock::now(), Event::Partitions(list));
-            return Driver::new(parts, connection, inputs).run().await;
+            return drive(Driver::new(parts, connection, inputs), beside).await;
         }
         Partitions::Bucket => Box::new(BucketSource::new(connection.clone(), &parts.group)),
         Partitions::Source(source) => source,
@@ -332,7 +355,24 @@ async fn run(
     let Plan { refresh, signs, metrics, inputs: lists, .. } = plan;
     let reader = Reader { source, inputs: lists, refresh, signs, metrics };
     beside.spawn(reader.run().in_current_span());
-    Driver::new(parts, connection, inputs).run().await
+    drive(Driver::new(parts, connection, inputs), beside).await
+}
+
+/// Runs the worker to its end, and what is `beside` it as long. One of those that panics by a bug of this library ends
+/// the worker: without its list, say, it would do harm by doing nothing.
+async fn drive(driver: Driver, mut beside: JoinSet<()>) -> Result<(), Error> {
+    let broken = async {
+        while let Some(ended) = beside.join_next().await {
+            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                return panic;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = driver.run() => ended,
+        panic = broken => std::panic::resume_unwind(panic),
+    }
 }
 
 async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
@@ -373,5 +413,41 @@ async fn asked_to_stop(inputs: &mut mpsc::UnboundedReceiver<Input>) {
         if matches!(input, Input::Event(Event::Command(Command::Leave | Command::Restart))) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lease without end, as in `Available` mode, and the life of the task that it is of.
+    fn life() -> (Life, Arc<Lease>, watch::Receiver<Option<Result<(), Error>>>) {
+        let (sender, end) = watch::channel(None);
+        let lease = Arc::<Lease>::default();
+        lease.set(Some(parti_core::Instant::from_nanos(u64::MAX)));
+        (Life { lease: Arc::clone(&lease), end: sender }, lease, end)
+    }
+
+    #[test]
+    fn a_task_that_ends_takes_the_right_to_act_with_it_and_says_how() {
+        let (life, lease, end) = life();
+        assert!(lease.is_valid());
+        life.end(Ok(()));
+        drop(life);
+        assert!(!lease.is_valid());
+        assert!(matches!(*end.borrow(), Some(Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn so_does_one_that_is_aborted() {
+        let (life, lease, mut end) = life();
+        let task = tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            life.end(Ok(()));
+        });
+        task.abort();
+        let ended = end.wait_for(Option::is_some).await.expect("told").clone();
+        assert!(matches!(ended.expect("told").map_err(|error| error.kind().clone()), Err(ErrorKind::Stopped)));
+        assert!(!lease.is_valid());
     }
 }

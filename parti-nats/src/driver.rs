@@ -1,11 +1,12 @@
 //! The loop: feed the core, drain it, do what it asks for.
 
-use parti_core::{Action, Config, Event, GroupName, KvEvent, PartitionId, Token, Worker};
+use parti_core::{Config, Event, GroupName, KvEvent, PartitionId, Token, Worker};
 use tokio::sync::mpsc;
 
 use crate::application::Application;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::orders::{Outside, carry_out};
 use crate::publisher::Publisher;
 use crate::transport::Transport;
 use crate::{clock, notice};
@@ -91,30 +92,19 @@ impl Driver {
         let Parts { worker, application, publisher, group, config, .. } = &mut self.parts;
         let actions: Vec<_> = std::iter::from_fn(|| worker.poll_action()).collect();
         publisher.signs.runs_until(worker.poll_timeout(), config.lease);
-        // First the right to act, then what is done by it.
-        publisher.publish(worker.status());
         let mut halted = false;
-        for action in actions {
-            match action {
-                Action::Kv(request) => self.transport.write(request),
-                Action::Watch { watch, bucket, interest } => self.transport.watch(watch, bucket, interest),
-                Action::Listen => self.transport.listen(),
-                Action::Check { session, check } => self.transport.check(session, check),
-                Action::Probe { probe, instance, through, .. } => self.transport.probe(probe, instance, through),
-                Action::Acquire { partition, token } => application.acquire(partition, token),
-                Action::Prepare { partition } => application.prepare(partition),
-                Action::Release { partition, token, reason } => application.release(&partition, token, reason),
-                Action::Cancel { partition, token } => application.cancel(partition, token),
-                Action::Suspend { reason } => application.suspend(reason),
-                Action::Resume => application.resume(),
-                Action::Notice(notice) => {
-                    notice::log(group, &notice);
-                    publisher.notice(&notice);
-                }
-                Action::Halt => halted = true,
+        carry_out(actions, worker.status(), publisher, application, |publisher, outside| match outside {
+            Outside::Write(request) => self.transport.write(request),
+            Outside::Watch(watch, bucket, interest) => self.transport.watch(watch, bucket, interest),
+            Outside::Listen => self.transport.listen(),
+            Outside::Check(session, check) => self.transport.check(session, check),
+            Outside::Probe(probe, instance, through) => self.transport.probe(probe, instance, through),
+            Outside::Notice(notice) => {
+                notice::log(group, &notice);
+                publisher.notice(&notice);
             }
-        }
-        application.tell();
+            Outside::Halt => halted = true,
+        });
         halted
     }
 }

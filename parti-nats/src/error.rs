@@ -148,6 +148,14 @@ pub enum ErrorKind {
         /// The state of the worker at the end.
         state: parti_core::WorkerState,
     },
+    /// The worker has ended by a panic.
+    #[error(
+        "the worker has ended, since its loop has panicked: {message}: start another, and report this as a bug of parti"
+    )]
+    Panicked {
+        /// What the panic has said.
+        message: String,
+    },
     /// The worker has stopped, so what was waited for cannot happen.
     #[error("the worker has stopped: start another")]
     Stopped,

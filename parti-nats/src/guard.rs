@@ -50,6 +50,8 @@ pub(crate) enum Phase {
     Suspended,
     /// Finish what was begun.
     Releasing(ReleaseReason),
+    /// Finish nothing now: the partition is to be given up, and all work is suspended.
+    ReleasingSuspended(ReleaseReason),
     /// Nothing more.
     Ended,
 }
@@ -110,7 +112,7 @@ impl Guard {
             match seen {
                 Phase::Active if self.lease.is_valid() => return true,
                 Phase::Active | Phase::Suspended => {}
-                Phase::Releasing(_) | Phase::Ended => return false,
+                Phase::Releasing(_) | Phase::ReleasingSuspended(_) | Phase::Ended => return false,
             }
             tokio::select! {
                 changed = phase.changed() => if changed.is_err() { return false },
@@ -128,7 +130,7 @@ impl Guard {
         while self.lease.is_valid() {
             tokio::select! {
                 // An error means that the worker is gone.
-                _ = phase.wait_for(|phase| matches!(phase, Phase::Suspended | Phase::Ended)) => return,
+                _ = phase.wait_for(|phase| !phase.may_act()) => return,
                 () = clock::sleep_until(Some(self.lease.until())) => {}
             }
         }
@@ -138,9 +140,9 @@ impl Guard {
     /// `None` if there is no time to finish anything. Cancel-safe.
     pub async fn released(&self) -> Option<ReleaseReason> {
         let mut phase = self.phase.clone();
-        let over = phase.wait_for(|phase| matches!(phase, Phase::Releasing(_) | Phase::Ended)).await;
+        let over = phase.wait_for(|phase| !matches!(phase, Phase::Active | Phase::Suspended)).await;
         match over.as_deref() {
-            Ok(Phase::Releasing(reason)) => Some(*reason),
+            Ok(Phase::Releasing(reason) | Phase::ReleasingSuspended(reason)) => Some(*reason),
             Ok(Phase::Active | Phase::Suspended | Phase::Ended) | Err(_) => None,
         }
     }
@@ -172,11 +174,18 @@ impl Permit {
     }
 }
 
+/// Without the worker's side there is no right, whatever the lease says: the worker's loop has ended, be it by a panic.
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.set(Phase::Ended);
+    }
+}
+
 impl Phase {
     fn may_act(self) -> bool {
         match self {
             Self::Active | Self::Releasing(_) => true,
-            Self::Suspended | Self::Ended => false,
+            Self::Suspended | Self::ReleasingSuspended(_) | Self::Ended => false,
         }
     }
 }
@@ -187,11 +196,16 @@ impl Lease {
         self.0.store(until.map_or(0, Instant::as_nanos), Ordering::Release);
     }
 
+    /// Ends the right to act at `until`, if it does not end before; `None` is now.
+    pub(crate) fn end_by(&self, until: Option<Instant>) {
+        self.0.fetch_min(until.map_or(0, Instant::as_nanos), Ordering::AcqRel);
+    }
+
     fn until(&self) -> Instant {
         Instant::from_nanos(self.0.load(Ordering::Acquire))
     }
 
-    fn is_valid(&self) -> bool {
+    pub(crate) fn is_valid(&self) -> bool {
         clock::now() < self.until()
     }
 }
@@ -257,8 +271,39 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_of_a_worker_that_is_gone_ends() {
-        let (guard, permit, inputs) = guard(&lease(LONG));
+        // As in `Available` mode, where no lease ends the right.
+        let lease = Arc::new(Lease::default());
+        lease.set(Some(Instant::from_nanos(u64::MAX)));
+        let (guard, permit, inputs) = guard(&lease);
+        assert!(guard.is_valid());
         drop((permit, inputs));
+        assert!(!guard.is_valid());
+        assert!(!guard.may_work().await);
+        guard.interrupted().await;
         assert_eq!(guard.released().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_guard_to_be_released_while_work_is_suspended_is_not_valid_before_work_goes_on() {
+        let (guard, permit, _inputs) = guard(&lease(LONG));
+        permit.set(Phase::ReleasingSuspended(ReleaseReason::Moved));
+        // The lease is long, and yet there is no right.
+        assert!(!guard.is_valid() && !guard.may_work().await);
+        guard.interrupted().await;
+        assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
+        permit.set(Phase::Releasing(ReleaseReason::Moved));
+        assert!(guard.is_valid());
+    }
+
+    #[test]
+    fn the_end_of_a_lease_is_only_ever_brought_forward() {
+        let lease = Lease::default();
+        lease.end_by(Some(Instant::from_millis(7)));
+        assert_eq!(lease.until(), Instant::ORIGIN);
+        lease.set(Some(Instant::from_millis(7)));
+        lease.end_by(Some(Instant::from_millis(9)));
+        assert_eq!(lease.until(), Instant::from_millis(7));
+        lease.end_by(None);
+        assert_eq!(lease.until(), Instant::ORIGIN);
     }
 }

@@ -111,6 +111,8 @@ mod login;
 mod lookout;
 mod metrics;
 mod notice;
+mod orders;
+mod panics;
 mod permissions;
 mod probe;
 mod publisher;

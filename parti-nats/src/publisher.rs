@@ -26,12 +26,23 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn publish(&mut self, status: Status) {
-        self.lease.set(match self.mode {
+    /// Ends the right to act where it is to end sooner than was published. To be called before anything else is done.
+    pub(crate) fn end(&self, status: &Status) {
+        self.lease.end_by(self.right(status));
+    }
+
+    /// Until when the status gives the right to act; `None` if it gives none now.
+    fn right(&self, status: &Status) -> Option<Instant> {
+        match self.mode {
             Mode::Strict => status.lease_until.filter(|_| !status.suspended),
             // Only the end of the tenure ends the right, and that the guards are told.
             Mode::Available => status.slot.map(|_| Instant::from_nanos(u64::MAX)),
-        });
+        }
+    }
+
+    /// Publishes the status, and the right to act that it gives. To be called when all else is done.
+    pub(crate) fn publish(&mut self, status: Status) {
+        self.lease.set(self.right(&status));
         let now = clock::now();
         let passed = now.since(std::mem::replace(&mut self.last, now));
         self.metrics.observe(&self.status.borrow(), &status, now, passed);

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::driver::Input;
 use crate::health::Signs;
 use crate::metrics::Metrics;
+use crate::panics::caught;
 
 /// The mean wait before a source is read again that has failed once.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -31,7 +32,7 @@ pub type SourceError = Box<dyn error::Error + Send + Sync>;
 ///
 /// Every worker of a group reads it, and whichever leads divides what it has read last. An error changes nothing: it is
 /// logged, counted and shown by [`Handle::health`](crate::Handle::health), the last good list stays, and the source is
-/// read again after a while. An empty list is no error: it takes all partitions from everyone.
+/// read again after a while; so it is after a panic. An empty list is no error: it takes all partitions from everyone.
 ///
 /// ```
 /// use std::time::Duration;
@@ -100,40 +101,17 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Runs until the driver is gone.
+    /// Runs until the driver is gone. A panic of the source is a failed reading.
     pub(crate) async fn run(mut self) {
         let mut known = None;
         let mut pause = FIRST_RETRY;
         loop {
-            match self.source.read().await {
-                Ok(list) => {
-                    pause = FIRST_RETRY;
-                    self.signs.warnings.clear(SOURCE_FAILED);
-                    if known.as_ref() != Some(&list) {
-                        tracing::info!(
-                            event = "partitions_read",
-                            partitions = list.as_slice().len(),
-                            "a list has come"
-                        );
-                        if self.inputs.send(Input::Event(Event::Partitions(list.clone()))).is_err() {
-                            return;
-                        }
-                        known = Some(list);
-                    }
-                    tokio::select! {
-                        () = self.source.changed() => {}
-                        () = self.refresh.notified() => {}
-                    }
-                }
+            let read = self.read_on(&mut known, &mut pause).await;
+            match read {
+                Ok(()) if self.inputs.is_closed() => return,
+                Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(
-                        event = SOURCE_FAILED,
-                        error,
-                        "the partitions could not be read; the last list stays"
-                    );
-                    self.metrics.source_failed();
-                    let warning = format!("the partition list could not be read: {error}");
-                    self.signs.warnings.set(SOURCE_FAILED, warning);
+                    self.fail(&*error);
                     tokio::select! {
                         () = tokio::time::sleep(clock::jittered(pause)) => {}
                         () = self.refresh.notified() => {}
@@ -143,6 +121,37 @@ impl Reader {
             }
         }
     }
+
+    /// Reads the list, hands it on if it is new, and waits until it may be another.
+    async fn read_on(&mut self, known: &mut Option<PartitionList>, pause: &mut Duration) -> Result<(), SourceError> {
+        let list = caught(self.source.read()).await.map_err(panicked)??;
+        self.signs.warnings.clear(SOURCE_FAILED);
+        if known.as_ref() != Some(&list) {
+            tracing::info!(event = "partitions_read", partitions = list.as_slice().len(), "a list has come");
+            // An error means that the driver is gone.
+            let _ = self.inputs.send(Input::Event(Event::Partitions(list.clone())));
+            *known = Some(list);
+        }
+        tokio::select! {
+            changed = caught(self.source.changed()) => changed.map_err(panicked)?,
+            () = self.refresh.notified() => {}
+            () = self.inputs.closed() => {}
+        }
+        // A source that panics between good readings is asked less and less often.
+        *pause = FIRST_RETRY;
+        Ok(())
+    }
+
+    fn fail(&self, error: &(dyn error::Error + Send + Sync)) {
+        tracing::warn!(event = SOURCE_FAILED, %error, "the partitions could not be read; the last list stays");
+        self.metrics.source_failed();
+        self.signs.warnings.set(SOURCE_FAILED, format!("the partition list could not be read: {error}"));
+    }
+}
+
+/// What a panic of a source counts as.
+fn panicked(message: String) -> SourceError {
+    format!("the source has panicked: {message}").into()
 }
 
 #[cfg(test)]
@@ -168,6 +177,46 @@ mod tests {
     fn list(ids: &[&str]) -> PartitionList {
         let partitions = ids.iter().map(|id| Partition::new(PartitionId::new(id).expect("a valid id")));
         PartitionList::new(partitions.collect()).expect("different ids")
+    }
+
+    /// Panics at every other word, and has another list each time.
+    struct Panics(usize);
+
+    impl Source for Panics {
+        async fn read(&mut self) -> Result<PartitionList, SourceError> {
+            self.0 += 1;
+            assert!(self.0.is_multiple_of(2), "the source has a bug");
+            Ok(list(&["a", "b", "c"][..self.0 / 2]))
+        }
+
+        async fn changed(&mut self) {
+            assert_ne!(self.0, 2, "it has another bug");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_panics_is_read_again_and_that_is_said() {
+        let (inputs, mut told) = mpsc::unbounded_channel();
+        let signs = Arc::new(Signs::new("orders"));
+        let reader = Reader {
+            source: Box::new(Panics(0)),
+            inputs,
+            refresh: Arc::default(),
+            signs: Arc::clone(&signs),
+            metrics: Arc::new(Metrics::new("orders")),
+        };
+        let running = tokio::spawn(reader.run());
+        for expected in [list(&["a"]), list(&["a", "b"])] {
+            match told.recv().await {
+                Some(Input::Event(Event::Partitions(list))) => assert_eq!(list, expected),
+                other => panic!("expected a list, got {other:?}"),
+            }
+        }
+        tokio::time::sleep(FIRST_RETRY / 4).await;
+        let warnings = signs.warnings.list();
+        assert!(warnings[0].text.contains("has panicked: the source has a bug"), "{warnings:?}");
+        drop(told);
+        running.abort();
     }
 
     #[tokio::test]
