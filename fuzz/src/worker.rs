@@ -227,6 +227,11 @@ impl<'a> Driver<'a> {
     /// The application is done with something: with what it was to release, or with anything else.
     fn released(&mut self) -> Option<Event> {
         let which = self.bytes.below(self.releasing.len() + 1)?;
+        if which == self.releasing.len()
+            && let Some((partition, token)) = self.held.iter().next()
+        {
+            return Some(Event::GivenUp { partition: partition.clone(), token: *token });
+        }
         let (partition, token) =
             if which < self.releasing.len() { self.releasing.remove(which) } else { (id(0), Token::default()) };
         if self.held.get(&partition) == Some(&token) {

@@ -6,6 +6,7 @@ use crate::ids::{CheckId, Generation, Instance, OperationId, ProbeId, Revision, 
 use crate::key::{Bucket, Interest, Key};
 use crate::partition::{Partition, PartitionId};
 use crate::record::{Record, RecordError};
+use crate::settings::Difference;
 use crate::time::Duration;
 
 /// Everything that a worker can ask for, taken from [`Worker::poll_action`](crate::Worker::poll_action).
@@ -268,6 +269,13 @@ pub enum Notice {
         /// Which partition.
         partition: PartitionId,
     },
+    /// This worker has a setting that should be the same in the whole group, and is not that of the leader.
+    SettingDiffers {
+        /// The slot of the leader.
+        leader: Slot,
+        /// Which setting, and how it differs.
+        difference: Difference,
+    },
     /// A stored value cannot be read; it is left as it is.
     Undecodable {
         /// Under which key.
@@ -418,4 +426,6 @@ pub enum PlanReason {
     NextRound,
     /// Someone asked for it.
     Requested,
+    /// An application cannot work on some partitions that its worker has; nothing else moves.
+    GivenUp,
 }

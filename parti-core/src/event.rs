@@ -49,6 +49,15 @@ pub enum Event {
         /// The token of the hold that has ended.
         token: Token,
     },
+    /// The application cannot work on a partition that it holds, and wants another worker to have it. It holds it until
+    /// it is told to [`Release`](crate::Action::Release) it, which happens only where there is another worker that may
+    /// have it and has not given it up itself.
+    GivenUp {
+        /// Which partition.
+        partition: PartitionId,
+        /// The token of the hold.
+        token: Token,
+    },
     /// What the application or an operator wants.
     Command(Command),
 }

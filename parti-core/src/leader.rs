@@ -1,6 +1,7 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use crate::assign::{Step, Strategy};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
+use crate::given_up::GivenUp;
 use crate::handoff::{self, Handoff};
 use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure, Term};
 use crate::key::{Control, Key};
@@ -25,8 +27,11 @@ use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
 use crate::state::PlannerPhase;
 use crate::strain::Strain;
-use crate::time::{Instant, earliest};
+use crate::time::{Duration, Instant, earliest};
 use crate::worker::Fleet;
+
+/// When a plan that was refused is tried again though nothing has changed: what refuses it may have.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
@@ -57,6 +62,7 @@ pub(crate) struct Leader {
     /// None until the list of partitions has come.
     handoff: Option<Handoff>,
     roster: Roster,
+    given_up: GivenUp,
     roster_of: Option<u64>,
     /// Whether something has changed since it was last decided whether to plan.
     plan_due: bool,
@@ -108,6 +114,7 @@ impl Leader {
             rebalance: Rebalance::new(BTreeMap::new(), now),
             handoff: None,
             roster: Roster::default(),
+            given_up: GivenUp::default(),
             roster_of: None,
             plan_due: false,
             accounted: false,
@@ -350,9 +357,13 @@ impl Leader {
             return self.wait(Verdict::Wait(WaitReason::NoPartitions, None), outbox);
         };
         let homeless = self.rebalance.has_homeless(&self.roster, handoff);
+        self.given_up = GivenUp::of(&self.roster, handoff);
         match self.rebalance.decide(view.now, view.config, &self.roster, homeless) {
             Verdict::Plan(reason, step) => self.make_plan(view, reason, step, plan, outbox),
-            verdict @ (Verdict::Wait(..) | Verdict::Idle) => self.wait(verdict, outbox),
+            Verdict::Wait(..) | Verdict::Idle | Verdict::Refused(_) if !self.given_up.leaving.is_empty() => {
+                self.make_plan(view, PlanReason::GivenUp, Step::Emergency, plan, outbox);
+            }
+            verdict @ (Verdict::Wait(..) | Verdict::Idle | Verdict::Refused(_)) => self.wait(verdict, outbox),
         }
     }
 
@@ -365,16 +376,24 @@ impl Leader {
         outbox: &mut Outbox,
     ) {
         let Some(handoff) = &mut self.handoff else { return };
-        let current = self.rebalance.current_owners(&self.roster, handoff);
-        let calculator = Planner { strategy: view.strategy, config: view.config, roster: &self.roster, step };
+        let mut current = self.rebalance.current_owners(&self.roster, handoff);
+        for at in &self.given_up.leaving {
+            current[*at] = None;
+        }
+        let homes = &self.given_up.homes;
+        let calculator = Planner { strategy: view.strategy, config: view.config, roster: &self.roster, homes, step };
         let planned = match calculator.plan(handoff.list(), &current) {
             Ok(planned) => planned,
             Err(error) => {
-                return self.refuse(error.to_string(), outbox);
+                return self.refuse(view.now, error.to_string(), outbox);
             }
         };
+        if let Some(at) = self.given_up.leaving.iter().find(|at| planned.owners[**at] == handoff.targets()[**at]) {
+            let stays = format!("{:?} was given up, but stays where it is", handoff.list().as_slice()[*at].id);
+            return self.refuse(view.now, stays, outbox);
+        }
         if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
-            return self.refuse(too_large.to_string(), outbox);
+            return self.refuse(view.now, too_large.to_string(), outbox);
         }
         self.refused = None;
         self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
@@ -406,9 +425,10 @@ impl Leader {
         }
     }
 
-    /// There is no plan: everything stays as it is until something changes. The same reason is told once.
-    fn refuse(&mut self, reason: String, outbox: &mut Outbox) {
-        self.verdict = Verdict::Idle;
+    /// There is no plan: everything stays as it is until something changes, or it is tried again. The same reason is told
+    /// once.
+    fn refuse(&mut self, now: Instant, reason: String, outbox: &mut Outbox) {
+        self.verdict = Verdict::Refused(now + AFTER_REFUSAL);
         if self.refused.as_ref() != Some(&reason) {
             outbox.notice(Notice::PlanRefused { reason: reason.clone() });
             self.refused = Some(reason);
@@ -474,6 +494,7 @@ impl Leader {
                 _,
             )
             | Verdict::Plan(..)
+            | Verdict::Refused(_)
             | Verdict::Idle => PlannerPhase::Idle,
         }
     }
@@ -511,6 +532,7 @@ impl Leader {
         match self.verdict {
             Verdict::Wait(_, until) => until,
             Verdict::Plan(..) => Some(Instant::ORIGIN),
+            Verdict::Refused(until) => Some(until),
             Verdict::Idle => None,
         }
     }

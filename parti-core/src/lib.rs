@@ -165,6 +165,7 @@ mod config;
 mod duration;
 mod event;
 mod eviction;
+mod given_up;
 mod handoff;
 mod ids;
 mod key;
@@ -183,6 +184,7 @@ mod probing;
 mod rebalance;
 mod record;
 mod rng;
+mod settings;
 mod size;
 mod slot;
 mod state;
@@ -214,9 +216,10 @@ pub use partition::{
 #[doc(hidden)]
 pub use planted::PlantedBug;
 pub use record::{
-    AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES, MemberPhase,
-    MemberRecord, Record, RecordError,
+    AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES,
+    MAX_UNWANTED, MemberPhase, MemberRecord, Record, RecordError,
 };
+pub use settings::{Difference, Setting, SharedSettings};
 pub use state::{PlannerPhase, WorkerState};
 pub use time::{Duration, Instant};
 pub use worker::{Fleet, Status, Worker};

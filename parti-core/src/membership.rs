@@ -598,7 +598,9 @@ impl Membership {
             && before.instance == after.instance
             && before.phase == after.phase
             && before.capacity == after.capacity
-            && before.labels == after.labels;
+            && before.labels == after.labels
+            && before.unwanted == after.unwanted
+            && before.shared == after.shared;
         match goes_on {
             false => MemberNews::Changed,
             true if before.applied == after.applied && before.releasing == after.releasing => MemberNews::None,

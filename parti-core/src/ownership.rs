@@ -12,8 +12,11 @@ use crate::lease::MAX_DOUBTS;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
 use crate::planted::{Planted, PlantedBug};
-use crate::record::{AssignmentRecord, Grant};
-use crate::time::Instant;
+use crate::record::{AssignmentRecord, Grant, MAX_UNWANTED};
+use crate::time::{Duration, Instant, earliest};
+
+/// How long a partition that was given up and is gone does not come back, if there is another worker for it.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 
 /// What the application works on, and what it should work on.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,8 @@ pub(crate) struct Ownership {
     suspended: Option<SuspendReason>,
     /// Releases that the application has not confirmed, in order of their deadlines.
     drains: BTreeSet<(Instant, PartitionId)>,
+    /// What the application cannot work on: until when that is said, once it is gone.
+    unwanted: BTreeMap<PartitionId, Option<Instant>>,
     /// Whether the last renewal says less than is true.
     news: bool,
     /// Whether something has changed since the assignment was applied.
@@ -209,6 +214,36 @@ impl Ownership {
         }
     }
 
+    /// The application cannot work on a partition that it holds: another worker should have it.
+    pub(crate) fn observe_given_up(&mut self, partition: &PartitionId, token: Token) {
+        let holds = self.holds.get(partition).is_some_and(|hold| hold.token == token);
+        if holds && self.unwanted.len() < MAX_UNWANTED && !self.unwanted.contains_key(partition) {
+            self.unwanted.insert(partition.clone(), None);
+            self.news = true;
+            if self.planted.has(PlantedBug::GiveUpUnasked) {
+                self.holds.remove(partition);
+            }
+        }
+    }
+
+    /// What the application cannot work on, in order.
+    pub(crate) fn unwanted(&self) -> Vec<PartitionId> {
+        self.unwanted.keys().cloned().collect()
+    }
+
+    /// Goes on saying for a while what was given up once it is gone, so that it does not come back at once.
+    fn forget_given_up(&mut self, now: Instant) {
+        if self.unwanted.is_empty() {
+            return;
+        }
+        let (holds, before) = (&self.holds, self.unwanted.len());
+        for (_, until) in self.unwanted.iter_mut().filter(|(id, until)| until.is_none() && !holds.contains_key(*id)) {
+            *until = Some(now + GIVEN_UP_FOR);
+        }
+        self.unwanted.retain(|_, until| until.is_none_or(|until| now < until));
+        self.news |= self.unwanted.len() < before;
+    }
+
     /// Whether an assignment of the tenure has been seen.
     pub(crate) fn has_assignment(&self) -> bool {
         self.assignment.is_some()
@@ -337,6 +372,7 @@ impl Ownership {
         outbox: &mut Outbox,
     ) {
         self.cancel_overdue(now, config, outbox);
+        self.forget_given_up(now);
         if !self.stale || applying == Applying::Nothing {
             return;
         }
@@ -416,7 +452,7 @@ impl Ownership {
 
     /// Cancels releases that take too long.
     pub(crate) fn cancel_overdue(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
-        while self.deadline().is_some_and(|release_by| release_by <= now)
+        while self.release_deadline().is_some_and(|release_by| release_by <= now)
             && let Some((_, id)) = self.drains.pop_first()
         {
             // Should the application not even confirm that, it is told again.
@@ -430,8 +466,12 @@ impl Ownership {
         }
     }
 
-    /// When the next release takes too long.
+    /// When the next release takes too long, or what was given up may come back.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        earliest([self.release_deadline(), self.unwanted.values().copied().flatten().min()])
+    }
+
+    fn release_deadline(&self) -> Option<Instant> {
         self.drains.first().map(|(release_by, _)| *release_by)
     }
 }

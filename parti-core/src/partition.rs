@@ -182,7 +182,10 @@ impl<'de> Visitor<'de> for StoredPartition {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Partition, A::Error> {
         let too_short = |len| A::Error::invalid_length(len, &self);
         let id = elements.next_element()?.ok_or_else(|| too_short(0))?;
-        let weight = elements.next_element()?.ok_or_else(|| too_short(1))?;
+        let weight: u32 = elements.next_element()?.ok_or_else(|| too_short(1))?;
+        let weight = Weight::new(weight).ok_or_else(|| {
+            A::Error::custom(format_args!("the weight of a partition must be at least 1, but that of {id:?} is 0"))
+        })?;
         let placement = elements.next_element::<Placement>()?;
         let placement = placement.filter(|placement| *placement != Placement::default());
         Ok(Partition { id, weight, placement: placement.map(Arc::new) })

@@ -1,5 +1,6 @@
 //! From the roster to a plan: asks the calculator.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -7,7 +8,7 @@ use core::num::NonZeroU32;
 use crate::assign::{self, Move, MoveReason, Options, PlanError, Problem, Rule, Step, Strategy, WorkerInput};
 use crate::config::Config;
 use crate::ids::Slot;
-use crate::partition::{PartitionList, Placement};
+use crate::partition::{PartitionId, PartitionList, Placement};
 use crate::rebalance::Roster;
 
 /// A plan as the leader carries it out.
@@ -30,6 +31,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) strategy: &'a dyn Strategy,
     pub(crate) config: &'a Config,
     pub(crate) roster: &'a Roster,
+    /// Where partitions are to be that others have given up.
+    pub(crate) homes: &'a BTreeMap<PartitionId, Slot>,
     pub(crate) step: Step,
 }
 
@@ -54,7 +57,7 @@ impl Planner<'_> {
     }
 
     fn divide(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
-        let Self { strategy, config, roster, step } = *self;
+        let Self { strategy, config, roster, homes, step } = *self;
         let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
             capacity: NonZeroU32::new(capacity).unwrap_or(NonZeroU32::MIN),
             draining,
@@ -68,7 +71,7 @@ impl Planner<'_> {
         let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };
         let problem = Problem::new(&workers, list, current)
             .expect("a roster has each slot once, and there is a holder per place");
-        let rules = rules(list);
+        let rules = rules(list, homes);
         let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
         let plan = assign::plan(strategy, &problem)?;
         let is_placed = |step: &&Move| step.to.is_some() && !is_from_staying(step.reason);
@@ -90,15 +93,23 @@ fn is_from_staying(reason: MoveReason) -> bool {
     }
 }
 
-/// What the partitions that may not be anywhere ask for.
-fn rules(list: &PartitionList) -> Vec<Rule> {
+/// What the partitions that may not be anywhere ask for, and where those are to be that were given up.
+fn rules(list: &PartitionList, homes: &BTreeMap<PartitionId, Slot>) -> Vec<Rule> {
     let placed = list.as_slice().iter().enumerate().filter_map(|(at, of)| Some((at, of.placement.as_ref()?)));
     let rule = |(partition, placement): (usize, &Arc<Placement>)| Rule {
         partition,
         requires: placement.requires.clone(),
         pin: placement.pin,
     };
-    placed.map(rule).collect()
+    let mut rules: Vec<Rule> = placed.map(rule).collect();
+    for (id, home) in homes {
+        let Ok(partition) = list.as_slice().binary_search_by(|partition| partition.id.cmp(id)) else { continue };
+        match rules.iter_mut().find(|rule| rule.partition == partition) {
+            Some(rule) => rule.pin = Some(*home),
+            None => rules.push(Rule { partition, pin: Some(*home), ..Rule::default() }),
+        }
+    }
+    rules
 }
 
 #[cfg(test)]
@@ -118,7 +129,13 @@ mod tests {
         let roster = Roster { workers: [(slot, (Tenure::default(), 1))].into(), ..Roster::default() };
         let partition = |n: u32| Partition::new(PartitionId::new(format!("p{n}")).expect("a valid id"));
         let list = PartitionList::new(vec![partition(0).requiring("zone", "a"), partition(1)]).expect("a valid list");
-        let calculator = Planner { strategy: &Balanced, config: &config, roster: &roster, step: Step::Planned };
+        let calculator = Planner {
+            strategy: &Balanced,
+            config: &config,
+            roster: &roster,
+            homes: &BTreeMap::new(),
+            step: Step::Planned,
+        };
 
         let planned = calculator.plan(&list, &[Some(slot), Some(slot)]).expect("a plan");
 

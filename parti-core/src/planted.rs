@@ -65,6 +65,8 @@ planted_bugs! {
     OlderAssignment,
     /// What a replaced watch shows is taken in.
     ReplacedWatch,
+    /// A partition that the application gives up counts as released before anybody has asked for it.
+    GiveUpUnasked,
     /// What a watch has shown before a break of the connection counts as shown after it.
     WatchOutlivesBreak,
     /// A single change counts as if every write before it had been seen.

@@ -11,6 +11,7 @@ use crate::handoff::Handoff;
 use crate::ids::{Instance, Slot, Tenure};
 use crate::key::Control;
 use crate::membership::{MemberContent, Membership};
+use crate::partition::PartitionId;
 use crate::record::MemberPhase;
 use crate::strain::Strain;
 use crate::time::Instant;
@@ -31,6 +32,8 @@ pub(crate) struct Roster {
     pub(crate) unreadable: BTreeSet<Slot>,
     /// The labels of those that have any.
     pub(crate) labels: BTreeMap<Slot, Labels>,
+    /// What the applications of those that say so cannot work on.
+    pub(crate) unwanted: BTreeMap<Slot, Vec<PartitionId>>,
     /// Whether an operator wants nothing to move for the sake of balance.
     pub(crate) paused: bool,
 }
@@ -51,6 +54,9 @@ impl Roster {
             let entry = (tenure, record.capacity);
             if !record.labels.is_empty() {
                 roster.labels.insert(slot, record.labels.clone());
+            }
+            if !record.unwanted.is_empty() {
+                roster.unwanted.insert(slot, record.unwanted.clone());
             }
             match record.phase {
                 MemberPhase::Active | MemberPhase::Restarting if membership.is_wanted(Control::Drain(slot)) => {
@@ -146,6 +152,8 @@ struct Window {
 pub(crate) enum Verdict {
     Plan(PlanReason, Step),
     Wait(WaitReason, Option<Instant>),
+    /// There was no plan; that is tried again then.
+    Refused(Instant),
     Idle,
 }
 

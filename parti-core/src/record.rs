@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Generation, Instance, Position, Revision, ServerId, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::partition::{PartitionId, Weight};
+use crate::settings::SharedSettings;
 use crate::state::PlannerPhase;
 
 /// The format version that this library writes.
@@ -20,6 +21,9 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// The largest record that is decoded, in bytes.
 pub const MAX_RECORD_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most partitions that a worker can have given up at a time.
+pub const MAX_UNWANTED: usize = 64;
 
 /// A stored value. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +69,12 @@ pub struct MemberRecord {
     /// The version of the user's software.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub software: String,
+    /// The partitions that its application cannot work on and that should be elsewhere, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwanted: Vec<PartitionId>,
+    /// What all workers of a group must agree on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedSettings>,
     /// Counts the writes of this process.
     pub beat: u64,
     /// The server at which this process listens for probes, as a check of its own has shown before this was written. None
@@ -90,6 +100,8 @@ impl MemberRecord {
             capacity: 1,
             labels: BTreeMap::new(),
             software: String::new(),
+            unwanted: Vec::new(),
+            shared: None,
             beat: 0,
             server: None,
             deputies: Vec::new(),
@@ -260,6 +272,7 @@ impl Record {
             Key::Slot(_) => {
                 let mut record: MemberRecord = parse(bytes)?;
                 record.releasing.sort_unstable();
+                record.unwanted.truncate(MAX_UNWANTED);
                 Self::Member(Arc::new(record))
             }
             Key::Leader => Self::Leader(parse(bytes)?),

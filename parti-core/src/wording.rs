@@ -54,6 +54,9 @@ impl Display for Notice {
             Self::ReleaseTimedOut { partition } => {
                 write!(f, "has cancelled the release of {partition}, which took longer than release_timeout")
             }
+            Self::SettingDiffers { leader, difference } => {
+                write!(f, "differs from {}, which leads: {difference}", leader.worker_name())
+            }
             Self::Undecodable { key, revision, error } => {
                 write!(f, "cannot read {key} at revision {revision}, and leaves it as it is: {error}")
             }
@@ -149,6 +152,7 @@ impl Display for PlanReason {
             Self::WorkersJoined => "workers joined",
             Self::NextRound => "the last plan left something to do",
             Self::Requested => "someone asked for it",
+            Self::GivenUp => "an application cannot work on some partitions that its worker has",
         })
     }
 }

@@ -33,6 +33,7 @@ use crate::presence::{Evidence, Presence};
 use crate::probing::{self, Probing, Targets};
 use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
+use crate::settings::{Agreement, SharedSettings};
 use crate::slot::{self, SlotSearch, Won, is_own};
 use crate::time::{Instant, earliest};
 use observe::CallsFor;
@@ -73,6 +74,9 @@ pub struct Worker {
     deputies: Vec<Slot>,
     ownership: Ownership,
     partitions: Option<PartitionList>,
+    /// What the group must agree on, as this worker has it.
+    shared: SharedSettings,
+    agreement: Agreement,
     /// How many bytes a record may have.
     record_limit: usize,
     /// Whether the application wants this worker to own nothing.
@@ -115,6 +119,8 @@ impl Worker {
         let mut worker = Self {
             timing,
             strategy: config.strategy.strategy(),
+            shared: SharedSettings::new(&config),
+            agreement: Agreement::default(),
             config,
             rng,
             instance,
@@ -158,7 +164,8 @@ impl Worker {
     /// no answer, or a wrong one, everything stays as it is, and a [`Notice::PlanRefused`] says why.
     #[must_use]
     pub fn with_strategy(self, strategy: Arc<dyn Strategy>) -> Self {
-        Self { strategy, ..self }
+        let shared = self.shared.clone().with_strategy(&*strategy);
+        Self { strategy, shared, ..self }
     }
 
     /// The same worker with a deliberate bug.
@@ -224,6 +231,7 @@ impl Worker {
         self.work();
         self.resume();
         self.advance_stop();
+        self.compare_settings();
         self.renew();
         self.watch_what_matters();
     }
@@ -251,7 +259,8 @@ impl Worker {
         let presence =
             self.timing.confirm.and_then(|_| self.presence.deadline(self.now, self.connected && !self.halted));
         let own = self.ownership.deadline();
-        earliest([standing, leadership, leader, reading, probe, presence, own, stop])
+        let differing = self.agreement.deadline(self.timing.lease);
+        earliest([standing, leadership, leader, reading, probe, presence, own, differing, stop])
     }
 
     fn give_up_lost_slot(&mut self) {
@@ -323,10 +332,10 @@ impl Worker {
         if self.connected && !self.was_cut_off && self.stop.is_none() {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let generation = self.ownership.generation();
-            let server = self.presence.server_to_name(&self.timing);
+            let (server, shared) = (self.presence.server_to_name(&self.timing), &self.shared);
             let own =
                 || MemberRecord { server: server.clone(), ..own_record(config, instance, beat, MemberPhase::Active) };
-            let record = |tenure| MemberRecord { tenure, generation, ..own() };
+            let record = |tenure| MemberRecord { tenure, generation, shared: Some(shared.clone()), ..own() };
             let claimed = search.is_claiming();
             let view = slot::Surroundings {
                 now: self.now,
@@ -481,6 +490,14 @@ impl Worker {
         }
     }
 
+    /// Says so where this worker has not the settings of the one that leads.
+    fn compare_settings(&mut self) {
+        let leads = self.membership.leader().record().filter(|leads| leads.instance != self.instance);
+        let member = leads.and_then(|leads| Some((leads.slot, self.membership.member(leads.slot)?.record()?)));
+        let leader = member.and_then(|(slot, record)| Some((slot, record.shared.as_ref()?)));
+        self.agreement.decide(self.now, self.timing.lease, &self.shared, leader, &mut self.outbox);
+    }
+
     fn work(&mut self) {
         let Standing::Holding(lease) = &self.standing else {
             // Nothing is assigned, but releases of what was lost may still be under way.
@@ -522,7 +539,8 @@ impl Worker {
         let generation = self.ownership.generation().max(planned);
         let server = self.presence.server_to_name(&self.timing);
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
-        let record = MemberRecord { generation, server, deputies, ..record };
+        let (unwanted, shared) = (self.ownership.unwanted(), Some(self.shared.clone()));
+        let record = MemberRecord { generation, server, deputies, unwanted, shared, ..record };
         let record = match kind {
             WriteKind::Anew => record,
             WriteKind::Renewal | WriteKind::Restarting | WriteKind::Deletion => {

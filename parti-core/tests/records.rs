@@ -5,7 +5,7 @@
 use parti_core::{
     AssignmentRecord, ClusterRecord, Control, ControlRecord, Generation, Grant, Incarnation, Instance, Key,
     LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord, PartitionId, PlannerPhase, Position, Record,
-    RecordError, Revision, ServerId, Slot, Tenure, Term, Weight,
+    RecordError, Revision, ServerId, SharedSettings, Slot, Tenure, Term, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -204,13 +204,22 @@ prop_compose! {
         server in proptest::option::of(".{0,20}"),
         deputies in btree_set(any::<u32>(), 0..4),
         (instance, generation, capacity, beat) in any::<(u64, u64, u32, u64)>(),
-        lease_ms in any::<Option<u64>>(),
+        (lease_ms, unwanted) in (any::<Option<u64>>(), ids()),
+        shared in proptest::option::of((".{0,20}", any::<Option<(u32, u32)>>(), any::<Option<u64>>())),
     ) -> Record {
+        let slots = |(first, last)| (Slot::new(first), Slot::new(last));
+        let shared = shared.map(|(strategy, range, list)| SharedSettings {
+            mode: strategy.clone(),
+            strategy,
+            slots: range.map(slots),
+            list,
+        });
         let (instance, generation) = (Instance::new(instance), Generation::new(generation));
         let tenure = tenure.map(Tenure::new);
         let server = server.map(|server| ServerId::new(&server));
         let deputies = deputies.into_iter().map(Slot::new).collect();
         let new = MemberRecord { tenure, phase, applied, generation, releasing, ..MemberRecord::new(instance) };
+        let new = MemberRecord { unwanted, shared, ..new };
         let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, deputies, ..new };
         Record::Member(record.into())
     }

@@ -2,6 +2,8 @@
 
 #[path = "stories/absences.rs"]
 mod absences;
+#[path = "stories/agreement.rs"]
+mod agreement;
 #[path = "stories/changes.rs"]
 mod changes;
 #[path = "stories/handoffs.rs"]

@@ -1,8 +1,6 @@
 //! What the core asks for, in the one order in which it may be done.
 
-use parti_core::{
-    Action, Bucket, CheckId, Instance, Interest, Notice, ProbeId, Request, Session, Status, WatchId,
-};
+use parti_core::{Action, Bucket, CheckId, Instance, Interest, Notice, ProbeId, Request, Session, Status, WatchId};
 
 use crate::application::Application;
 use crate::publisher::Publisher;

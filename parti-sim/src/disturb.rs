@@ -26,6 +26,17 @@ impl World {
         self.feed(process, Event::Command(command));
     }
 
+    /// A worker's application cannot work on one of its partitions, counted around and around.
+    pub(crate) fn give_up(&mut self, process: ProcessId, which: u32) {
+        let worker = &self.process(process).worker;
+        let held: Vec<_> = worker.held().map(|(partition, token)| (partition.clone(), token)).collect();
+        if self.process(process).life != Life::Running || held.is_empty() {
+            return;
+        }
+        let (partition, token) = held[which as usize % held.len()].clone();
+        self.feed(process, Event::GivenUp { partition, token });
+    }
+
     /// An operator makes a wish, or takes it back.
     pub(crate) fn wish(&mut self, control: Control, wanted: bool) {
         let key = Key::Control(control);

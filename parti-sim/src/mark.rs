@@ -46,6 +46,8 @@ pub enum Mark {
     PlannedNextRound,
     /// A plan was asked for.
     PlannedRequested,
+    /// A plan moved what an application had given up.
+    PlannedGivenUp,
     /// A partition went from one living worker to another.
     Drained,
     /// The application was given a partition.
@@ -304,6 +306,7 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::Planned { reason: PlanReason::WorkersJoined, .. } => Mark::PlannedJoin,
         Notice::Planned { reason: PlanReason::NextRound, .. } => Mark::PlannedNextRound,
         Notice::Planned { reason: PlanReason::Requested, .. } => Mark::PlannedRequested,
+        Notice::Planned { reason: PlanReason::GivenUp, .. } => Mark::PlannedGivenUp,
         Notice::Waiting { reason: WaitReason::Restart } => Mark::WaitedForRestart,
         Notice::Waiting { reason: WaitReason::Maintenance } => Mark::WaitedForMaintenance,
         Notice::ReleaseTimedOut { .. } => Mark::ReleaseTimedOut,

@@ -105,6 +105,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
         Bug::RowOverRevisions => &["no-duplicate", "row-of-probes"],
         Bug::RowThroughAnswer | Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
+        Bug::GiveUpUnasked => &["no-duplicate", "contract", "tokens-increase"],
         Bug::LeadThroughConflict => &["one-writer"],
         Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],

@@ -134,6 +134,7 @@ fn describe_event(event: &Event) -> String {
         },
         Event::Partitions(list) => format!("{} partitions", list.as_slice().len()),
         Event::Released { partition, token } => format!("released {partition} with {token}"),
+        Event::GivenUp { partition, token } => format!("gives up {partition} with {token}"),
         Event::RecordLimit(bytes) => format!("records of at most {bytes} bytes"),
         Event::Command(command) => format!("command {command:?}"),
     }

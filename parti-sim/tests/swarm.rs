@@ -36,6 +36,7 @@ fn random_worlds_reach_the_mechanisms_that_they_are_to_try() {
         Mark::PlannedLeave,
         Mark::PlannedJoin,
         Mark::PlannedNextRound,
+        Mark::PlannedGivenUp,
         Mark::Drained,
         Mark::ReleaseTimedOut,
         Mark::Suspended,

@@ -39,6 +39,7 @@ impl Worker {
                 if let Some(leader) = &mut self.leader {
                     leader.observe_list(self.now, &list, &self.plan);
                 }
+                self.shared.list = Some(list.digest());
                 self.partitions = Some(list);
             }
             Event::RecordLimit(bytes) => {
@@ -48,6 +49,7 @@ impl Worker {
                 }
             }
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
+            Event::GivenUp { partition, token } => self.ownership.observe_given_up(&partition, token),
             Event::Command(command) => self.observe_command(command),
         }
         CallsFor::Decision
@@ -94,6 +96,7 @@ impl Worker {
     /// A plain renewal calls for no decision where nobody waits for one, and no entry does before the first listing is
     /// complete.
     fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) -> CallsFor {
+        self.reported.remove(&key);
         let news = self.membership.observe_entry(self.now, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
@@ -143,6 +146,7 @@ impl Worker {
     }
 
     fn observe_deleted(&mut self, key: Key, revision: Revision) {
+        self.reported.remove(&key);
         self.membership.observe_deleted(self.now, key, revision);
         match key {
             Key::Slot(slot) => {

@@ -6,10 +6,11 @@ use super::suspend::why_it_ran_out;
 use super::{Standing, Worker};
 use crate::action::SuspendReason;
 use crate::ids::{Generation, Instance, Slot, Tenure, Term};
-use crate::key::Control;
+use crate::key::{Control, Key};
 use crate::leader::Leader;
 use crate::lease::Lease;
 use crate::membership::LeaderKey;
+use crate::settings::Difference;
 use crate::state::{PlannerPhase, WorkerState};
 use crate::time::Instant;
 
@@ -54,6 +55,10 @@ pub struct Status {
     pub draining: bool,
     /// What operators want, if this worker leads; others do not watch it.
     pub controls: Vec<Control>,
+    /// In what it differs from the leader, if another worker leads, though the whole group should have the same.
+    pub differences: Vec<Difference>,
+    /// The records that it has seen and cannot read.
+    pub unreadable: Vec<Key>,
     /// Whether it has seen an assignment of its own, be it an empty one.
     pub assigned: bool,
     /// Whether it has halted.
@@ -107,6 +112,8 @@ impl Worker {
             releasing: self.ownership.releasing_count(),
             draining: self.draining,
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
+            differences: self.agreement.differences().to_vec(),
+            unreadable: self.reported.keys().copied().collect(),
             assigned: self.ownership.has_assignment(),
             halted: self.halted,
         }

@@ -238,6 +238,15 @@ impl Lab {
         self.settle();
     }
 
+    /// The application of a worker cannot work on a partition that it holds.
+    pub(crate) fn give_up(&mut self, at: usize, partition: &str) {
+        self.note(&format!("the application of {} gives up {partition}", self.workers[at].name));
+        let held = self.workers[at].working.iter().find(|(id, _)| id.as_str() == partition);
+        let (partition, token) = held.map(|(id, token)| (id.clone(), *token)).expect("it holds it");
+        self.workers[at].inbox.push_back(Event::GivenUp { partition, token });
+        self.settle();
+    }
+
     /// Tells a worker how large records may be.
     pub(crate) fn limit_records(&mut self, at: usize, bytes: usize) {
         self.note(&format!("{} learns that records may have {bytes} bytes", self.workers[at].name));
@@ -373,6 +382,14 @@ impl Lab {
         for bench in &mut self.workers {
             bench.inbox.push_back(Event::Partitions(self.partitions.clone()));
         }
+        self.settle();
+    }
+
+    /// Gives one worker another list of partitions than the others.
+    pub(crate) fn set_list_of(&mut self, at: usize, list: Vec<Partition>) {
+        let list = PartitionList::new(list).expect("a valid list");
+        self.note(&format!("{} has a list of {}", self.workers[at].name, list.as_slice().len()));
+        self.workers[at].inbox.push_back(Event::Partitions(list));
         self.settle();
     }
 

@@ -16,6 +16,8 @@ pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.
     members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
+    /// Of each slot, what its application has given up.
+    given_up: BTreeMap<Slot, Vec<PartitionId>>,
     /// The slots that were ever drained, by an operator or their own application: what they give up may be because of
     /// that, also when it was taken back meanwhile.
     drained: BTreeSet<Slot>,
@@ -53,6 +55,7 @@ impl PlanView {
                     self.drained.insert(slot);
                 }
                 self.members.insert(slot, (record.tenure, record.phase));
+                self.given_up.insert(slot, record.unwanted.clone());
                 None
             }
             (Key::Slot(slot), None) => {
@@ -64,7 +67,9 @@ impl PlanView {
                 let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
                 let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
                 let mut moves = stays.then(|| moves(slot, &before, record, scene)).flatten()?;
-                moves.partitions.retain(|partition| !self.unlisted.remove(partition));
+                let given_up: Vec<_> =
+                    self.given_up.get(&slot).into_iter().flatten().filter_map(|id| scene.index_of(id)).collect();
+                moves.partitions.retain(|moved| !self.unlisted.remove(moved) && !given_up.contains(moved));
                 (!moves.partitions.is_empty()).then_some(moves)
             }
             (Key::Assign(slot), None) => {

@@ -208,6 +208,7 @@ impl Happening {
             Deed::Drain { drains, .. } => {
                 self.world.command(process, if drains { Command::Drain } else { Command::Undrain });
             }
+            Deed::GiveUp { which, .. } => self.world.give_up(process, which),
             Deed::Upgrade { software, .. } => {
                 let birth = Birth { software: software.to_string(), ..self.birth_of(process) };
                 self.world.start_in_turn(Birth { predecessor_is_dead: false, ..birth });
@@ -277,6 +278,7 @@ impl Happening {
             | Deed::Leave { .. }
             | Deed::RebalanceNow { .. }
             | Deed::Drain { .. }
+            | Deed::GiveUp { .. }
             | Deed::Upgrade { .. }
             | Deed::Pause { .. }
             | Deed::Freeze { .. }

@@ -55,6 +55,8 @@ pub enum Deed {
     RebalanceNow { who: u32 },
     /// A worker gives up everything, and stays; or takes part again.
     Drain { who: u32, drains: bool },
+    /// A worker's application cannot work on one of its partitions, and wants it to be elsewhere.
+    GiveUp { who: u32, which: u32 },
     /// A worker is replaced by one of another software version, which starts first and waits for its slot.
     Upgrade { who: u32, software: u32 },
     /// An operator wants something, or no longer wants it.
@@ -134,6 +136,7 @@ impl Deed {
             | Self::Leave { who }
             | Self::RebalanceNow { who }
             | Self::Drain { who, .. }
+            | Self::GiveUp { who, .. }
             | Self::Upgrade { who, .. }
             | Self::Pause { who, .. }
             | Self::Freeze { who, .. }
@@ -178,6 +181,7 @@ impl Deed {
             | Self::Join { .. }
             | Self::RebalanceNow { .. }
             | Self::Drain { .. }
+            | Self::GiveUp { .. }
             | Self::Upgrade { .. }
             | Self::Wish { .. }
             | Self::Pause { .. }
@@ -203,6 +207,7 @@ impl Deed {
             | Self::Join { .. }
             | Self::RebalanceNow { .. }
             | Self::Drain { .. }
+            | Self::GiveUp { .. }
             | Self::Upgrade { .. }
             | Self::Wish { .. }
             | Self::ChangeList { .. } => false,
@@ -299,6 +304,12 @@ impl Plan {
             }
             // Who is evicted by mistake must not hear of it before others are told.
             Plant::Core(PlantedBug::EvictRenewed) => network.notify_us = (250, 1_500_000),
+            // What is given up has to be worked on until somebody asks for it.
+            Plant::Core(PlantedBug::GiveUpUnasked) => {
+                for (act, who) in self.acts.iter_mut().zip(0..).step_by(2) {
+                    act.deed = Deed::GiveUp { who, which: who };
+                }
+            }
             // The connection has to break while what was listed waits.
             Plant::Core(PlantedBug::WatchOutlivesBreak) => {
                 network.waits_in_queue_ppm = 700_000;
@@ -440,6 +451,7 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::Join { ordinal: None },
         Deed::RebalanceNow { who },
         Deed::Drain { who, drains: closed },
+        Deed::GiveUp { who, which: who / 8 },
         Deed::Upgrade { who, software: who % 3 },
         Deed::Wish { wish, wanted: !plan || !closed },
         Deed::Freeze { who, for_ms },
