@@ -4,25 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parti_core::{Event, Instant, Partition, PartitionId, ReleaseReason, SuspendReason, Token};
+use parti_core::{Event, Instant, Partition, PartitionId, ReleaseReason, SuspendReason, Token, Weight};
 use tokio::sync::mpsc;
 
+use crate::abandoned::{Abandoned, GuardEnd};
+use crate::changes;
 use crate::clock;
 use crate::driver::Input;
 use crate::guard::{Guard, Lease, Permit, Phase};
 use crate::handle::{Assignment, Change};
 use crate::metrics::Metrics;
 
+/// The warning that all work is suspended.
+const SUSPENDED: &str = "suspended";
+
 /// Turns what the core decides into guards and changes, and the end of guards into news for the core.
 #[derive(Debug)]
 pub(crate) struct Application {
     held: BTreeMap<PartitionId, Held>,
-    suspended: bool,
+    /// Since when all work has been suspended, if it is.
+    suspended: Option<Instant>,
+    /// Whether this worker is about to stop: that handlers end is no trouble then.
+    stopping: bool,
+    abandoned: Abandoned,
     lease: Arc<Lease>,
     inputs: mpsc::UnboundedSender<Input>,
     /// What the application has not been told yet.
     batch: Vec<Change>,
-    changes: mpsc::UnboundedSender<Vec<Change>>,
+    changes: changes::Sender,
     assignment: Arc<ArcSwap<Assignment>>,
     /// What was announced and has not come, and since when.
     announced: BTreeMap<PartitionId, Instant>,
@@ -33,9 +42,8 @@ pub(crate) struct Application {
 #[derive(Debug)]
 struct Held {
     token: Token,
+    weight: Weight,
     permit: Permit,
-    /// Whether the application has dropped the guard before it was asked to.
-    dropped: bool,
     /// When it was asked to.
     releasing_since: Option<Instant>,
 }
@@ -44,20 +52,66 @@ impl Application {
     pub(crate) fn new(
         lease: Arc<Lease>,
         inputs: mpsc::UnboundedSender<Input>,
-        changes: mpsc::UnboundedSender<Vec<Change>>,
+        changes: changes::Sender,
         assignment: Arc<ArcSwap<Assignment>>,
+        abandoned: Abandoned,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (held, batch, announced) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { held, suspended: false, lease, inputs, batch, changes, assignment, announced, metrics }
+        Self {
+            held: BTreeMap::new(),
+            suspended: None,
+            stopping: false,
+            abandoned,
+            lease,
+            inputs,
+            batch: Vec::new(),
+            changes,
+            assignment,
+            announced: BTreeMap::new(),
+            metrics,
+        }
+    }
+
+    /// The worker is about to stop, or is not.
+    pub(crate) fn observe_stopping(&mut self, stopping: bool) {
+        self.stopping = stopping;
+    }
+
+    /// Since when the application has not read a change, and how many there are that it has not read.
+    pub(crate) fn unread(&mut self) -> Option<(Instant, usize)> {
+        self.changes.unread()
+    }
+
+    /// When a partition on which nobody works is to be offered again; not while nobody may work anyway.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.abandoned.deadline().filter(|_| !self.stopping && self.suspended.is_none())
+    }
+
+    /// Offers again what is due: a new guard for the same hold.
+    pub(crate) fn offer_again(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        for id in self.abandoned.due(now) {
+            let Some(held) = self.held.get(&id) else { continue };
+            let partition = Partition::new(id).with_weight(held.weight);
+            let lease = Arc::clone(&self.lease);
+            self.batch.push(Change::Acquired(Guard::new(
+                partition,
+                held.token,
+                &held.permit,
+                lease,
+                self.inputs.clone(),
+            )));
+        }
     }
 
     pub(crate) fn acquire(&mut self, partition: Partition, token: Token) {
-        let permit = Permit::new(if self.suspended { Phase::Suspended } else { Phase::Active });
-        let id = partition.id.clone();
+        let permit = Permit::new(if self.suspended.is_some() { Phase::Suspended } else { Phase::Active });
+        let (id, weight) = (partition.id.clone(), partition.weight);
         let guard = Guard::new(partition, token, &permit, Arc::clone(&self.lease), self.inputs.clone());
         self.metrics.acquired(self.announced.remove(&id).map(|since| clock::now().since(since)));
-        self.held.insert(id, Held { token, permit, dropped: false, releasing_since: None });
+        self.held.insert(id, Held { token, weight, permit, releasing_since: None });
         self.batch.push(Change::Acquired(guard));
     }
 
@@ -70,12 +124,15 @@ impl Application {
         let held = self.held.get_mut(partition).filter(|held| held.token == token);
         let at_once = match (&held, reason) {
             (None, _) | (_, ReleaseReason::Evicted) => true,
-            (Some(held), ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting) => held.dropped,
+            (Some(_), ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting) => {
+                self.abandoned.is_idle(partition)
+            }
         };
         if let Some(held) = held {
             self.metrics.told_to_release(reason);
             held.releasing_since = Some(clock::now());
-            let suspended = self.suspended;
+            let suspended = self.suspended.is_some();
+            self.abandoned.gone(partition);
             held.permit.set(if suspended { Phase::ReleasingSuspended(reason) } else { Phase::Releasing(reason) });
             self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
         }
@@ -94,7 +151,9 @@ impl Application {
 
     /// Ends all work at once. What was being released is released with that: its work does not go on afterwards.
     pub(crate) fn suspend(&mut self, reason: SuspendReason) {
-        self.suspended = true;
+        self.suspended.get_or_insert_with(clock::now);
+        tracing::warn!(event = "suspended", partitions = self.held.len(), %reason, "all work is suspended");
+        self.abandoned.signs().warnings.set(SUSPENDED, format!("all work is suspended: {reason}"));
         let mut over = Vec::new();
         for (partition, held) in &self.held {
             match held.permit.phase() {
@@ -111,7 +170,9 @@ impl Application {
     }
 
     pub(crate) fn resume(&mut self) {
-        self.suspended = false;
+        let seconds = self.suspended.take().map_or(0.0, |since| clock::now().since(since).as_secs_f64());
+        tracing::info!(event = "resumed", partitions = self.held.len(), seconds, "work goes on");
+        self.abandoned.signs().warnings.clear(SUSPENDED);
         for held in self.held.values() {
             match held.permit.phase() {
                 Phase::Suspended => held.permit.set(Phase::Active),
@@ -123,16 +184,34 @@ impl Application {
     }
 
     /// The application has dropped a guard.
-    pub(crate) fn finished(&mut self, partition: &PartitionId, token: Token) {
+    pub(crate) fn finished(&mut self, partition: &PartitionId, token: Token, end: GuardEnd) {
         let Some(held) = self.held.get_mut(partition).filter(|held| held.token == token) else {
             return;
         };
         match held.permit.phase() {
             Phase::Releasing(_) | Phase::ReleasingSuspended(_) | Phase::Ended => self.end(partition, token),
             Phase::Active | Phase::Suspended => {
-                tracing::warn!(%partition, %token, "a guard was dropped though its partition stays: nobody works on it");
-                held.dropped = true;
+                let hands_over = if self.stopping {
+                    self.abandoned.stopped_in_time(partition);
+                    false
+                } else {
+                    self.abandoned.stopped(clock::now(), partition, end)
+                };
+                if hands_over {
+                    let given_up = Event::GivenUp { partition: partition.clone(), token };
+                    // An error means that the driver is gone, and the core with it.
+                    let _ = self.inputs.send(Input::Event(given_up));
+                }
             }
+        }
+    }
+
+    /// The application wants another worker to have a partition, and works on it until it is told to release it.
+    pub(crate) fn give_back(&self, partition: &PartitionId) {
+        if let Some(held) = self.held.get(partition) {
+            let given_up = Event::GivenUp { partition: partition.clone(), token: held.token };
+            // An error means that the driver is gone, and the core with it.
+            let _ = self.inputs.send(Input::Event(given_up));
         }
     }
 
@@ -144,12 +223,12 @@ impl Application {
         let kept = self.held.iter().filter(|(_, held)| matches!(held.permit.phase(), Phase::Active | Phase::Suspended));
         let assignment = kept.map(|(partition, held)| (partition.clone(), held.token)).collect();
         self.assignment.store(Arc::new(Assignment::new(assignment)));
-        // An error means that the application does not listen; the guards in the batch are dropped, which is heard here.
-        let _ = self.changes.send(std::mem::take(&mut self.batch));
+        self.changes.send(std::mem::take(&mut self.batch));
     }
 
     /// Ends a hold, and reports that to the core. The application may still have the guard, but no right by it.
     fn end(&mut self, partition: &PartitionId, token: Token) {
+        self.abandoned.gone(partition);
         if let Some(held) = self.held.remove(partition) {
             held.permit.set(Phase::Ended);
             if let Some(since) = held.releasing_since {
@@ -169,16 +248,18 @@ mod tests {
     struct World {
         application: Application,
         inputs: mpsc::UnboundedReceiver<Input>,
-        changes: mpsc::UnboundedReceiver<Vec<Change>>,
+        changes: changes::Receiver,
     }
 
     fn world() -> World {
         let (input_sender, inputs) = mpsc::unbounded_channel();
-        let (change_sender, changes) = mpsc::unbounded_channel();
+        let (change_sender, changes) = changes::queue();
         let lease = Arc::new(Lease::default());
         lease.set(Some(crate::clock::now() + std::time::Duration::from_secs(600)));
         let metrics = Arc::new(Metrics::new("orders"));
-        let application = Application::new(lease, input_sender, change_sender, Arc::default(), metrics);
+        let signs = Arc::new(crate::health::Signs::new("orders"));
+        let abandoned = Abandoned::new(Some(crate::RetryPolicy::default()), signs, Arc::clone(&metrics));
+        let application = Application::new(lease, input_sender, change_sender, Arc::default(), abandoned, metrics);
         World { application, inputs, changes }
     }
 
@@ -198,7 +279,8 @@ mod tests {
             let mut released = Vec::new();
             while let Ok(input) = self.inputs.try_recv() {
                 match input {
-                    Input::Finished { partition, token } => self.application.finished(&partition, token),
+                    Input::Finished { partition, token, end } => self.application.finished(&partition, token, end),
+                    Input::GiveBack { partition } => self.application.give_back(&partition),
                     Input::Event(Event::Released { partition, token }) => released.push((partition, token)),
                     Input::Event(other) => panic!("unexpected {other:?}"),
                 }
@@ -279,6 +361,40 @@ mod tests {
         world.application.resume();
         assert!(first.is_valid());
         drop(first);
+        assert_eq!(world.released(), [(partition("a"), token)]);
+    }
+
+    #[test]
+    fn what_nobody_works_on_is_offered_again_with_the_same_token() {
+        let mut world = world();
+        let guard = world.acquire("a", 1);
+        let (token, weight) = (guard.token(), guard.weight());
+        guard.fail("a bug");
+        assert_eq!(world.released(), []);
+        let due = world.application.deadline().expect("it is offered again");
+        world.application.offer_again(due);
+        world.application.tell();
+        let Some(Change::Acquired(again)) = world.changes.try_recv().expect("told").pop() else {
+            panic!("expected a guard");
+        };
+        assert_eq!((again.token(), again.weight(), again.is_valid()), (token, weight, true));
+        world.application.release(&partition("a"), token, ReleaseReason::Moved);
+        assert_eq!(world.released(), [], "its new handler works");
+        drop(again);
+        assert_eq!(world.released(), [(partition("a"), token)]);
+        assert_eq!(world.application.deadline(), None);
+    }
+
+    #[test]
+    fn who_is_about_to_stop_is_offered_nothing() {
+        let mut world = world();
+        let guard = world.acquire("a", 1);
+        let token = guard.token();
+        world.application.observe_stopping(true);
+        drop(guard);
+        assert_eq!(world.released(), []);
+        assert_eq!(world.application.deadline(), None);
+        world.application.release(&partition("a"), token, ReleaseReason::Leaving);
         assert_eq!(world.released(), [(partition("a"), token)]);
     }
 

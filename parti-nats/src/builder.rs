@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
+use crate::abandoned::{Abandoned, RetryPolicy};
 use crate::application::Application;
 use crate::bucket::Names;
 use crate::connection::{self, Connection};
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::panics::{Caught, caught};
 use crate::publisher::Publisher;
 use crate::source::{AnySource, BucketSource, Reader, Source};
-use crate::{bucket, clock, login, lookout, permissions, server, software};
+use crate::{bucket, changes, clock, login, lookout, permissions, server, software};
 
 /// The mean wait between two tries of a first connection.
 const BETWEEN_FIRST_CONNECTIONS: Duration = Duration::from_millis(250);
@@ -42,6 +43,7 @@ pub struct Builder {
     strategy: Option<Arc<dyn Strategy>>,
     partitions: Result<Partitions, Error>,
     replicas: usize,
+    retry: Option<RetryPolicy>,
     retry_first_connection: bool,
 }
 
@@ -105,6 +107,7 @@ impl Builder {
             strategy: None,
             partitions: Ok(Partitions::List(PartitionList::default())),
             replicas: 1,
+            retry: Some(RetryPolicy::default()),
             retry_first_connection: false,
         }
     }
@@ -214,6 +217,14 @@ impl Builder {
         self
     }
 
+    /// What becomes of a partition whose handler has stopped unasked, be it by a panic; [`RetryPolicy`]'s defaults if
+    /// this is not called. `None` leaves it, with nobody working on it, until it moves or the worker stops.
+    #[must_use]
+    pub fn retry(mut self, policy: impl Into<Option<RetryPolicy>>) -> Self {
+        self.retry = policy.into();
+        self
+    }
+
     /// Whether to keep trying where the first connection, or the creation of the buckets, fails for a reason that may
     /// pass. False by default: the worker then ends with the error.
     #[must_use]
@@ -258,7 +269,7 @@ impl Builder {
         let (status_sender, status) = watch::channel(worker.status());
         let assignment = Arc::<ArcSwap<Assignment>>::default();
         let (input_sender, inputs) = mpsc::unbounded_channel();
-        let (change_sender, changes) = mpsc::unbounded_channel();
+        let (change_sender, changes) = changes::queue();
         let (end_sender, end) = watch::channel(None);
         let plan = Plan {
             door,
@@ -279,6 +290,7 @@ impl Builder {
             input_sender.clone(),
             change_sender,
             Arc::clone(&assignment),
+            Abandoned::new(self.retry, Arc::clone(&plan.signs), Arc::clone(&metrics)),
             Arc::clone(&metrics),
         );
         let publisher = Publisher {

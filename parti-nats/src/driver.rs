@@ -1,9 +1,11 @@
 //! The loop: feed the core, drain it, do what it asks for.
 
-use parti_core::{Config, Event, GroupName, KvEvent, PartitionId, Token, Worker};
+use parti_core::{Config, Event, GroupName, Instant, KvEvent, PartitionId, Token, Worker};
 use tokio::sync::mpsc;
 
+use crate::abandoned::GuardEnd;
 use crate::application::Application;
+use crate::attention::Attention;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::orders::{Outside, carry_out};
@@ -17,7 +19,9 @@ pub(crate) enum Input {
     /// For the core.
     Event(Event),
     /// A guard was dropped.
-    Finished { partition: PartitionId, token: Token },
+    Finished { partition: PartitionId, token: Token, end: GuardEnd },
+    /// The application wants another worker to have a partition.
+    GiveBack { partition: PartitionId },
 }
 
 /// What a worker is made of before there is a connection.
@@ -36,6 +40,7 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     parts: Parts,
     connection: Connection,
+    attention: Attention,
     inputs: mpsc::UnboundedReceiver<Input>,
     transport: Transport,
     /// What comes from the store, in one order: what a watch shows never overtakes that the connection broke, nor the
@@ -49,7 +54,8 @@ impl Driver {
         let (group, instance) = (parts.group.clone(), parts.worker.status().instance);
         let (transport, events) =
             Transport::new(connection.clone(), group, &parts.config, parts.replicas, metrics, instance);
-        Self { parts, connection, inputs, transport, events }
+        let attention = Attention::new(parts.config.lease);
+        Self { parts, connection, attention, inputs, transport, events }
     }
 
     /// Runs until the core halts.
@@ -57,7 +63,9 @@ impl Driver {
         self.transport.listen();
         self.tell_record_limit();
         while !self.act() {
-            match self.next_input().await? {
+            let input = self.next_input().await?;
+            self.attention.woke(clock::now(), &self.parts.publisher);
+            match input {
                 Input::Event(event) => {
                     let restored = matches!(event, Event::Kv(KvEvent::Restored));
                     self.parts.worker.handle(clock::now(), event);
@@ -65,7 +73,10 @@ impl Driver {
                         self.tell_record_limit(); // it may be another server
                     }
                 }
-                Input::Finished { partition, token } => self.parts.application.finished(&partition, token),
+                Input::Finished { partition, token, end } => {
+                    self.parts.application.finished(&partition, token, end);
+                }
+                Input::GiveBack { partition } => self.parts.application.give_back(&partition),
             }
             self.transport.reap();
         }
@@ -77,13 +88,20 @@ impl Driver {
         self.parts.worker.handle(clock::now(), limit);
     }
 
+    /// When there is something to do though nothing has come.
+    fn due(&self) -> Option<Instant> {
+        [self.parts.worker.poll_timeout(), self.parts.application.deadline()].into_iter().flatten().min()
+    }
+
     async fn next_input(&mut self) -> Result<Input, Error> {
+        let due = self.due();
+        self.attention.waits(clock::now(), due);
         tokio::select! {
             biased;
             error = self.transport.closed() => Err(error),
             Some(input) = self.inputs.recv() => Ok(input),
             Some(event) = self.events.recv() => Ok(Input::Event(event)),
-            () = clock::sleep_until(self.parts.worker.poll_timeout()) => Ok(Input::Event(Event::Timeout)),
+            () = clock::sleep_until(due) => Ok(Input::Event(Event::Timeout)),
         }
     }
 
@@ -92,8 +110,10 @@ impl Driver {
         let Parts { worker, application, publisher, group, config, .. } = &mut self.parts;
         let actions: Vec<_> = std::iter::from_fn(|| worker.poll_action()).collect();
         publisher.signs.runs_until(worker.poll_timeout(), config.lease);
+        let status = worker.status();
+        self.attention.look(clock::now(), &status, application.unread(), publisher);
         let mut halted = false;
-        carry_out(actions, worker.status(), publisher, application, |publisher, outside| match outside {
+        carry_out(actions, status, publisher, application, |publisher, outside| match outside {
             Outside::Write(request) => self.transport.write(request),
             Outside::Watch(watch, bucket, interest) => self.transport.watch(watch, bucket, interest),
             Outside::Listen => self.transport.listen(),

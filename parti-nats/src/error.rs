@@ -196,6 +196,7 @@ impl Error {
             | ErrorKind::UnknownPartition { .. }
             | ErrorKind::ConnectionClosed
             | ErrorKind::TimedOut { .. }
+            | ErrorKind::Panicked { .. }
             | ErrorKind::Stopped => false,
         }
     }

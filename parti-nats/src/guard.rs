@@ -7,6 +7,7 @@ use std::time::Duration;
 use parti_core::{Instant, Partition, PartitionId, ReleaseReason, Token, Weight};
 use tokio::sync::{mpsc, watch};
 
+use crate::abandoned::GuardEnd;
 use crate::clock;
 use crate::driver::Input;
 
@@ -28,8 +29,9 @@ const RENEWAL_CHECK: Duration = Duration::from_millis(20);
 ///
 /// A unit of work that takes longer than a moment is raced against [`interrupted`](Self::interrupted).
 ///
-/// A guard that is dropped although nobody asked for it leaves its partition with this worker, without anyone working
-/// on it, until the partition moves or the worker stops.
+/// A guard that is dropped although nobody asked for it, be it by a panic, leaves its partition with this worker, without
+/// anyone working on it. That is said, and after a while the partition is offered again, see
+/// [`RetryPolicy`](crate::RetryPolicy).
 #[derive(Debug)]
 pub struct Guard {
     partition: Partition,
@@ -39,6 +41,8 @@ pub struct Guard {
     may_act: Arc<AtomicBool>,
     lease: Arc<Lease>,
     inputs: mpsc::UnboundedSender<Input>,
+    /// What is said when it is dropped.
+    end: GuardEnd,
 }
 
 /// What the owner of a guard may do.
@@ -77,7 +81,7 @@ impl Guard {
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
         let (phase, may_act) = (permit.phase.subscribe(), Arc::clone(&permit.may_act));
-        Self { partition, token, phase, may_act, lease, inputs }
+        Self { partition, token, phase, may_act, lease, inputs, end: GuardEnd::Dropped }
     }
 
     /// Which partition.
@@ -149,13 +153,31 @@ impl Guard {
 
     /// Says that the work has stopped; the same as dropping the guard.
     pub fn finish(self) {}
+
+    /// Says that the work cannot go on, and why, for people. Unless the partition is to be given up anyway, it is offered
+    /// again or handed over, as [`Builder::retry`](crate::Builder::retry) says. A guard that is dropped by a panic does
+    /// the same.
+    pub fn fail(mut self, reason: impl Into<String>) {
+        self.end = GuardEnd::Failed(reason.into());
+    }
+
+    /// Says that the work has stopped, and that another worker should have the partition. Where there is none that may
+    /// have it and has not given it back itself, it stays, and is offered again here after a while. It does not come
+    /// back for a minute.
+    pub fn give_back(mut self) {
+        self.end = GuardEnd::GivenBack;
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let (partition, token) = (self.partition.id.clone(), self.token);
+        let end = match std::mem::replace(&mut self.end, GuardEnd::Dropped) {
+            GuardEnd::Dropped if std::thread::panicking() => GuardEnd::Failed("its handler has panicked".into()),
+            end @ (GuardEnd::Dropped | GuardEnd::Failed(_) | GuardEnd::GivenBack) => end,
+        };
         // An error means that the worker is gone, and nobody waits for this.
-        let _ = self.inputs.send(Input::Finished { partition, token });
+        let _ = self.inputs.send(Input::Finished { partition, token, end });
     }
 }
 
@@ -293,6 +315,29 @@ mod tests {
         assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
         permit.set(Phase::Releasing(ReleaseReason::Moved));
         assert!(guard.is_valid());
+    }
+
+    #[test]
+    fn a_guard_says_how_it_came_to_its_end() {
+        let end = |ends: &dyn Fn(Guard)| {
+            let (guard, _permit, mut inputs) = guard(&lease(LONG));
+            ends(guard);
+            match inputs.try_recv() {
+                Ok(Input::Finished { end, .. }) => end,
+                other => panic!("expected an end, got {other:?}"),
+            }
+        };
+        assert_eq!(end(&|guard| drop(guard)), GuardEnd::Dropped);
+        assert_eq!(end(&|guard| guard.fail("a bug")), GuardEnd::Failed("a bug".into()));
+        assert_eq!(end(&Guard::give_back), GuardEnd::GivenBack);
+        let panics = |guard: Guard| {
+            let handler = std::thread::spawn(move || {
+                let _guard = guard;
+                panic!("a bug");
+            });
+            assert!(handler.join().is_err());
+        };
+        assert_eq!(end(&panics), GuardEnd::Failed("its handler has panicked".into()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use parti_core::{
 };
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::changes;
 use crate::driver::Input;
 use crate::error::{Error, ErrorKind};
 use crate::guard::Guard;
@@ -21,7 +22,7 @@ use crate::health::{Health, HealthCheck};
 #[derive(Debug)]
 pub struct Handle {
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
-    pub(crate) changes: mpsc::UnboundedReceiver<Vec<Change>>,
+    pub(crate) changes: changes::Receiver,
     pub(crate) waiting: VecDeque<Change>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) assignment: Arc<ArcSwap<Assignment>>,
@@ -35,7 +36,8 @@ pub struct Handle {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Change {
-    /// A partition has come: work on it as long as the guard allows, then drop the guard.
+    /// A partition has come, or is offered again after its handler has stopped unasked: work on it as long as the guard
+    /// allows, then drop the guard.
     Acquired(Guard),
     /// A partition will probably come: warm up, but do no work on it.
     Prepare {
@@ -221,6 +223,15 @@ impl Handle {
     /// Lets the worker take part again after [`drain`](Self::drain). Returns at once.
     pub fn undrain(&self) {
         self.send(Event::Command(Command::Undrain));
+    }
+
+    /// Asks for another worker to have `partition`, which this one holds. Returns at once. It is worked on here until
+    /// [`Change::Releasing`], which comes only where there is another worker that may have it and has not given it back
+    /// itself; it does not come back for a minute. One whose handler cannot go on at all is better given back by
+    /// [`Guard::give_back`].
+    pub fn give_back(&self, partition: &PartitionId) {
+        // An error means that the worker has stopped already, and holds nothing.
+        let _ = self.inputs.send(Input::GiveBack { partition: partition.clone() });
     }
 
     /// Lets the worker plan now, if it leads, without waiting for a window or an interval.

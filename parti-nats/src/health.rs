@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::login::{LOGIN_REFUSED, Login};
 use crate::metrics::Metrics;
 use crate::refusal::{Forbidden, RefusedWrites, WRITE_REFUSED};
-use crate::upkeep::{BUCKET_UNREAD, Upkeep};
+use crate::upkeep::{BUCKET_UNREAD, UnknownWishes, Upkeep};
 use crate::warnings::{Warning, Warnings};
 
 /// How a worker is, for the questions of a platform such as Kubernetes.
@@ -61,6 +61,8 @@ pub(crate) struct Signs {
     pub(crate) login: Login,
     /// What is wrong with the buckets.
     pub(crate) upkeep: Upkeep,
+    /// Which wishes of operators mean nothing.
+    pub(crate) unknown_wishes: UnknownWishes,
     /// Which writes the server refuses.
     pub(crate) writes: RefusedWrites,
     /// What else the server refuses.
@@ -78,6 +80,7 @@ impl Signs {
             writes: RefusedWrites::default(),
             forbidden: Forbidden::default(),
             upkeep: Upkeep::default(),
+            unknown_wishes: UnknownWishes::default(),
         }
     }
 

@@ -96,9 +96,12 @@
 //! # }
 //! ```
 
+mod abandoned;
 mod application;
+mod attention;
 mod bucket;
 mod builder;
+mod changes;
 mod clock;
 mod connection;
 mod driver;
@@ -139,6 +142,7 @@ pub mod operations {}
 #[doc = include_str!("../../README.md")]
 pub mod readme {}
 
+pub use abandoned::RetryPolicy;
 pub use async_nats;
 pub use bucket::{Mismatch, create_buckets};
 pub use builder::Builder;

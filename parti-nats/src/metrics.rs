@@ -50,6 +50,10 @@ metrics_table! {
     UNOWNED_SECONDS = "parti_unowned_partition_seconds_total", Counter, "", "seconds without an owner, over all partitions, while this worker led";
     OWNED = "parti_partitions_owned", Gauge, "", "partitions that this worker holds and is to keep";
     RELEASING = "parti_partitions_releasing", Gauge, "", "partitions that this worker is giving up";
+    ABANDONED = "parti_partitions_abandoned", Gauge, "", "partitions that this worker holds and nobody works on, since their handlers have stopped unasked";
+    GUARDS_DROPPED = "parti_guards_dropped_total", Counter, "", "times that a handler has stopped unasked";
+    CHANGES_UNREAD = "parti_changes_unread", Gauge, "", "batches of changes that the application has not read";
+    BLOCKED = "parti_runtime_blocked_seconds", Histogram, "", "by how much the worker's task ran too late, each time that it was much";
     STATE = "parti_state", Gauge, "state", "1 for the state that this worker is in, 0 for the others";
     LEADER = "parti_leader", Gauge, "", "1 if this worker leads, else 0";
     SUSPENDED = "parti_suspended", Gauge, "", "1 if this worker's work is suspended, else 0";
@@ -64,6 +68,7 @@ metrics_table! {
     HANDOFF = "parti_handoff_seconds", Histogram, "", "from the announcement that a partition will come until it comes";
     DRAIN = "parti_drain_seconds", Histogram, "", "from the word to give a partition up until its handler has stopped";
     LEASE_MARGIN = "parti_lease_margin_seconds", Histogram, "", "what was left of the lease when it was renewed";
+    PRESENCE_MARGIN = "parti_presence_margin_seconds", Histogram, "", "what was left of the presence when a check came back";
     STORE_WRITE = "parti_store_write_seconds", Histogram, "bucket", "from a write to its outcome";
     CONFLICTS = "parti_store_conflicts_total", Counter, "bucket", "writes that were refused, since somebody else was faster";
     WRITES_REFUSED = "parti_store_refused_total", Counter, "bucket", "writes that the server refused for a reason of its own, such as that it is full";
@@ -85,6 +90,10 @@ pub(crate) struct Metrics {
     releasing: Gauge,
     /// In the order of [`WorkerState::ALL`].
     states: Vec<Gauge>,
+    abandoned: Gauge,
+    guards_dropped: Counter,
+    changes_unread: Gauge,
+    blocked: Histogram,
     leader: Gauge,
     suspended: Gauge,
     moves: Counter,
@@ -94,6 +103,7 @@ pub(crate) struct Metrics {
     handoff: Histogram,
     drain: Histogram,
     lease_margin: Histogram,
+    presence_margin: Histogram,
     logins_refused: Counter,
     source_errors: Counter,
     /// In the order of [`Bucket::ALL`].
@@ -131,6 +141,10 @@ impl Metrics {
             owned: gauge!(OWNED, "group" => own()),
             releasing: gauge!(RELEASING, "group" => own()),
             states: WorkerState::ALL.map(state).into(),
+            abandoned: gauge!(ABANDONED, "group" => own()),
+            guards_dropped: counter!(GUARDS_DROPPED, "group" => own()),
+            changes_unread: gauge!(CHANGES_UNREAD, "group" => own()),
+            blocked: histogram!(BLOCKED, "group" => own()),
             leader: gauge!(LEADER, "group" => own()),
             suspended: gauge!(SUSPENDED, "group" => own()),
             moves: counter!(MOVES, "group" => own()),
@@ -140,6 +154,7 @@ impl Metrics {
             handoff: histogram!(HANDOFF, "group" => own()),
             drain: histogram!(DRAIN, "group" => own()),
             lease_margin: histogram!(LEASE_MARGIN, "group" => own()),
+            presence_margin: histogram!(PRESENCE_MARGIN, "group" => own()),
             logins_refused: counter!(LOGINS_REFUSED, "group" => own()),
             source_errors: counter!(SOURCE_ERRORS, "group" => own()),
             stores,
@@ -163,11 +178,8 @@ impl Metrics {
         for (state, gauge) in WorkerState::ALL.iter().zip(&self.states) {
             gauge.set(number(usize::from(*state == status.state)));
         }
-        if let (Some(until), Some(renewed)) = (before.lease_until, status.lease_until)
-            && renewed > until
-        {
-            self.lease_margin.record(until.since(now));
-        }
+        record_margin(&self.lease_margin, before.lease_end, status.lease_end, now);
+        record_margin(&self.presence_margin, before.presence_end, status.presence_end, now);
     }
 
     fn count_unowned(&self, partitions: usize, passed: Duration) {
@@ -231,6 +243,22 @@ impl Metrics {
         self.logins_refused.increment(1);
     }
 
+    pub(crate) fn abandoned(&self, partitions: usize) {
+        self.abandoned.set(number(partitions));
+    }
+
+    pub(crate) fn guard_dropped(&self) {
+        self.guards_dropped.increment(1);
+    }
+
+    pub(crate) fn changes_unread(&self, batches: usize) {
+        self.changes_unread.set(number(batches));
+    }
+
+    pub(crate) fn runtime_blocked(&self, late: Duration) {
+        self.blocked.record(late);
+    }
+
     pub(crate) fn source_failed(&self) {
         self.source_errors.increment(1);
     }
@@ -238,6 +266,15 @@ impl Metrics {
     /// Reasons are rare, so that their counters need not be kept.
     fn by_reason(&self, name: &'static str, reason: &impl std::fmt::Debug) {
         counter!(name, "group" => self.group.clone(), "reason" => format!("{reason:?}")).increment(1);
+    }
+}
+
+/// What was left of a right when it was made longer.
+fn record_margin(margin: &Histogram, before: Option<Instant>, after: Option<Instant>, now: Instant) {
+    if let (Some(until), Some(renewed)) = (before, after)
+        && renewed > until
+    {
+        margin.record(until.since(now));
     }
 }
 

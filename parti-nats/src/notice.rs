@@ -14,6 +14,7 @@ pub(crate) fn log(group: &GroupName, notice: &Notice) {
         | Notice::Unplaced { .. }
         | Notice::PlanRefused { .. }
         | Notice::ReleaseTimedOut { .. }
+        | Notice::SettingDiffers { .. }
         | Notice::Undecodable { .. }
         | Notice::UnreadableReplaced { .. }
         | Notice::StoreRegressed { .. } => tracing::warn!(%group, event, ?notice, "{notice}"),
@@ -39,6 +40,7 @@ fn name(notice: &Notice) -> &'static str {
         Notice::Unplaced { .. } => "unplaced",
         Notice::PlanRefused { .. } => "plan_refused",
         Notice::ReleaseTimedOut { .. } => "release_timed_out",
+        Notice::SettingDiffers { .. } => "settings_differ",
         Notice::Undecodable { .. } => "undecodable",
         Notice::UnreadableReplaced { .. } => "unreadable_replaced",
         Notice::StoreRegressed { .. } => "store_regressed",

@@ -1,8 +1,11 @@
 //! What the core asks for, in the one order in which it may be done.
 
-use parti_core::{Action, Bucket, CheckId, Instance, Interest, Notice, ProbeId, Request, Session, Status, WatchId};
+use parti_core::{
+    Action, Bucket, CheckId, Instance, Interest, Notice, ProbeId, Request, Session, Status, WatchId, WorkerState,
+};
 
 use crate::application::Application;
+use crate::clock;
 use crate::publisher::Publisher;
 
 /// What is asked of others than the application.
@@ -31,11 +34,13 @@ pub(crate) fn carry_out(
     mut outside: impl FnMut(&Publisher, Outside),
 ) {
     publisher.end(&status);
+    application.observe_stopping(status.state == WorkerState::Shutdown);
     let others: Vec<_> = actions.into_iter().filter_map(|action| apply(action, application)).collect();
     for other in others {
         outside(publisher, other);
     }
     publisher.publish(status);
+    application.offer_again(clock::now());
     application.tell();
 }
 
@@ -72,7 +77,8 @@ mod tests {
     use tokio::sync::{mpsc, watch};
 
     use super::*;
-    use crate::clock;
+    use crate::abandoned::Abandoned;
+    use crate::changes;
     use crate::guard::{Guard, Lease};
     use crate::handle::Change;
     use crate::health::Signs;
@@ -82,22 +88,25 @@ mod tests {
         status: Status,
         publisher: Publisher,
         application: Application,
-        changes: mpsc::UnboundedReceiver<Vec<Change>>,
+        changes: changes::Receiver,
     }
 
     fn world() -> World {
         let status = Worker::new(Config::default(), 1, clock::now()).expect("valid").status();
         let (lease, metrics) = (Arc::<Lease>::default(), Arc::new(Metrics::new("orders")));
-        let (changes_in, changes) = mpsc::unbounded_channel();
+        let (changes_in, changes) = changes::queue();
+        let signs = Arc::new(Signs::new("orders"));
         let publisher = Publisher {
             mode: Mode::Strict,
             lease: Arc::clone(&lease),
             status: watch::channel(status.clone()).0,
-            signs: Arc::new(Signs::new("orders")),
+            signs: Arc::clone(&signs),
             metrics: Arc::clone(&metrics),
             last: clock::now(),
         };
-        let application = Application::new(lease, mpsc::unbounded_channel().0, changes_in, Arc::default(), metrics);
+        let abandoned = Abandoned::new(None, signs, Arc::clone(&metrics));
+        let inputs = mpsc::unbounded_channel().0;
+        let application = Application::new(lease, inputs, changes_in, Arc::default(), abandoned, metrics);
         World { status, publisher, application, changes }
     }
 
@@ -148,7 +157,7 @@ mod tests {
             let guard = world.guard(later(600), "a");
             let partition = guard.partition().clone();
             let ends = if suspends {
-                Action::Suspend { reason: SuspendReason::Stalled }
+                Action::Suspend { reason: SuspendReason::LeaseRanOut }
             } else {
                 Action::Release { partition, token: guard.token(), reason: ReleaseReason::Evicted }
             };

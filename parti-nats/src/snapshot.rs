@@ -138,7 +138,12 @@ async fn read_together(
     }
     // Others may keep keys of their own in the bucket.
     let change = |message: &StreamMessage| {
-        let key = Key::parse(request.bucket, message.subject.strip_prefix(names.stored.as_str())?)?;
+        let name = message.subject.strip_prefix(names.stored.as_str())?;
+        let Some(key) = Key::parse(request.bucket, name) else {
+            let signs = &connection.signs;
+            signs.unknown_wishes.observe(name, is_marker(&message.headers), &signs.warnings);
+            return None;
+        };
         Some(Change::stored(request.watch, key, message))
     };
     Snapshot::new(before, after, complete_to, messages.iter().filter_map(change).collect()).map(Some)

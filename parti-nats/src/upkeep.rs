@@ -1,7 +1,7 @@
 //! What is wrong with the buckets while workers run: somebody has edited them, they cannot be read, their news do not
 //! come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,39 @@ pub(crate) const BUCKET_UNREAD: &str = "bucket_unread";
 const BUCKET_EDITED: &str = "bucket_edited";
 /// The warning that the news of a bucket do not come to this worker.
 const NEWS_MISSING: &str = "news_missing";
+
+/// The warning that an operator's wish has a name that means nothing.
+const WISH_UNKNOWN: &str = "wish_unknown";
+
+/// The keys under `control.` that mean nothing, as the worker that reads all keys has seen them.
+#[derive(Debug, Default)]
+pub(crate) struct UnknownWishes(Mutex<BTreeSet<String>>);
+
+impl UnknownWishes {
+    /// A key that this version does not know was written, or deleted. One that is no wish is somebody's own.
+    pub(crate) fn observe(&self, key: &str, deleted: bool, warnings: &Warnings) {
+        if !key.starts_with("control.") {
+            return;
+        }
+        let mut unknown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = if deleted { unknown.remove(key) } else { unknown.insert(key.to_owned()) };
+        if !changed {
+            return;
+        }
+        let fix = "delete it, and write control.drain.<slot>, control.pause, control.maintenance or control.rebalance";
+        if !deleted {
+            tracing::warn!(event = WISH_UNKNOWN, key, fix, "an operator's wish has a name that means nothing");
+        }
+        let names = unknown.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        warn(warnings, WISH_UNKNOWN, &names, fix);
+    }
+
+    /// This worker no longer reads all keys, or begins to.
+    pub(crate) fn forget(&self, warnings: &Warnings) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        warnings.clear(WISH_UNKNOWN);
+    }
+}
 
 /// What is known of the buckets of a group, each by its name.
 #[derive(Debug, Default)]
@@ -130,6 +163,17 @@ mod tests {
 
     fn names(warnings: &Warnings) -> Vec<&'static str> {
         warnings.list().iter().map(|warning| warning.name).collect()
+    }
+
+    #[test]
+    fn a_wish_that_means_nothing_is_said_until_it_is_deleted() {
+        let (wishes, warnings) = (UnknownWishes::default(), Warnings::new("orders"));
+        wishes.observe("somebody.elses", false, &warnings);
+        assert_eq!(names(&warnings), [""; 0]);
+        wishes.observe("control.drian.3", false, &warnings);
+        assert!(warnings.get(WISH_UNKNOWN).expect("it is said").contains("control.drian.3"));
+        wishes.observe("control.drian.3", true, &warnings);
+        assert_eq!(names(&warnings), [""; 0]);
     }
 
     #[test]

@@ -123,6 +123,10 @@ impl Watch {
     }
 
     async fn run_until_closed(&mut self) -> Option<()> {
+        if self.request.bucket == Bucket::Members {
+            let signs = &self.connection.signs;
+            signs.unknown_wishes.forget(&signs.warnings);
+        }
         let mut doorbell = self.subscribe().await?;
         loop {
             let fresh = self.incarnation.is_none();
@@ -367,6 +371,12 @@ impl Watch {
         // A revision below what was shown is either late news or that of another life of the bucket.
         self.missed |= shown.is_some_and(|shown| revision < shown);
         let deleted = message.headers.as_ref().is_some_and(is_marker);
+        if let (Bucket::Members, Interest::All, None, Some(name)) =
+            (self.request.bucket, &self.request.interest, key, name)
+        {
+            let signs = &self.connection.signs;
+            signs.unknown_wishes.observe(name, deleted, &signs.warnings);
+        }
         let change = key.map(|key| Change::new(self.request.watch, key, revision, deleted, &message.payload));
         match (&self.request.interest, change) {
             (Interest::All, change) => {

@@ -183,8 +183,15 @@ mod tests {
             br#"{"v":1,"chunks":{"edit":"a","count":4000000000}}"#,
         ]
         .map(|bytes| decode_head(bytes).and_then(|head| decode(head, &[] as &[Vec<u8>])).expect_err("no list"));
-        let parts =
-            ["not a partition", "version 2", "nonzero", "must not be empty", "twice", "hexadecimal", "at most 4096"];
+        let parts = [
+            "not a partition",
+            "version 2",
+            "at least 1, but that of \"a\" is 0",
+            "must not be empty",
+            "twice",
+            "hexadecimal",
+            "at most 4096",
+        ];
         for (error, part) in errors.iter().zip(parts) {
             assert!(error.to_string().contains(part), "{error}");
         }

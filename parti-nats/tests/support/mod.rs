@@ -126,6 +126,22 @@ impl Server {
         }
     }
 
+    /// Stops the process where it is: it answers nothing, and connections stand.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets the process run on after [`freeze`](Self::freeze).
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args([signal, &process]).status().expect("there is a kill");
+        assert!(sent.success(), "kill {signal} {process}");
+    }
+
     /// Takes the store away from a server that was killed.
     pub(crate) fn lose_store(&mut self) {
         assert!(self.process.is_none(), "a server that runs keeps its store");
