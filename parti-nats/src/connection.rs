@@ -52,6 +52,8 @@ pub(crate) struct Connection {
     pub(crate) link: watch::Receiver<Link>,
     pub(crate) refusals: Refusals,
     pub(crate) signs: Arc<Signs>,
+    /// Whether the client is nobody else's, so that it may be told to connect anew.
+    pub(crate) is_own: bool,
     /// How long to wait for the answer to one request.
     pub(crate) request_timeout: Duration,
 }
@@ -92,7 +94,7 @@ impl Connection {
                 std::future::ready(())
             });
         let client = options.connect(servers).await.map_err(|error| not_connected(servers, error))?;
-        let mut connection = Self::new(client, link, refusals, config, signs);
+        let mut connection = Self { is_own: true, ..Self::new(client, link, refusals, config, signs) };
         connection.wait_until_up().await;
         Ok(connection)
     }
@@ -135,7 +137,7 @@ impl Connection {
     ) -> Self {
         let request_timeout = request_timeout(config);
         let jetstream = context(&client, request_timeout);
-        Self { client, jetstream, link, refusals, signs, request_timeout }
+        Self { client, jetstream, link, refusals, signs, is_own: false, request_timeout }
     }
 
     /// The same connection, for what is tried only once and has the time.

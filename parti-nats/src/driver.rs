@@ -67,6 +67,9 @@ impl Driver {
             self.attention.woke(clock::now(), &self.parts.publisher);
             match input {
                 Input::Event(event) => {
+                    if let Event::Present { .. } = event {
+                        self.transport.heard();
+                    }
                     let restored = matches!(event, Event::Kv(KvEvent::Restored));
                     self.parts.worker.handle(clock::now(), event);
                     if restored {

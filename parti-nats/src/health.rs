@@ -11,6 +11,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::login::{LOGIN_REFUSED, Login};
 use crate::metrics::Metrics;
+use crate::publisher::NOT_PRESENT;
 use crate::refusal::{Forbidden, RefusedWrites, WRITE_REFUSED};
 use crate::upkeep::{BUCKET_UNREAD, UnknownWishes, Upkeep};
 use crate::warnings::{Warning, Warnings};
@@ -101,6 +102,7 @@ impl Signs {
         let refused = match why {
             Some(SuspendReason::ConnectionLost) => warning(LOGIN_REFUSED),
             Some(SuspendReason::WritesRefused) => warning(WRITE_REFUSED),
+            Some(SuspendReason::NotPresent) => warning(NOT_PRESENT),
             Some(_) => warning(WRITE_REFUSED).or_else(|| warning(BUCKET_UNREAD)),
             None => None,
         };

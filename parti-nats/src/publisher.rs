@@ -13,6 +13,9 @@ use crate::metrics::Metrics;
 /// The warning that the last plan was refused.
 const PLAN_REFUSED: &str = "plan_refused";
 
+/// The warning that this worker does not hear itself.
+pub(crate) const NOT_PRESENT: &str = "not_present";
+
 /// Publishes the status of a worker, and until when its guards are valid.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -66,8 +69,24 @@ impl Publisher {
             Notice::LeadershipLost { .. } => {
                 self.signs.warnings.clear(PLAN_REFUSED);
             }
+            Notice::NotPresent { late } => {
+                self.signs.warnings.set(NOT_PRESENT, not_present(*late));
+            }
+            Notice::PresentAgain => {
+                self.signs.warnings.clear(NOT_PRESENT);
+            }
             // The others are for the log.
             _ => {}
         }
     }
+}
+
+fn not_present(late: bool) -> String {
+    let why = if late {
+        "hears itself too late: the server or this process is overloaded, or stalls; a longer probe_confirm bears that"
+    } else {
+        "does not hear itself on its probe subject, so that others would take it for gone: let its user publish and \
+         subscribe to the subjects of parti_nats::permissions, and have as many subscriptions as it needs"
+    };
+    format!("this worker {why}")
 }

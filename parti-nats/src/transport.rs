@@ -20,6 +20,9 @@ use crate::watch::{self as watching, Watch};
 /// How many pieces of news from the store may wait.
 const EVENT_QUEUE: usize = 1024;
 
+/// How often the probe subject is subscribed in vain before the client connects anew.
+const LISTENS_BEFORE_RECONNECT: u32 = 4;
+
 /// Writes, watches and probes under way; what comes of them is news for the core.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -29,6 +32,8 @@ pub(crate) struct Transport {
     ear: Ear,
     /// What listens on the own probe subject.
     listening: Option<AbortHandle>,
+    /// How often it has listened anew without hearing itself.
+    unheard_listens: u32,
     store: Store,
     /// How often a watch reads the store again though nothing seems lost.
     interval: Duration,
@@ -66,6 +71,7 @@ impl Transport {
             prober,
             ear,
             listening,
+            unheard_listens: 0,
             store,
             interval,
             replicas,
@@ -79,10 +85,25 @@ impl Transport {
 
     /// Listens on the own probe subject, in place of what did before.
     pub(crate) fn listen(&mut self) {
+        self.unheard_listens += 1;
+        if self.unheard_listens > LISTENS_BEFORE_RECONNECT && self.connection.is_own {
+            self.unheard_listens = 0;
+            tracing::warn!(event = "reconnecting", "to listen anew has not helped: connecting anew");
+            let client = self.connection.client.clone();
+            self.tasks.spawn(async move {
+                // An error means that the client is closed, which others notice.
+                let _ = client.force_reconnect().await;
+            });
+        }
         let listening = self.tasks.spawn(self.ear.clone().listen().in_current_span());
         if let Some(older) = self.listening.replace(listening) {
             older.abort();
         }
+    }
+
+    /// It has heard itself.
+    pub(crate) fn heard(&mut self) {
+        self.unheard_listens = 0;
     }
 
     /// Asks itself whether it is there.

@@ -74,6 +74,54 @@ async fn a_plan_that_was_too_large_is_made_when_the_limit_was_raised() {
     worker.until("divided", |worker, health| worker.allowed() == 2_000 && health.warnings.is_empty()).await;
 }
 
+/// Its subscriptions are taken away, its connection stays: others are told that nobody listens there.
+#[tokio::test]
+async fn a_worker_that_may_no_longer_listen_works_on_nothing_says_why_and_goes_on_when_it_may() {
+    let users = |denied: &str| {
+        format!(
+            "jetstream: enabled\nauthorization {{ users: [ {{ user: a, password: a }}, {{ user: b, password: b{denied} }} ] }}\n"
+        )
+    };
+    let server = Server::start_with_config(&users(""));
+    let url = |user: &str| server.url().replace("nats://", &format!("nats://{user}:{user}@"));
+    let mut workers = [Keeper::start(&url("a"), 12), Keeper::start(&url("b"), 12)];
+    both(&mut workers, "shared", |[a, b]| a.allowed() == 6 && b.allowed() == 6).await;
+
+    server.reload(&users(", permissions: { subscribe: { deny: [\"parti.orders.>\"] } }"));
+    both(&mut workers, "handed over", |[a, b]| a.allowed() == 12 && b.allowed() == 0).await;
+    both(&mut workers, "said", |[_, b]| {
+        let health = b.handle.health();
+        let said = |name| health.warnings.iter().any(|warning| warning.name == name);
+        !health.ready.good && health.live.good && said("not_present") && said("permission_refused")
+    })
+    .await;
+    server.reload(&users(""));
+    both(&mut workers, "shared again", |[a, b]| a.allowed() == 6 && b.allowed() == 6).await;
+    both(&mut workers, "content", |[_, b]| b.handle.health().warnings.is_empty()).await;
+}
+
+/// Lets both work until `enough` is true; meanwhile nothing is allowed to both.
+async fn both(workers: &mut [Keeper; 2], what: &str, enough: impl Fn(&[Keeper; 2]) -> bool) {
+    let begun = Instant::now();
+    loop {
+        for worker in &mut *workers {
+            worker.turn().await;
+        }
+        let allowed = |worker: &Keeper| {
+            let valid = worker.guards.iter().filter(|(_, guard)| guard.is_valid());
+            valid.map(|((partition, _), _)| partition.clone()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let twice: Vec<_> = allowed(&workers[0]).intersection(&allowed(&workers[1])).cloned().collect();
+        assert!(twice.is_empty(), "{twice:?} have two owners, {what}");
+        if enough(workers) {
+            return;
+        }
+        let health =
+            || workers.each_ref().map(|worker| (worker.allowed(), worker.handle.status(), worker.handle.health()));
+        assert!(begun.elapsed() < DEADLINE, "not {what}: {:#?}", health());
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_is_full_is_said_to_be_and_all_goes_on_when_it_has_room() {
     let server = Server::start_with_config("jetstream { max_file_store: 8MB }\n");
