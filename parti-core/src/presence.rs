@@ -45,6 +45,8 @@ pub(crate) struct Presence {
     missed: u32,
     /// How often it was to be, since a check came back.
     listened: u32,
+    /// Since when, while connected, no check has come back in time.
+    silent_since: Option<Instant>,
     /// Whether a check has come back too late since one came back in time.
     late: bool,
     told: bool,
@@ -101,6 +103,14 @@ impl Presence {
     /// The connection is gone: nothing will come back, and there is nobody to ask.
     pub(crate) fn observe_lost(&mut self) {
         self.missed = 0;
+        self.silent_since = None;
+    }
+
+    /// Whether this process has not heard itself for a whole lease, although it is connected. Then it holds nothing up any
+    /// more: it lets its lease run out, and claims nothing until it hears itself.
+    pub(crate) fn is_absent(&self, now: Instant, timing: &Timing) -> bool {
+        let silent = self.silent_since.is_some_and(|since| now >= since + timing.lease);
+        silent && timing.needs_presence
     }
 
     /// What this worker may say in a write that is sent now, and prove with it.
@@ -156,6 +166,7 @@ impl Presence {
         if self.heard && self.earned.is_none_or(|earned| earned <= now) {
             self.doubt();
         }
+        self.silent_since = if self.heard { None } else { self.silent_since.or(Some(now)) };
         if self.heard && core::mem::take(&mut self.told) {
             outbox.notice(Notice::PresentAgain);
         }

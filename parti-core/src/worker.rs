@@ -239,10 +239,15 @@ impl Worker {
     /// When the parts want to be asked again if nothing new comes.
     fn next_due(&self) -> Option<Instant> {
         let standing = match &self.standing {
-            Standing::Seeking(search) if self.connected => search.deadline(self.now, &self.config, &self.membership),
+            Standing::Seeking(search) if self.connected && !self.is_absent() => {
+                search.deadline(self.now, &self.config, &self.membership)
+            }
             Standing::Seeking(_) => None,
             Standing::Holding(lease) => {
-                let may_write = self.connected && !self.was_cut_off && !self.outbox.is_writing(Key::Slot(lease.slot));
+                let may_write = self.connected
+                    && !self.was_cut_off
+                    && !self.is_absent()
+                    && !self.outbox.is_writing(Key::Slot(lease.slot));
                 lease.deadline(self.now, may_write, &self.timing)
             }
         };
@@ -312,6 +317,7 @@ impl Worker {
     }
 
     fn seek_slot(&mut self) {
+        let absent = self.is_absent();
         let Standing::Seeking(search) = &mut self.standing else { return };
         if !search.has_listened() {
             return;
@@ -329,7 +335,7 @@ impl Worker {
             self.starting_over |= had_begun;
             return;
         }
-        if self.connected && !self.was_cut_off && self.stop.is_none() {
+        if self.connected && !self.was_cut_off && self.stop.is_none() && !absent {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let generation = self.ownership.generation();
             let (server, shared) = (self.presence.server_to_name(&self.timing), &self.shared);
@@ -518,6 +524,9 @@ impl Worker {
 
     fn renew(&mut self) {
         let kind = self.write_kind();
+        if kind == WriteKind::Renewal && self.is_absent() {
+            return;
+        }
         let Standing::Holding(lease) = &mut self.standing else { return };
         let urgent = kind != WriteKind::Renewal || self.ownership.has_news();
         // An earlier lease of the same slot may have left a write on its way.
@@ -548,6 +557,11 @@ impl Worker {
             }
         };
         lease.write(self.now, kind, record, self.presence.evidence(&self.timing), &mut self.outbox);
+    }
+
+    /// Whether others would take this process for gone for as long as a lease lasts. Who stops has more to say, though.
+    fn is_absent(&self) -> bool {
+        self.stop.is_none() && self.presence.is_absent(self.now, &self.timing)
     }
 
     /// What the next write of the member record is for.

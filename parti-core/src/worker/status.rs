@@ -163,6 +163,9 @@ impl Worker {
         if self.is_recovering() {
             return Some(SuspendReason::StoreRegressed);
         }
+        if self.is_absent() {
+            return Some(SuspendReason::NotPresent);
+        }
         let lease = match &self.standing {
             Standing::Seeking(search) => return search.is_refused().then_some(SuspendReason::WritesRefused),
             Standing::Holding(lease) => lease,

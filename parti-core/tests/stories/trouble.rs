@@ -183,3 +183,25 @@ fn a_leader_whose_plan_is_refused_resigns() {
     assert!(lab.transcript.contains("PlanRefused"), "{}", lab.transcript);
     assert_owned_once(&lab);
 }
+
+/// Its subscription is taken away while it goes on renewing, so often that no row of probes comes together: it lets go.
+#[test]
+fn a_worker_that_does_not_hear_itself_for_a_lease_holds_nothing_up() {
+    let config = Config { lease: std::time::Duration::from_secs(2), ..Config::default() };
+    let mut lab = Lab::new(6);
+    (0..3).for_each(|at| {
+        lab.start(&format!("w{at}"), config.clone());
+    });
+    lab.run(30_000);
+    assert_owned_once(&lab);
+    lab.let_listen(0, false);
+    lab.take_subscription(0);
+    lab.run(15_000);
+    let status = lab.workers[0].worker.status();
+    assert_eq!((status.state, status.degraded), (WorkerState::Degraded, Some(SuspendReason::NotPresent)));
+    assert!(lab.owners().values().all(|owners| owners.len() == 1 && owners[0] != "w0"), "{}", lab.transcript);
+    lab.let_listen(0, true);
+    lab.run(30_000);
+    assert_owned_once(&lab);
+    assert!(lab.owners().values().any(|owners| owners[0] == "w0"), "{}", lab.transcript);
+}
