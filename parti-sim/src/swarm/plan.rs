@@ -199,6 +199,16 @@ impl Deed {
         }
     }
 
+    /// Its name as traces have it, with the bucket if it happens to one.
+    fn kind(&self) -> String {
+        let deed = serde_json::to_value(self).expect("plain data has no value that JSON lacks");
+        let Some((name, fields)) = deed.as_object().and_then(|deed| deed.iter().next()) else { return String::new() };
+        match fields["plan"].as_bool() {
+            Some(plan) => format!("{name} {}", if plan { "plan" } else { "members" }),
+            None => name.clone(),
+        }
+    }
+
     /// Whether something goes wrong, rather than somebody wants it.
     pub const fn is_fault(&self) -> bool {
         match self {
@@ -248,6 +258,13 @@ enum Temper {
 }
 
 impl Plan {
+    /// The kinds of everything that went wrong until `at`, each once, in order of their names.
+    pub fn faults_before(&self, at: crate::clock::Moment) -> Vec<String> {
+        let is_before = |act: &&Act| crate::clock::Moment::from_millis(self.begins_ms + act.at_ms) <= at;
+        let faults = self.acts.iter().filter(is_before).filter(|act| act.deed.is_fault());
+        faults.map(|act| act.deed.kind()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     /// The world of this seed. In some worlds, and in all if they are to be `lossy`, the store loses what it had
     /// acknowledged, is made anew, or holds what is not a record.
     pub fn random(seed: u64, plant: Option<Plant>, lossy: bool) -> Self {
