@@ -229,6 +229,9 @@ impl Worker {
         if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed_to = None;
             self.membership.begin_listing();
+            if self.was_cut_off && self.connected {
+                self.membership.read_by(self.now + self.timing.retry);
+            }
         } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed_to = None;
             // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
