@@ -13,6 +13,8 @@ mod lab;
 mod leases;
 #[path = "stories/lists.rs"]
 mod lists;
+#[path = "stories/presence.rs"]
+mod presence;
 #[path = "stories/trouble.rs"]
 mod trouble;
 
