@@ -180,7 +180,8 @@ pub struct Config {
     /// times in this time whether it is still there, and works on nothing while that has not come back for three quarters
     /// of it. Choose more than the longest stall of a server that is to go unnoticed. Shorter, and such a stall suspends
     /// the workers at that server; longer, and killed processes are found later; off, and they are found when their leases
-    /// run out. It keeps a partition from two owners at any value, but all workers of a group must agree on it.
+    /// run out. Workers that differ in it, as in a rolling change, do no harm: each is judged by its own, which its record
+    /// says.
     #[serde(with = "duration::or_off")]
     pub probe_confirm: Option<Duration>,
     /// How much load this worker takes compared with others; 1 by default.
@@ -361,6 +362,12 @@ impl Timing {
             last_wait: LAST_WAIT.min(lease / 2),
             planted: Planted::default(),
         }
+    }
+
+    /// [`Config::probe_confirm`] as a record says it, rounded up.
+    pub(crate) fn confirm_ms(&self) -> Option<u64> {
+        let rounded_up = |confirm: Duration| u64::try_from(confirm.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.confirm.map(rounded_up)
     }
 
     /// How long an observer waits after a revision arrived before it may take its holder for stopped, where the holder

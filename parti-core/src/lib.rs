@@ -140,6 +140,12 @@
 //! 8. Everything is bounded: the actions of one event, the requests in flight and the records by the numbers of slots
 //!    and partitions, and those by [`MAX_SLOTS`] and [`MAX_PARTITIONS`].
 //!
+//! 9. Where [`Config::probe_confirm`] is set, whoever runs the worker [listens](Event::Listening) on its probe subject from
+//!    the beginning, answers those who ask there, and returns each [`Check`](Action::Check) that comes back. A session is
+//!    one subscription on one connection: another connection, also one that the client library has made unheard, is
+//!    another session, which is looked for at the sending of a check and at its receipt. Without it a
+//!    [`Strict`](Mode::Strict) worker never works.
+//!
 //! # What the application owes
 //!
 //! - It works on a partition from [`Acquire`](Action::Acquire) until it reports [`Released`](Event::Released), and not

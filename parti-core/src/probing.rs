@@ -107,7 +107,7 @@ impl Probing {
         let elsewhere = view.timing.planted.has(PlantedBug::ProberElsewhere);
         match outcome {
             ProbeOutcome::NobodyListens if record.server.is_some() && record.server.as_ref() == server || elsewhere => {
-                self.observe_nobody(view, &asked, revision)
+                self.observe_nobody(view, &asked, revision, record)
             }
             ProbeOutcome::NobodyListens => {
                 let goes_on = view.timing.planted.has(PlantedBug::RowThroughElsewhere);
@@ -127,8 +127,14 @@ impl Probing {
     }
 
     /// Nobody listens at the process's own server. True if that makes a row.
-    fn observe_nobody(&mut self, view: &Surroundings<'_>, asked: &Asked, revision: Revision) -> bool {
-        let Some(confirm) = view.timing.confirm else { return false };
+    fn observe_nobody(
+        &mut self,
+        view: &Surroundings<'_>,
+        asked: &Asked,
+        revision: Revision,
+        record: &MemberRecord,
+    ) -> bool {
+        let Some(confirm) = confirm_of(record, view.timing) else { return false };
         let any = view.timing.planted.has(PlantedBug::RowOverRevisions);
         if asked.revision != revision && !any {
             self.forget(asked.slot);
@@ -210,11 +216,11 @@ impl Probing {
         let record = member.and_then(|member| Some((member.revision, member.record()?)));
         let suspect = self.suspects.get(&slot).copied();
         let suspect = suspect.zip(record).filter(|(suspect, (revision, _))| suspect.revision == *revision || any);
-        let Some(((suspect, (revision, record)), confirm)) = suspect.zip(view.timing.confirm) else {
-            self.forget(slot);
-            return;
-        };
-        let Some(through) = self.way_to(view, slot, record) else {
+        let suspect = suspect.and_then(|(suspect, (revision, record))| {
+            let (confirm, through) = (confirm_of(record, view.timing)?, self.way_to(view, slot, record)?);
+            Some((suspect, revision, record, confirm, through))
+        });
+        let Some((suspect, revision, record, confirm, through)) = suspect else {
             self.forget(slot);
             return;
         };
@@ -320,4 +326,9 @@ impl Probing {
         let round = if self.targets == Some(targets) { self.next_round } else { Instant::ORIGIN };
         earliest([Some(round), self.due.first().map(|(due, _)| *due)])
     }
+}
+
+/// Over how long nobody must have listened: as the process says by which it judges itself, whatever the judge's own setting.
+fn confirm_of(record: &MemberRecord, timing: &Timing) -> Option<Duration> {
+    timing.confirm.map(|own| record.confirm_ms.map_or(own, Duration::from_millis))
 }

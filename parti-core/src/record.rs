@@ -81,6 +81,10 @@ pub struct MemberRecord {
     /// where that is not known or its tenure is not to be ended early: then only its lease decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
+    /// Over how long nobody must have listened there before others may end its tenure early, in milliseconds: by this the
+    /// process judges its own presence. Given where `server` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_ms: Option<u64>,
     /// A leader's: the slots whose workers are to see whether it is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deputies: Vec<Slot>,
@@ -104,6 +108,7 @@ impl MemberRecord {
             shared: None,
             beat: 0,
             server: None,
+            confirm_ms: None,
             deputies: Vec::new(),
         }
     }

@@ -335,12 +335,15 @@ impl Worker {
             self.starting_over |= had_begun;
             return;
         }
-        if self.connected && !self.was_cut_off && self.stop.is_none() && !absent {
+        // Who cannot be present could work on nothing that it is given.
+        let present = !self.timing.needs_presence || self.presence.evidence(&self.timing).is_some();
+        if self.connected && !self.was_cut_off && self.stop.is_none() && !absent && present {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let generation = self.ownership.generation();
             let (server, shared) = (self.presence.server_to_name(&self.timing), &self.shared);
-            let own =
-                || MemberRecord { server: server.clone(), ..own_record(config, instance, beat, MemberPhase::Active) };
+            let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
+            let record = || own_record(config, instance, beat, MemberPhase::Active);
+            let own = || MemberRecord { server: server.clone(), confirm_ms, ..record() };
             let record = |tenure| MemberRecord { tenure, generation, shared: Some(shared.clone()), ..own() };
             let claimed = search.is_claiming();
             let view = slot::Surroundings {
@@ -549,7 +552,8 @@ impl Worker {
         let server = self.presence.server_to_name(&self.timing);
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
         let (unwanted, shared) = (self.ownership.unwanted(), Some(self.shared.clone()));
-        let record = MemberRecord { generation, server, deputies, unwanted, shared, ..record };
+        let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
+        let record = MemberRecord { generation, server, confirm_ms, deputies, unwanted, shared, ..record };
         let record = match kind {
             WriteKind::Anew => record,
             WriteKind::Renewal | WriteKind::Restarting | WriteKind::Deletion => {

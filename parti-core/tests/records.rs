@@ -67,6 +67,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
     };
     let here = MemberRecord {
         server: Some(ServerId::new("NDQ4Y6KBTUSLQKS3GGJGZLOJSZWH4QCLG4M4CVQHTCFPVSPJHJ6ZCGTR")),
+        confirm_ms: Some(750),
         deputies: vec![Slot::new(8), Slot::new(11)],
         ..old.clone()
     };
@@ -203,6 +204,7 @@ prop_compose! {
         software in ".{0,20}",
         server in proptest::option::of(".{0,20}"),
         deputies in btree_set(any::<u32>(), 0..4),
+        confirm_ms in any::<Option<u64>>(),
         (instance, generation, capacity, beat) in any::<(u64, u64, u32, u64)>(),
         (lease_ms, unwanted) in (any::<Option<u64>>(), ids()),
         shared in proptest::option::of((".{0,20}", any::<Option<(u32, u32)>>(), any::<Option<u64>>())),
@@ -220,7 +222,7 @@ prop_compose! {
         let deputies = deputies.into_iter().map(Slot::new).collect();
         let new = MemberRecord { tenure, phase, applied, generation, releasing, ..MemberRecord::new(instance) };
         let new = MemberRecord { unwanted, shared, ..new };
-        let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, deputies, ..new };
+        let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, confirm_ms, deputies, ..new };
         Record::Member(record.into())
     }
 }

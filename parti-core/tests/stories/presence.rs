@@ -141,7 +141,10 @@ fn blink(between: impl Fn(&mut Lab)) -> String {
 
 #[test]
 fn an_answer_a_probe_that_timed_out_and_a_renewal_each_end_a_row() {
-    let goes_on = blink(|lab| lab.run(240));
+    let goes_on = blink(|lab| {
+        lab.crash(3);
+        lab.run(240);
+    });
     assert!(goes_on.contains("Evicted"), "{goes_on}");
     let answered = blink(|lab| {
         lab.slander(None);

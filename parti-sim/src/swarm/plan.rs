@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::trouble::Trouble;
 use crate::mix::Mix;
 use crate::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
-use crate::plant::Plant;
+use crate::plant::{Around, Plant};
 use crate::rng::Rng;
 use parti_core::{Control, PlantedBug, Slot};
 
@@ -340,7 +340,36 @@ impl Plan {
                     act.deed = Deed::RollBack { plan: false, writes, for_ms: 500 };
                 }
             }
-            _ => {}
+            _ => self.provoke_presence(plant),
+        }
+    }
+
+    /// Makes it a world in which many workers are not where they were, or seem not to be.
+    fn provoke_presence(&mut self, plant: Plant) {
+        use PlantedBug as Bug;
+        let who = |nth: u32| nth * 7;
+        let lasts = |nth: u32| 1_000 + u64::from(nth % 4) * 1_000;
+        let take = |nth| Deed::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false };
+        let reconnect = |nth| Deed::Reconnect { who: who(nth) };
+        let cut = |nth: u32| Deed::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) };
+        let deeds: [&dyn Fn(u32) -> Deed; 3] = match plant {
+            Plant::Core(Bug::PresenceTooLong | Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
+                [&take, &take, &reconnect]
+            }
+            Plant::Core(Bug::ProberElsewhere) => [&cut, &cut, &cut],
+            Plant::Core(Bug::StaleServer) | Plant::Around(Around::UnnoticedReconnect) => [&reconnect, &cut, &cut],
+            Plant::Core(Bug::RenewBeforeCheck) => [&reconnect, &take, &reconnect],
+            Plant::Core(
+                Bug::RowOverRevisions | Bug::RowThroughAnswer | Bug::RowThroughTimeout | Bug::RowThroughElsewhere,
+            ) => [&take, &reconnect, &cut],
+            _ => return,
+        };
+        let (worker, network) = (&mut self.options.worker, &mut self.options.network);
+        worker.probe_confirm_ms = 750.min(worker.lease_ms);
+        self.options.servers = 3;
+        (network.slow_ppm, network.slow_us) = (200_000, (5_000, 600_000));
+        for ((nth, act), deed) in (0..).zip(&mut self.acts).zip(deeds.into_iter().cycle()) {
+            act.deed = deed(nth);
         }
     }
 }
