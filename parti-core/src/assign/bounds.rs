@@ -1,53 +1,62 @@
 //! How much load each worker should have.
 
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::Problem;
-use super::survey::Survey;
+use super::current::Current;
+use super::pools::Pools;
 
 /// The least and the greatest load of each worker that counts as balanced.
 ///
 /// A worker's *share* is the total weight × its capacity ÷ the capacity of all; partitions that no worker can hold do not
 /// count, as nobody will ever have them. It is balanced within epsilon of its
 /// share; where no multiple of the granule (the greatest common divisor of the weights) lies so close, the two
-/// multiples next to the share are. A partition heavier than a worker's upper bound has to sit somewhere: for each one,
+/// multiples next to the share are. A *giant*, heavier than a worker's upper bound, still needs an owner: for each one,
 /// heaviest first, a largest worker is set aside with it, and the shares of the others are of what is left.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     pub(super) lower: Vec<u64>,
     pub(super) upper: Vec<u64>,
-    /// The same for half of epsilon: partitions that need a place anyway are placed within these, so that the next
-    /// small change does not at once push many workers out of theirs.
+    /// The same for half of epsilon: unassigned partitions are assigned within these, so that the next small change
+    /// does not at once push many workers out of theirs.
     pub(super) inner_lower: Vec<u64>,
     pub(super) inner_upper: Vec<u64>,
 }
 
 impl Bounds {
-    pub(super) fn new(problem: &Problem<'_>) -> Self {
-        let Problem { survey, options, .. } = problem;
-        let (roster, epsilon_permille) = (&survey.roster, options.epsilon_permille);
-        let (total, capacity) = without_giants(problem);
+    pub(super) fn new(problem: &Problem<'_>, pools: &Pools) -> Self {
+        let current = problem.current();
+        let epsilon_permille = problem.options().epsilon_permille;
+        let (weight, capacity) = without_giants(problem, pools);
         let within = |epsilon_permille| {
-            let mut known = (0, (0, 0));
-            let bounds_of = |index| {
-                let own = roster.capacity(index);
-                if known.0 != own {
-                    known = (own, bounds(survey, total * u128::from(own), capacity, epsilon_permille));
-                }
-                known.1
-            };
-            (0..roster.len()).map(bounds_of).unzip()
+            let share = |&own: &u32| weight * u128::from(own);
+            let capacities = current.workers.capacities().iter();
+            capacities.map(|own| bounds(current, share(own), capacity, epsilon_permille)).unzip()
         };
         let (lower, upper) = within(epsilon_permille);
         let (inner_lower, inner_upper) = within(epsilon_permille / 2);
         Self { lower, upper, inner_lower, inner_upper }
     }
+
+    pub(super) fn is_under(&self, worker: usize, load: u64) -> bool {
+        load < self.lower[worker]
+    }
+
+    pub(super) fn is_over(&self, worker: usize, load: u64) -> bool {
+        load > self.upper[worker]
+    }
+
+    /// How far a load is outside the bounds.
+    pub(super) fn outside(&self, worker: usize, load: u64) -> u64 {
+        self.lower[worker].saturating_sub(load) + load.saturating_sub(self.upper[worker])
+    }
 }
 
 /// The bounds of a worker whose share is `share / capacity`.
-fn bounds(survey: &Survey, share: u128, capacity: u128, epsilon_permille: u32) -> (u64, u64) {
+fn bounds(current: &Current, share: u128, capacity: u128, epsilon_permille: u32) -> (u64, u64) {
     let (capacity, epsilon) = (capacity.max(1), u128::from(epsilon_permille));
-    let granule = u128::from(survey.granule.max(1));
+    let granule = u128::from(current.granule.max(1));
     let lower = (share * 1000_u128.saturating_sub(epsilon)).div_ceil(capacity * 1000 * granule);
     let upper = share * (1000 + epsilon) / (capacity * 1000 * granule);
     let below = share / (capacity * granule);
@@ -56,45 +65,32 @@ fn bounds(survey: &Survey, share: u128, capacity: u128, epsilon_permille: u32) -
     (load(lower.min(below)), load(upper.max(above)))
 }
 
-/// The total weight and capacity without the partitions that no worker can hold within its bound, and their workers.
-fn without_giants(problem: &Problem<'_>) -> (u128, u128) {
-    let Problem { survey, options, .. } = problem;
-    let roster = &survey.roster;
-    let impossible: u64 = problem.groups().impossible().iter().map(|&partition| problem.weight(partition)).sum();
-    let (mut total, mut capacity) = (u128::from(survey.total - impossible), u128::from(roster.total_capacity()));
-    let mut capacities: Vec<_> = (0..roster.len()).map(|index| roster.capacity(index)).collect();
+/// The total weight and capacity without what no worker can hold, and without the giants and the workers set aside.
+fn without_giants(problem: &Problem<'_>, pools: &Pools) -> (u128, u128) {
+    let current = problem.current();
+    let impossible: u64 = pools.impossible().iter().map(|&partition| problem.weight(partition)).sum();
+    let mut weight = u128::from(current.total_weight - impossible);
+    let mut capacity = u128::from(current.workers.total_capacity());
+    let mut capacities = current.workers.capacities().to_vec();
     capacities.sort_unstable();
     let largest = |capacities: &[u32]| u128::from(capacities.last().copied().unwrap_or(0));
-    let upper = |share, capacity| u128::from(bounds(survey, share, capacity, options.epsilon_permille).1);
-    let first_upper = upper(total * largest(&capacities), capacity);
-    if u128::from(survey.heaviest) <= first_upper {
-        return (total, capacity);
+    let is_giant = |heavy: u32, share: u128, capacity: u128| {
+        u64::from(heavy) > bounds(current, share, capacity, problem.options().epsilon_permille).1
+    };
+    if !is_giant(current.heaviest, weight * largest(&capacities), capacity) {
+        return (weight, capacity);
     }
+    let mut candidates: Vec<_> = current.weights.iter().enumerate().collect();
+    candidates.retain(|(partition, _)| pools.impossible().binary_search(partition).is_err());
+    candidates.sort_unstable_by_key(|&(_, weight)| Reverse(weight));
     // Setting a giant aside lowers the shares, so that lighter ones may be giants too.
-    let mut heavy = heaviest_first(problem);
-    heavy.reverse();
-    while let Some(weight) = heavy.pop().map(u128::from) {
-        if capacities.len() <= 1 || weight <= upper(total * largest(&capacities), capacity) {
+    for (_, &heavy) in candidates {
+        if capacities.len() <= 1 || !is_giant(heavy, weight * largest(&capacities), capacity) {
             break;
         }
-        total -= weight;
+        weight -= u128::from(heavy);
         capacity -= largest(&capacities);
         capacities.pop();
     }
-    (total, capacity)
-}
-
-/// The weights of the heaviest partitions that a worker can hold, as many as there are workers.
-fn heaviest_first(problem: &Problem<'_>) -> Vec<u32> {
-    let impossible = problem.groups().impossible();
-    let all = problem.survey.weights.iter().enumerate();
-    let possible = all.filter(|(partition, _)| impossible.binary_search(partition).is_err());
-    let mut weights: Vec<_> = possible.map(|(_, &weight)| weight).collect();
-    let count = problem.survey.roster.len().min(weights.len());
-    if count < weights.len() {
-        weights.select_nth_unstable_by(count, |a, b| b.cmp(a));
-        weights.truncate(count);
-    }
-    weights.sort_unstable_by(|a, b| b.cmp(a));
-    weights
+    (weight, capacity)
 }

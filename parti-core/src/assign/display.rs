@@ -16,7 +16,7 @@ impl fmt::Display for Plan {
         writeln!(f, "{} partitions on {} workers", figures.partitions, figures.workers)?;
         write!(f, "moves     {}", figures.moved)?;
         for reason in MoveReason::ALL {
-            let count = self.moves.iter().filter(|step| step.reason == reason).count();
+            let count = self.moves.iter().filter(|change| change.reason == reason).count();
             if count > 0 {
                 write!(f, ", {count} {reason}")?;
             }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn an_operator_can_read_it() {
         let mut group = Group::new(3, 12);
-        group.settle(&Balanced);
+        group.rounds(&Balanced);
         group.workers.pop();
         group.workers[0].draining = true;
         group.add_workers(2);

@@ -28,7 +28,7 @@ pub enum ProblemError {
     /// A partition has two rules.
     #[error("a partition must have at most one rule, but the one at {partition} has two: merge them")]
     RuleTwice {
-        /// The place of the partition in the list.
+        /// The index of the partition in the list.
         partition: usize,
     },
     /// A rule is for a partition that is not there.
@@ -36,7 +36,7 @@ pub enum ProblemError {
         "a rule must be for a partition of the list, but {partition} is not below {partitions}, the length of the list: remove it"
     )]
     RuleWithoutPartition {
-        /// The place that the rule names.
+        /// The index that the rule names.
         partition: usize,
         /// How many partitions there are.
         partitions: usize,

@@ -1,7 +1,7 @@
 //! How good a plan is and what it costs.
 
-use super::survey::Roster;
-use super::{Changes, Problem};
+use super::current::{Current, NOBODY};
+use super::{Move, Problem};
 
 /// What a plan reaches and what it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,13 +18,12 @@ pub struct Figures {
     pub budget: usize,
     /// A number of moves, over all rounds, below which no plan brings every worker within its bounds.
     ///
-    /// It is the number of partitions without a staying holder, each of which has to move, plus the number of others
-    /// that have to:
+    /// It is the number of unassigned partitions, each of which has to move, plus the number of others that have to:
     ///
     /// - *Shedding.* A worker above its upper bound has to give so many of its partitions that the rest is within it.
     ///   No choice takes fewer than giving the heaviest first, and what it receives only adds to it.
-    /// - *Filling.* The workers below their lower bounds lack a weight in sum. The partitions without a holder, and
-    ///   those shed, may all go there; what is then still lacking, more partitions have to bring.
+    /// - *Filling.* The workers below their lower bounds lack a weight in sum. The unassigned partitions, and those
+    ///   shed, may all go there; what is then still lacking, more partitions have to bring.
     ///
     /// Say that a plan takes `n(w)` partitions from each worker `w`. Then `n(w)` is at least what `w` has to shed, and
     /// what all of them weigh is at most the weight of the `n(w)` heaviest of each, which has to cover what is lacking.
@@ -56,45 +55,47 @@ pub struct Spread {
 }
 
 impl Figures {
-    pub(super) fn new(problem: &Problem<'_>, changes: &Changes) -> Self {
-        let survey = &problem.survey;
-        let roster = &survey.roster;
-        let Changes { moves, staying_moved, left_out, loads } = changes;
+    pub(super) fn new(problem: &Problem<'_>, moves: &[Move]) -> Self {
+        let current = problem.current();
+        let mut loads = current.loads.clone();
+        let (mut staying_moved, mut left_out) = (0, 0);
+        for &Move { partition, to, .. } in moves {
+            let holder = current.holders[partition];
+            if holder != NOBODY {
+                staying_moved += 1;
+                loads[holder as usize] -= problem.weight(partition);
+            }
+            match to {
+                Some(slot) => loads[current.workers.index(slot) as usize] += problem.weight(partition),
+                None => left_out += 1,
+            }
+        }
         let forced = moves.len() - staying_moved;
         Self {
-            workers: roster.len(),
-            partitions: survey.seats.len(),
+            workers: current.workers.len(),
+            partitions: current.holders.len(),
             moved: moves.len(),
-            staying_moved: *staying_moved,
-            budget: budget(problem, survey.seats.len() - survey.homeless),
+            staying_moved,
+            budget: problem.budget(),
             least_moves: forced + problem.least_staying_moves(),
             // Those that had no holder and get none are not moves.
-            unassigned: survey.homeless - forced + left_out,
-            before: Spread::new(roster, &survey.loads),
-            after: Spread::new(roster, loads),
+            unassigned: current.unassigned - forced + left_out,
+            before: Spread::new(current, &current.loads),
+            after: Spread::new(current, &loads),
         }
     }
 }
 
-/// How many of the `staying` partitions a plan may move: fewer than the share of the budget, at least one.
-pub(super) fn budget(problem: &Problem<'_>, staying: usize) -> usize {
-    let percent = u128::from(problem.options.move_budget_percent);
-    if percent >= 100 {
-        return staying;
-    }
-    let share = (staying as u128 * percent).saturating_sub(1) / 100;
-    usize::try_from(share).unwrap_or(staying).max(1).min(staying)
-}
-
 impl Spread {
-    fn new(roster: &Roster, loads: &[u64]) -> Self {
+    fn new(current: &Current, loads: &[u64]) -> Self {
         let total: u128 = loads.iter().map(|&load| u128::from(load)).sum();
-        let capacity = u128::from(roster.total_capacity());
-        let level = |&index: &usize| roster.level(index, loads[index]);
-        let mean = |index: usize| (total * u128::from(roster.capacity(index))).max(1);
-        let scaled = |index: usize| u128::from(loads[index]) * capacity * 1000;
-        let peak = (0..roster.len()).max_by_key(level).map(|index| scaled(index).div_ceil(mean(index)));
-        let least = (0..roster.len()).min_by_key(level).map(|index| scaled(index) / mean(index));
+        let capacity = u128::from(current.workers.total_capacity());
+        let relative_load = |&worker: &usize| current.relative_load(worker, loads[worker]);
+        let mean = |worker: usize| (total * u128::from(current.workers.capacities()[worker])).max(1);
+        let scaled = |worker: usize| u128::from(loads[worker]) * capacity * 1000;
+        let workers = 0..loads.len();
+        let peak = workers.clone().max_by_key(relative_load).map(|worker| scaled(worker).div_ceil(mean(worker)));
+        let least = workers.min_by_key(relative_load).map(|worker| scaled(worker) / mean(worker));
         let permille = |value: Option<u128>| u64::try_from(value.unwrap_or(0)).unwrap_or(u64::MAX);
         Self { peak_permille: permille(peak), least_permille: permille(least) }
     }

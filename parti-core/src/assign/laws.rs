@@ -11,9 +11,9 @@ use proptest::collection::{btree_map, vec as vec_of};
 use proptest::prelude::{Just, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
+use super::current::NOBODY;
 use super::home::Homes;
 use super::reference::{self, Cost};
-use super::survey::NOBODY;
 use super::testing::Group;
 use super::{
     Balanced, ConsistentHash, Figures, Plan, RoundRobin, Rule, Step, Strategy, WorkerInput, audit, least_moves,
@@ -62,7 +62,7 @@ fn any_strategy() -> impl Generator<Value = &'static dyn Strategy> {
 
 /// Whether a partition sits with a worker that stays.
 fn stays(group: &Group, partition: usize) -> bool {
-    group.problem().survey.seats[partition] != NOBODY
+    group.problem().current().holders[partition] != NOBODY
 }
 
 proptest! {
@@ -106,7 +106,7 @@ proptest! {
 
     #[test]
     fn planning_again_moves_nothing(mut group in any_group(), strategy in any_strategy()) {
-        group.settle(strategy);
+        group.rounds(strategy);
         let again = group.plan(strategy);
         prop_assert_eq!(again.moves, vec![]);
         prop_assert!(!again.another_round);
@@ -140,7 +140,7 @@ proptest! {
         group.holders = holders.iter().map(|&slot| Some(Slot::new(slot)).filter(|_| slot < 12)).collect();
         group.options.move_budget_percent = budget;
         let expected = reference::balanced(&group);
-        let rounds = group.settle(&Balanced);
+        let rounds = group.rounds(&Balanced);
         prop_assert_eq!(moved(&rounds), rounds[0].figures.least_moves);
         let Plan { figures: Figures { moved, staying_moved, .. }, another_round, .. } = rounds[0];
         prop_assert_eq!(Cost { moved, staying_moved, another_round }, expected, "the obvious version says otherwise");
@@ -150,7 +150,7 @@ proptest! {
     #[test]
     fn a_round_robin_deals_within_one(workers in 1..9_u32, partitions in 0..100_usize) {
         let mut group = Group::new(workers, partitions);
-        group.settle(&RoundRobin);
+        group.rounds(&RoundRobin);
         let counts = counts(&group);
         prop_assert!(counts.values().max() <= counts.values().min().map(|min| min + 1).as_ref(), "{counts:?}");
     }
@@ -158,10 +158,10 @@ proptest! {
     #[test]
     fn a_ring_keeps_equal_weights_within_epsilon(workers in 1..20_u32, partitions in 0..300_usize, weight in 1..9_u32) {
         let mut group = Group::weighing(workers, &vec![weight; partitions]);
-        group.settle(&ConsistentHash::default());
+        group.rounds(&ConsistentHash::default());
         let problem = group.problem();
         let bounds = problem.bounds();
-        for (worker, load) in problem.survey.loads.iter().enumerate() {
+        for (worker, load) in problem.current().loads.iter().enumerate() {
             prop_assert!(*load <= bounds.upper[worker], "{load} > {}", bounds.upper[worker]);
         }
     }
@@ -171,9 +171,9 @@ proptest! {
 fn no_round_reaches_a_fifth_and_all_together_move_the_least() {
     for (workers, more, partitions, rounds) in [(30, 15, 2400, 2), (3, 1, 2400, 2), (3, 1, 12, 2), (3, 1, 100, 2)] {
         let mut group = Group::new(workers, partitions);
-        group.settle(&Balanced);
+        group.rounds(&Balanced);
         group.add_workers(more);
-        let plans = group.settle(&Balanced);
+        let plans = group.rounds(&Balanced);
         assert_eq!(plans.len(), rounds, "{workers} → {} workers", workers + more);
         assert!(plans.iter().all(|plan| plan.figures.staying_moved * 5 < partitions), "{plans:?}");
         assert_eq!(moved(&plans), plans[0].figures.least_moves);
@@ -191,7 +191,7 @@ fn every_small_world() {
                 let group = Group::weighing(workers, &weights);
                 let even = even_assignments(&group);
                 for holders in 0..(workers + 1).pow(u32::try_from(partitions).expect("at most 6")) {
-                    tally.settle(group.clone(), holders, &even);
+                    tally.play(group.clone(), holders, &even);
                 }
             }
         }
@@ -226,13 +226,13 @@ struct Tally {
 
 impl Tally {
     /// Plays one world, whose holders are the digits of `holders`, and checks what must hold for each.
-    fn settle(&mut self, mut group: Group, holders: u32, even: &[Vec<u32>]) {
+    fn play(&mut self, mut group: Group, holders: u32, even: &[Vec<u32>]) {
         let base = u32::try_from(group.workers.len()).expect("at most 4") + 1;
         let digits = (0..).map(|place| holders / base.pow(place) % base).take(group.holders.len());
         group.holders = digits.map(|digit| Some(Slot::new(digit)).filter(|_| digit + 1 < base)).collect();
         let before = group.holders.clone();
         let staying = before.iter().flatten().count();
-        let rounds = group.settle(&Balanced);
+        let rounds = group.rounds(&Balanced);
         for round in &rounds {
             assert!(round.owners.iter().all(Option::is_some));
             assert!(round.figures.staying_moved <= (staying.max(round.figures.partitions) / 5).max(1));
@@ -300,13 +300,10 @@ fn homes_are_what_they_always_were() {
         group.options.seed = seed;
         group.workers[0].capacity = NonZeroU32::new(capacity).expect("at least 1");
         let plan = group.problem();
-        let homes = Homes::new(&plan.survey.roster);
+        let homes = Homes::new(&plan.current().workers);
         let all: Vec<_> = (0..).take(group.workers.len()).collect();
         let hashes = (0..12).map(|partition| plan.hash(partition));
-        let found: Vec<_> = hashes.clone().map(|hash| homes.home_of(hash, |_| true, &all)).collect();
-        let mut quick = Vec::new();
-        homes.add_quick(hashes, &mut quick);
-        assert!(quick.iter().zip(&found).all(|(quick, home)| quick == home || *quick == NOBODY));
+        let found: Vec<_> = hashes.map(|hash| homes.home(hash, |_| true, &all)).collect();
         writeln!(vectors, "{slots:?} workers, the first of capacity {capacity}, seed {seed}: {found:?}")
             .expect("a string takes all");
     }
@@ -316,14 +313,14 @@ fn homes_are_what_they_always_were() {
 #[test]
 fn a_worker_that_comes_back_gets_most_of_its_own_partitions() {
     let mut group = Group::new(20, 2000);
-    group.settle(&Balanced);
+    group.rounds(&Balanced);
     let before = group.holders.clone();
     let gone = group.workers.remove(7);
     group.options.step = Step::Emergency;
-    group.settle(&Balanced);
+    group.rounds(&Balanced);
     group.workers.push(gone.clone());
     group.options.step = Step::Planned;
-    group.settle(&Balanced);
+    group.rounds(&Balanced);
     let own = |holders: &[Option<Slot>]| {
         let mine = before.iter().zip(holders).filter(|(was, is)| **was == Some(gone.slot) && was == is);
         mine.count()
@@ -335,7 +332,7 @@ fn a_worker_that_comes_back_gets_most_of_its_own_partitions() {
 fn the_loss_of_any_one_worker_moves_only_its_own_partitions() {
     let weights: Vec<_> = (0..2000).map(|n| if n % 20 == 0 { 10 } else { 1 }).collect();
     let mut group = Group::weighing(100, &weights);
-    group.settle(&Balanced);
+    group.rounds(&Balanced);
     group.options.step = Step::Emergency;
     for gone in 0..100 {
         let mut group = group.clone();
@@ -352,7 +349,7 @@ fn what_nobody_can_hold_counts_in_no_share() {
     group.require(0, "zone", "nowhere");
     group.require(1, "zone", "nowhere");
     group.holders[1] = Some(Slot::new(2));
-    group.settle(&Balanced);
+    group.rounds(&Balanced);
     assert_eq!(group.holders[..2], [None, None]);
     let giant = group.holders[2].expect("a worker can hold it");
     let others: Vec<_> =
@@ -364,11 +361,11 @@ fn what_nobody_can_hold_counts_in_no_share() {
 #[test]
 fn a_million_partitions() {
     let mut group = Group::new(1000, 1_000_000);
-    let first = group.settle(&Balanced);
+    let first = group.rounds(&Balanced);
     assert_eq!(first.len(), 1);
     assert!(is_even(&group));
     group.add_workers(500);
-    let rounds = group.settle(&Balanced);
+    let rounds = group.rounds(&Balanced);
     assert_eq!(moved(&rounds), rounds[0].figures.least_moves);
     assert!(rounds.iter().all(|round| round.figures.staying_moved <= 200_000));
     assert!(is_even(&group));
@@ -381,8 +378,8 @@ fn moved(rounds: &[Plan]) -> usize {
 /// Whether every worker is within its bounds.
 fn is_even(group: &Group) -> bool {
     let problem = group.problem();
-    let (survey, bounds) = (&problem.survey, problem.bounds());
-    survey.loads.iter().enumerate().all(|(worker, load)| (bounds.lower[worker]..=bounds.upper[worker]).contains(load))
+    let (current, bounds) = (problem.current(), problem.bounds());
+    current.loads.iter().enumerate().all(|(worker, load)| (bounds.lower[worker]..=bounds.upper[worker]).contains(load))
 }
 
 fn counts(group: &Group) -> BTreeMap<Slot, usize> {

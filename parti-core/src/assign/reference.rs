@@ -24,7 +24,7 @@ pub(super) fn balanced(group: &Group) -> Cost {
             counts[index] += 1;
         }
     }
-    let homeless = total - counts.iter().sum::<u64>();
+    let unassigned = total - counts.iter().sum::<u64>();
     if workers.is_empty() {
         let leaving = group.holders.iter().flatten().count();
         return Cost { moved: leaving, staying_moved: 0, another_round: false };
@@ -34,14 +34,14 @@ pub(super) fn balanced(group: &Group) -> Cost {
     let upper =
         |index: usize| (share(index) * (1000 + epsilon) / (1000 * capacity)).max(share(index).div_ceil(capacity));
     let lower = |index: usize| (share(index) * (1000 - epsilon)).div_ceil(1000 * capacity).min(share(index) / capacity);
-    let level = |count: u64, index: usize| count * capacity * 1_000_000 / u64::from(workers[index].capacity.get());
+    let relative = |count: u64, index: usize| count * capacity * 1_000_000 / u64::from(workers[index].capacity.get());
     let everyone = 0..workers.len();
     // Where a partition goes does not matter to the costs, as long as those below their bounds come first.
-    for _ in 0..homeless {
-        let to = everyone.clone().min_by_key(|&index| (counts[index] >= lower(index), level(counts[index], index)));
+    for _ in 0..unassigned {
+        let to = everyone.clone().min_by_key(|&index| (counts[index] >= lower(index), relative(counts[index], index)));
         counts[to.expect("there are workers")] += 1;
     }
-    let staying = total - homeless;
+    let staying = total - unassigned;
     let budget = match u64::from(group.options.move_budget_percent) {
         100.. => staying,
         percent => {
@@ -54,12 +54,12 @@ pub(super) fn balanced(group: &Group) -> Cost {
         if !uneven || moved == budget {
             break uneven;
         }
-        let from = everyone.clone().max_by_key(|&index| (counts[index] > upper(index), level(counts[index], index)));
-        let to = everyone.clone().min_by_key(|&index| (counts[index] >= lower(index), level(counts[index], index)));
+        let from = everyone.clone().max_by_key(|&index| (counts[index] > upper(index), relative(counts[index], index)));
+        let to = everyone.clone().min_by_key(|&index| (counts[index] >= lower(index), relative(counts[index], index)));
         counts[from.expect("there are workers")] -= 1;
         counts[to.expect("there are workers")] += 1;
         moved += 1;
     };
     let staying_moved = usize::try_from(moved).expect("a small group");
-    Cost { moved: staying_moved + usize::try_from(homeless).expect("a small group"), staying_moved, another_round }
+    Cost { moved: staying_moved + usize::try_from(unassigned).expect("a small group"), staying_moved, another_round }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::survey::{NOBODY, Roster};
+use super::current::{NOBODY, Workers};
 use super::{Answer, Problem, Strategy, StrategyError};
 
 /// Puts workers and partitions on a ring by hash; a partition goes to the next worker on the ring that has room.
@@ -31,44 +31,45 @@ impl Default for ConsistentHash {
 
 impl Strategy for ConsistentHash {
     fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
-        let survey = &problem.survey;
-        let roster = &survey.roster;
-        if roster.len() == 0 {
-            return Ok(Answer::new(vec![None; problem.holders.len()]));
+        let current = problem.current();
+        let workers = &current.workers;
+        if workers.len() == 0 {
+            return Ok(Answer::new(vec![None; problem.holders().len()]));
         }
-        let groups = problem.groups();
-        let bounds = problem.bounds();
-        let mut ring = Ring::new(roster, self.virtual_nodes, problem.options.seed);
-        let mut loads = vec![0_u64; roster.len()];
-        let mut owners = vec![NOBODY; problem.holders.len()];
-        for (partition, worker) in groups.pins() {
+        let (pools, bounds) = (problem.pools(), problem.bounds());
+        let mut ring = Ring::new(workers, self.virtual_nodes, problem.options().seed);
+        let mut loads = vec![0_u64; workers.len()];
+        let mut owners = vec![NOBODY; problem.holders().len()];
+        for (partition, worker) in pools.pins() {
             loads[worker as usize] += problem.weight(partition);
             owners[partition] = worker;
         }
         for (hash, partition) in in_order(problem) {
-            let group = groups.of(partition);
-            if owners[partition] != NOBODY || groups.members(group).is_empty() {
+            let pool = pools.of(partition);
+            if owners[partition] != NOBODY || pools.members(pool).is_empty() {
                 continue;
             }
             let weight = problem.weight(partition);
-            let fits = |worker: usize| groups.allows(group, worker) && loads[worker] + weight <= bounds.upper[worker];
-            let is_full = |worker: usize| loads[worker] + u64::from(survey.lightest) > bounds.upper[worker];
+            let fits = |worker: u32| {
+                pools.allows(pool, worker) && !bounds.is_over(worker as usize, loads[worker as usize] + weight)
+            };
+            let is_full =
+                |worker: u32| bounds.is_over(worker as usize, loads[worker as usize] + u64::from(current.lightest));
             let least = || {
-                let level = |&&worker: &&u32| roster.level(worker as usize, loads[worker as usize] + weight);
-                groups.members(group).iter().min_by_key(level).map_or(0, |&worker| worker as usize)
+                let after = |&&worker: &&u32| current.relative_load(worker as usize, loads[worker as usize] + weight);
+                pools.members(pool).iter().min_by_key(after).copied().unwrap_or(0)
             };
             let worker = ring.next(hash, fits, is_full).unwrap_or_else(least);
-            loads[worker] += weight;
-            owners[partition] = u32::try_from(worker).unwrap_or(NOBODY);
+            loads[worker as usize] += weight;
+            owners[partition] = worker;
         }
-        let slot = |&owner: &u32| Some(owner).filter(|&owner| owner != NOBODY).map(|owner| roster.slot(owner as usize));
-        Ok(Answer::new(owners.iter().map(slot).collect()))
+        Ok(Answer::new(owners.iter().map(|&owner| workers.slot(owner)).collect()))
     }
 }
 
 /// The partitions with their hashes, heaviest first, then in order of hash.
 fn in_order(problem: &Problem<'_>) -> impl Iterator<Item = (u64, usize)> {
-    let partitions = problem.partitions.as_slice();
+    let partitions = problem.partitions().as_slice();
     let hashed =
         partitions.iter().enumerate().map(|(index, partition)| (!partition.weight.get(), problem.hash(index), index));
     let mut order: Vec<_> = hashed.collect();
@@ -85,13 +86,13 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(roster: &Roster, virtual_nodes: u32, seed: u64) -> Self {
+    fn new(workers: &Workers, virtual_nodes: u32, seed: u64) -> Self {
         let mut points = Vec::new();
-        for (index, worker) in (0..roster.len()).zip(0_u32..) {
-            let share = u64::from(virtual_nodes) * u64::from(roster.capacity(index)) * roster.len() as u64;
-            for nth in 0..(share / roster.total_capacity()).max(1) {
+        for (worker, (slot, &capacity)) in (0..).zip(workers.slots().iter().zip(workers.capacities())) {
+            let share = u64::from(virtual_nodes) * u64::from(capacity) * workers.len() as u64;
+            for nth in 0..(share / workers.total_capacity()).max(1) {
                 let mut name = [0; 12];
-                name[..4].copy_from_slice(&roster.slot(index).value().to_le_bytes());
+                name[..4].copy_from_slice(&slot.value().to_le_bytes());
                 name[4..].copy_from_slice(&nth.to_le_bytes());
                 points.push((xxh3_64_with_seed(&name, seed), worker));
             }
@@ -104,7 +105,7 @@ impl Ring {
 
     /// The worker of the first point after `hash` where the partition fits. Points of full workers are passed over from
     /// then on.
-    fn next(&mut self, hash: u64, fits: impl Fn(usize) -> bool, is_full: impl Fn(usize) -> bool) -> Option<usize> {
+    fn next(&mut self, hash: u64, fits: impl Fn(u32) -> bool, is_full: impl Fn(u32) -> bool) -> Option<u32> {
         let len = self.hashes.len();
         let start = self.hashes.partition_point(|&point| point < hash) % len;
         let (mut at, mut walked) = (start, 0);
@@ -114,7 +115,7 @@ impl Ring {
             if walked >= len {
                 break;
             }
-            let worker = self.workers[next] as usize;
+            let worker = self.workers[next];
             if fits(worker) {
                 return Some(worker);
             }
@@ -125,13 +126,13 @@ impl Ring {
     }
 
     /// The first point from `at` on whose worker is not full, or `at` where all are.
-    fn skip(&mut self, at: usize, is_full: &impl Fn(usize) -> bool) -> usize {
+    fn skip(&mut self, at: usize, is_full: &impl Fn(u32) -> bool) -> usize {
         let len = self.hashes.len();
         let mut next = at;
         for _ in 0..len {
             if self.onward[next] as usize != next {
                 next = self.onward[next] as usize;
-            } else if is_full(self.workers[next] as usize) {
+            } else if is_full(self.workers[next]) {
                 next = (next + 1) % len;
             } else {
                 break;

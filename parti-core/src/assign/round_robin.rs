@@ -1,7 +1,6 @@
 //! The plainest strategy: deal them out.
 
 use alloc::vec;
-use alloc::vec::Vec;
 
 use super::{Answer, Problem, Strategy, StrategyError};
 
@@ -16,20 +15,18 @@ pub struct RoundRobin;
 
 impl Strategy for RoundRobin {
     fn assign(&self, problem: &Problem<'_>) -> Result<Answer, StrategyError> {
-        let roster = &problem.survey.roster;
-        let groups = problem.groups();
-        let mut dealt = vec![0_usize; groups.len()];
+        let (workers, pools) = (&problem.current().workers, problem.pools());
+        let mut dealt = vec![0_usize; pools.len()];
         let mut deal = |partition: usize| {
-            let group = groups.of(partition);
-            let (members, turn) = (groups.members(group), &mut dealt[group as usize]);
+            let pool = pools.of(partition);
+            let (members, turn) = (pools.members(pool), &mut dealt[pool as usize]);
             let member = members.get(turn.checked_rem(members.len())?)?;
             *turn += 1;
             Some(*member)
         };
-        let owner = |partition: usize| groups.pin(partition).or_else(|| deal(partition));
-        let owners: Vec<_> =
-            (0..problem.holders.len()).map(owner).map(|owner| owner.map(|index| roster.slot(index as usize))).collect();
-        Ok(Answer::new(owners))
+        let mut owner = |partition: usize| pools.pin(partition).or_else(|| deal(partition));
+        let slot = |partition: usize| owner(partition).and_then(|worker| workers.slot(worker));
+        Ok(Answer::new((0..problem.holders().len()).map(slot).collect()))
     }
 }
 
@@ -60,9 +57,9 @@ mod tests {
     #[test]
     fn rounds_of_the_budget_end_within_one() {
         let mut group = Group::new(3, 100);
-        group.settle(&RoundRobin);
+        group.rounds(&RoundRobin);
         group.add_workers(1);
-        let rounds = group.settle(&RoundRobin);
+        let rounds = group.rounds(&RoundRobin);
         assert!(rounds.len() > 1 && rounds.iter().all(|round| round.figures.staying_moved <= 20));
         let mut counts = [0; 4];
         for slot in group.holders.iter().flatten() {

@@ -59,7 +59,7 @@ impl Group {
     }
 
     /// Plans and applies, until no other round is needed.
-    pub(super) fn settle(&mut self, strategy: &dyn Strategy) -> Vec<Plan> {
+    pub(super) fn rounds(&mut self, strategy: &dyn Strategy) -> Vec<Plan> {
         let mut rounds = Vec::new();
         loop {
             let plan = self.plan(strategy);

@@ -5,49 +5,47 @@
 mod tight;
 
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::Problem;
-use super::inventory::WeightLot;
+use super::bounds::Bounds;
+use super::class::Movable;
+use super::current::Current;
 
 /// A number of moves, over all rounds, below which no plan brings every worker within its bounds: as
 /// [`Figures::least_moves`](super::Figures::least_moves), but closer where weights differ, and much slower to find.
 pub fn least_moves(problem: &Problem<'_>) -> usize {
     let staying = problem.least_staying_moves();
-    let tight = if problem.survey.all_equal() { None } else { tight::staying_moves(problem) };
-    let left_alone = |&&partition: &&usize| problem.holders[partition].is_none();
-    let forced = problem.survey.homeless - problem.groups().impossible().iter().filter(left_alone).count();
+    let tight = if problem.current().all_weigh_the_same() { None } else { tight::staying_moves(problem) };
+    let left_alone = |&&partition: &&usize| problem.holders()[partition].is_none();
+    let forced = problem.current().unassigned - problem.pools().impossible().iter().filter(left_alone).count();
     forced + staying.max(usize::try_from(tight.unwrap_or(0)).unwrap_or(0))
 }
 
 /// How many partitions whose holder stays have to move, at least, to bring every worker within its bounds.
-pub(super) fn staying_moves(problem: &Problem<'_>) -> usize {
-    let survey = &problem.survey;
-    let bounds = problem.bounds();
-    let excess: Vec<_> = pairwise(&survey.loads, &bounds.upper);
-    let lacking: u64 = pairwise(&bounds.lower, &survey.loads).iter().sum();
-    let still_lacking = lacking.saturating_sub(survey.homeless_weight);
+pub(super) fn staying_moves(current: &Current, bounds: &Bounds) -> usize {
+    let excess: Vec<_> = pairwise(&current.loads, &bounds.upper);
+    let lacking: u64 = pairwise(&bounds.lower, &current.loads).iter().sum();
+    let still_lacking = lacking.saturating_sub(current.unassigned_weight);
     if still_lacking == 0 && excess.iter().all(|&excess| excess == 0) {
         return 0;
     }
-    let inventory = survey.inventory();
     let mut shed = Taken::default();
     let mut kept = Vec::new();
-    for (worker, &excess) in excess.iter().enumerate() {
-        let lots = inventory.of(worker);
-        let taken = Taken::heaviest_first(lots.iter().rev(), excess);
-        if still_lacking > 0 {
-            let mut skip = taken.count;
-            kept.extend(lots.iter().rev().map(|lot| {
-                let gone = u32::try_from(skip).unwrap_or(u32::MAX).min(lot.count);
-                skip -= u64::from(gone);
-                WeightLot { count: lot.count - gone, ..*lot }
-            }));
-        }
+    for (movables, &excess) in current.movables().all().zip(&excess) {
+        let movables = movables.iter().rev();
+        let taken = Taken::heaviest_first(movables.clone(), excess);
+        let mut skip = taken.count;
+        kept.extend(movables.map(|movable| {
+            let gone = u32::try_from(skip).unwrap_or(u32::MAX).min(movable.count);
+            skip -= u64::from(gone);
+            Movable { count: movable.count - gone, ..*movable }
+        }));
         shed.count += taken.count;
         shed.weight += taken.weight;
     }
-    kept.sort_unstable();
-    let fill = Taken::heaviest_first(kept.iter().rev(), still_lacking.saturating_sub(shed.weight));
+    kept.sort_unstable_by_key(|movable| Reverse(movable.class));
+    let fill = Taken::heaviest_first(kept.iter(), still_lacking.saturating_sub(shed.weight));
     usize::try_from(shed.count + fill.count).unwrap_or(usize::MAX)
 }
 
@@ -63,15 +61,15 @@ struct Taken {
 }
 
 impl Taken {
-    /// So many of `lots`, which come heaviest first, that their weight reaches `goal`; all of them if it does not.
-    fn heaviest_first<'l>(lots: impl Iterator<Item = &'l WeightLot>, goal: u64) -> Self {
+    /// So many of `movables`, which come heaviest first, that their weight reaches `goal`; all if it does not.
+    fn heaviest_first<'m>(movables: impl Iterator<Item = &'m Movable>, goal: u64) -> Self {
         let mut taken = Self::default();
-        for lot in lots {
-            let weight = u64::from(lot.weight);
-            let count = goal.saturating_sub(taken.weight).div_ceil(weight).min(u64::from(lot.count));
+        for movable in movables {
             if taken.weight >= goal {
                 break;
             }
+            let weight = movable.class.weight();
+            let count = (goal - taken.weight).div_ceil(weight).min(u64::from(movable.count));
             taken.count += count;
             taken.weight += count * weight;
         }

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::assign::Problem;
-use crate::assign::inventory::WeightLot;
+use crate::assign::class::Movable;
 
 /// What a move costs in all; giver and receiver each bear a part of it.
 const MOVE: i64 = 1000;
@@ -25,7 +25,7 @@ const IMPOSSIBLE: i64 = i64::MAX / 4;
 /// Each move is counted in part at its giver and in part at its receiver: `MOVE - share` and `share`. Take any plan. The
 /// net weight that leaves worker `w` is some `x(w)`, within what its bounds allow, and what `w` pays is at least
 /// `cost(w, x(w))`, the cheapest way to give some of its own partitions, and receive partitions of weights that there
-/// are, so that `x(w)` leaves. The sum of `x` over the workers is minus the weight of the partitions without a holder,
+/// are, so that `x(w)` leaves. The sum of `x` over the workers is minus the weight of the unassigned partitions,
 /// so for any `price` the plan pays at least the sum of the least `cost(w, x) - price · x`, minus `price` times that
 /// weight. Every share and every price thus proves a bound. Both are searched for the best.
 pub(super) fn staying_moves(problem: &Problem<'_>) -> Option<u64> {
@@ -45,8 +45,8 @@ struct Ledger {
     workers: Vec<Account>,
     /// All weights that there are.
     weights: Vec<i64>,
-    homeless: i64,
-    homeless_weight: i64,
+    unassigned: i64,
+    unassigned_weight: i64,
     /// How far a sum of what is given and received strays from the change that it comes to.
     detour: i64,
 }
@@ -56,7 +56,8 @@ struct Account {
     /// The least and the greatest weight that may leave it, net.
     least: i64,
     greatest: i64,
-    stock: Vec<WeightLot>,
+    /// The weights that it holds, and how many of each.
+    held: Vec<(i64, u32)>,
 }
 
 /// For one worker, the costs of the changes from `least` on.
@@ -67,34 +68,33 @@ struct Costs {
 
 impl Ledger {
     fn new(problem: &Problem<'_>) -> Option<Self> {
-        let survey = &problem.survey;
-        let granule = survey.granule.max(1);
-        let weights: BTreeSet<_> = survey.weights.iter().map(|weight| i64::from(weight / granule)).collect();
+        let current = problem.current();
+        let granule = current.granule.max(1);
+        let weights: BTreeSet<_> = current.weights.iter().map(|weight| i64::from(weight / granule)).collect();
         if weights.len() > MOST_WEIGHTS {
             return None;
         }
         let in_granules = |weight: u64| i64::try_from(weight / u64::from(granule)).ok();
         let bounds = problem.bounds();
         let highest = bounds.upper.iter().max().copied().unwrap_or(0);
-        if u64::from(survey.heaviest) > highest {
+        if u64::from(current.heaviest) > highest {
             return None;
         }
-        let inventory = survey.inventory();
-        let account = |worker: usize| {
-            let lots = inventory.of(worker).iter();
+        let account = |(worker, held): (usize, &[Movable])| {
+            let held = held.iter().map(|held| Some((in_granules(held.class.weight())?, held.count)));
             Some(Account {
-                least: in_granules(survey.loads[worker])? - in_granules(bounds.upper[worker])?,
-                greatest: in_granules(survey.loads[worker])? - in_granules(bounds.lower[worker])?,
-                stock: lots.map(|lot| WeightLot { weight: lot.weight / granule, ..*lot }).collect(),
+                least: in_granules(current.loads[worker])? - in_granules(bounds.upper[worker])?,
+                greatest: in_granules(current.loads[worker])? - in_granules(bounds.lower[worker])?,
+                held: held.collect::<Option<_>>()?,
             })
         };
-        let workers: Vec<_> = (0..survey.loads.len()).map(account).collect::<Option<_>>()?;
+        let workers: Vec<_> = current.movables().all().enumerate().map(account).collect::<Option<_>>()?;
         let weights: Vec<_> = weights.into_iter().collect();
         let detour = detour(&weights)?;
         let changes: u64 = workers.iter().map(|account| account.window(detour).1.unsigned_abs()).sum();
-        let homeless = i64::try_from(survey.homeless).ok()?;
-        let homeless_weight = in_granules(survey.homeless_weight)?;
-        Some(Self { workers, weights, homeless, homeless_weight, detour }).filter(|_| changes <= MOST_CHANGES)
+        let unassigned = i64::try_from(current.unassigned).ok()?;
+        let unassigned_weight = in_granules(current.unassigned_weight)?;
+        Some(Self { workers, weights, unassigned, unassigned_weight, detour }).filter(|_| changes <= MOST_CHANGES)
     }
 
     /// The best bound for one share, in units of `MOVE`.
@@ -105,18 +105,18 @@ impl Ledger {
         while low < high {
             let price = low + (high - low) / 2;
             let leaving: i64 = costs.iter().map(|costs| costs.at(price).1).sum();
-            if leaving < -self.homeless_weight { low = price + 1 } else { high = price }
+            if leaving < -self.unassigned_weight { low = price + 1 } else { high = price }
         }
         let bound = |price: i64| {
             let paid: i64 = costs.iter().map(|costs| costs.at(price).0).sum();
-            paid - price * self.homeless_weight - share * self.homeless
+            paid - price * self.unassigned_weight - share * self.unassigned
         };
         bound(low).max(bound(low - 1))
     }
 
     /// What each change costs a worker at least.
     ///
-    /// Weights in turn: some of the stock are given, any number is received. Sums on the way need be no farther from the
+    /// Weights in turn: some of those held are given, any number is received. Sums on the way need be no farther from the
     /// change than the detour, see [`detour`].
     fn costs(&self, account: &Account, share: i64) -> Costs {
         let (start, len) = account.window(self.detour);
@@ -124,7 +124,7 @@ impl Ledger {
         costs[usize::try_from(-start).unwrap_or(0)] = 0;
         for &weight in &self.weights {
             let step = usize::try_from(weight).unwrap_or(usize::MAX);
-            let mut count = account.stock.iter().find(|lot| i64::from(lot.weight) == weight).map_or(0, |lot| lot.count);
+            let mut count = account.held.iter().find(|held| held.0 == weight).map_or(0, |held| held.1);
             // So many at once that every number up to the count is a sum of some of them.
             let mut batch = 1;
             while count > 0 {
