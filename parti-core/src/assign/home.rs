@@ -57,6 +57,7 @@ impl<'a> Homes<'a> {
     #[inline]
     pub(super) fn home(&self, mut hash: u64, allows: impl Fn(u32) -> bool, pool: &[u32]) -> u32 {
         for _ in 0..HASHES {
+            // The next hash of the sequence also serves as the draws of this one.
             let draws = Rng::new(hash).next_u64();
             for nth in 0..TRIES_PER_HASH {
                 let worker = self.table[bits(hash, nth) >> self.shift];

@@ -141,6 +141,7 @@ fn indices(problem: &Problem<'_>, owners: &[Option<Slot>]) -> Result<Vec<u32>, A
     }
     let checked = |(partition, (&owner, &holder)): (usize, (&Option<Slot>, &Option<Slot>))| match owner {
         None => Ok(NOBODY),
+        // Where nothing changes, rules are the strategy's business.
         Some(_) if owner == holder && holders[partition] != NOBODY => Ok(holders[partition]),
         Some(slot) => index(problem, partition, slot),
     };

@@ -25,6 +25,7 @@ pub(super) fn partitions(draft: &mut Draft<'_>, transfers: &[Transfer]) {
             return;
         }
         let Some(class) = open.leaver(draft, partition) else { continue };
+        // Homes first, so that a worker that is back gets what it had, and caches on its disk still fit.
         let home = draft.home(partition);
         if Movable::of(class, open.entering.of(home)).is_some() {
             open.give(draft, partition, class, home);

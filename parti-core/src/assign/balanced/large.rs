@@ -71,6 +71,7 @@ impl Pass {
                 giver.large_weight -= transfer.weight();
                 need.add(self, draft, transfer);
             }
+            // What it cannot give now it will not be asked for again: lighter ones come next.
             let left = &self.movables.of(from as u32)[..giver.classes];
             let can_go = |movable: &Movable| {
                 draft.is_large(movable.class.weight()) && need.allows(draft, from, movable.class.weight())
@@ -93,6 +94,7 @@ impl Pass {
         if to == from || !draft.is_under(to) {
             return None;
         }
+        // A giver within its bounds gives only what those above theirs cannot make up for.
         let needed = match loads[from].saturating_sub(bounds.upper[from]) {
             0 => need.lack.saturating_sub(need.excess),
             excess => excess,

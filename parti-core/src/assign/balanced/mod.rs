@@ -104,6 +104,7 @@ impl<'p> Draft<'p> {
                 continue;
             }
             if owner != NOBODY {
+                // A rule can wait for its turn in the budget: the partition is worked on where it is.
                 if self.budget == 0 || self.problem.options().step == Step::Emergency {
                     self.another_round = true;
                     continue;

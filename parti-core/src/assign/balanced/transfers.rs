@@ -17,7 +17,7 @@ pub(super) struct Transfer {
     pub(super) count: u32,
 }
 
-/// What one pass transfers.
+/// What one pass transfers, and what it works with.
 #[derive(Debug)]
 pub(super) struct Pass {
     pub(super) transfers: Vec<Transfer>,
@@ -93,6 +93,7 @@ impl Pass {
             under = under + usize::from(draft.is_under(from)) + usize::from(draft.is_under(to)) - was_under;
             top.key = depth(draft, from);
             drop(top);
+            // A heavy partition may lift its receiver above the upper bound, which then has lighter ones to give.
             if draft.is_over(to) {
                 givers.push(Ranked::new(depth(draft, to), to, draft));
             }
@@ -106,6 +107,7 @@ impl Pass {
         draft.loads[from] -= transfer.weight();
         draft.loads[to] += transfer.weight();
         self.transfers.push(transfer);
+        // A giver that is still above its lower bound is nobody's receiver, so that the heaps need not know.
         if draft.is_under(from) {
             self.least_loaded.has_sunk(draft, from);
         }
@@ -120,6 +122,7 @@ impl Pass {
                 continue;
             }
             let to = self.least_loaded.roomiest(draft, pool);
+            // Two workers within their bounds are left alone, however far they are from each other.
             if to == from || !(draft.is_over(from) || draft.is_under(to)) {
                 continue;
             }
@@ -164,6 +167,7 @@ impl<'d, 'p> Pair<'d, 'p> {
         let room = self.draft.bounds.upper[self.to].saturating_sub(self.draft.loads[self.to]);
         let middle = movables.partition_point(|movable| movable.class.weight() <= self.reach / 2);
         let near = movables[..middle].last().into_iter().chain(first_or_free(&movables[middle..]));
+        // Weights next to half of the reach gain most; one that takes the two farther out of their bounds is no gain.
         let now = self.outside_after(0);
         let is_better =
             |movable: &&Movable| self.gain(movable) > 0 && self.outside_after(movable.class.weight()) <= now;
@@ -173,6 +177,7 @@ impl<'d, 'p> Pair<'d, 'p> {
         {
             return Some(*best);
         }
+        // Else the heaviest that fits, even if the loads get no more even by it, as bounds come first.
         let fitting = movables.partition_point(|movable| movable.class.weight() <= room);
         let helps = |movable: &&Movable| is_better(movable) || self.outside_after(movable.class.weight()) < now;
         movables[..fitting].last().filter(helps).copied()
