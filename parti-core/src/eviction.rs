@@ -137,13 +137,23 @@ impl Eviction {
     }
 
     /// Evicts the workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
+    /// Those count too who have died less than a lease ago and have successors by now: in a fleet that was killed as a
+    /// whole, the successors of the others are on their way.
     fn evict_gone(&mut self, view: &Surroundings<'_>, membership: &Membership, outbox: &mut Outbox) {
+        let mut gone = view.probing.gone(membership, view.timing).filter(|slot| *slot != view.own_slot).peekable();
+        if gone.peek().is_none() {
+            return;
+        }
         let (absent, workers) = view.probing.absent();
-        let many = absent * 100 > workers * view.config.restart_detection_percent as usize;
+        let replaced = membership.members().filter(|(slot, member)| {
+            let lately = member.replaced_at.is_some_and(|at| view.now < at + member.observed_lease);
+            lately && !view.probing.is_suspect(*slot)
+        });
+        let many = (absent + replaced.count()) * 100 > workers * view.config.restart_detection_percent as usize;
         if many || self.waits_for_restart(view.now) || membership.maintenance_hold().is_some() {
             return;
         }
-        for slot in view.probing.gone(membership, view.timing).filter(|slot| *slot != view.own_slot) {
+        for slot in gone {
             self.evict(view, membership, slot, EvictReason::NobodyListens, outbox);
         }
     }

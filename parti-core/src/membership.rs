@@ -65,6 +65,8 @@ pub(crate) struct Member {
     pub(crate) broken: bool,
     /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
     pub(crate) heard: bool,
+    /// When another process went on in this tenure in place of one that had not said that it stops, if that was seen.
+    pub(crate) replaced_at: Option<Instant>,
     /// The revision that was shown since the last complete listing began; lower than what is known if the listing is
     /// stale or the store has lost writes.
     shown: Option<Revision>,
@@ -320,7 +322,10 @@ impl Membership {
             heard: live,
             shown: Some(revision),
             broken: false,
+            replaced_at: None,
         };
+        let replaced_at = self.replaced_at(self.slots.get(&slot), &member);
+        let member = Member { replaced_at, ..member };
         match member.content {
             MemberContent::Unreadable { newer: false } => self.garbled.insert(slot),
             MemberContent::Record(_) | MemberContent::Deleted | MemberContent::Unreadable { newer: true } => {
@@ -586,6 +591,16 @@ impl Membership {
         let seen = self.slots.get(&slot).and_then(|member| self.tenure_of(member));
         let is_older = seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun());
         self.forgotten.contains(&(slot, tenure)) || is_older && self.tenure_state(slot, tenure) == TenureState::Ended
+    }
+
+    /// When a process that had not said that it stops was last replaced in the tenure of this record. A listing tells only
+    /// where what was known before is no older than a lease.
+    fn replaced_at(&self, before: Option<&Member>, after: &Member) -> Option<Instant> {
+        let before = before.filter(|before| self.tenure_of(before) == self.tenure_of(after))?;
+        let (was, is) = (before.record()?, after.record()?);
+        let lately = after.heard || after.observed_at < before.observed_at + before.observed_lease;
+        let replaced = was.instance != is.instance && was.phase != MemberPhase::Restarting;
+        if replaced && lately { Some(after.observed_at) } else { before.replaced_at }
     }
 
     /// What `after` says that `before` did not.

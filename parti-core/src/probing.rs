@@ -185,6 +185,11 @@ impl Probing {
         self.gone.iter().copied().filter(is_gone)
     }
 
+    /// Whether nobody listens for the process of this slot, as far as the last answers say.
+    pub(crate) fn is_suspect(&self, slot: Slot) -> bool {
+        self.suspects.contains_key(&slot)
+    }
+
     /// For how many nobody listens, and how many there were at the last round.
     pub(crate) fn absent(&self) -> (usize, usize) {
         (self.suspects.len(), self.workers)

@@ -230,8 +230,8 @@ impl Worker {
         self.believe_takeover();
         self.work();
         self.resume();
-        self.advance_stop();
         self.compare_settings();
+        self.advance_stop();
         self.renew();
         self.watch_what_matters();
     }
