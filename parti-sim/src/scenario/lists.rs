@@ -58,7 +58,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "clocks run up to 5 % fast or slow while a worker is cut off: never two owners",
         workers: 30,
         partitions: 2400,
-        adjust: |options| options.clock_ppm = 50_000,
+        adjust: |options| {
+            options.clock_ppm = 50_000;
+            options.worker.probe_confirm_ms = 0; // the lease alone decides
+        },
         act: clocks,
         marks: &[Mark::Suspended, Mark::EvictedByLease],
     },

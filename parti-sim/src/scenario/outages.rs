@@ -27,7 +27,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         partitions: 2400,
         adjust: |_| {},
         act: |stage| store_outage(stage, Duration::from_secs(10), true),
-        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::Resumed],
+        marks: &[Mark::ConnectionLost, Mark::NotPresent, Mark::Resumed],
     },
     Scenario {
         name: "outage-10min",
@@ -36,7 +36,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         partitions: 2400,
         adjust: |_| {},
         act: |stage| store_outage(stage, Duration::from_secs(600), true),
-        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::Resumed],
+        marks: &[Mark::ConnectionLost, Mark::NotPresent, Mark::Resumed],
     },
     Scenario {
         name: "outage-available",
@@ -66,7 +66,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         partitions: 2400,
         adjust: |_| {},
         act: |stage| isolate(stage, |stage| stage.leader().into_iter().collect()),
-        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::EvictedByLease],
+        marks: &[Mark::ConnectionLost, Mark::NotPresent, Mark::EvictedByProbe],
     },
     Scenario {
         name: "isolate-minority",
@@ -77,7 +77,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         act: |stage| {
             isolate(stage, |stage| stage.followers().into_iter().take(stage.options().workers as usize / 3).collect());
         },
-        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::EvictedByLease],
+        marks: &[Mark::ConnectionLost, Mark::NotPresent, Mark::EvictedByProbe],
     },
     Scenario {
         name: "isolate-all",
@@ -86,7 +86,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         partitions: 2400,
         adjust: |_| {},
         act: isolate_all,
-        marks: &[Mark::ConnectionLost, Mark::Suspended, Mark::Resumed],
+        marks: &[Mark::ConnectionLost, Mark::NotPresent, Mark::Resumed],
     },
     Scenario {
         name: "store-rollback",
