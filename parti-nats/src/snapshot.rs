@@ -51,6 +51,12 @@ impl Snapshot {
         values.sort_unstable_by_key(|change| change.revision);
         Ok(Self { incarnation: before.0, last: before.1, complete_to, values })
     }
+
+    /// Whether the bucket was made anew, or has lost writes, since it was known to be in this life, and to have had this
+    /// revision.
+    pub(crate) fn is_of_another_life(&self, known: Option<Incarnation>, heard: u64) -> bool {
+        known.is_some_and(|known| known != self.incarnation) || self.last < heard
+    }
 }
 
 impl Change {
@@ -192,7 +198,7 @@ fn is_whole(messages: &[StreamMessage]) -> bool {
 
 /// Whether the stream's leader has the very same message: no two lives of a bucket have one of the same number that was
 /// stored in the same nanosecond.
-async fn is_of_leader(stream: &Stream<()>, message: &StreamMessage) -> bool {
+pub(crate) async fn is_of_leader(stream: &Stream<()>, message: &StreamMessage) -> bool {
     let found = stream.get_raw_message(message.sequence).await;
     found.is_ok_and(|found| (found.time, found.subject) == (message.time, message.subject.clone()))
 }
@@ -221,4 +227,70 @@ pub(crate) fn number(message: &Message, header: &str) -> Option<u64> {
 
 fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
     headers.get_last(header)?.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use async_nats::jetstream::message::StreamMessage;
+    use parti_core::Slot;
+
+    use super::*;
+
+    /// One message of an answer of many: how many follow it, and which one it follows.
+    fn message(sequence: u64, pending: &str, last: &str) -> StreamMessage {
+        let mut headers = HeaderMap::new();
+        headers.append("Nats-Num-Pending", pending);
+        headers.append("Nats-Last-Sequence", last);
+        let (subject, payload) = ("$KV.parti_orders_members.slot.1".into(), "".into());
+        StreamMessage { subject, sequence, headers, payload, time: SystemTime::UNIX_EPOCH.into() }
+    }
+
+    #[test]
+    fn an_answer_with_holes_is_not_taken_for_all() {
+        let answer = || vec![message(3, "2", "0"), message(5, "1", "3"), message(9, "0", "5")];
+        assert!(is_whole(&answer()) && is_whole(&[]));
+        for missing in 0..answer().len() {
+            let mut holed = answer();
+            holed.remove(missing);
+            assert!(!is_whole(&holed), "without message {missing}");
+        }
+        for (pending, last) in [("2", "1"), ("x", "0"), ("2", ""), ("3", "0"), ("1", "0")] {
+            let first = iter::once(message(3, pending, last));
+            let odd: Vec<_> = first.chain(answer().into_iter().skip(1)).collect();
+            assert!(!is_whole(&odd), "{pending} follow, after {last}");
+        }
+    }
+
+    /// What a key of the stored messages says of itself comes before what the server says of it.
+    #[test]
+    fn a_header_that_was_stored_does_not_pass_for_the_servers() {
+        let mut headers = HeaderMap::new();
+        headers.append("Nats-Num-Pending", "7");
+        headers.append("Nats-Num-Pending", "2");
+        assert_eq!(number_in(&headers, "Nats-Num-Pending"), Some(2));
+    }
+
+    #[test]
+    fn what_was_read_across_two_lives_is_of_none() {
+        let [one, other] = [1, 2].map(Incarnation::new);
+        let change = |slot, revision| {
+            let key = Key::Slot(Slot::new(slot));
+            Change::new(WatchId::new(7), key, revision, true, &[])
+        };
+        assert!(Snapshot::new((one, 9), (other, 9), 9, Vec::new()).is_err());
+        let whole = Snapshot::new((one, 9), (one, 12), 8, vec![change(1, 8), change(2, 3)]).expect("one life");
+        assert_eq!((whole.incarnation, whole.last, whole.complete_to), (one, 9, 8));
+        assert!(whole.values.is_sorted_by_key(|change| change.revision));
+    }
+
+    #[test]
+    fn a_life_that_lacks_what_was_heard_is_another_one() {
+        let [one, other] = [1, 2].map(Incarnation::new);
+        let snapshot = Snapshot::new((one, 9), (one, 9), 9, Vec::new()).expect("one life");
+        assert!(!snapshot.is_of_another_life(None, 0) && !snapshot.is_of_another_life(Some(one), 9));
+        assert!(snapshot.is_of_another_life(Some(one), 10), "it has lost a write");
+        assert!(snapshot.is_of_another_life(Some(other), 3), "made anew");
+    }
 }

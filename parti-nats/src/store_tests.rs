@@ -2,6 +2,7 @@
 #![allow(clippy::large_futures)] // a test's world is made once
 
 mod behaviours;
+mod doubts;
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -174,7 +174,7 @@ impl Watch {
             }
             let reading = snapshot::read(&connection, &names, &request);
             match self.meanwhile(doorbell, reading).await? {
-                Ok(snapshot) if self.is_another_life(&snapshot, heard_before) => self.lose().await?,
+                Ok(snapshot) if snapshot.is_of_another_life(self.incarnation, heard_before) => self.lose().await?,
                 Ok(snapshot) => {
                     if self.show_all(snapshot, doorbell).await? {
                         return Some(());
@@ -288,12 +288,6 @@ impl Watch {
                 () = self.connection.broken_since(self.breaks) => return self.lose().await,
             }
         }
-    }
-
-    /// Whether the bucket was made anew, or has lost writes, since it was last read.
-    fn is_another_life(&self, snapshot: &Snapshot, heard_before: u64) -> bool {
-        let made_anew = self.incarnation.is_some_and(|known| known != snapshot.incarnation);
-        made_anew || snapshot.last < heard_before
     }
 
     /// Says that the watch has broken, and forgets everything, so that the next reading shows everything.

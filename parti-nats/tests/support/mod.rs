@@ -82,14 +82,15 @@ impl Server {
     }
 
     fn configure(&self, config: &str) {
-        // A server whose name is not in the file does not read it again.
-        let config = format!("server_name: {}\n{config}", self.name);
+        // A server whose name is not in the file does not read it again, nor do old ones without that of their store.
+        let config = format!("server_name: {}\nstore_dir: {:?}\n{config}", self.name, self.directory);
         std::fs::write(self.directory.join("nats.conf"), config).expect("the temporary directory must be writable");
     }
 
     fn launch(port: Port, arguments: &[&str]) -> Self {
         let mut server = Self::prepare(port);
-        server.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let store = ["-sd".to_owned(), server.directory.to_string_lossy().into_owned()];
+        server.arguments = store.into_iter().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect();
         server.resume();
         server
     }
@@ -154,8 +155,7 @@ impl Server {
         for _ in 0..STARTS {
             self.kill();
             let process = Command::new(&*BINARY)
-                .args(["-a", "127.0.0.1", "-p", &self.port().to_string(), "--name", &self.name, "-sd"])
-                .arg(&self.directory)
+                .args(["-a", "127.0.0.1", "-p", &self.port().to_string(), "--name", &self.name])
                 .args(["-l".as_ref(), self.log().as_os_str()])
                 .args(&self.arguments)
                 .stdout(Stdio::null())
