@@ -8,6 +8,7 @@ use parti_nats::Config;
 
 use crate::lab::agent::Spec;
 use crate::lab::fleet::Fleet;
+use crate::lab::proxy::{Proxy, Way};
 use crate::support::Cluster;
 use crate::{PATIENCE, operate, outage, settled, spec};
 
@@ -42,6 +43,36 @@ fn a_majority_that_is_gone_for_longer_than_the_lease_moves_nothing() {
     cluster.servers[1].resume();
 
     fleet.settle_unmoved(&before, PATIENCE);
+    fleet.assert_exclusive();
+}
+
+/// Who asks over there whether somebody listens here is told that nobody does, while all connections stand.
+#[test]
+fn a_route_between_two_servers_that_breaks_gives_nothing_two_owners() {
+    let (mut routes, mut others) = (Vec::new(), Vec::new());
+    let cluster = Cluster::start_over(|from, to, port| {
+        let proxy = Proxy::start(port);
+        let url = proxy.url();
+        if from + to == 1 {
+            routes.push(proxy)
+        } else {
+            others.push(proxy)
+        }
+        url
+    });
+    let spec = Spec { replicas: 3, ..spec(cluster.servers[0].url(), 6) };
+    let mut fleet = crate::fleet(spec.clone());
+    for server in cluster.servers.iter().chain(&cluster.servers) {
+        fleet.start_as(&Spec { url: server.url(), ..spec.clone() });
+    }
+    fleet.level(PATIENCE);
+    for broken_for in [Duration::ZERO, outage()] {
+        for way in [Way::Cut, Way::Open] {
+            routes.iter().for_each(|route| route.set(way));
+            sleep(broken_for);
+        }
+        fleet.settle(PATIENCE);
+    }
     fleet.assert_exclusive();
 }
 

@@ -212,16 +212,24 @@ impl Drop for Server {
 impl Cluster {
     /// Three servers with JetStream that know each other. Buckets can be created a moment later.
     pub(crate) fn start() -> Self {
+        Self::start_over(|_, _, port| format!("nats://127.0.0.1:{port}"))
+    }
+
+    /// The same. One server (the first number) reaches another (the second) only where `route` says, which is told the
+    /// port that it listens on for that; and each client knows only the server that it was given.
+    pub(crate) fn start_over(mut route: impl FnMut(usize, usize, u16) -> String) -> Self {
         let routes = [(); 3].map(|()| Port::take());
-        let urls = routes.each_ref().map(Port::url);
-        let all = urls.join(",");
-        let launch = |url: &String| {
-            Server::launch(
-                Port::take(),
-                &["-js", "--cluster_name", "parti", "--cluster", url.as_str(), "--routes", &all],
-            )
-        };
-        Self { servers: urls.iter().map(launch).collect(), _routes: routes }
+        let mut servers = Vec::new();
+        for (from, own) in routes.iter().enumerate() {
+            let others = routes.iter().enumerate().filter(|(to, _)| *to != from);
+            let ways: Vec<_> = others.map(|(to, port)| route(from, to, port.number)).collect();
+            let (own, ways) = (own.url(), ways.join(","));
+            let mut arguments = vec!["-js", "--cluster_name", "parti", "--cluster", &own, "--routes", &ways];
+            // Nobody learns of another way.
+            arguments.extend(["--no_advertise", "--cluster_advertise", "127.0.0.1:9"]);
+            servers.push(Server::launch(Port::take(), &arguments));
+        }
+        Self { servers, _routes: routes }
     }
 
     /// The server that calls itself `name`.
