@@ -460,11 +460,15 @@ impl Leader {
         let list = self.handoff.as_ref().map(Handoff::list);
         Fleet {
             workers: self.roster.workers.len(),
-            resting: self.roster.resting.len(),
             partitions: list.map_or(0, |list| list.as_slice().len()),
             unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
             refused: self.refused.is_some(),
         }
+    }
+
+    /// The slots whose processes have died soon after their start, whether another is there now or not.
+    pub(crate) fn resting(&self) -> Vec<Slot> {
+        self.strain.tired().collect()
     }
 
     /// What the planner is doing.

@@ -122,8 +122,12 @@ impl Strain {
 
     /// Who gets no new work for now.
     pub(crate) fn resting(&self) -> impl Iterator<Item = Slot> {
-        let resting = |(slot, deaths): &(&Slot, &Deaths)| !deaths.rested && self.lives.contains_key(slot);
-        self.deaths.iter().filter(resting).map(|(slot, _)| *slot)
+        self.tired().filter(|slot| self.lives.contains_key(slot))
+    }
+
+    /// The slots in which whoever is there gets no new work for now.
+    pub(crate) fn tired(&self) -> impl Iterator<Item = Slot> {
+        self.deaths.iter().filter(|(_, deaths)| !deaths.rested).map(|(slot, _)| *slot)
     }
 
     /// How often this slot's processes have died early in a row, and how long it gets no work from now on because of that.

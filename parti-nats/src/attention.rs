@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Difference, Instant, Key, Status};
+use parti_core::{Difference, Instant, Key, Slot, Status};
 
 use crate::publisher::Publisher;
 
@@ -15,6 +15,8 @@ const CHANGES_UNREAD: &str = "changes_unread";
 const NO_PARTITIONS: &str = "no_partitions";
 /// The warning that this worker has other settings than its leader.
 const SETTINGS_DIFFER: &str = "settings_differ";
+/// The warning that processes die again and again.
+const RESTING: &str = "resting";
 /// The warning that records cannot be read.
 const UNDECODABLE: &str = "undecodable";
 /// For how long a block is warned of after its end.
@@ -37,6 +39,7 @@ pub(crate) struct Attention {
     empty_since: Option<Instant>,
     unread: bool,
     differences: Vec<Difference>,
+    resting: Vec<Slot>,
     unreadable: Vec<Key>,
 }
 
@@ -50,6 +53,7 @@ impl Attention {
             empty_since: None,
             unread: false,
             differences: Vec::new(),
+            resting: Vec::new(),
             unreadable: Vec::new(),
         }
     }
@@ -97,6 +101,16 @@ impl Attention {
             self.differences.clone_from(&status.differences);
             let text: Vec<_> = self.differences.iter().map(ToString::to_string).collect();
             warn(publisher, SETTINGS_DIFFER, text.join("; "));
+        }
+        if self.resting != status.resting {
+            self.resting.clone_from(&status.resting);
+            let slots: Vec<_> = self.resting.iter().map(ToString::to_string).collect();
+            let fix = |slots: String| {
+                format!(
+                    "what runs in slot {slots} dies soon after its start, so it gets no new work for a while: its own log says why"
+                )
+            };
+            warn(publisher, RESTING, if slots.is_empty() { String::new() } else { fix(slots.join(", ")) });
         }
         if self.unreadable != status.unreadable {
             self.unreadable.clone_from(&status.unreadable);
@@ -220,9 +234,11 @@ mod tests {
     fn what_differs_or_cannot_be_read_is_named() {
         let (mut attention, publisher, status) = world();
         let difference = Difference { setting: Setting::List, own: "a".into(), leaders: "b".into() };
-        let odd = Status { differences: vec![difference], unreadable: vec![Key::Leader], ..status.clone() };
+        let resting = vec![Slot::new(3), Slot::new(5)];
+        let odd = Status { differences: vec![difference], resting, unreadable: vec![Key::Leader], ..status.clone() };
         attention.look(at(0), &odd, None, &publisher);
-        assert_eq!(warned(&publisher), [SETTINGS_DIFFER, UNDECODABLE]);
+        assert_eq!(warned(&publisher), [RESTING, SETTINGS_DIFFER, UNDECODABLE]);
+        assert!(publisher.signs.warnings.get(RESTING).expect("one").contains("slot 3, 5"));
         assert!(publisher.signs.warnings.get(UNDECODABLE).expect("one").contains("leader"));
         attention.look(at(0), &status, None, &publisher);
         assert_eq!(warned(&publisher), [""; 0]);

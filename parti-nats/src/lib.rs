@@ -65,8 +65,10 @@
 //! changes until [`Handle::next_change`] returns `None`; then [`Handle::finished`] returns as well. Dropping the handle is
 //! the same as to stop, without waiting for it. [`Handle::drain`] hands everything over and stays.
 //!
-//! A platform says by a signal that a process is to end, and kills it some time later: give it longer than
-//! [`Config::release_timeout`].
+//! A platform says by a signal that a process is to end, and kills it some time later. By default a stop is over after 25 s
+//! whatever happens, which fits the 30 s that Kubernetes gives; with another [`Config::release_timeout`] give the process
+//! twice that and more than 5 s. While the server is away a worker stops as soon as its lease is over and its handlers are
+//! gone.
 //!
 //! ```no_run
 //! # #[cfg(unix)]

@@ -45,6 +45,7 @@ macro_rules! metrics_table {
 
 metrics_table! {
     WORKERS = "parti_workers", Gauge, "", "workers that share the work; 0 unless this worker leads";
+    RESTING = "parti_slots_resting", Gauge, "", "slots whose processes die soon after their start, so that they get no new work for now; 0 unless this worker leads";
     PARTITIONS = "parti_partitions", Gauge, "", "partitions in the list; 0 unless this worker leads";
     UNOWNED = "parti_partitions_unowned", Gauge, "", "partitions that nobody holds; 0 unless this worker leads";
     UNOWNED_SECONDS = "parti_unowned_partition_seconds_total", Counter, "", "seconds without an owner, over all partitions, while this worker led";
@@ -83,6 +84,7 @@ metrics_table! {
 pub(crate) struct Metrics {
     group: String,
     workers: Gauge,
+    resting: Gauge,
     partitions: Gauge,
     unowned: Gauge,
     unowned_seconds: Counter,
@@ -135,6 +137,7 @@ impl Metrics {
         Self {
             group: own(),
             workers: gauge!(WORKERS, "group" => own()),
+            resting: gauge!(RESTING, "group" => own()),
             partitions: gauge!(PARTITIONS, "group" => own()),
             unowned: gauge!(UNOWNED, "group" => own()),
             unowned_seconds: counter!(UNOWNED_SECONDS, "group" => own()),
@@ -169,6 +172,7 @@ impl Metrics {
         }
         let fleet = status.fleet.unwrap_or_default();
         self.workers.set(number(fleet.workers));
+        self.resting.set(number(status.resting.len()));
         self.partitions.set(number(fleet.partitions));
         self.unowned.set(number(fleet.unowned));
         self.owned.set(number(status.owned));

@@ -57,6 +57,9 @@ pub struct Status {
     pub controls: Vec<Control>,
     /// In what it differs from the leader, if another worker leads, though the whole group should have the same.
     pub differences: Vec<Difference>,
+    /// If it leads: the slots whose processes have died soon after their start. Whoever is in them gets no new work for now,
+    /// unless that holds for too many.
+    pub resting: Vec<Slot>,
     /// The records that it has seen and cannot read.
     pub unreadable: Vec<Key>,
     /// Whether it has seen an assignment of its own, be it an empty one.
@@ -70,8 +73,6 @@ pub struct Status {
 pub struct Fleet {
     /// The workers that share the work, those that are about to come back from a restart included.
     pub workers: usize,
-    /// The workers that have died again and again soon after their start, and are given no new work for now.
-    pub resting: usize,
     /// The partitions in the list.
     pub partitions: usize,
     /// The partitions that no worker holds, by the plan: those of a worker that has just crashed count once its tenure
@@ -113,6 +114,7 @@ impl Worker {
             draining: self.draining,
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             differences: self.agreement.differences().to_vec(),
+            resting: self.leader.as_ref().filter(|_| term.is_some()).map(Leader::resting).unwrap_or_default(),
             unreadable: self.reported.keys().copied().collect(),
             assigned: self.ownership.has_assignment(),
             halted: self.halted,
