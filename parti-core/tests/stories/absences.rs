@@ -210,8 +210,11 @@ fn who_dies_again_and_again_gets_work_later_each_time() {
     }
     assert!(had_work <= 2, "{had_work} lives had work:\n{}", lab.transcript);
     assert!(lab.transcript.contains("Resting"), "{}", lab.transcript);
+    let resting = |lab: &Lab| lab.workers.iter().map(|bench| bench.worker.status().resting.len()).sum::<usize>();
+    assert_eq!(resting(&lab), 1, "its leader says which slot, also while nobody is in it");
     let last = lab.start("healthy", config());
     lab.run(330_000);
+    assert_eq!(resting(&lab), 0);
     assert!(!lab.workers[last].working.is_empty(), "it gets work in the end:\n{}", lab.transcript);
     assert_owned_once(&lab);
 }
