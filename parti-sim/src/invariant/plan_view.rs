@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parti_core::{
-    AssignmentRecord, Control, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Term, Write,
+    AssignmentRecord, Control, Generation, Instance, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure,
+    Term, Write,
 };
 
 use super::Scene;
@@ -16,6 +17,8 @@ pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.
     members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
+    /// Of each slot, the process that its record names.
+    processes: BTreeMap<Slot, Instance>,
     /// Of each slot, what its application has given up.
     given_up: BTreeMap<Slot, Vec<PartitionId>>,
     /// The slots that were ever drained, by an operator or their own application: what they give up may be because of
@@ -55,17 +58,20 @@ impl PlanView {
                     self.drained.insert(slot);
                 }
                 self.members.insert(slot, (record.tenure, record.phase));
+                self.processes.insert(slot, record.instance);
                 self.given_up.insert(slot, record.unwanted.clone());
                 None
             }
             (Key::Slot(slot), None) => {
                 self.members.remove(&slot);
+                self.processes.remove(&slot);
                 None
             }
             (Key::Assign(slot), Some(Record::Assignment(record))) => {
                 let before = self.assignments.insert(slot, Arc::clone(record))?;
                 let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
                 let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
+                let stays = stays && !self.is_elsewhere(slot);
                 let mut moves = stays.then(|| moves(slot, &before, record, scene)).flatten()?;
                 let given_up: Vec<_> =
                     self.given_up.get(&slot).into_iter().flatten().filter_map(|id| scene.index_of(id)).collect();
@@ -78,6 +84,15 @@ impl PlanView {
             }
             _ => None,
         }
+    }
+}
+
+impl PlanView {
+    /// Whether the process that the slot's record names is in another slot too: a claim of it was applied although the
+    /// store had said no, and only one of the two slots has a worker.
+    fn is_elsewhere(&self, slot: Slot) -> bool {
+        let process = self.processes.get(&slot);
+        self.processes.iter().any(|(other, named)| *other != slot && Some(named) == process)
     }
 }
 
