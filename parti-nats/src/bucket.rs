@@ -155,9 +155,14 @@ pub(crate) fn edits(found: &Config, names: &Names) -> Vec<Mismatch> {
 fn mismatches(found: &Config, names: &Names, replicas: usize) -> Vec<Mismatch> {
     let wanted = wanted(names, replicas);
     let unlimited = |limit: i64| limit <= 0;
+    let way = |republish: &Option<Republish>| match republish {
+        Some(Republish { source, destination, headers_only: false }) => format!("{source} -> {destination}"),
+        Some(Republish { source, destination, .. }) => format!("{source} -> {destination}, headers only"),
+        None => "none".to_owned(),
+    };
     let checks = [
         ("subjects", found.subjects == wanted.subjects, text(&found.subjects), text(&wanted.subjects)),
-        ("republish", found.republish == wanted.republish, text(&found.republish), text(&wanted.republish)),
+        ("republish", found.republish == wanted.republish, way(&found.republish), way(&wanted.republish)),
         (
             "retention",
             found.retention == RetentionPolicy::Limits,
@@ -249,7 +254,7 @@ mod tests {
         };
         let found: Vec<_> = mismatches(&found, &names(), 3).iter().map(ToString::to_string).collect();
         let expected = [
-            "set republish to Some(Republish { source: \"$KV.parti_orders_members.>\", destination: \"parti.orders.members.>\", headers_only: false }), it is None",
+            "set republish to $KV.parti_orders_members.> -> parti.orders.members.>, it is none",
             "set retention to Limits, it is Interest",
             "set max_bytes to -1, it is 1000",
             "set max_age to 0 (no limit), it is 60s",
