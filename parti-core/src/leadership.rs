@@ -53,6 +53,7 @@ enum Role {
 }
 
 /// What leadership is decided from.
+#[allow(clippy::struct_excessive_bools)] // Independent facts.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     pub(crate) timing: &'a Timing,

@@ -25,6 +25,7 @@ const MAX_DOUBLINGS: u32 = 4;
 /// was sent after one of them had come back, and names the server of that session: nothing that was seen before holds of
 /// that revision. What was earned on an earlier session lasts to its end.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
 pub(crate) struct Presence {
     session: Option<Session>,
     server: Option<ServerId>,

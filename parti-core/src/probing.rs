@@ -84,6 +84,24 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) server: Option<&'a ServerId>,
 }
 
+/// How to ask at the server of a record.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// This worker itself.
+    Direct,
+    /// A process whose connection ends there.
+    Through(Instance),
+}
+
+impl Way {
+    fn through(self) -> Option<Instance> {
+        match self {
+            Self::Direct => None,
+            Self::Through(instance) => Some(instance),
+        }
+    }
+}
+
 impl Probing {
     /// For whom a probe that is on its way asks.
     pub(crate) fn target(&self, probe: ProbeId) -> Option<(Slot, Instance)> {
@@ -222,7 +240,7 @@ impl Probing {
         let suspect = self.suspects.get(&slot).copied();
         let suspect = suspect.zip(record).filter(|(suspect, (revision, _))| suspect.revision == *revision || any);
         let suspect = suspect.and_then(|(suspect, (revision, record))| {
-            let (confirm, through) = (confirm_of(record, view.timing)?, self.way_to(view, slot, record)?);
+            let (confirm, through) = (confirm_of(record, view.timing)?, self.way_to(view, slot, record)?.through());
             Some((suspect, revision, record, confirm, through))
         });
         let Some((suspect, revision, record, confirm, through)) = suspect else {
@@ -270,22 +288,21 @@ impl Probing {
         outbox.push(Action::Probe { probe: self.last, slot, instance, through });
     }
 
-    /// Who is to ask at the server of this record: this worker itself (`None`), or another one there. None at all where
-    /// there is nobody.
-    fn way_to(&mut self, view: &Surroundings<'_>, slot: Slot, record: &MemberRecord) -> Option<Option<Instance>> {
+    /// Who is to ask at the server of this record; none where nobody can.
+    fn way_to(&mut self, view: &Surroundings<'_>, slot: Slot, record: &MemberRecord) -> Option<Way> {
         if view.timing.planted.has(PlantedBug::ProberElsewhere) {
-            return Some(None);
+            return Some(Way::Direct);
         }
         let server = record.server.as_ref()?;
         if view.server == Some(server) {
-            return Some(None);
+            return Some(Way::Direct);
         }
         let suspects = &self.suspects;
         let can_ask = |(helper, _): &&(Slot, Instance)| *helper != slot && !suspects.contains_key(helper);
         let helpers: Vec<_> = self.helpers.get(server)?.iter().filter(can_ask).collect();
         let (_, instance) = helpers.get(self.turn.checked_rem(helpers.len())?)?;
         self.turn = self.turn.wrapping_add(1);
-        Some(Some(*instance))
+        Some(Way::Through(*instance))
     }
 
     /// Counts the workers, and sees who of them could ask at which server.

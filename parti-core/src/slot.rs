@@ -1,5 +1,6 @@
 //! Which slot to claim, inherit or wait for.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -79,7 +80,7 @@ pub(crate) enum ClaimNews {
     NotOurs,
     /// The search goes on.
     Settled,
-    Won(Won),
+    Won(Box<Won>),
 }
 
 /// A slot that was won.
@@ -120,7 +121,7 @@ impl SlotSearch {
             Outcome::Committed(revision) => {
                 let incarnation = membership.incarnation();
                 let won = target.won(&record, Position { incarnation, revision }, sent_at, now, timing);
-                return ClaimNews::Won(Won { evidence, ..won });
+                return ClaimNews::Won(Box::new(Won { evidence, ..won }));
             }
             Outcome::Conflict => {
                 self.refused = false;

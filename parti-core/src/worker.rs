@@ -553,7 +553,7 @@ impl Worker {
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
         let (unwanted, shared) = (self.ownership.unwanted(), Some(self.shared.clone()));
         let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
-        let record = MemberRecord { generation, server, confirm_ms, deputies, unwanted, shared, ..record };
+        let record = MemberRecord { generation, unwanted, shared, server, confirm_ms, deputies, ..record };
         let record = match kind {
             WriteKind::Anew => record,
             WriteKind::Renewal | WriteKind::Restarting | WriteKind::Deletion => {

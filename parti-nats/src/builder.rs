@@ -359,7 +359,7 @@ async fn run(
     let source: Box<dyn AnySource> = match partitions {
         Partitions::List(list) => {
             parts.worker.handle(clock::now(), Event::Partitions(list));
-            return drive(Driver::new(parts, connection, inputs), beside).await;
+            return Box::pin(drive(Driver::new(parts, connection, inputs), beside)).await;
         }
         Partitions::Bucket => Box::new(BucketSource::new(connection.clone(), &parts.group)),
         Partitions::Source(source) => source,
@@ -367,7 +367,7 @@ async fn run(
     let Plan { refresh, signs, metrics, inputs: lists, .. } = plan;
     let reader = Reader { source, inputs: lists, refresh, signs, metrics };
     beside.spawn(reader.run().in_current_span());
-    drive(Driver::new(parts, connection, inputs), beside).await
+    Box::pin(drive(Driver::new(parts, connection, inputs), beside)).await
 }
 
 /// Runs the worker to its end, and what is `beside` it as long. One of those that panics by a bug of this library ends

@@ -124,7 +124,7 @@ impl Reader {
 
     /// Reads the list, hands it on if it is new, and waits until it may be another.
     async fn read_on(&mut self, known: &mut Option<PartitionList>, pause: &mut Duration) -> Result<(), SourceError> {
-        let list = caught(self.source.read()).await.map_err(panicked)??;
+        let list = caught(self.source.read()).await.map_err(|message| panicked(&message))??;
         self.signs.warnings.clear(SOURCE_FAILED);
         if known.as_ref() != Some(&list) {
             tracing::info!(event = "partitions_read", partitions = list.as_slice().len(), "a list has come");
@@ -133,7 +133,7 @@ impl Reader {
             *known = Some(list);
         }
         tokio::select! {
-            changed = caught(self.source.changed()) => changed.map_err(panicked)?,
+            changed = caught(self.source.changed()) => changed.map_err(|message| panicked(&message))?,
             () = self.refresh.notified() => {}
             () = self.inputs.closed() => {}
         }
@@ -150,7 +150,7 @@ impl Reader {
 }
 
 /// What a panic of a source counts as.
-fn panicked(message: String) -> SourceError {
+fn panicked(message: &str) -> SourceError {
     format!("the source has panicked: {message}").into()
 }
 

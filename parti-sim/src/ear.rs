@@ -40,7 +40,7 @@ pub(crate) struct Servers {
 }
 
 /// Something on its way to or from a subscription.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     /// A subscription reaches the server.
     Subscribe { process: ProcessId, connection: u64, session: Session },
@@ -224,7 +224,7 @@ impl World {
                 }
             }
             Step::Check { process, connection, session, check } => {
-                self.check_arrives(process, connection, session, check)
+                self.check_arrives(process, connection, session, check);
             }
             Step::Back { process, connection, session, check } => {
                 let ear = &self.process(process).ear;

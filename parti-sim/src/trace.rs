@@ -103,8 +103,7 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Disturbed { what, .. } => format!("FAULT {what}"),
         Fact::Operated { what, .. } => format!("OPERATOR {what}"),
         Fact::Mishap { mishap, .. } => format!("MISHAP {mishap:?}"),
-        Fact::Reached { mark: Mark::Encoded, .. } => return None,
-        Fact::Reached { mark, .. } => format!("MET {mark:?}"),
+        Fact::Reached { mark, .. } if !matches!(mark, Mark::Encoded) => format!("MET {mark:?}"),
         Fact::Healed => "all faults are over".into(),
         Fact::Forgotten { process } => format!("the store has forgotten what keeps others apart from {process}"),
         Fact::PlanRegressed { last, generation, .. } => {
@@ -113,7 +112,8 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),
         Fact::Wished { control, wanted: false } => format!("OPERATOR no longer wants {control}"),
         Fact::Remembered { generation } => format!("generation {generation} is still remembered"),
-        Fact::Acquired { .. }
+        Fact::Reached { .. }
+        | Fact::Acquired { .. }
         | Fact::Draining { .. }
         | Fact::Released { .. }
         | Fact::Suspended { .. }

@@ -258,7 +258,7 @@ impl Worker {
         match &mut self.standing {
             Standing::Seeking(search) => {
                 match search.observe_done(now, operation, outcome, &mut self.membership, &timing) {
-                    ClaimNews::Won(won) => return self.take_slot(won),
+                    ClaimNews::Won(won) => return self.take_slot(*won),
                     ClaimNews::Settled => return,
                     ClaimNews::NotOurs => {}
                 }

@@ -51,6 +51,7 @@ pub(crate) struct Lab {
 }
 
 /// A worker and what is around it.
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(crate) struct Bench {
     name: String,
     pub(crate) worker: Worker,
@@ -349,8 +350,8 @@ impl Lab {
     fn probe(&self, by: usize, instance: Instance) -> ProbeOutcome {
         let there = |bench: &Bench| bench.alive && bench.worker.status().instance == instance;
         let Some(at) = self.workers.iter().position(there) else { return ProbeOutcome::NobodyListens };
-        let (asker, asked) = (self.workers[by].server, self.workers[at].server);
-        let is_cut = self.cut_routes.contains(&(asker.min(asked), asker.max(asked)));
+        let (here, there) = (self.workers[by].server, self.workers[at].server);
+        let is_cut = self.cut_routes.contains(&(here.min(there), here.max(there)));
         if is_cut || self.slandered == Some(at) || !self.workers[at].listens {
             ProbeOutcome::NobodyListens
         } else if self.workers[at].frozen {
