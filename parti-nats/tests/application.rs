@@ -195,17 +195,17 @@ async fn time_to_stop(restart: bool, frozen: bool, gone_for: Duration) -> Durati
     let mut worker = [Keeper::start(builder(&server).config(config).partition_ids(["a", "b"]))];
     until("working", &mut worker, Some, |worker| worker[0].works_on("a") && worker[0].works_on("b")).await;
     if frozen {
-        server.freeze()
+        server.freeze();
     } else {
-        server.kill()
+        server.kill();
     }
     let gone_at = Instant::now();
     until("time has passed", &mut worker, Some, |_| gone_at.elapsed() >= gone_for).await;
     let asked_at = Instant::now();
     if restart {
-        worker[0].handle.restart()
+        worker[0].handle.restart();
     } else {
-        worker[0].handle.stop()
+        worker[0].handle.stop();
     }
     let mut ended = false;
     while !ended {

@@ -83,7 +83,7 @@ impl Server {
 
     fn configure(&self, config: &str) {
         // A server whose name is not in the file does not read it again, nor do old ones without that of their store.
-        let config = format!("server_name: {}\nstore_dir: {:?}\n{config}", self.name, self.directory);
+        let config = format!("server_name: {}\nstore_dir: \"{}\"\n{config}", self.name, self.directory.display());
         std::fs::write(self.directory.join("nats.conf"), config).expect("the temporary directory must be writable");
     }
 
