@@ -39,6 +39,8 @@ struct Life {
     age: Duration,
     seen_at: Instant,
     restarting: bool,
+    /// Whether its record is gone: whether it has died shows with the outcome of the eviction, which may come after that.
+    gone: bool,
 }
 
 /// The early deaths of one slot in a row.
@@ -81,20 +83,22 @@ impl Strain {
             let restarting = record.phase == MemberPhase::Restarting;
             let before = self.lives.get_mut(&slot);
             if let Some(life) = before.filter(|life| life.instance == record.instance) {
-                life.restarting = restarting;
+                (life.restarting, life.gone) = (restarting, false);
                 continue;
             }
             // Another process goes on in the tenure of one that has not said that it stops.
-            if self.lives.get(&slot).is_some_and(|life| !life.restarting) && record.tenure.is_some() {
+            if self.lives.get(&slot).is_some_and(|life| !life.restarting && !life.gone) && record.tenure.is_some() {
                 self.observe_death(now, slot);
             }
             let beats = u32::try_from(record.beat.saturating_sub(1)).unwrap_or(u32::MAX);
             // A process writes at least every quarter of its lease.
             let age = (member.observed_lease * 2 / 9).saturating_mul(beats).min(MAX_DURATION);
             self.revive(slot, record.instance);
-            self.lives.insert(slot, Life { instance: record.instance, age, seen_at: now, restarting });
+            self.lives.insert(slot, Life { instance: record.instance, age, seen_at: now, restarting, gone: false });
         }
-        self.lives.retain(|slot, _| membership.member(*slot).is_some_and(|member| member.record().is_some()));
+        for (slot, life) in &mut self.lives {
+            life.gone = membership.member(*slot).is_none_or(|member| member.record().is_none());
+        }
     }
 
     /// A process that was taken for dead and is back had not died.
@@ -122,7 +126,7 @@ impl Strain {
 
     /// Who gets no new work for now.
     pub(crate) fn resting(&self) -> impl Iterator<Item = Slot> {
-        self.tired().filter(|slot| self.lives.contains_key(slot))
+        self.tired().filter(|slot| self.lives.get(slot).is_some_and(|life| !life.gone))
     }
 
     /// The slots in which whoever is there gets no new work for now.

@@ -30,6 +30,7 @@ pub(crate) struct Lab {
     doomed: Option<(usize, usize)>,
     /// Whether the reply to the next append gets lost.
     lose_reply: bool,
+    news_first: bool,
     /// Of whom probes say that nobody listens, although somebody does.
     slandered: Option<usize>,
     /// Whether the connection of the next one who reads everything breaks before the end of what it reads is heard.
@@ -182,6 +183,7 @@ impl Lab {
             explained: BTreeSet::new(),
             doomed: None,
             lose_reply: false,
+            news_first: false,
             slandered: None,
             breaks_reading: false,
             refuses_newcomers: false,
@@ -288,6 +290,12 @@ impl Lab {
     pub(crate) fn lose_next_reply(&mut self) {
         self.note("the reply to the next append will be lost");
         self.lose_reply = true;
+    }
+
+    /// From now on watches show a write before its own reply comes.
+    pub(crate) fn show_news_first(&mut self) {
+        self.note("news come before replies");
+        self.news_first = true;
     }
 
     /// The process does not run any more, but is there; with `false`, it goes on.
@@ -619,7 +627,10 @@ impl Lab {
         };
         let lost = matches!(write, Write::Append { .. }) && std::mem::take(&mut self.lose_reply);
         let heard = if lost { Outcome::Unknown } else { outcome };
-        self.workers[at].inbox.push_back(Event::Kv(KvEvent::Done { operation: *operation, outcome: heard }));
+        let done = Event::Kv(KvEvent::Done { operation: *operation, outcome: heard });
+        if !self.news_first {
+            self.workers[at].inbox.push_back(done.clone());
+        }
         if let Outcome::Committed(_) = outcome {
             if let Write::Append { record, .. } = write {
                 self.terms.extend(term(record));
@@ -628,6 +639,9 @@ impl Lab {
                 self.deleted.push(*key);
             }
             self.show(write.key());
+        }
+        if self.news_first {
+            self.workers[at].inbox.push_back(done);
         }
     }
 

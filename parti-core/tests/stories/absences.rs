@@ -183,6 +183,12 @@ fn a_stop_is_over_within_the_time_that_is_stated() {
 /// theirs.
 #[test]
 fn who_dies_again_and_again_gets_work_later_each_time() {
+    for news_first in [false, true] {
+        die_again_and_again(news_first);
+    }
+}
+
+fn die_again_and_again(news_first: bool) {
     let config = || Config {
         settle_window: Duration::from_secs(1),
         rebalance_interval: Duration::from_secs(2),
@@ -196,6 +202,9 @@ fn who_dies_again_and_again_gets_work_later_each_time() {
     }
     lab.run(80_000);
     assert_owned_once(&lab);
+    if news_first {
+        lab.show_news_first();
+    }
     let mut had_work = 0;
     for life in 0..10 {
         let looper = lab.start(&format!("life{life}"), config());
