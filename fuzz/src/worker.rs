@@ -266,7 +266,8 @@ impl<'a> Driver<'a> {
                 let grant = |partition| Grant { partition, weight: Weight::MIN, epoch: generation };
                 let owned = ids.into_iter().map(grant).collect();
                 let (releasing, incoming) = (Vec::new(), vec![id(3)]);
-                let record = AssignmentRecord { term, generation, tenure, owned, releasing, incoming };
+                let era = Incarnation::default();
+                let record = AssignmentRecord { term, generation, era, tenure, owned, releasing, incoming };
                 (Key::Assign(slot), Record::Assignment(Arc::new(record)))
             }
         })

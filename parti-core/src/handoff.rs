@@ -70,10 +70,17 @@ struct Sheet {
     changed: bool,
 }
 
+/// What every record says of the plan that it belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edition {
+    pub(crate) term: Term,
+    pub(crate) era: Incarnation,
+    pub(crate) generation: Generation,
+}
+
 /// What the records are written from.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) term: Term,
-    pub(crate) generation: Generation,
+    pub(crate) edition: Edition,
     /// Which life of the plan the records are in.
     pub(crate) incarnation: Incarnation,
     pub(crate) membership: &'a Membership,
@@ -270,7 +277,7 @@ impl Handoff {
             && let Some(slot) = self.dirty.pop_first()
         {
             if self.drop_released(slot, view) {
-                self.write(slot, view.generation, view.term, plan, outbox);
+                self.write(slot, view.edition, plan, outbox);
                 dropped += 1;
             }
             self.begin_tenure(slot, view);
@@ -282,29 +289,23 @@ impl Handoff {
             self.unwritten.iter().copied().take(MAX_REVOKES_AT_ONCE).collect()
         };
         for slot in next {
-            self.write(slot, view.generation, view.term, plan, outbox);
+            self.write(slot, view.edition, plan, outbox);
         }
         // One at a time, so that a release that is confirmed meanwhile does not wait behind all of them.
         if plan.is_settled()
             && let Some(slot) = self.announcements.pop_first()
         {
-            self.write(slot, view.generation, view.term, plan, outbox);
+            self.write(slot, view.edition, plan, outbox);
         }
     }
 
     /// Writes all that is still to be given up by the plan so far: what the next one moves is told from it by the
     /// generation.
-    pub(crate) fn write_revoked(
-        &mut self,
-        generation: Generation,
-        term: Term,
-        plan: &mut PlanLog,
-        outbox: &mut Outbox,
-    ) {
+    pub(crate) fn write_revoked(&mut self, edition: Edition, plan: &mut PlanLog, outbox: &mut Outbox) {
         let granted = |slot: &Slot| self.granted.contains(slot);
         let revoked: Vec<Slot> = self.unwritten.iter().copied().filter(|slot| !granted(slot)).collect();
         for slot in revoked {
-            self.write(slot, generation, term, plan, outbox);
+            self.write(slot, edition, plan, outbox);
         }
     }
 
@@ -346,7 +347,8 @@ impl Handoff {
         let Some(tenure) = (view.planned)(slot) else { return };
         let sheet = self.sheets.entry(slot).or_default();
         // In a store that has lost writes a later tenure may have the lower number.
-        let follows = sheet.tenure < tenure || view.membership.tenure_state(slot, sheet.tenure) == TenureState::Ended;
+        let is_later = tenure.begun().is_after(sheet.tenure.begun());
+        let follows = is_later || view.membership.tenure_state(slot, sheet.tenure) == TenureState::Ended;
         if sheet.tenure != tenure && follows && sheet.owned.is_empty() && sheet.releasing.is_empty() {
             sheet.tenure = tenure;
             sheet.changed = true;
@@ -360,7 +362,7 @@ impl Handoff {
         let mut granted: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         let mut waiting = Vec::new();
         let raised = !self.planted.has(PlantedBug::EpochNotRaised);
-        let epoch = if raised { view.generation } else { Generation::new(1) };
+        let epoch = if raised { view.edition.generation } else { Generation::new(1) };
         for place in core::mem::take(&mut self.ready) {
             if let Some(slot) = self.targets[place as usize] {
                 granted.entry(slot).or_default().push(place);
@@ -389,9 +391,9 @@ impl Handoff {
         self.ready = waiting;
     }
 
-    fn write(&mut self, slot: Slot, generation: Generation, term: Term, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn write(&mut self, slot: Slot, edition: Edition, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(sheet) = self.sheets.get_mut(&slot) else { return };
-        let record = sheet.record(&self.list, term, generation);
+        let record = sheet.record(&self.list, edition);
         sheet.revision = plan.append(outbox, Key::Assign(slot), Record::Assignment(Arc::new(record)));
         sheet.changed = false;
         self.granted.retain(|other| *other != slot);
@@ -451,14 +453,14 @@ impl Sheet {
     /// has told it nothing.
     fn take_acknowledged(&mut self, member: &MemberRecord, incarnation: Incarnation) -> Vec<PartitionId> {
         let written = Position { incarnation, revision: self.revision };
-        if self.changed || member.applied < written {
+        if self.changed || !member.applied.has_reached(written) {
             return Vec::new();
         }
         let mut still_held = InOrder::new(&member.releasing, |id| id);
         self.releasing.extract_if(.., |id| still_held.find(id).is_none()).collect()
     }
 
-    fn record(&self, list: &PartitionList, term: Term, generation: Generation) -> AssignmentRecord {
+    fn record(&self, list: &PartitionList, Edition { term, era, generation }: Edition) -> AssignmentRecord {
         let partition = |at: u32| &list.as_slice()[at as usize];
         let grant = |(at, epoch): &(u32, Generation)| Grant {
             partition: partition(*at).id.clone(),
@@ -468,6 +470,7 @@ impl Sheet {
         AssignmentRecord {
             term,
             generation,
+            era,
             tenure: self.tenure,
             owned: self.owned.iter().map(grant).collect(),
             releasing: self.releasing.clone(),

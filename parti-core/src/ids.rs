@@ -60,7 +60,11 @@ number! {
     Generation(u64)
 }
 number! {
-    /// One life of the store: grows when a bucket is made anew.
+    /// One life of a bucket, by a number that its creator chose. A later life has a greater one as far as its creator knew
+    /// of the earlier ones; where it did not, or an earlier life came back, the numbers say only that two lives differ.
+    ///
+    /// The same scale counts *eras*: a leader writes into the plan an era that is as great as every life and every era
+    /// that any record, bucket or process has told it of.
     Incarnation(u64)
 }
 number! {
@@ -120,8 +124,7 @@ impl fmt::Display for ServerId {
     }
 }
 
-/// A write in one life of a bucket: of two writes in one bucket the later one is the greater, also when the bucket was
-/// made anew in between. Stored as `[incarnation, revision]`.
+/// A write in one life of a bucket: of two writes in one life the later one has the greater revision. Stored as `[incarnation, revision]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "(Incarnation, Revision)", into = "(Incarnation, Revision)")]
 pub struct Position {
@@ -129,6 +132,40 @@ pub struct Position {
     pub incarnation: Incarnation,
     /// The revision of the write.
     pub revision: Revision,
+}
+
+impl Position {
+    /// Whether it is this write or a later one of the same life.
+    pub(crate) fn has_reached(self, other: Self) -> bool {
+        self.incarnation == other.incarnation && self.revision >= other.revision
+    }
+
+    /// Whether it is a later write of the same life.
+    pub(crate) fn is_after(self, other: Self) -> bool {
+        self != other && self.has_reached(other)
+    }
+}
+
+/// How far plans have come, as far as somebody has heard: tokens grow from there even if the plan is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The greatest life or era.
+    pub(crate) era: Incarnation,
+    /// The newest plan.
+    pub(crate) generation: Generation,
+}
+
+impl Heard {
+    /// What both have heard together.
+    #[must_use]
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { era: self.era.max(other.era), generation: self.generation.max(other.generation) }
+    }
+
+    /// Of a bucket in this life.
+    pub(crate) fn of_life(incarnation: Incarnation) -> Self {
+        Self { era: incarnation, ..Self::default() }
+    }
 }
 
 impl From<(Incarnation, Revision)> for Position {
@@ -149,8 +186,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// One unbroken hold of a slot, named by the write in `members` that began it. Of two tenures of one slot the later one
-/// is the greater.
+/// One unbroken hold of a slot, named by the write in `members` that began it.
 ///
 /// A store that has lost writes gives their revisions again. So the name also says whose write it was: no two tenures
 /// ever have the same name. Stored as `[incarnation, revision, writer]`.
@@ -219,8 +255,8 @@ impl Slot {
 
 /// The fencing token of one hold of one partition.
 ///
-/// For one partition the tokens of successive holders strictly increase: first by the life of the store, then by the
-/// plan generation in which the partition was granted (its epoch), then by the revision at which the holding process
+/// For one partition the tokens of successive holders strictly increase: first by the era of the plan, which is as great
+/// as the number of each life of the store that anybody has heard of, then by the plan generation in which the partition was granted (its epoch), then by the revision at which the holding process
 /// took its slot, so that a process that restarts in its slot, and keeps the grant, still gets a higher token than its
 /// predecessor. A store that refuses a write whose token is lower than the highest that it has seen for the partition
 /// cannot be corrupted by an owner that has lost the partition and does not know it yet (Kleppmann, 2016, "How to do
@@ -229,7 +265,7 @@ impl Slot {
 /// [`Display`](fmt::Display) prints 48 hexadecimal digits in three groups, whose order as text is the tokens' order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
-    /// Which life of the store.
+    /// The era of the plan: as great as each life of the store that was known.
     pub incarnation: Incarnation,
     /// The generation in which the partition was granted.
     pub epoch: Generation,

@@ -12,8 +12,8 @@ use crate::config::{Config, Timing};
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
 use crate::given_up::GivenUp;
-use crate::handoff::{self, Handoff};
-use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure, Term};
+use crate::handoff::{self, Edition, Handoff};
+use crate::ids::{Generation, Heard, Incarnation, Instance, OperationId, Position, Slot, Tenure, Term};
 use crate::key::{Control, Key};
 use crate::lease::Lease;
 use crate::membership::{Membership, TenureState};
@@ -40,8 +40,10 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 pub(crate) struct Leader {
     term: Term,
     generation: Generation,
+    /// As great as any that anybody has told of.
+    era: Incarnation,
     /// The last write of `control.rebalance` that was acted on.
-    rebalanced: Revision,
+    rebalanced: Option<Position>,
     /// Until when nothing is granted, since holders whose records the store has lost may not have noticed yet.
     quarantine_until: Option<Instant>,
     /// The tenures that were forgotten by the store and are waited for, or have been.
@@ -90,8 +92,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) record_limit: usize,
     /// When this process noticed that a bucket was made anew or has lost writes, if it has.
     pub(crate) store_regressed: Option<Instant>,
-    /// The newest plan that this process has heard of.
-    pub(crate) seen: Generation,
+    /// How far plans have come, as far as this process has heard.
+    pub(crate) heard_of: Heard,
     /// Whether this worker's own writes are being committed: else it judges nobody.
     pub(crate) heard: bool,
     pub(crate) probing: &'a Probing,
@@ -102,7 +104,8 @@ impl Leader {
         let mut leader = Self {
             term,
             generation: plan.last_generation(),
-            rebalanced: plan.rebalanced(),
+            era: plan.last_era(),
+            rebalanced: None,
             quarantine_until: None,
             forgotten: BTreeSet::new(),
             unclear: BTreeMap::new(),
@@ -135,9 +138,9 @@ impl Leader {
         self.term
     }
 
-    /// The newest plan that it has made or read.
-    pub(crate) fn generation(&self) -> Generation {
-        self.generation
+    /// How far plans have come, as far as it has made, read or heard of them.
+    pub(crate) fn reached(&self) -> Heard {
+        Heard { era: self.era, generation: self.generation }
     }
 
     /// The list of partitions has come or changed.
@@ -192,7 +195,8 @@ impl Leader {
     /// it tells of something that the plan does not have.
     pub(crate) fn observe_acknowledgement(&mut self, slot: Slot, record: &MemberRecord, plan: &PlanLog) {
         self.observe_member(slot);
-        if !self.sound || record.generation > self.generation || has_lost(plan, slot, record) {
+        let tells_more = record.heard().max(self.reached()) != self.reached();
+        if !self.sound || tells_more || has_lost(plan, slot, record) {
             self.roster_of = None;
         }
     }
@@ -240,7 +244,7 @@ impl Leader {
             self.roster_of = Some(membership.changes());
             self.accounted = eviction::all_have_records(plan, membership);
             self.look_for_lost_writes(view, membership, plan);
-            self.look_for_request(membership);
+            self.look_for_request(membership, plan);
         }
         self.tell_recovery(outbox);
         let waits = self.is_recovering() && !timing.planted.has(PlantedBug::GrantWhileRecovering);
@@ -281,10 +285,13 @@ impl Leader {
     }
 
     /// Each write of `control.rebalance` asks for one plan, whoever leads.
-    fn look_for_request(&mut self, membership: &Membership) {
-        let asked = membership.control(Control::Rebalance).map(|(revision, _)| revision);
-        if let Some(revision) = asked.filter(|revision| *revision > self.rebalanced) {
-            self.rebalanced = revision;
+    fn look_for_request(&mut self, membership: &Membership, plan: &PlanLog) {
+        let incarnation = membership.incarnation();
+        let asked = membership.control(Control::Rebalance).map(|(revision, _)| Position { incarnation, revision });
+        let acted_on = *self.rebalanced.get_or_insert_with(|| plan.rebalanced(incarnation));
+        // One with a lower number is a later one as well, where the store has lost writes.
+        if let Some(asked) = asked.filter(|asked| *asked != acted_on) {
+            self.rebalanced = Some(asked);
             self.rebalance.observe_request();
         }
     }
@@ -295,10 +302,13 @@ impl Leader {
     fn look_for_lost_writes(&mut self, view: &Surroundings<'_>, membership: &Membership, plan: &PlanLog) {
         let records = || membership.members().filter_map(|(slot, member)| Some((slot, member.record()?)));
         self.sound = !records().any(|(slot, record)| has_lost(plan, slot, record));
-        let seen = records().map(|(_, record)| record.generation).max().unwrap_or_default();
+        let told = records().map(|(_, record)| record.heard()).fold(view.heard_of, Heard::max);
         if !view.timing.planted.has(PlantedBug::ForgetGeneration) {
-            self.generation = self.generation.max(seen).max(view.seen);
+            self.generation = self.generation.max(told.generation);
         }
+        let lives = plan.incarnation().max(membership.incarnation());
+        let forgets = view.timing.planted.has(PlantedBug::ForgetEra);
+        self.era = if forgets { lives } else { self.era.max(lives).max(told.era) };
         let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
         let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
             tenure.begun().incarnation != membership.incarnation() || membership.was_forgotten(*slot, *tenure)
@@ -333,7 +343,7 @@ impl Leader {
         let incarnation = membership.incarnation();
         for ((slot, tenure), since) in &self.unclear {
             let written = view.lease.written_since(*since).map(|revision| Position { incarnation, revision });
-            if written.is_some_and(|written| written <= tenure.begun()) {
+            if written.is_some_and(|written| tenure.begun().has_reached(written)) {
                 membership.forget(*slot, *tenure);
             }
         }
@@ -407,7 +417,8 @@ impl Leader {
         let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
         let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
         if changes {
-            handoff.write_revoked(self.generation, self.term, plan, outbox);
+            let edition = Edition { term: self.term, era: self.era, generation: self.generation };
+            handoff.write_revoked(edition, plan, outbox);
         }
         handoff.retarget(planned.owners, self.roster.workers.keys().copied());
         if changes {
@@ -450,8 +461,8 @@ impl Leader {
         let roster = &self.roster;
         let planned = |slot| rebalance.planned_tenure(slot).filter(|_| !roster.away.contains(&slot));
         let incarnation = plan.incarnation();
-        let (term, generation) = (self.term, self.generation);
-        let view = handoff::Surroundings { term, generation, incarnation, membership, planned: &planned };
+        let edition = Edition { term: self.term, era: self.era, generation: self.generation };
+        let view = handoff::Surroundings { edition, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
     }
 
@@ -516,16 +527,19 @@ impl Leader {
 
     fn publish(&mut self, phase: PlannerPhase, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let list = self.handoff.as_ref().map(Handoff::list);
+        let rebalanced = self.rebalanced.unwrap_or_default();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let record = ClusterRecord {
             term: self.term,
             generation: self.generation,
+            era: self.era,
             leader: view.own_slot,
             instance: view.own,
             phase,
             workers: count(self.roster.workers.len()),
             partitions: count(list.map_or(0, |list| list.as_slice().len())),
-            rebalanced: self.rebalanced,
+            rebalanced: rebalanced.revision,
+            rebalanced_in: rebalanced.incarnation,
             digest: list.map_or(0, PartitionList::digest),
         };
         plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));

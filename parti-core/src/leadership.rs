@@ -290,7 +290,7 @@ impl Leadership {
     fn take_over(&mut self, named_at: Revision, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let term = plan.last_term().next();
         plan.open(term);
-        let record = head_record(term, plan, view.lease.slot, view.own);
+        let record = head_record(term, plan, view);
         plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));
         self.role = Role::TakingOver { named_at, term };
     }
@@ -310,17 +310,19 @@ impl Leadership {
 }
 
 /// The head of the plan as a new leader writes it, before it knows more than that it leads.
-fn head_record(term: Term, plan: &PlanLog, leader: Slot, instance: Instance) -> ClusterRecord {
-    let (generation, rebalanced) = (plan.last_generation(), plan.rebalanced());
+fn head_record(term: Term, plan: &PlanLog, view: &Surroundings<'_>) -> ClusterRecord {
+    let rebalanced = plan.rebalanced(view.membership.incarnation());
     ClusterRecord {
         term,
-        generation,
-        leader,
-        instance,
+        generation: plan.last_generation(),
+        era: plan.last_era().max(plan.incarnation()).max(view.membership.incarnation()),
+        leader: view.lease.slot,
+        instance: view.own,
         phase: PlannerPhase::Idle,
         workers: 0,
         partitions: 0,
-        rebalanced,
+        rebalanced: rebalanced.revision,
+        rebalanced_in: rebalanced.incarnation,
         digest: 0,
     }
 }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::config::{MAX_DURATION, Timing, observed_lease};
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
-use crate::key::{Control, Key};
+use crate::key::{Bucket, Control, Key};
 use crate::lease::MAX_DOUBTS;
 use crate::planted::{Planted, PlantedBug};
 use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
@@ -41,6 +41,8 @@ pub(crate) struct Membership {
     planted: Planted,
     wishes: Wishes,
     incarnation: Incarnation,
+    /// The highest revision of the bucket that was seen.
+    newest: Revision,
     /// Silence before this instant proves nothing: this worker could not have heard it broken.
     deaf_until: Instant,
     /// The slot of which that does not hold.
@@ -242,6 +244,11 @@ impl Membership {
         self.incarnation
     }
 
+    /// The highest revision of the bucket that was seen.
+    pub(crate) fn newest(&self) -> Revision {
+        self.newest
+    }
+
     /// Grows whenever something other than a renewal or an acknowledgement is seen.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
@@ -256,6 +263,9 @@ impl Membership {
         record: &Record,
         live: bool,
     ) -> MemberNews {
+        if key.bucket() == Bucket::Members {
+            self.newest = self.newest.max(revision);
+        }
         match (key, record) {
             (Key::Slot(slot), Record::Member(record)) => {
                 return self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
@@ -568,13 +578,22 @@ impl Membership {
             let ended = self.planted.has(PlantedBug::AbsenceIsEnd);
             return if ended { TenureState::Ended } else { TenureState::NoRecord };
         };
-        let shown = Position { incarnation: self.incarnation, revision: member.revision };
+        let begun = tenure.begun();
+        let is_known = self.incarnation != Incarnation::default();
+        let (same_life, other_life) =
+            (begun.incarnation == self.incarnation, is_known && begun.incarnation != self.incarnation);
         match (&member.content, self.tenure_of(member)) {
             (MemberContent::Record(_), Some(seen)) if seen == tenure => TenureState::Continues,
             // A tenure is unbroken: what was written after its beginning and does not continue it has followed it.
-            (MemberContent::Record(_) | MemberContent::Deleted, _) if shown > tenure.begun() => TenureState::Ended,
-            (MemberContent::Unreadable { .. }, _) if member.broken && shown > tenure.begun() => TenureState::Ended,
+            (MemberContent::Record(_) | MemberContent::Deleted, _) if same_life && member.revision > begun.revision => {
+                TenureState::Ended
+            }
+            (MemberContent::Unreadable { .. }, _) if member.broken && same_life && member.revision > begun.revision => {
+                TenureState::Ended
+            }
             _ if self.forgotten.contains(&(slot, tenure)) => TenureState::Ended,
+            // What is written in this life of the bucket does not continue what began in another one.
+            _ if other_life => TenureState::Ended,
             (MemberContent::Record(_) | MemberContent::Unreadable { .. }, _) => TenureState::Unclear,
             (MemberContent::Deleted, _) => TenureState::NoRecord,
         }
@@ -589,7 +608,7 @@ impl Membership {
     /// revision.
     pub(crate) fn was_forgotten(&self, slot: Slot, tenure: Tenure) -> bool {
         let seen = self.slots.get(&slot).and_then(|member| self.tenure_of(member));
-        let is_older = seen.is_some_and(|seen| seen != tenure && seen.begun() <= tenure.begun());
+        let is_older = seen.is_some_and(|seen| seen != tenure && !seen.begun().is_after(tenure.begun()));
         self.forgotten.contains(&(slot, tenure)) || is_older && self.tenure_state(slot, tenure) == TenureState::Ended
     }
 

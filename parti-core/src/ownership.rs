@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::Config;
-use crate::ids::{Generation, Incarnation, Position, Revision, Tenure, Token};
+use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Tenure, Token};
 use crate::lease::MAX_DOUBTS;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
@@ -32,8 +32,8 @@ pub(crate) struct Ownership {
     tenure: Tenure,
     /// The newest assignment that the tenure has applied; never goes back within a tenure.
     applied: Position,
-    /// The newest plan that this process has heard of.
-    generation: Generation,
+    /// How far plans have come, as far as this process has heard.
+    heard: Heard,
     prepared: BTreeSet<PartitionId>,
     /// Why all work is to stop for now.
     suspended: Option<SuspendReason>,
@@ -80,11 +80,20 @@ struct Hold {
     cut_off: bool,
 }
 
-/// Who holds the partitions: the parts of a token that come from the tenure.
+/// Who holds the partitions: the parts of a token that do not come from the grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
+    /// The life of the store, for grants of older versions, which name no era.
     pub(crate) incarnation: Incarnation,
     pub(crate) claim: Revision,
+}
+
+impl Holder {
+    /// The token of a grant in this record.
+    fn token(self, record: &AssignmentRecord, epoch: Generation) -> Token {
+        let named = Some(record.era).filter(|era| *era != Incarnation::default());
+        Token { incarnation: named.unwrap_or(self.incarnation), epoch, claim: self.claim }
+    }
 }
 
 impl Hold {
@@ -103,14 +112,15 @@ impl Ownership {
         self.planted = planted;
     }
 
-    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `generation` the newest plan
-    /// that it has seen; a listing that was stale may have said less than this process knows. A suspension ends with the
+    /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `heard` what it has heard of
+    /// plans; a listing that was stale may have said less than this process knows. A suspension ends with the
     /// tenure that it was of.
-    pub(crate) fn begin(&mut self, tenure: Tenure, applied: Position, generation: Generation, outbox: &mut Outbox) {
+    pub(crate) fn begin(&mut self, tenure: Tenure, applied: Position, heard: Heard, outbox: &mut Outbox) {
         self.resume(outbox);
-        let applied = if self.tenure == tenure { self.applied.max(applied) } else { applied };
+        let knows_more = self.tenure == tenure && !applied.has_reached(self.applied);
+        let applied = if knows_more && self.applied != Position::default() { self.applied } else { applied };
         self.tenure = tenure;
-        self.generation = self.generation.max(generation);
+        self.heard = self.heard.max(heard);
         self.assignment = None;
         self.revoked_by = None;
         self.listed = None;
@@ -130,7 +140,8 @@ impl Ownership {
     pub(crate) fn observe_assignment(&mut self, position: Position, record: &Arc<AssignmentRecord>, tenure: Tenure) {
         let newest = self.assignment.as_ref().map_or(Position::default(), |(newest, _)| *newest);
         let fits = record.tenure == tenure || self.planted.has(PlantedBug::OtherTenure);
-        let newer = position >= self.applied && position > newest;
+        let has_applied = self.applied != Position::default();
+        let newer = (!has_applied || position.has_reached(self.applied)) && !newest.has_reached(position);
         let newer = newer || self.planted.has(PlantedBug::OlderAssignment) && position != newest;
         // A later record of this slot that is for another tenure has taken the place of the one by which this one holds:
         // the store has forgotten that it had ended.
@@ -139,13 +150,14 @@ impl Ownership {
             let generation =
                 self.assignment().map_or(record.generation, |known| known.generation.max(record.generation));
             let (owned, releasing, incoming) = (Vec::new(), Vec::new(), Vec::new());
-            let nothing = AssignmentRecord { term: record.term, generation, tenure, owned, releasing, incoming };
+            let AssignmentRecord { term, era, .. } = **record;
+            let nothing = AssignmentRecord { term, generation, era, tenure, owned, releasing, incoming };
             self.assignment = Some((position, Arc::new(nothing)));
             self.stale = true;
         }
         if fits && newer {
             self.assignment = Some((position, Arc::clone(record)));
-            self.generation = self.generation.max(record.generation);
+            self.heard = self.heard.max(record.heard());
             self.stale = true;
         }
     }
@@ -171,7 +183,10 @@ impl Ownership {
         if self.applied != Position::default() && incarnation != self.applied.incarnation {
             return ListingNews::Regressed;
         }
-        if position < self.applied && !self.planted.has(PlantedBug::OlderAssignment) {
+        if !position.has_reached(self.applied)
+            && self.applied != Position::default()
+            && !self.planted.has(PlantedBug::OlderAssignment)
+        {
             // One listing may come from a replica that lags.
             self.doubts += 1;
             return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
@@ -253,14 +268,14 @@ impl Ownership {
         self.assignment.as_ref().map(|(_, record)| &**record)
     }
 
-    /// Somebody has seen a plan of this generation.
-    pub(crate) fn observe_generation(&mut self, generation: Generation) {
-        self.generation = self.generation.max(generation);
+    /// Somebody has heard this of plans.
+    pub(crate) fn observe_heard(&mut self, heard: Heard) {
+        self.heard = self.heard.max(heard);
     }
 
-    /// The newest plan that this process has heard of.
-    pub(crate) fn generation(&self) -> Generation {
-        self.generation
+    /// How far plans have come, as far as this process has heard.
+    pub(crate) fn heard(&self) -> Heard {
+        self.heard
     }
 
     /// Why all work is to stop for now, if it is.
@@ -378,7 +393,7 @@ impl Ownership {
         }
         let Some((position, record)) = self.assignment.clone() else { return };
         self.stale = applying != Applying::Everything;
-        let token = |epoch| Token { incarnation: holder.incarnation, epoch, claim: holder.claim };
+        let token = |epoch| holder.token(&record, epoch);
         if self.revoked_by != Some(position) {
             self.revoke(now, config, &record, token, outbox);
             self.revoked_by = Some(position);
@@ -387,7 +402,7 @@ impl Ownership {
             self.acquire(&record, token, outbox);
             self.prepare(&record, outbox);
         }
-        if position > self.applied {
+        if !self.applied.has_reached(position) {
             self.applied = position;
             self.news = true;
         }
@@ -409,7 +424,9 @@ impl Ownership {
         for (id, hold) in &mut self.holds {
             let granted = owned.find(id).map(|grant| token(grant.epoch));
             let gone = releasing.find(id).is_none() && granted.is_none();
-            if hold.release_by.is_none() && granted != Some(hold.token) {
+            // The era of the record may have grown since: the grant is the same.
+            let same = |token: Token| (token.epoch, token.claim) == (hold.token.epoch, hold.token.claim);
+            if hold.release_by.is_none() && !granted.is_some_and(same) {
                 revoked.push((id.clone(), gone));
             } else if hold.release_by.is_some() && gone {
                 hold.cut_short(id, outbox);

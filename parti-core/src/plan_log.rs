@@ -92,7 +92,7 @@ impl PlanLog {
     /// Whether `applied`, a write of the slot's assignment record that somebody has seen, is not in the plan any more.
     pub(crate) fn has_lost(&self, slot: Slot, applied: Position) -> bool {
         let known = Position { incarnation: self.incarnation, revision: self.known(Key::Assign(slot)) };
-        applied.incarnation != known.incarnation || applied > known
+        !known.has_reached(applied)
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
@@ -110,9 +110,19 @@ impl PlanLog {
         of_assignments.chain(of_cluster).max().unwrap_or_default()
     }
 
-    /// The last write of `control.rebalance` that a leader has acted on.
-    pub(crate) fn rebalanced(&self) -> Revision {
-        self.cluster.as_ref().map(|(_, cluster)| cluster.rebalanced).unwrap_or_default()
+    /// The last write of `control.rebalance` that a leader has acted on. Older versions do not say in which life of
+    /// `members` that was: then it was in this one.
+    pub(crate) fn rebalanced(&self, members: Incarnation) -> Position {
+        let Some((_, cluster)) = &self.cluster else { return Position::default() };
+        let incarnation = Some(cluster.rebalanced_in).filter(|life| *life != Incarnation::default());
+        Position { incarnation: incarnation.unwrap_or(members), revision: cluster.rebalanced }
+    }
+
+    /// The greatest era in any record.
+    pub(crate) fn last_era(&self) -> Incarnation {
+        let of_assignments = self.assignments.values().map(|assignment| assignment.record.era);
+        let of_cluster = self.cluster.iter().map(|(_, cluster)| cluster.era);
+        of_assignments.chain(of_cluster).max().unwrap_or_default()
     }
 
     /// The highest generation in any record.
@@ -323,12 +333,14 @@ mod tests {
         let record = ClusterRecord {
             term,
             generation,
+            era: Incarnation::default(),
             leader,
             instance,
             phase,
             workers: 0,
             partitions: 0,
             rebalanced,
+            rebalanced_in: Incarnation::default(),
             digest: 0,
         };
         Record::Cluster(Arc::new(record))
@@ -337,7 +349,8 @@ mod tests {
     fn assignment() -> Record {
         let (owned, releasing, incoming) = (Vec::new(), Vec::new(), Vec::new());
         let (term, generation, tenure) = (Term::new(1), Generation::new(1), Tenure::default());
-        Record::Assignment(Arc::new(AssignmentRecord { term, generation, tenure, owned, releasing, incoming }))
+        let era = Incarnation::new(1);
+        Record::Assignment(Arc::new(AssignmentRecord { term, generation, era, tenure, owned, releasing, incoming }))
     }
 
     fn appends(outbox: &mut Outbox) -> Vec<(OperationId, Revision)> {

@@ -99,6 +99,8 @@ planted_bugs! {
     TenureByRevision,
     /// The newest plan is only what the store remembers.
     ForgetGeneration,
+    /// The era of a plan is only the life of the store.
+    ForgetEra,
 }
 
 /// Which bug a worker has, if any.

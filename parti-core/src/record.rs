@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, Instance, Position, Revision, ServerId, Slot, Tenure, Term};
+use crate::ids::{Generation, Heard, Incarnation, Instance, Position, Revision, ServerId, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::partition::{PartitionId, Weight};
 use crate::settings::SharedSettings;
@@ -54,6 +54,9 @@ pub struct MemberRecord {
     /// The newest plan that the process has seen: tokens grow from there even if the plan is lost.
     #[serde(default)]
     pub generation: Generation,
+    /// The greatest life or era of the store that the process has heard of; 0 in the records of older versions.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub era: Incarnation,
     /// The partitions that it has been told to give up and still holds, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub releasing: Vec<PartitionId>,
@@ -99,6 +102,7 @@ impl MemberRecord {
             phase: MemberPhase::Active,
             applied: Position::default(),
             generation: Generation::default(),
+            era: Incarnation::default(),
             releasing: Vec::new(),
             lease_ms: None,
             capacity: 1,
@@ -111,6 +115,11 @@ impl MemberRecord {
             confirm_ms: None,
             deputies: Vec::new(),
         }
+    }
+
+    /// How far plans have come, as far as the process has heard.
+    pub(crate) fn heard(&self) -> Heard {
+        Heard { era: self.era, generation: self.generation }
     }
 
     /// The tenure that this record continues, or begins if it was written there.
@@ -165,6 +174,10 @@ pub struct AssignmentRecord {
     pub term: Term,
     /// The plan that it belongs to.
     pub generation: Generation,
+    /// The first part of the tokens of what it grants; 0 in the records of older versions, where the life of the store
+    /// takes its place.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub era: Incarnation,
     /// The tenure that it is for; nobody else may act on it.
     pub tenure: Tenure,
     /// The partitions that the tenure owns, in order of their ids.
@@ -208,6 +221,9 @@ pub struct ClusterRecord {
     pub term: Term,
     /// The latest plan.
     pub generation: Generation,
+    /// The era of the plan; 0 in the records of older versions.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub era: Incarnation,
     /// The slot of the leader.
     pub leader: Slot,
     /// The process of the leader.
@@ -221,8 +237,16 @@ pub struct ClusterRecord {
     /// The last write of `control.rebalance` that was acted on.
     #[serde(default)]
     pub rebalanced: Revision,
+    /// The life of `members` in which that write was; 0 in the records of older versions.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub rebalanced_in: Incarnation,
     /// The digest of the partition list, see [`PartitionList::digest`](crate::partition::PartitionList::digest).
     pub digest: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_unknown(incarnation: &Incarnation) -> bool {
+    *incarnation == Incarnation::default()
 }
 
 /// A record with its format version around it.
@@ -295,6 +319,11 @@ impl Record {
 impl AssignmentRecord {
     /// Puts the lists in order, which a person who edited the record may not have kept, and refuses one that
     /// contradicts itself.
+    /// How far plans have come, as this record tells.
+    pub(crate) fn heard(&self) -> Heard {
+        Heard { era: self.era, generation: self.generation }
+    }
+
     fn sort(&mut self) -> Result<(), RecordError> {
         self.owned.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
         self.releasing.sort_unstable();

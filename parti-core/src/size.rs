@@ -91,7 +91,7 @@ mod tests {
     use alloc::{format, vec};
 
     use super::*;
-    use crate::ids::{Tenure, Term};
+    use crate::ids::{Incarnation, Tenure, Term};
     use crate::partition::{Partition, Weight};
     use crate::record::{AssignmentRecord, Grant, Record};
 
@@ -116,8 +116,8 @@ mod tests {
         });
         let ids: Vec<_> = list.as_slice().iter().map(|partition| partition.id.clone()).collect();
         let record = |owned: Vec<Grant>, releasing: Vec<PartitionId>, incoming: Vec<PartitionId>| {
-            let (term, tenure) = (Term::new(u64::MAX), Tenure::default());
-            let record = AssignmentRecord { term, generation, tenure, owned, releasing, incoming };
+            let (term, era, tenure) = (Term::new(u64::MAX), Incarnation::new(u64::MAX), Tenure::default());
+            let record = AssignmentRecord { term, generation, era, tenure, owned, releasing, incoming };
             Record::Assignment(Arc::new(record)).encode().len()
         };
         let (owned, releasing, incoming) = (

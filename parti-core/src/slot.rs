@@ -9,7 +9,7 @@ use core::mem::discriminant;
 use crate::action::{ClaimKind, Notice, StandbyReason, Write};
 use crate::config::{Config, Timing};
 use crate::event::Outcome;
-use crate::ids::{Generation, Instance, OperationId, Position, Revision, Slot, Tenure};
+use crate::ids::{Heard, Instance, OperationId, Position, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
@@ -49,6 +49,8 @@ struct Claim {
     target: Target,
     /// The last revision of the slot that was known when the claim was sent.
     known: Revision,
+    /// The highest revision of the bucket that was known then.
+    newest: Revision,
     /// What was written.
     record: Arc<MemberRecord>,
     /// What it says of this worker's presence.
@@ -92,8 +94,10 @@ pub(crate) struct Won {
     pub(crate) kind: ClaimKind,
     /// The write of the assignment record that the tenure has applied so far: nothing older may be applied.
     pub(crate) applied: Position,
-    /// The newest plan that the tenure has seen.
-    pub(crate) generation: Generation,
+    /// What the tenure has heard of plans.
+    pub(crate) heard: Heard,
+    /// Whether the revision of the claim shows that the store has lost writes: this process had seen one as high before.
+    pub(crate) shows_loss: bool,
     /// What the claim proves of this worker's presence.
     pub(crate) evidence: Option<Evidence>,
 }
@@ -116,12 +120,12 @@ impl SlotSearch {
         timing: &Timing,
     ) -> ClaimNews {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
-        let Claim { sent_at, target, known, record, evidence, .. } = claim;
+        let Claim { sent_at, target, known, newest, record, evidence, .. } = claim;
         match outcome {
             Outcome::Committed(revision) => {
                 let incarnation = membership.incarnation();
                 let won = target.won(&record, Position { incarnation, revision }, sent_at, now, timing);
-                return ClaimNews::Won(Box::new(Won { evidence, ..won }));
+                return ClaimNews::Won(Box::new(Won { evidence, shows_loss: revision <= newest, ..won }));
             }
             Outcome::Conflict => {
                 self.refused = false;
@@ -151,8 +155,9 @@ impl SlotSearch {
     ) -> Option<Won> {
         let record = member.record().filter(|_| self.claim.is_none())?;
         let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
-        let (applied, generation) = (record.applied, record.generation);
-        Some(Won { lease, is_new: false, kind: ClaimKind::Fresh, applied, generation, evidence: None })
+        let (applied, heard) = (record.applied, record.heard());
+        let (is_new, kind) = (false, ClaimKind::Fresh);
+        Some(Won { lease, is_new, kind, applied, heard, shows_loss: false, evidence: None })
     }
 
     /// Whether the members should be listed anew, since claims fail for a reason that the watch does not show. Asking
@@ -193,8 +198,8 @@ impl SlotSearch {
                 let known = chooser.known(target.slot);
                 let record = target.record(view.record, view.timing.planted);
                 let operation = outbox.request(target.write(Arc::clone(&record)));
-                let (sent_at, evidence) = (view.now, view.evidence);
-                self.claim = Some(Claim { operation, sent_at, target, known, record, evidence });
+                let (sent_at, evidence, newest) = (view.now, view.evidence, view.membership.newest());
+                self.claim = Some(Claim { operation, sent_at, target, known, newest, record, evidence });
             }
             Choice::Wait(reason) if self.standby.map(|told| discriminant(&told)) != Some(discriminant(&reason)) => {
                 self.standby = Some(reason);
@@ -238,8 +243,8 @@ impl Target {
             Some((_, tenure, _)) if planted.has(PlantedBug::ForgetApplied) => own(Some(*tenure)),
             Some((_, tenure, predecessor)) => {
                 let own = own(Some(*tenure));
-                let generation = own.generation.max(predecessor.generation);
-                MemberRecord { applied: predecessor.applied, generation, ..own }
+                let Heard { era, generation } = own.heard().max(predecessor.heard());
+                MemberRecord { applied: predecessor.applied, generation, era, ..own }
             }
         })
     }
@@ -257,8 +262,9 @@ impl Target {
         let unnamed = timing.planted.has(PlantedBug::TenureByRevision);
         let tenure = if unnamed { tenure.with_writer(0) } else { tenure };
         let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), now, timing);
-        let (applied, generation) = (record.applied, record.generation);
-        Won { lease, is_new: self.predecessor.is_none(), kind: self.kind, applied, generation, evidence: None }
+        let (applied, heard) = (record.applied, record.heard());
+        let is_new = self.predecessor.is_none();
+        Won { lease, is_new, kind: self.kind, applied, heard, shows_loss: false, evidence: None }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::action::{Action, ClaimKind, Notice};
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError, Timing};
 use crate::event::{Command, Event};
-use crate::ids::{Instance, Position, Revision, Slot, Token};
+use crate::ids::{Generation, Heard, Incarnation, Instance, Position, Revision, Slot, Token};
 use crate::key::{Bucket, Key};
 use crate::leader::{self, Leader};
 use crate::leadership::{self, Leadership};
@@ -210,6 +210,12 @@ impl Worker {
         self.due_at.filter(|_| !self.halted)
     }
 
+    /// How far plans have come, as far as this process has heard: the greatest era, and the newest plan.
+    pub fn heard_of_plans(&self) -> (Incarnation, Generation) {
+        let Heard { era, generation } = self.ownership.heard();
+        (era, generation)
+    }
+
     /// The partitions that it holds, with their tokens, in order; those that it is giving up included.
     pub fn held(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
         self.ownership.holds()
@@ -339,12 +345,12 @@ impl Worker {
         let present = !self.timing.needs_presence || self.presence.evidence(&self.timing).is_some();
         if self.connected && !self.was_cut_off && self.stop.is_none() && !absent && present {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
-            let generation = self.ownership.generation();
+            let Heard { era, generation } = self.ownership.heard();
             let (server, shared) = (self.presence.server_to_name(&self.timing), &self.shared);
             let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
             let record = || own_record(config, instance, beat, MemberPhase::Active);
             let own = || MemberRecord { server: server.clone(), confirm_ms, ..record() };
-            let record = |tenure| MemberRecord { tenure, generation, shared: Some(shared.clone()), ..own() };
+            let record = |tenure| MemberRecord { tenure, generation, era, shared: Some(shared.clone()), ..own() };
             let claimed = search.is_claiming();
             let view = slot::Surroundings {
                 now: self.now,
@@ -363,10 +369,15 @@ impl Worker {
     fn take_slot(&mut self, won: Won) {
         // After a loss of writes a record that was there, and the assignment that names it, may be from before what was
         // lost: claims of the same tenure that came after it are forgotten, and their tokens would be given again.
+        if won.shows_loss && !won.is_new {
+            let detail = "a revision that was seen before is given again".into();
+            self.outbox.notice(Notice::StoreRegressed { bucket: Bucket::Members, detail });
+            self.store_regressed = Some(self.now);
+        }
         self.starting_over = self.store_regressed.is_some() && !won.is_new;
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
         self.presence.start_over(won.evidence);
-        self.ownership.begin(won.lease.tenure, won.applied, won.generation, &mut self.outbox);
+        self.ownership.begin(won.lease.tenure, won.applied, won.heard, &mut self.outbox);
         let mut lease = won.lease;
         if self.presence.wants_renewal() {
             lease.renew_at_once(self.now);
@@ -386,7 +397,8 @@ impl Worker {
             is_new: true,
             kind: ClaimKind::Fresh,
             applied: Position::default(),
-            generation: self.ownership.generation(),
+            heard: self.ownership.heard(),
+            shows_loss: false,
             evidence,
         });
     }
@@ -491,11 +503,11 @@ impl Worker {
                 store_regressed: self.store_regressed,
                 heard: lease.is_fresh(self.now, &self.timing),
                 probing: &self.probing,
-                seen: self.ownership.generation(),
+                heard_of: self.ownership.heard(),
             };
             leader.decide(&view, &mut self.membership, &mut self.plan, &mut self.outbox);
             // It outlives the leadership: should the store lose the plan, the next one goes beyond it.
-            self.ownership.observe_generation(leader.generation());
+            self.ownership.observe_heard(leader.reached());
         }
     }
 
@@ -547,13 +559,13 @@ impl Worker {
         };
         let (applied, releasing) = self.ownership.acknowledge();
         let record = own_record(&self.config, self.instance, self.beat, phase);
-        let planned = self.leader.as_ref().map(Leader::generation).unwrap_or_default();
-        let generation = self.ownership.generation().max(planned);
+        let planned = self.leader.as_ref().map(Leader::reached).unwrap_or_default();
+        let Heard { era, generation } = self.ownership.heard().max(planned);
         let server = self.presence.server_to_name(&self.timing);
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
         let (unwanted, shared) = (self.ownership.unwanted(), Some(self.shared.clone()));
         let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
-        let record = MemberRecord { generation, unwanted, shared, server, confirm_ms, deputies, ..record };
+        let record = MemberRecord { generation, era, unwanted, shared, server, confirm_ms, deputies, ..record };
         let record = match kind {
             WriteKind::Anew => record,
             WriteKind::Renewal | WriteKind::Restarting | WriteKind::Deletion => {

@@ -42,6 +42,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         phase: MemberPhase::Active,
         applied: Position::default(),
         generation: Generation::new(0),
+        era: Incarnation::new(0),
         releasing: vec![],
         lease_ms: None,
         capacity: 1,
@@ -57,6 +58,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         phase: MemberPhase::Draining,
         applied: position(1, 230),
         generation: Generation::new(12),
+        era: Incarnation::new(0),
         releasing: vec![id("orders-3"), id("orders-7")],
         lease_ms: None,
         capacity: 4,
@@ -76,6 +78,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
     let empty = AssignmentRecord {
         term: Term::new(3),
         generation: Generation::new(12),
+        era: Incarnation::new(0),
         tenure: tenure(),
         owned: vec![],
         releasing: vec![],
@@ -90,15 +93,24 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
     let head = ClusterRecord {
         term: Term::new(3),
         generation: Generation::new(12),
+        era: Incarnation::new(0),
         leader: Slot::new(7),
         instance: Instance::new(4711),
         phase: PlannerPhase::Rebalancing,
         workers: 5,
         partitions: 200,
         rebalanced: Revision::new(88),
+        rebalanced_in: Incarnation::new(0),
         digest: 0xdead_beef_cafe_babe,
     };
+    let era = Incarnation::new(1_790_000_000_123_456_789);
+    let heard = MemberRecord { era, ..old.clone() };
+    let of_era = AssignmentRecord { era, ..full.clone() };
+    let head_of_era = ClusterRecord { era, rebalanced_in: Incarnation::new(7), ..head.clone() };
     vec![
+        (include_bytes!("golden/v1/member-era.json"), slot, Record::Member(heard.into())),
+        (include_bytes!("golden/v1/assignment-era.json"), assign, Record::Assignment(of_era.into())),
+        (include_bytes!("golden/v1/cluster-era.json"), cluster, Record::Cluster(head_of_era.into())),
         (include_bytes!("golden/v1/member-new.json"), slot, Record::Member(new.into())),
         (include_bytes!("golden/v1/member-lease.json"), slot, Record::Member(leased.into())),
         (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),
@@ -217,10 +229,10 @@ prop_compose! {
             list,
         });
         let (instance, generation) = (Instance::new(instance), Generation::new(generation));
-        let tenure = tenure.map(Tenure::new);
+        let (tenure, era) = (tenure.map(Tenure::new), applied.incarnation);
         let server = server.map(|server| ServerId::new(&server));
         let deputies = deputies.into_iter().map(Slot::new).collect();
-        let new = MemberRecord { tenure, phase, applied, generation, releasing, ..MemberRecord::new(instance) };
+        let new = MemberRecord { tenure, phase, applied, generation, era, releasing, ..MemberRecord::new(instance) };
         let new = MemberRecord { unwanted, shared, ..new };
         let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, confirm_ms, deputies, ..new };
         Record::Member(record.into())
@@ -253,6 +265,7 @@ prop_compose! {
         let record = AssignmentRecord {
             term: Term::new(term),
             generation: Generation::new(generation),
+            era: tenure.incarnation,
             tenure: Tenure::new(tenure),
             owned: owned.into_iter().map(grant).collect(),
             releasing,
@@ -272,16 +285,19 @@ prop_compose! {
         ],
         (term, generation, leader, instance) in any::<(u64, u64, u32, u64)>(),
         (workers, partitions, rebalanced, digest) in any::<(u32, u32, u64, u64)>(),
+        era in any::<u64>(),
     ) -> Record {
         let record = ClusterRecord {
             term: Term::new(term),
             generation: Generation::new(generation),
+            era: Incarnation::new(era),
             leader: Slot::new(leader),
             instance: Instance::new(instance),
             phase,
             workers,
             partitions,
             rebalanced: Revision::new(rebalanced),
+            rebalanced_in: Incarnation::new(era / 2),
             digest,
         };
         Record::Cluster(record.into())

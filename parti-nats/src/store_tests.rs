@@ -292,6 +292,7 @@ fn record(key: Key, writer: u64) -> Record {
         Key::Assign(_) => Record::Assignment(Arc::new(AssignmentRecord {
             term: Term::new(1),
             generation: Generation::new(writer),
+            era: Incarnation::default(),
             tenure,
             owned: Vec::new(),
             releasing: Vec::new(),

@@ -376,6 +376,7 @@ fn assignment() -> Record {
     Record::Assignment(Arc::new(AssignmentRecord {
         term: Term::new(1),
         generation: Generation::new(1),
+        era: Incarnation::default(),
         tenure: Tenure::default(),
         owned: Vec::new(),
         releasing: Vec::new(),

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parti_core::{
-    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Instance, Key, MemberPhase, Record, Revision, Slot,
-    Write,
+    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Generation, Instance, Key, MemberPhase, Record,
+    Revision, Slot, Write,
 };
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
 use crate::plant::Around;
-use crate::process::{Birth, Life};
-use crate::store::{Entry, Stored};
+use crate::process::{Birth, Life, Process};
+use crate::store::{Entry, Store, Stored};
 use crate::world::{What, World};
 
 impl World {
@@ -216,8 +216,24 @@ impl World {
 
     /// The store's server restarts and has lost its last writes.
     pub(crate) fn roll_back(&mut self, bucket: Bucket, writes: usize, time: Duration) {
+        self.lose_writes(bucket, time, |store| {
+            store.roll_back(bucket, writes);
+        });
+    }
+
+    /// The store's server restarts with an older disk: a former life of a bucket is back, as it was `without` its last
+    /// writes; where there was none, only those are lost.
+    pub(crate) fn bring_back(&mut self, bucket: Bucket, without: usize, time: Duration) {
+        self.lose_writes(bucket, time, |store| {
+            if !store.bring_back(bucket, without) {
+                store.roll_back(bucket, without);
+            }
+        });
+    }
+
+    fn lose_writes(&mut self, bucket: Bucket, time: Duration, lose: impl FnOnce(&mut Store)) {
         let before = self.slot_holders();
-        self.store.roll_back(bucket, writes);
+        lose(&mut self.store);
         self.lost_writes_at.insert(bucket, self.now);
         let after = self.slot_holders();
         // Of a change of hands that is undone, neither side is known any more.
@@ -225,21 +241,45 @@ impl World {
         let replaced = before.iter().filter(|(slot, holder)| after.get(slot) != Some(holder));
         let strangers = returned.chain(replaced).filter_map(|(_, holder)| self.by_instance.get(holder).copied());
         for process in strangers.collect::<BTreeSet<_>>() {
-            self.tell(&Fact::Forgotten { process });
+            self.tell(&Fact::Forgotten { process, claims: true });
         }
         self.plan_regressed();
         self.server_down(time);
     }
 
-    /// A bucket is deleted and made anew.
-    pub(crate) fn recreate(&mut self, bucket: Bucket) {
-        self.store.recreate(bucket);
+    /// A bucket is deleted and made anew, by somebody who knows of its lives before, or does not.
+    pub(crate) fn recreate(&mut self, bucket: Bucket, unknowing: bool) {
+        if unknowing {
+            self.store.recreate_unknowing(bucket);
+        } else {
+            self.store.recreate(bucket);
+        }
         self.lost_writes_at.insert(bucket, self.now);
+        self.empty(bucket);
+    }
+
+    /// An operator purges a bucket: no marker is left, and its life goes on.
+    pub(crate) fn purge(&mut self, bucket: Bucket) {
+        let holders = self.slot_holders();
+        self.store.purge(bucket);
+        if bucket == Bucket::Members {
+            // Nothing tells a record that is gone, and the slot taken by another, from one whose tenure was ended.
+            let known = |holder| self.by_instance.get(holder).copied();
+            for process in holders.values().filter_map(known).collect::<Vec<_>>() {
+                self.tell(&Fact::Forgotten { process, claims: false });
+            }
+        }
+        self.empty(bucket);
+    }
+
+    fn empty(&mut self, bucket: Bucket) {
         self.emptied_at.insert(bucket, self.now);
         let recent = |at: &Moment| self.now < *at + self.options.observed_lease();
         if Bucket::ALL.iter().all(|bucket| self.emptied_at.get(bucket).is_some_and(recent)) {
+            // Who was there remembers, but a newcomer need not hear of it in time.
+            self.tell_what_is_stored();
             for process in self.living().map(|(process, _)| process).collect::<Vec<_>>() {
-                self.tell(&Fact::Forgotten { process });
+                self.tell(&Fact::Forgotten { process, claims: false });
             }
         }
         self.plan_regressed();
@@ -257,16 +297,26 @@ impl World {
     fn plan_regressed(&mut self) {
         let last = self.store.last_revision(Bucket::Plan);
         let generation = self.store.generations(Bucket::Plan).max().unwrap_or_default();
-        self.tell(&Fact::PlanRegressed { life: self.store.incarnation(Bucket::Plan), last, generation });
+        self.tell(&Fact::PlanRegressed { last, generation });
         self.tell_what_is_remembered();
     }
 
-    fn tell_what_is_remembered(&mut self) {
-        let running = self.living().filter(|(_, process)| process.life == Life::Running);
-        let known = running.map(|(_, process)| process.status.generation);
+    fn tell_what_is_stored(&mut self) {
         let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
-        let generation = known.chain(stored).max().unwrap_or_default();
-        self.tell(&Fact::Remembered { generation });
+        let generation = stored.max().unwrap_or_default();
+        self.tell(&Fact::Remembered { era: self.store.era(), generation });
+    }
+
+    fn tell_what_is_remembered(&mut self) {
+        let in_reach = |process: &Process| process.life == Life::Running && !process.link.broken;
+        let heard = self.living().filter(|(_, process)| in_reach(process));
+        let (mut era, mut generation) = (self.store.era(), Generation::default());
+        for (of_era, of_plan) in heard.map(|(_, process)| process.worker.heard_of_plans()) {
+            (era, generation) = (era.max(of_era), generation.max(of_plan));
+        }
+        let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
+        let generation = stored.max().unwrap_or_default().max(generation);
+        self.tell(&Fact::Remembered { era, generation });
     }
 
     /// Somebody writes something that is not a record.
@@ -274,7 +324,7 @@ impl World {
         // What a plan that has lost writes no longer says, only its holder's record tells.
         let holder = self.slot_holders().get(&key).and_then(|holder| self.by_instance.get(holder).copied());
         if let Some(process) = holder.filter(|_| self.observers.has_regressed()) {
-            self.tell(&Fact::Forgotten { process });
+            self.tell(&Fact::Forgotten { process, claims: false });
         }
         self.store.put_bytes(key, b"not a record");
         self.garbage.push(key);

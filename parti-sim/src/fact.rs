@@ -69,7 +69,13 @@ pub(crate) enum Fact<'a> {
     /// The store took or refused a write.
     Stored { process: ProcessId, write: &'a Write, outcome: Outcome, late: bool },
     /// The application was given a partition.
-    Acquired { process: ProcessId, partition: PartitionIndex, token: Token },
+    Acquired {
+        process: ProcessId,
+        partition: PartitionIndex,
+        token: Token,
+        /// Whether it has not yet been shown the present life of the plan.
+        in_former_life: bool,
+    },
     /// The application was told to finish with a partition.
     Draining { process: ProcessId, partition: PartitionIndex, reason: ReleaseReason },
     /// The application now works on a partition: newly, or again.
@@ -98,14 +104,16 @@ pub(crate) enum Fact<'a> {
     Reached { process: ProcessId, mark: Mark },
     /// All faults are over.
     Healed,
-    /// The store has lost writes, or was made anew, up to this revision of this life of the plan, and this generation in
-    /// it.
-    PlanRegressed { life: Incarnation, last: Revision, generation: Generation },
+    /// The store has lost writes, or a bucket was made anew, purged or brought back: up to this revision of the plan, and
+    /// this generation in it.
+    PlanRegressed { last: Revision, generation: Generation },
     /// The store has forgotten what keeps others apart from a process: that it took somebody's place, that somebody took
     /// its place, or that anybody was there at all. Nothing in the store tells, and who knows may not be reached.
-    Forgotten { process: ProcessId },
-    /// After a loss of writes: the newest plan that a record which is left, or a worker that runs, has heard of.
-    Remembered { generation: Generation },
+    /// With `claims`, revisions at which processes took their slots may be given again.
+    Forgotten { process: ProcessId, claims: bool },
+    /// After a loss of writes: the greatest era and the newest plan that a record which is left, or a worker that runs
+    /// and is in reach, has heard of.
+    Remembered { era: Incarnation, generation: Generation },
 }
 
 /// Something small that goes wrong on the way to or from the store.
@@ -196,7 +204,7 @@ impl Fact<'_> {
             | Self::Released { process, .. }
             | Self::Suspended { process, .. }
             | Self::Resumed { process }
-            | Self::Forgotten { process }
+            | Self::Forgotten { process, .. }
             | Self::Wrote { process, .. }
             | Self::Mishap { process, .. }
             | Self::Reached { process, .. } => Some(*process),

@@ -69,8 +69,11 @@ impl Plant {
 
     /// Whether it takes a store that loses writes to see it.
     pub const fn needs_loss(self) -> bool {
-        use PlantedBug::{ForgetGeneration, GrantWhileRecovering, TenureByRevision};
-        matches!(self, Self::Core(GrantWhileRecovering | TenureByRevision | ForgetGeneration))
+        use PlantedBug as Bug;
+        matches!(
+            self,
+            Self::Core(Bug::GrantWhileRecovering | Bug::TenureByRevision | Bug::ForgetGeneration | Bug::ForgetEra)
+        )
     }
 
     /// The invariants of which at least one must catch it.
@@ -110,9 +113,11 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],
-        Bug::TakeWithoutLease | Bug::EpochNotRaised | Bug::TenureByRevision | Bug::ForgetGeneration => {
-            &["tokens-increase"]
-        }
+        Bug::TakeWithoutLease
+        | Bug::EpochNotRaised
+        | Bug::TenureByRevision
+        | Bug::ForgetGeneration
+        | Bug::ForgetEra => &["tokens-increase"],
         Bug::JudgeByOldSilence => &["no-move-without-cause"],
         Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
     }

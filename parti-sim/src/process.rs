@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parti_core::assign::Labels;
-use parti_core::{
-    Config, Incarnation, Interest, Key, Mode, OperationId, Revision, Slot, Status, StrategyChoice, WatchId, Worker,
-};
+use parti_core::{Config, Interest, Key, Mode, OperationId, Revision, Slot, Status, StrategyChoice, WatchId, Worker};
 
 use crate::app::App;
 use crate::clock::{Moment, WorkerClock};
 use crate::ear::Ear;
 use crate::fact::ProcessId;
+use crate::store::LifeAndPurges;
 use crate::world::What;
 
 /// How a process comes into the world.
@@ -157,7 +156,7 @@ pub(crate) struct Watch {
     /// The keys of which a change was not shown.
     pub(crate) missed: BTreeSet<Key>,
     /// Which life of the bucket was last read, and up to which revision it was heard; none before the first reading.
-    pub(crate) heard: Option<(Incarnation, Revision)>,
+    pub(crate) heard: Option<(LifeAndPurges, Revision)>,
 }
 
 impl Watch {

@@ -17,6 +17,8 @@ pub struct Store {
     plan: BucketModel,
     /// Whether records go through their encoding, and how many bytes they may have.
     encoding: Option<usize>,
+    /// The former lives, as they were at their end.
+    former: Vec<(Bucket, BucketModel)>,
 }
 
 /// One bucket: the last write of each key, and one revision counter for all.
@@ -29,7 +31,17 @@ struct BucketModel {
     journal: VecDeque<(Key, Option<Entry>)>,
     /// How long the journal may be.
     most_undone: usize,
+    /// How often everything was purged in this life.
+    purges: u32,
 }
+
+/// How many former lives of a bucket can come back.
+const MAX_FORMER: usize = 3;
+/// The first life of a bucket: there is room below it, for creators whose clocks are behind.
+const FIRST_LIFE: Incarnation = Incarnation::new(100);
+
+/// One life of a bucket, and how often everything in it was purged.
+pub(crate) type LifeAndPurges = (Incarnation, u32);
 
 /// The last write of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,8 +76,8 @@ impl std::hash::Hash for Stored {
 
 impl Default for Store {
     fn default() -> Self {
-        let new = || BucketModel::new(Incarnation::new(1));
-        Self { members: new(), plan: new(), encoding: None }
+        let new = || BucketModel::new(FIRST_LIFE);
+        Self { members: new(), plan: new(), encoding: None, former: Vec::new() }
     }
 }
 
@@ -162,8 +174,69 @@ impl Store {
 
     /// Deletes a bucket and makes it anew: empty, revisions from 1, another life.
     pub fn recreate(&mut self, bucket: Bucket) {
-        let next = self.bucket(bucket).incarnation.next();
-        *self.bucket_mut(bucket) = BucketModel::new(next);
+        let knows = self.lives(bucket).max().unwrap_or_default();
+        self.begin_life(bucket, knows.next());
+    }
+
+    /// The same, by somebody who knows of no life before, and whose clock is behind.
+    pub fn recreate_unknowing(&mut self, bucket: Bucket) {
+        let lowest = self.lives(bucket).min().unwrap_or_default();
+        self.begin_life(bucket, Incarnation::new(lowest.value().saturating_sub(1).max(1)));
+    }
+
+    fn lives(&self, bucket: Bucket) -> impl Iterator<Item = Incarnation> {
+        let former = self.former.iter().filter(move |(of, _)| *of == bucket).map(|(_, model)| model.incarnation);
+        former.chain([self.bucket(bucket).incarnation])
+    }
+
+    fn begin_life(&mut self, bucket: Bucket, life: Incarnation) {
+        let former = std::mem::replace(self.bucket_mut(bucket), BucketModel::new(life));
+        self.former.push((bucket, former));
+        if self.former.len() > MAX_FORMER {
+            self.former.remove(0);
+        }
+    }
+
+    /// The last former life of a bucket is back, without its last writes, as from an older disk; the present life is a
+    /// former one then. False if there was none.
+    pub fn bring_back(&mut self, bucket: Bucket, without: usize) -> bool {
+        let Some(at) = self.former.iter().rposition(|(of, _)| *of == bucket) else { return false };
+        let (_, mut back) = self.former.remove(at);
+        back.undo(without);
+        let present = std::mem::replace(self.bucket_mut(bucket), back);
+        self.former.insert(0, (bucket, present));
+        true
+    }
+
+    /// Removes everything from a bucket, as an operator's purge does: its life and its last revision stay, and no markers
+    /// are left.
+    pub fn purge(&mut self, bucket: Bucket) {
+        let model = self.bucket_mut(bucket);
+        model.entries.clear();
+        model.journal.clear();
+        model.purges += 1;
+    }
+
+    /// Which life of a bucket this is, and how often it was purged.
+    pub(crate) fn life(&self, bucket: Bucket) -> LifeAndPurges {
+        let model = self.bucket(bucket);
+        (model.incarnation, model.purges)
+    }
+
+    /// The greatest era or life that anything in the store tells of.
+    pub(crate) fn era(&self) -> Incarnation {
+        let eras = Bucket::ALL.into_iter().flat_map(|bucket| {
+            let entries = self.bucket(bucket).entries.values();
+            entries.map(|entry| match &entry.value {
+                Stored::Record(Record::Member(record)) => record.era,
+                Stored::Record(Record::Assignment(record)) => record.era,
+                Stored::Record(Record::Cluster(record)) => record.era,
+                Stored::Record(Record::Leader(_) | Record::Control(_)) | Stored::Bytes(_) | Stored::Deleted => {
+                    Incarnation::default()
+                }
+            })
+        });
+        eras.chain([self.members.incarnation, self.plan.incarnation]).max().unwrap_or_default()
     }
 
     /// The generation of every record of a bucket that has one.
@@ -213,7 +286,7 @@ impl Entry {
 impl BucketModel {
     fn new(incarnation: Incarnation) -> Self {
         let (last, entries, journal) = (Revision::new(0), BTreeMap::new(), VecDeque::new());
-        Self { incarnation, last, entries, journal, most_undone: MAX_JOURNAL }
+        Self { incarnation, last, entries, journal, most_undone: MAX_JOURNAL, purges: 0 }
     }
 
     fn permits(&self, write: &Write) -> bool {
@@ -290,6 +363,38 @@ mod tests {
         assert!(store.incarnation(Bucket::Members) > before);
         assert_eq!(store.write(&create(1)), Outcome::Committed(Revision::new(1)));
         assert_eq!(store.incarnation(Bucket::Plan), before, "the other bucket lives on");
+    }
+
+    #[test]
+    fn a_former_life_comes_back_as_it_was_without_its_last_writes() {
+        let mut store = Store::default();
+        let first = store.incarnation(Bucket::Members);
+        store.write(&create(1));
+        store.write(&update(2, 1));
+        assert!(!store.bring_back(Bucket::Members, 0), "there was none before");
+        store.recreate_unknowing(Bucket::Members);
+        assert!(store.incarnation(Bucket::Members) < first);
+        assert!(store.bring_back(Bucket::Members, 1));
+        assert_eq!(
+            (store.incarnation(Bucket::Members), store.last_revision(Bucket::Members)),
+            (first, Revision::new(1))
+        );
+        store.recreate(Bucket::Members);
+        assert!(store.incarnation(Bucket::Members) > first);
+    }
+
+    #[test]
+    fn a_purge_leaves_no_marker_and_the_last_revision() {
+        let mut store = Store::default();
+        store.write(&create(1));
+        let life = store.incarnation(Bucket::Members);
+        store.purge(Bucket::Members);
+        assert_eq!(store.entry(Key::Leader), None);
+        assert_eq!(
+            (store.incarnation(Bucket::Members), store.last_revision(Bucket::Members)),
+            (life, Revision::new(1))
+        );
+        assert_eq!(store.write(&create(1)), Outcome::Committed(Revision::new(2)));
     }
 
     fn create(instance: u64) -> Write {

@@ -105,13 +105,13 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Mishap { mishap, .. } => format!("MISHAP {mishap:?}"),
         Fact::Reached { mark, .. } if !matches!(mark, Mark::Encoded) => format!("MET {mark:?}"),
         Fact::Healed => "all faults are over".into(),
-        Fact::Forgotten { process } => format!("the store has forgotten what keeps others apart from {process}"),
+        Fact::Forgotten { process, .. } => format!("the store has forgotten what keeps others apart from {process}"),
         Fact::PlanRegressed { last, generation, .. } => {
             format!("the plan is now at revision {last}, generation {generation}")
         }
         Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),
         Fact::Wished { control, wanted: false } => format!("OPERATOR no longer wants {control}"),
-        Fact::Remembered { generation } => format!("generation {generation} is still remembered"),
+        Fact::Remembered { era, generation } => format!("generation {generation} of era {era} is still remembered"),
         Fact::Reached { .. }
         | Fact::Acquired { .. }
         | Fact::Draining { .. }

@@ -12,7 +12,7 @@ use crate::mark::Mark;
 use crate::options::NetworkOptions;
 use crate::plant::Around;
 use crate::process::{Watch, Watches};
-use crate::store::Entry;
+use crate::store::{Entry, LifeAndPurges};
 use crate::world::{What, World};
 
 /// How soon a watch that broke is opened again.
@@ -28,7 +28,7 @@ const OLD_NEWS_PPM: u32 = 50_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Shown {
     /// The current values, and that these are all: in which life of the bucket, up to which revision of it.
-    Snapshot(Vec<KvEvent>, Incarnation, Revision),
+    Snapshot(Vec<KvEvent>, LifeAndPurges, Revision),
     /// A change, in this life of the bucket.
     Change(KvEvent, Incarnation),
     /// The end of a snapshot, which was heard in this epoch of the connection and has waited in the worker's queue since.
@@ -123,7 +123,7 @@ impl World {
                 shown.push(KvEvent::Deleted { watch, key, revision: entry.revision.next() });
             }
         }
-        let incarnation = self.store.incarnation(bucket);
+        let life = self.store.life(bucket);
         let arrives = self.now + self.notify_delay();
         let watch = self.watch_of(process, bucket);
         watch.open = true;
@@ -131,10 +131,8 @@ impl World {
         watch.key_fronts.clear();
         watch.missed.clear();
         let (at, watch) = (watch.front, watch.id);
-        self.schedule.push(
-            at,
-            What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, incarnation, Revision::new(last)) },
-        );
+        self.schedule
+            .push(at, What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, life, Revision::new(last)) });
     }
 
     /// The same entries, or some of them as a replica has them that is behind. Who watches some keys reads each by itself,
@@ -246,7 +244,7 @@ impl World {
         match shown {
             Shown::Change(change, life) => match &mut self.watch_of(process, bucket).heard {
                 // Each change says which one of the key it follows: here not the one that was shown.
-                Some((known, _)) if *known != life => self.schedule_snapshot(process, bucket, watch),
+                Some(((known, _), _)) if *known != life => self.schedule_snapshot(process, bucket, watch),
                 heard => {
                     if let Some((_, heard)) = heard {
                         *heard = (*heard).max(revision(&change).unwrap_or_default());
@@ -255,10 +253,10 @@ impl World {
                 }
             },
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
-            Shown::Snapshot(entries, incarnation, last) => {
-                let before = self.watch_of(process, bucket).heard.replace((incarnation, last));
-                if before.is_some_and(|(life, heard)| life != incarnation || heard > last) {
-                    // The bucket was made anew, has lost writes, or a replica lags: who reads it cannot tell.
+            Shown::Snapshot(entries, life @ (incarnation, _), last) => {
+                let before = self.watch_of(process, bucket).heard.replace((life, last));
+                if before.is_some_and(|(known, heard)| known != life || heard > last) {
+                    // The bucket was made anew or purged, has lost writes, or a replica lags: who reads it cannot tell.
                     self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
                 }
                 for entry in entries {
@@ -293,7 +291,7 @@ impl World {
         match shown {
             Shown::Change(change, _) => self.feed(process, Event::Kv(change)),
             Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
-            Shown::Snapshot(entries, incarnation, last) => {
+            Shown::Snapshot(entries, (incarnation, _), last) => {
                 for entry in entries {
                     self.feed(process, Event::Kv(entry));
                 }

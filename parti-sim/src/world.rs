@@ -448,10 +448,13 @@ impl World {
 
     fn acquire(&mut self, process: ProcessId, acquired: &Partition, token: Token) {
         let Some(partition) = self.observers.index_of(&acquired.id) else { return };
+        let heard = self.watches_of(Bucket::Plan).get(process).and_then(|watch| watch.heard);
+        let in_former_life = heard.is_some_and(|(life, _)| life != self.store.life(Bucket::Plan));
+        let acquired_once = Fact::Acquired { process, partition, token: self.shown(token), in_former_life };
         if self.options.has(Around::AcquireTwice) {
-            self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
+            self.tell(&acquired_once);
         }
-        self.tell(&Fact::Acquired { process, partition, token: self.shown(token) });
+        self.tell(&acquired_once);
         if !self.process_mut(process).app.acquire(partition, token) {
             return;
         }

@@ -3,7 +3,7 @@
 use super::{Standing, Stop, Watched, Worker};
 use crate::action::{Notice, SuspendReason};
 use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
-use crate::ids::{CheckId, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
+use crate::ids::{CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
 use crate::membership::MemberNews;
@@ -101,7 +101,7 @@ impl Worker {
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
                 if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
-                    self.ownership.observe_generation(member.generation);
+                    self.ownership.observe_heard(member.heard());
                 }
                 match (news, &mut self.leader) {
                     (MemberNews::Acknowledged, Some(leader)) => {
@@ -202,6 +202,7 @@ impl Worker {
             self.notice_regression(Bucket::Members, "the bucket was made anew");
             return self.seek_anew();
         }
+        self.ownership.observe_heard(Heard::of_life(incarnation));
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
         self.has_listed = true;
         self.was_cut_off = false;
@@ -215,6 +216,7 @@ impl Worker {
 
     fn observe_plan_listed(&mut self, incarnation: Incarnation, last: Revision) {
         self.plan.end_listing(incarnation, last);
+        self.ownership.observe_heard(Heard::of_life(incarnation));
         let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
         match self.ownership.observe_listing(incarnation, tenure) {
             ListingNews::Sound => {}

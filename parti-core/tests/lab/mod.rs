@@ -689,6 +689,35 @@ impl Lab {
         self.break_watches(bucket);
     }
 
+    /// The bucket is deleted and made anew by somebody who knows of no life before, and whose clock is behind.
+    pub(crate) fn make_anew_with_a_clock_behind(&mut self, bucket: Bucket) {
+        *self.store.incarnation.entry(bucket).or_default() -= 2;
+        self.make_anew(bucket);
+    }
+
+    /// Removes every message of a bucket, as an operator's purge does: the bucket's life and its last revision stay.
+    /// Nobody hears of it before the next reading.
+    pub(crate) fn purge(&mut self, bucket: Bucket) {
+        self.note(&format!("somebody purges {bucket}"));
+        self.store.entries.retain(|key, _| key.bucket() != bucket);
+    }
+
+    /// What the adapter does from time to time: reads the bucket again, and finds that records are gone.
+    pub(crate) fn reread_purged(&mut self, bucket: Bucket) {
+        self.break_watches(bucket);
+    }
+
+    /// The bucket has an earlier life again, as it was at the time of the backup.
+    pub(crate) fn bring_back(&mut self, bucket: Bucket, backup: &Store) {
+        self.note(&format!("{bucket} has an earlier life again"));
+        self.store.entries.retain(|key, _| key.bucket() != bucket);
+        let of_bucket = backup.entries.iter().filter(|(key, _)| key.bucket() == bucket);
+        self.store.entries.extend(of_bucket.map(|(key, entry)| (*key, entry.clone())));
+        self.store.last.insert(bucket, backup.last.get(&bucket).copied().unwrap_or_default());
+        self.store.incarnation.insert(bucket, backup.incarnation.get(&bucket).copied().unwrap_or_default());
+        self.break_watches(bucket);
+    }
+
     /// What the store has now, to go back to.
     pub(crate) fn backup(&self) -> Store {
         self.store.clone()

@@ -101,7 +101,7 @@ impl Invariant for Contract {
                     .by(process));
             }
             Fact::Asked { process, action } => return self.observe_asked(process, action, scene),
-            Fact::Acquired { process, partition, token } => {
+            Fact::Acquired { process, partition, token, .. } => {
                 if let Some(before) = self.processes.of(process).held.insert(partition, token) {
                     return Err(Breach::new(format!(
                         "{process} was given {} with token {token} before it had released it with {before}",

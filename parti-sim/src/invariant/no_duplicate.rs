@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::{Incarnation, Token};
+use parti_core::Token;
 
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
@@ -25,8 +25,6 @@ pub(super) struct NoDuplicate {
     available: BTreeSet<ProcessId>,
     /// Since when nothing is wrong.
     calm_since: Option<Moment>,
-    /// The life of the plan.
-    life: Incarnation,
 }
 
 impl Invariant for NoDuplicate {
@@ -51,14 +49,14 @@ impl Invariant for NoDuplicate {
             }
         }
         match *fact {
-            Fact::PlanRegressed { life, .. } => self.life = life,
             Fact::Reached { process, mark: Mark::AvailableWorker } => {
                 self.available.insert(process);
             }
             Fact::Healed => self.calm_since = Some(scene.now),
             Fact::Disturbed { .. } => self.calm_since = None,
-            Fact::Forgotten { process } => self.excuse(process, scene),
-            Fact::Acquired { process, token, .. } if token.incarnation < self.life => self.excuse(process, scene),
+            Fact::Forgotten { process, .. } | Fact::Acquired { process, in_former_life: true, .. } => {
+                self.excuse(process, scene);
+            }
             Fact::Works { partition, .. } => self.check(partition, scene)?,
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parti_core::{Action, ClaimKind, Generation, Incarnation, Notice, Token};
+use parti_core::{Action, ClaimKind, Generation, Notice, Token};
 
 use super::{Breach, Invariant, Scene};
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
@@ -17,8 +17,8 @@ pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
     /// The newest plan that has come back with a loss of writes.
     brought_back: Option<Generation>,
-    /// The life of the plan.
-    life: Incarnation,
+    /// Who knows that the store has lost writes.
+    knows: BTreeSet<ProcessId>,
     /// Whose claims the store has forgotten: who goes on in such a tenure may get the same revision, and so the same token,
     /// and who had it before a change of hands that is undone goes on with a lower one.
     forgotten: BTreeSet<ProcessId>,
@@ -40,15 +40,17 @@ impl Invariant for TokensIncrease {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
-        if let Fact::PlanRegressed { life, generation, .. } = fact {
-            self.life = *life;
+        if let Fact::PlanRegressed { generation, .. } = fact {
             self.brought_back = self.brought_back.max(Some(*generation));
         }
-        if let Fact::Remembered { generation } = fact {
-            self.highest.retain(|_, (token, _)| token.epoch <= *generation);
+        if let Fact::Remembered { era, generation } = fact {
+            self.highest.retain(|_, (token, _)| token.epoch <= *generation && token.incarnation <= *era);
         }
-        if let Fact::Forgotten { process } = fact {
+        if let Fact::Forgotten { process, claims: true } = fact {
             self.forgotten.insert(*process);
+        }
+        if let Fact::Asked { process, action: Action::Notice(Notice::StoreRegressed { .. }) } = fact {
+            self.knows.insert(*process);
         }
         if let Fact::Asked { process, action: Action::Notice(Notice::SlotClaimed { how, .. }) } = fact {
             match how {
@@ -56,17 +58,18 @@ impl Invariant for TokensIncrease {
                 ClaimKind::Inherited | ClaimKind::TakenOver => self.successors.insert(*process),
             };
         }
-        let Fact::Acquired { process, partition, token } = *fact else { return Ok(()) };
+        let Fact::Acquired { process, partition, token, in_former_life } = *fact else { return Ok(()) };
         let highest = self.highest.get(&partition).copied();
         if highest.is_none_or(|(before, _)| before < token) {
             self.highest.insert(partition, (token, process));
         }
         match highest {
             Some((before, _)) if token < before && Some(token.epoch) <= self.brought_back => Ok(()),
-            Some((before, _)) if token < before && token.incarnation < self.life => Ok(()),
+            Some((before, _)) if token < before && in_former_life => Ok(()),
             Some((before, holder))
                 if token.epoch == before.epoch
                     && self.forgotten.contains(&holder)
+                    && !self.knows.contains(&process)
                     && (self.successors.contains(&process) || self.forgotten.contains(&process)) =>
             {
                 Ok(())

@@ -213,7 +213,7 @@ fn bucket_recreated(stage: &mut Stage) {
     stage.measure();
     for bucket in [Bucket::Plan, Bucket::Members] {
         stage.disturb(&format!("the bucket {bucket:?} is deleted and made anew"), true);
-        stage.world.recreate(bucket);
+        stage.world.recreate(bucket, false);
         stage.settle();
     }
     stage.calm();

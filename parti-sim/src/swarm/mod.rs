@@ -240,6 +240,8 @@ impl Happening {
             | Deed::ServerDown { .. }
             | Deed::RollBack { .. }
             | Deed::Recreate { .. }
+            | Deed::BringBack { .. }
+            | Deed::Purge { .. }
             | Deed::ChangeList { .. }
             | Deed::Garbage { .. } => {}
         }
@@ -260,7 +262,11 @@ impl Happening {
             Deed::StoreFull { for_ms } => self.world.store_full(ms(for_ms)),
             Deed::ServerDown { for_ms } => self.world.server_down(ms(for_ms)),
             Deed::RollBack { plan, writes, for_ms } => self.world.roll_back(bucket(plan), writes as usize, ms(for_ms)),
-            Deed::Recreate { plan } => self.world.recreate(bucket(plan)),
+            Deed::Recreate { plan, unknowing } => self.world.recreate(bucket(plan), unknowing),
+            Deed::BringBack { plan, writes, for_ms } => {
+                self.world.bring_back(bucket(plan), writes as usize, ms(for_ms));
+            }
+            Deed::Purge { plan } => self.world.purge(bucket(plan)),
             Deed::ChangeList { seed, keep_percent } => {
                 let keeps = |partition: PartitionIndex| {
                     Rng::new(seed ^ partition.index() as u64).below(100) < u64::from(keep_percent)

@@ -93,8 +93,12 @@ pub enum Deed {
     SlowApplication { who: u32, percent: u32 },
     /// The store restarts without its last writes.
     RollBack { plan: bool, writes: u32, for_ms: u64 },
-    /// A bucket is made anew.
-    Recreate { plan: bool },
+    /// A bucket is made anew, by somebody who knows of its lives before, or does not.
+    Recreate { plan: bool, unknowing: bool },
+    /// The store restarts with an older disk: a former life of a bucket, without its last writes.
+    BringBack { plan: bool, writes: u32, for_ms: u64 },
+    /// An operator purges a bucket.
+    Purge { plan: bool },
     /// The list of partitions changes.
     ChangeList { seed: u64, keep_percent: u32 },
     /// Somebody writes something that is not a record.
@@ -158,6 +162,8 @@ impl Deed {
             | Self::ServerDown { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
+            | Self::BringBack { .. }
+            | Self::Purge { .. }
             | Self::ChangeList { .. }
             | Self::Garbage { .. } => None,
         }
@@ -193,6 +199,8 @@ impl Deed {
             | Self::TakeSubscription { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
+            | Self::BringBack { .. }
+            | Self::Purge { .. }
             | Self::ChangeList { .. }
             | Self::Garbage { .. }
             | Self::Trouble(_) => true,
@@ -240,6 +248,8 @@ impl Deed {
             | Self::SlowApplication { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
+            | Self::BringBack { .. }
+            | Self::Purge { .. }
             | Self::Garbage { .. }
             | Self::Trouble(_) => true,
         }
@@ -515,7 +525,9 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
     ];
     let lossy = [
         Deed::RollBack { plan, writes: u32::try_from(rng.between(1, 20)).unwrap_or(1), for_ms: 500 },
-        Deed::Recreate { plan },
+        Deed::Recreate { plan, unknowing: closed },
+        Deed::BringBack { plan, writes: u32::try_from(rng.below(20)).unwrap_or(0), for_ms: 500 },
+        Deed::Purge { plan },
         // In the plan it stops all grants until somebody deletes it, so that nothing could be expected of such a world.
         Deed::Garbage { slot: who % 8, plan: false },
     ];
