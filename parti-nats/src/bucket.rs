@@ -1,16 +1,35 @@
 //! The buckets of a group: created as the protocol needs them, or checked.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use async_nats::Client;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, RequestErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy};
 use async_nats::jetstream::{self, Context, ErrorCode};
-use parti_core::{Bucket, GroupName};
+use parti_core::{Bucket, GroupName, Incarnation};
+
+use crate::clock;
 
 use crate::error::{Error, ErrorKind};
 
 /// How many watches of other tools a bucket admits; some servers allow only 1 000 unless told otherwise. The workers
 /// themselves need none.
 const MAX_CONSUMERS: i32 = 100_000;
+
+/// The key in a stream's metadata under which its creator has named its life, see [`life_of`].
+const INCARNATION: &str = "parti_incarnation";
+
+/// The last part of the name of the bucket that keeps a partition list.
+const LIST: &str = "partitions";
+
+/// Which life of a bucket this is: the number that its creator chose. The time of creation that the server tells is none:
+/// where several founded the group at once, it differs from server to server, and changes when they restart. It is
+/// taken for the buckets of older versions, which have no other.
+pub(crate) fn life_of(info: &Info) -> Incarnation {
+    let named = info.config.metadata.get(INCARNATION).and_then(|life| life.parse().ok());
+    let created = || SystemTime::from(info.created).duration_since(UNIX_EPOCH).unwrap_or_default();
+    Incarnation::new(named.unwrap_or_else(|| u64::try_from(created().as_nanos()).unwrap_or(u64::MAX)))
+}
 
 /// The stream and the subjects behind one bucket of a group.
 #[derive(Clone, Debug)]
@@ -21,6 +40,8 @@ pub(crate) struct Names {
     pub(crate) stored: String,
     /// What the subject starts with under which the server repeats each accepted write.
     pub(crate) repeated: String,
+    /// Whether nobody is ever to purge it: only an operator's list is theirs to clear.
+    pub(crate) denies_purge: bool,
 }
 
 impl Names {
@@ -30,7 +51,7 @@ impl Names {
 
     /// The bucket of a partition list that is kept in the store.
     pub(crate) fn partitions(group: &GroupName) -> Self {
-        Self::of(group, "partitions")
+        Self::of(group, LIST)
     }
 
     fn of(group: &GroupName, kind: &str) -> Self {
@@ -39,6 +60,7 @@ impl Names {
             stream: format!("KV_{bucket}"),
             stored: format!("$KV.{bucket}."),
             repeated: format!("parti.{group}.{kind}."),
+            denies_purge: kind != LIST,
             bucket,
         }
     }
@@ -79,12 +101,30 @@ pub(crate) async fn ensure(jetstream: &Context, group: &GroupName, replicas: usi
 
 /// Makes sure that one bucket is there and fits. Whoever is first creates it; the server lets one win.
 pub(crate) async fn ensure_one(jetstream: &Context, names: &Names, replicas: usize) -> Result<(), Error> {
+    ensure_after(jetstream, names, replicas, Incarnation::default()).await
+}
+
+/// The same, by who knows that the bucket has had a life of this number before.
+pub(crate) async fn ensure_after(
+    jetstream: &Context,
+    names: &Names,
+    replicas: usize,
+    before: Incarnation,
+) -> Result<(), Error> {
     let found = match find(jetstream, names).await? {
         Some(found) => found,
-        None => create(jetstream, names, replicas).await?,
+        None => create(jetstream, names, replicas, before).await?,
     };
     let mismatches = mismatches(&found, names, replicas);
     if mismatches.is_empty() {
+        if names.denies_purge && !found.deny_purge {
+            tracing::warn!(
+                event = "bucket_purgeable",
+                bucket = names.bucket,
+                "the bucket may be purged, which would take the work from all workers: set allow_rollup_hdrs to false \
+                 and deny_purge to true"
+            );
+        }
         return Ok(());
     }
     let Names { bucket, stream, .. } = names.clone();
@@ -104,14 +144,16 @@ async fn find(jetstream: &Context, names: &Names) -> Result<Option<Config>, Erro
     }
 }
 
-async fn create(jetstream: &Context, names: &Names, replicas: usize) -> Result<Config, Error> {
-    let error = match jetstream.create_stream(wanted(names, replicas)).await {
+async fn create(jetstream: &Context, names: &Names, replicas: usize, before: Incarnation) -> Result<Config, Error> {
+    let life = clock::new_life(before);
+    let metadata = [(INCARNATION.to_owned(), life.to_string())].into();
+    let error = match jetstream.create_stream(Config { metadata, ..wanted(names, replicas) }).await {
         Ok(stream) => return Ok(stream.cached_info().config.clone()),
         Err(error) => error,
     };
     match error.kind() {
         CreateStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NAME_EXIST => {
-            // Another worker was faster, with other settings.
+            // Another worker was faster: with another life, if nothing else.
             let found = find(jetstream, names).await?;
             found.ok_or_else(|| Error::with_source(store_error(names, "created"), error))
         }
@@ -132,7 +174,9 @@ fn wanted(names: &Names, replicas: usize) -> Config {
         max_message_size: -1,
         max_consumers: MAX_CONSUMERS,
         discard: DiscardPolicy::New,
-        allow_rollup: true,
+        // A server that is to deny purges has to deny what replaces all messages of a subject as well.
+        allow_rollup: !names.denies_purge,
+        deny_purge: names.denies_purge,
         deny_delete: true,
         allow_direct: true,
         num_replicas: replicas,

@@ -1,8 +1,8 @@
 //! The only call to a real clock, and the only draw of real randomness.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parti_core::Instant;
+use parti_core::{Incarnation, Instant};
 
 /// The longest single wait: timers of the runtime stand still while the machine sleeps, the clock of [`now`] does not,
 /// so a longer one could end that much too late.
@@ -48,6 +48,17 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// The number of a new life of a bucket that had this one before, if any: greater than that, and as a rule than all others,
+/// being the time in nanoseconds since 1970, with chance in its last digits, so that no two lives have the same.
+pub(crate) fn new_life(before: Incarnation) -> Incarnation {
+    const CHANCE_BITS: u32 = 20; // a millisecond
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX) >> CHANCE_BITS;
+    let later = time.max((before.value() >> CHANCE_BITS).saturating_add(1));
+    let chance = random_seed() >> (u64::BITS - CHANCE_BITS);
+    Incarnation::new(later.checked_mul(1 << CHANCE_BITS).map_or(u64::MAX, |time| time | chance))
+}
+
 /// A duration between half of `mean` and one and a half of it, so that many workers do not act in step.
 pub(crate) fn jittered(mean: Duration) -> Duration {
     let thousandths = u32::try_from(random_seed() % 1000).unwrap_or(0);
@@ -57,6 +68,15 @@ pub(crate) fn jittered(mean: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_life_is_greater_than_the_one_before_whatever_the_clock_says() {
+        let first = new_life(Incarnation::default());
+        assert!(new_life(first) > first);
+        let ahead = Incarnation::new(first.value() + (1 << 50));
+        assert!(new_life(ahead) > ahead);
+        assert_eq!(new_life(Incarnation::new(u64::MAX)), Incarnation::new(u64::MAX));
+    }
 
     #[test]
     fn time_goes_on_and_jitter_stays_around_the_mean() {

@@ -1,13 +1,11 @@
 //! What a bucket holds, read from the store.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::bucket::{self, Names};
 use crate::connection::Connection;
 use crate::kv::{is_marker, last_message};
 use crate::watch::Request;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, Stream};
+use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
@@ -80,7 +78,7 @@ pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<(Inca
     let info = connection.jetstream.get_stream_no_info(&names.stream).await?.get_info().await?;
     let signs = &connection.signs;
     signs.upkeep.checked(&names.bucket, &bucket::edits(&info.config, names), &signs.warnings);
-    Ok((incarnation(&info), info.state.last_sequence))
+    Ok((bucket::life_of(&info), info.state.last_sequence))
 }
 
 /// Reads the last message of each key of interest.
@@ -211,12 +209,6 @@ async fn stored_keys(stream: &Stream<()>, names: &Names, bucket: Bucket) -> Resu
         std::future::ready(Ok(name.and_then(|name| Key::parse(bucket, name))))
     };
     Ok(subjects.try_filter_map(parse).try_collect().await?)
-}
-
-/// The time at which the bucket was made, in nanoseconds since 1970: no two lives of it have the same.
-fn incarnation(info: &Info) -> Incarnation {
-    let created = SystemTime::from(info.created).duration_since(UNIX_EPOCH).unwrap_or_default();
-    Incarnation::new(u64::try_from(created.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The number in a header that the server adds to what it has stored. A header of that name may have been stored too:

@@ -4,7 +4,7 @@
 //! stands behind it that could be lost with a server. What it may miss is found and read again from the store: after
 //! each break of the connection, on a gap in the sequence numbers, and from time to time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub(crate) struct Watch {
     breaks: u64,
     /// Which life of the bucket was read last; `None` if nothing is known, or no longer.
     incarnation: Option<Incarnation>,
+    /// The greatest number of a life of the bucket that was read.
+    greatest: Incarnation,
     /// The last revision shown of each key.
     shown: BTreeMap<Key, u64>,
     /// Every change up to this revision of the bucket is accounted for, by a reading or by the doorbell.
@@ -100,6 +102,7 @@ impl Watch {
             interval,
             breaks: 0,
             incarnation: None,
+            greatest: Incarnation::default(),
             shown: BTreeMap::new(),
             heard: 0,
             ahead: BTreeMap::new(),
@@ -174,7 +177,7 @@ impl Watch {
             }
             let reading = snapshot::read(&connection, &names, &request);
             match self.meanwhile(doorbell, reading).await? {
-                Ok(snapshot) if snapshot.is_of_another_life(self.incarnation, heard_before) => self.lose().await?,
+                Ok(snapshot) if self.is_another_life(&snapshot, heard_before) => self.lose().await?,
                 Ok(snapshot) => {
                     if self.show_all(snapshot, doorbell).await? {
                         return Some(());
@@ -247,7 +250,9 @@ impl Watch {
             return; // that is told by others
         }
         let created = match self.replicas {
-            Some(replicas) => bucket::ensure_one(&self.connection.jetstream, &self.names, replicas).await,
+            Some(replicas) => {
+                bucket::ensure_after(&self.connection.jetstream, &self.names, replicas, self.greatest).await
+            }
             None => Ok(()),
         };
         let why = created.map_or_else(|error| format!("{why}; {error}"), |()| why.to_owned());
@@ -290,6 +295,14 @@ impl Watch {
         }
     }
 
+    /// Whether the bucket was made anew or purged, or has lost writes, since it was last read. A record that was shown
+    /// leaves at least a marker, unless somebody purges.
+    fn is_another_life(&self, snapshot: &Snapshot, heard_before: u64) -> bool {
+        let listed: BTreeSet<Key> = snapshot.values.iter().map(|change| change.key).collect();
+        let is_gone = |(key, revision): (&Key, &u64)| *revision <= snapshot.complete_to && !listed.contains(key);
+        snapshot.is_of_another_life(self.incarnation, heard_before) || self.shown.iter().any(is_gone)
+    }
+
     /// Says that the watch has broken, and forgets everything, so that the next reading shows everything.
     async fn lose(&mut self) -> Option<()> {
         self.incarnation = None;
@@ -317,6 +330,7 @@ impl Watch {
             }
         }
         self.incarnation = Some(incarnation);
+        self.greatest = self.greatest.max(incarnation);
         self.ahead = self.ahead.split_off(&(self.heard + 1));
         self.show_ahead().await?;
         if !self.hear_until(doorbell, newest).await? {
