@@ -256,9 +256,9 @@ impl Slot {
 /// The fencing token of one hold of one partition.
 ///
 /// For one partition the tokens of successive holders strictly increase: first by the era of the plan, which is as great
-/// as the number of each life of the store that anybody has heard of, then by the plan generation in which the partition was granted (its epoch), then by the revision at which the holding process
-/// took its slot, so that a process that restarts in its slot, and keeps the grant, still gets a higher token than its
-/// predecessor. A store that refuses a write whose token is lower than the highest that it has seen for the partition
+/// as the number of each life of the store that anybody has heard of, then by the plan generation in which the partition
+/// was granted (its epoch), then by the revision at which the holding process took its slot, so that a process that
+/// restarts in its slot, and keeps the grant, still gets a higher token than its predecessor. A store that refuses a write whose token is lower than the highest that it has seen for the partition
 /// cannot be corrupted by an owner that has lost the partition and does not know it yet (Kleppmann, 2016, "How to do
 /// distributed locking").
 ///

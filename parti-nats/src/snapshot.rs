@@ -27,6 +27,16 @@ pub(crate) struct Snapshot {
     pub(crate) values: Vec<Change>,
 }
 
+/// A bucket, as the stream's leader describes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) incarnation: Incarnation,
+    /// The last revision.
+    pub(crate) last: u64,
+    /// How many messages it keeps: at least one for each key that was ever written, unless somebody has purged it.
+    pub(crate) messages: u64,
+}
+
 /// One change of one key.
 #[derive(Debug)]
 pub(crate) struct Change {
@@ -37,17 +47,12 @@ pub(crate) struct Change {
 
 impl Snapshot {
     /// What was read between two looks at the bucket. It belongs to one life of it only if that is the same.
-    fn new(
-        before: (Incarnation, u64),
-        after: (Incarnation, u64),
-        complete_to: u64,
-        mut values: Vec<Change>,
-    ) -> Result<Self, async_nats::Error> {
-        if before.0 != after.0 {
+    fn new(before: Head, after: Head, complete_to: u64, mut values: Vec<Change>) -> Result<Self, async_nats::Error> {
+        if before.incarnation != after.incarnation {
             return Err("the bucket was made anew while it was read".into());
         }
         values.sort_unstable_by_key(|change| change.revision);
-        Ok(Self { incarnation: before.0, last: before.1, complete_to, values })
+        Ok(Self { incarnation: before.incarnation, last: before.last, complete_to, values })
     }
 
     /// Whether the bucket was made anew, or has lost writes, since it was known to be in this life, and to have had this
@@ -73,12 +78,13 @@ impl Change {
     }
 }
 
-/// Which life of a bucket it is, and the last revision of it, as the stream's leader says.
-pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<(Incarnation, u64), async_nats::Error> {
+/// Asks the stream's leader.
+pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<Head, async_nats::Error> {
     let info = connection.jetstream.get_stream_no_info(&names.stream).await?.get_info().await?;
     let signs = &connection.signs;
     signs.upkeep.checked(&names.bucket, &bucket::edits(&info.config, names), &signs.warnings);
-    Ok((bucket::life_of(&info), info.state.last_sequence))
+    let (last, messages) = (info.state.last_sequence, info.state.messages);
+    Ok(Head { incarnation: bucket::life_of(&info), last, messages })
 }
 
 /// Reads the last message of each key of interest.
@@ -99,7 +105,7 @@ pub(crate) async fn read(
         Interest::All => stored_keys(&stream, names, request.bucket).await?,
     };
     let values = read_each(&stream, names, request.watch, keys).await?;
-    Snapshot::new(before, head(connection, names).await?, before.1, values)
+    Snapshot::new(before, head(connection, names).await?, before.last, values)
 }
 
 /// Reads the last message of each of these keys from the stream's leader.
@@ -224,6 +230,7 @@ fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::iter;
+    use std::time::SystemTime;
 
     use async_nats::jetstream::message::StreamMessage;
     use parti_core::Slot;
@@ -264,6 +271,10 @@ mod tests {
         assert_eq!(number_in(&headers, "Nats-Num-Pending"), Some(2));
     }
 
+    fn at(incarnation: Incarnation, last: u64) -> Head {
+        Head { incarnation, last, messages: last }
+    }
+
     #[test]
     fn what_was_read_across_two_lives_is_of_none() {
         let [one, other] = [1, 2].map(Incarnation::new);
@@ -271,8 +282,8 @@ mod tests {
             let key = Key::Slot(Slot::new(slot));
             Change::new(WatchId::new(7), key, revision, true, &[])
         };
-        assert!(Snapshot::new((one, 9), (other, 9), 9, Vec::new()).is_err());
-        let whole = Snapshot::new((one, 9), (one, 12), 8, vec![change(1, 8), change(2, 3)]).expect("one life");
+        assert!(Snapshot::new(at(one, 9), at(other, 9), 9, Vec::new()).is_err());
+        let whole = Snapshot::new(at(one, 9), at(one, 12), 8, vec![change(1, 8), change(2, 3)]).expect("one life");
         assert_eq!((whole.incarnation, whole.last, whole.complete_to), (one, 9, 8));
         assert!(whole.values.is_sorted_by_key(|change| change.revision));
     }
@@ -280,7 +291,7 @@ mod tests {
     #[test]
     fn a_life_that_lacks_what_was_heard_is_another_one() {
         let [one, other] = [1, 2].map(Incarnation::new);
-        let snapshot = Snapshot::new((one, 9), (one, 9), 9, Vec::new()).expect("one life");
+        let snapshot = Snapshot::new(at(one, 9), at(one, 9), 9, Vec::new()).expect("one life");
         assert!(!snapshot.is_of_another_life(None, 0) && !snapshot.is_of_another_life(Some(one), 9));
         assert!(snapshot.is_of_another_life(Some(one), 10), "it has lost a write");
         assert!(snapshot.is_of_another_life(Some(other), 3), "made anew");

@@ -3,6 +3,7 @@
 
 mod behaviours;
 mod doubts;
+mod lives;
 
 use std::cell::Cell;
 use std::sync::Arc;

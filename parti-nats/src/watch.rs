@@ -19,7 +19,7 @@ use crate::bucket::{self, Names};
 use crate::clock::jittered;
 use crate::connection::Connection;
 use crate::kv::is_marker;
-use crate::snapshot::{self, Change, Snapshot, number};
+use crate::snapshot::{self, Change, Head, Snapshot, number};
 
 /// How soon after a sign of loss the store is read again; several signs are answered by one reading.
 const AFTER_LOSS: Duration = Duration::from_millis(50);
@@ -214,10 +214,14 @@ impl Watch {
         let Some(known) = self.incarnation.filter(|_| self.request.interest == Interest::All) else {
             return Some(false);
         };
-        let (connection, names) = (self.connection.clone(), self.names.clone());
+        let (connection, names, keys) = (self.connection.clone(), self.names.clone(), self.shown.len());
+        let is_as_known = |head: &Head, heard| {
+            let is_purged = usize::try_from(head.messages).is_ok_and(|messages| messages < keys);
+            head.incarnation == known && heard <= head.last && !is_purged
+        };
         match self.meanwhile(doorbell, snapshot::head(&connection, &names)).await? {
-            Ok((incarnation, last)) if incarnation == known && self.heard <= last => {
-                let heard = self.hear_until(doorbell, last).await? && !self.has_missed();
+            Ok(head) if is_as_known(&head, self.heard) => {
+                let heard = self.hear_until(doorbell, head.last).await? && !self.has_missed();
                 if heard {
                     self.compare_with_doorbell(false);
                 }
