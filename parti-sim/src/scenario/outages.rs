@@ -104,7 +104,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         partitions: 2400,
         adjust: |_| {},
         act: bucket_recreated,
-        marks: &[Mark::StoreRegressed, Mark::SlotLost, Mark::WatchLost],
+        marks: &[Mark::StoreRegressed, Mark::WatchLost],
     },
 ];
 
