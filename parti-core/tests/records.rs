@@ -33,9 +33,8 @@ fn grant(partition: &str, of: u32, epoch: u64) -> Grant {
     Grant { partition: id(partition), weight: weight(of), epoch: Generation::new(epoch) }
 }
 
-/// Each golden file of version 1, its key, and what it must be read as.
-fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
-    let [slot, leader, control, assign, cluster] = KEYS;
+/// New, with the length of its lease, as an old worker writes it, and with where it is.
+fn golden_members() -> [MemberRecord; 4] {
     let new = MemberRecord {
         tenure: None,
         instance: Instance::new(u64::MAX),
@@ -73,6 +72,13 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         deputies: vec![Slot::new(8), Slot::new(11)],
         ..old.clone()
     };
+    [new, leased, old, here]
+}
+
+/// Each golden file of version 1, its key, and what it must be read as.
+fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
+    let [slot, leader, control, assign, cluster] = KEYS;
+    let [new, leased, old, here] = golden_members();
     let leads = LeaderRecord { slot: Slot::new(7), tenure: tenure(), instance: Instance::new(4711) };
     let wants = ControlRecord { by: "ann".into(), reason: "new disks".into(), hold_ms: Some(600_000) };
     let empty = AssignmentRecord {
@@ -104,13 +110,13 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         digest: 0xdead_beef_cafe_babe,
     };
     let era = Incarnation::new(1_790_000_000_123_456_789);
-    let heard = MemberRecord { era, ..old.clone() };
-    let of_era = AssignmentRecord { era, ..full.clone() };
-    let head_of_era = ClusterRecord { era, rebalanced_in: Incarnation::new(7), ..head.clone() };
+    let member_of_era = MemberRecord { era, ..old.clone() };
+    let assigned_in_era = AssignmentRecord { era, ..full.clone() };
+    let planned_in_era = ClusterRecord { era, rebalanced_in: Incarnation::new(7), ..head.clone() };
     vec![
-        (include_bytes!("golden/v1/member-era.json"), slot, Record::Member(heard.into())),
-        (include_bytes!("golden/v1/assignment-era.json"), assign, Record::Assignment(of_era.into())),
-        (include_bytes!("golden/v1/cluster-era.json"), cluster, Record::Cluster(head_of_era.into())),
+        (include_bytes!("golden/v1/member-era.json"), slot, Record::Member(member_of_era.into())),
+        (include_bytes!("golden/v1/assignment-era.json"), assign, Record::Assignment(assigned_in_era.into())),
+        (include_bytes!("golden/v1/cluster-era.json"), cluster, Record::Cluster(planned_in_era.into())),
         (include_bytes!("golden/v1/member-new.json"), slot, Record::Member(new.into())),
         (include_bytes!("golden/v1/member-lease.json"), slot, Record::Member(leased.into())),
         (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),

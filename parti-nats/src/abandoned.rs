@@ -216,7 +216,7 @@ mod tests {
             assert!(text.contains("nobody works on p") && text.contains("a bug"), "{text}");
             let due = abandoned.deadline().expect("it is offered again");
             assert_eq!(abandoned.due(now), []);
-            assert_eq!(abandoned.due(due), [partition.clone()]);
+            assert_eq!(abandoned.due(due), std::slice::from_ref(&partition));
             assert_eq!((abandoned.is_idle(&partition), signs.warnings.get(GUARD_DROPPED)), (false, None));
             waits.push(due.since(now).as_secs());
             now = due;

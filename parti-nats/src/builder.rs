@@ -432,8 +432,10 @@ async fn asked_to_stop(inputs: &mut mpsc::UnboundedReceiver<Input>) {
 mod tests {
     use super::*;
 
+    type End = watch::Receiver<Option<Result<(), Error>>>;
+
     /// A lease without end, as in `Available` mode, and the life of the task that it is of.
-    fn life() -> (Life, Arc<Lease>, watch::Receiver<Option<Result<(), Error>>>) {
+    fn life() -> (Life, Arc<Lease>, End) {
         let (sender, end) = watch::channel(None);
         let lease = Arc::<Lease>::default();
         lease.set(Some(parti_core::Instant::from_nanos(u64::MAX)));

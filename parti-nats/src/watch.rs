@@ -220,8 +220,8 @@ impl Watch {
             head.incarnation == known && heard <= head.last && !is_purged
         };
         match self.meanwhile(doorbell, snapshot::head(&connection, &names)).await? {
-            Ok(head) if is_as_known(&head, self.heard) => {
-                let heard = self.hear_until(doorbell, head.last).await? && !self.has_missed();
+            Ok(found) if is_as_known(&found, self.heard) => {
+                let heard = self.hear_until(doorbell, found.last).await? && !self.has_missed();
                 if heard {
                     self.compare_with_doorbell(false);
                 }

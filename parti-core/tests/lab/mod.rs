@@ -18,6 +18,7 @@ use parti_core::{
 /// How many events one instant may take before it counts as an endless loop.
 const MAX_EVENTS_PER_INSTANT: usize = 10_000;
 
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(crate) struct Lab {
     now: Instant,
     store: Store,

@@ -54,9 +54,9 @@ fn a_route_between_two_servers_that_breaks_gives_nothing_two_owners() {
         let proxy = Proxy::start(port);
         let url = proxy.url();
         if from + to == 1 {
-            routes.push(proxy)
+            routes.push(proxy);
         } else {
-            others.push(proxy)
+            others.push(proxy);
         }
         url
     });
@@ -68,7 +68,9 @@ fn a_route_between_two_servers_that_breaks_gives_nothing_two_owners() {
     fleet.level(PATIENCE);
     for broken_for in [Duration::ZERO, outage()] {
         for way in [Way::Cut, Way::Open] {
-            routes.iter().for_each(|route| route.set(way));
+            for route in &routes {
+                route.set(way);
+            }
             sleep(broken_for);
         }
         fleet.settle(PATIENCE);

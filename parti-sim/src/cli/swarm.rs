@@ -238,8 +238,8 @@ fn group_of(failure: &Failure, plan: &Plan, shrink: bool) -> Group {
     let after = match failure {
         Failure::NotDeterministic => Vec::new(),
         Failure::Broken(violation) if shrink => {
-            let shrunk = swarm::shrink(plan, violation);
-            shrunk.plan.faults_before(shrunk.violation.at)
+            let least = swarm::shrink(plan, violation);
+            least.plan.faults_before(least.violation.at)
         }
         Failure::Broken(violation) => plan.faults_before(violation.at),
     };
