@@ -386,8 +386,7 @@ impl Ownership {
         applying: Applying,
         outbox: &mut Outbox,
     ) {
-        self.cancel_overdue(now, config, outbox);
-        self.forget_given_up(now);
+        self.let_go(now, config, outbox);
         if !self.stale || applying == Applying::Nothing {
             return;
         }
@@ -467,8 +466,14 @@ impl Ownership {
         self.prepared = incoming;
     }
 
+    /// Does what is due with or without a slot: cancels releases that take too long, and forgets what was given up long ago.
+    pub(crate) fn let_go(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
+        self.cancel_overdue(now, config, outbox);
+        self.forget_given_up(now);
+    }
+
     /// Cancels releases that take too long.
-    pub(crate) fn cancel_overdue(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
+    fn cancel_overdue(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
         while self.release_deadline().is_some_and(|release_by| release_by <= now)
             && let Some((_, id)) = self.drains.pop_first()
         {

@@ -41,8 +41,6 @@ planted_bugs! {
     PresenceTooLong,
     /// A check gives the right to act from its receipt on.
     PresenceFromReceipt,
-    /// A renewal that was sent before a check came back shows that the process was there.
-    RenewBeforeCheck,
     /// The record goes on to name the server at which the process began.
     StaleServer,
     /// A worker that goes on without a lease takes what it is given by old news.

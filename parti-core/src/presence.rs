@@ -115,14 +115,13 @@ impl Presence {
     }
 
     /// What this worker may say in a write that is sent now, and prove with it.
-    pub(crate) fn evidence(&self, timing: &Timing) -> Option<Evidence> {
-        let early = timing.planted.has(PlantedBug::RenewBeforeCheck) && self.session.is_some();
-        (self.heard || early).then_some(self.evidence)
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        self.heard.then_some(self.evidence)
     }
 
     /// The server to name in a write that is sent now.
-    pub(crate) fn server_to_name(&self, timing: &Timing) -> Option<ServerId> {
-        self.evidence(timing).and_then(|_| self.server.clone())
+    pub(crate) fn server_to_name(&self) -> Option<ServerId> {
+        self.evidence().and_then(|_| self.server.clone())
     }
 
     /// The server that this worker's connection ends at, as far as it knows.

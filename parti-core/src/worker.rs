@@ -342,11 +342,11 @@ impl Worker {
             return;
         }
         // Who cannot be present could work on nothing that it is given.
-        let present = !self.timing.needs_presence || self.presence.evidence(&self.timing).is_some();
+        let present = !self.timing.needs_presence || self.presence.evidence().is_some();
         if self.connected && !self.was_cut_off && self.stop.is_none() && !absent && present {
             let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
             let Heard { era, generation } = self.ownership.heard();
-            let (server, shared) = (self.presence.server_to_name(&self.timing), &self.shared);
+            let (server, shared) = (self.presence.server_to_name(), &self.shared);
             let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
             let record = || own_record(config, instance, beat, MemberPhase::Active);
             let own = || MemberRecord { server: server.clone(), confirm_ms, ..record() };
@@ -358,7 +358,7 @@ impl Worker {
                 timing: &self.timing,
                 membership: &self.membership,
                 probing: &self.probing,
-                evidence: self.presence.evidence(&self.timing),
+                evidence: self.presence.evidence(),
                 record: &record,
             };
             search.decide(&view, &mut self.rng, &mut self.outbox);
@@ -522,7 +522,7 @@ impl Worker {
     fn work(&mut self) {
         let Standing::Holding(lease) = &self.standing else {
             // Nothing is assigned, but releases of what was lost may still be under way.
-            return self.ownership.cancel_overdue(self.now, &self.config, &mut self.outbox);
+            return self.ownership.let_go(self.now, &self.config, &mut self.outbox);
         };
         let idle = self.right_until().is_none() || self.starting_over;
         // Who goes on without a lease goes on with what it has: what it has not heard of may be somebody else's by now.
@@ -561,7 +561,7 @@ impl Worker {
         let record = own_record(&self.config, self.instance, self.beat, phase);
         let planned = self.leader.as_ref().map(Leader::reached).unwrap_or_default();
         let Heard { era, generation } = self.ownership.heard().max(planned);
-        let server = self.presence.server_to_name(&self.timing);
+        let server = self.presence.server_to_name();
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
         let (unwanted, shared) = (self.ownership.unwanted(), Some(self.shared.clone()));
         let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
@@ -572,7 +572,7 @@ impl Worker {
                 MemberRecord { tenure: Some(lease.tenure), applied, releasing, ..record }
             }
         };
-        lease.write(self.now, kind, record, self.presence.evidence(&self.timing), &mut self.outbox);
+        lease.write(self.now, kind, record, self.presence.evidence(), &mut self.outbox);
     }
 
     /// Whether others would take this process for gone for as long as a lease lasts. Who stops has more to say, though.
