@@ -377,6 +377,7 @@ impl World {
             &mut network.mixed_listing_ppm,
             &mut network.missed_ppm,
             &mut network.waits_in_queue_ppm,
+            &mut network.listens_late_ppm,
         ] {
             *rate = 0;
         }

@@ -6,6 +6,7 @@ use parti_core::{CheckId, Event, Instance, ProbeId, ProbeOutcome, ServerId, Sess
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
+use crate::options::NetworkOptions;
 use crate::plant::Around;
 use crate::process::Life;
 use crate::world::{What, World};
@@ -116,7 +117,7 @@ impl World {
     fn subscribe(&mut self, process: ProcessId) {
         if self.options.worker.probe_confirm_ms > 0 {
             let Ear { connection, session, .. } = self.process(process).ear;
-            let arrives = self.now + self.one_way();
+            let arrives = self.now + self.one_way() + self.listens_late();
             self.schedule.push(arrives, What::Ear(Step::Subscribe { process, connection, session }));
         }
     }
@@ -265,7 +266,7 @@ impl World {
             return self.schedule.push(until, again);
         }
         if one.ear.subscribed == Some(session) {
-            let back = self.now + self.one_way();
+            let back = self.now + self.one_way() + self.listens_late();
             self.schedule.push(back, What::Ear(Step::Back { process, connection, session, check }));
         }
     }
@@ -291,7 +292,7 @@ impl World {
         }
         let outcome = target.map_or(ProbeOutcome::NobodyListens, |target| self.outcome_at(by, target));
         if let (Some(target), ProbeOutcome::Answered | ProbeOutcome::TimedOut) = (target, outcome) {
-            let hears = self.now + self.one_way();
+            let hears = self.now + self.one_way() + self.listens_late();
             self.schedule.push(hears, What::Ear(Step::Heard { process: target }));
         }
         if !stands || outcome == ProbeOutcome::TimedOut || self.now + back > timeout {
@@ -311,6 +312,15 @@ impl World {
             ProbeOutcome::TimedOut
         } else {
             ProbeOutcome::Answered
+        }
+    }
+
+    /// How much longer something takes on its way to or from a process's own subject.
+    fn listens_late(&mut self) -> Duration {
+        if self.network_rng.chance(self.options.network.listens_late_ppm) {
+            Duration::from_millis(self.network_rng.below(NetworkOptions::LISTENS_LATE_MS))
+        } else {
+            Duration::ZERO
         }
     }
 

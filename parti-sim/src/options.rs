@@ -136,6 +136,10 @@ pub struct NetworkOptions {
     /// How many times the end of a snapshot waits in the worker's queue, for up to [`WAITS_MS`](Self::WAITS_MS) and
     /// whatever becomes of the connection meanwhile.
     pub waits_in_queue_ppm: u32,
+    /// How much of what a process sends to its own subject, or hears there, takes longer, for up to
+    /// [`LISTENS_LATE_MS`](Self::LISTENS_LATE_MS).
+    #[serde(default)]
+    pub listens_late_ppm: u32,
     /// When a worker gives up on a request.
     pub request_timeout_ms: u64,
     /// When a worker's client notices that the path is dead.
@@ -230,6 +234,7 @@ impl Default for NetworkOptions {
             mixed_listing_ppm: 0,
             missed_ppm: 0,
             waits_in_queue_ppm: 0,
+            listens_late_ppm: 0,
             request_timeout_ms: 1_000,
             notice_ms: 560,
             notice_late_ppm: 0,
@@ -242,6 +247,8 @@ impl Default for NetworkOptions {
 impl NetworkOptions {
     /// How long news may wait in a worker's queue.
     pub const WAITS_MS: u64 = 1_000;
+    /// How much longer something may take on its way to or from a process's own subject.
+    pub const LISTENS_LATE_MS: u64 = 700;
 
     /// Whether messages get lost or are slow enough for a worker to seem gone, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {
@@ -257,6 +264,7 @@ impl NetworkOptions {
             self.mixed_listing_ppm,
             self.missed_ppm,
             self.waits_in_queue_ppm,
+            self.listens_late_ppm,
         ];
         rates.iter().any(|rate| *rate > 0)
     }

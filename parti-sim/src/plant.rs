@@ -93,7 +93,6 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::OutlivePresence
         | Bug::PresenceTooLong
         | Bug::PresenceFromReceipt
-        | Bug::RenewBeforeCheck
         | Bug::StaleServer
         | Bug::ProberElsewhere
         | Bug::LeaseFromReply
@@ -101,12 +100,11 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::ReleaseUnconfirmed
         | Bug::GrantUnreleased
         | Bug::TailFromNews
-        | Bug::EvictUnconfirmed
         | Bug::JudgeByOwnLease
         | Bug::GrantWhileRecovering => &["no-duplicate"],
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
-        Bug::RowOverRevisions => &["no-duplicate", "row-of-probes"],
+        Bug::EvictUnconfirmed | Bug::RowOverRevisions => &["no-duplicate", "row-of-probes"],
         Bug::RowThroughAnswer | Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
         Bug::GiveUpUnasked => &["no-duplicate", "contract", "tokens-increase"],
         Bug::LeadThroughConflict => &["one-writer"],
@@ -138,7 +136,8 @@ const fn around_caught_by(bug: Around) -> &'static [&'static str] {
         Around::EndlessDrain => &["balance", "no-orphan"],
         Around::BudgetIgnored => &["move-budget"],
         Around::RestartLeaves => &["no-move-without-cause"],
-        Around::OldNewsAsNew => &["monotone"],
+        // What it breaks first depends on whose it was.
+        Around::OldNewsAsNew => &["monotone", "no-duplicate"],
         Around::Resurrection => &["state-table"],
         Around::EndlessTimer => &["bounded"],
         Around::AcquireTwice => &["contract", "tokens-increase"],

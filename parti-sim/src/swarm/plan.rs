@@ -178,7 +178,6 @@ impl Deed {
             | Self::StoreFull { .. }
             | Self::ServerDown { .. }
             | Self::BreakWatch { .. }
-            | Self::CutRoute { .. }
             | Self::StallServer { .. }
             | Self::SlowApplication { .. } => false,
             Self::Crash { .. }
@@ -197,6 +196,7 @@ impl Deed {
             | Self::FalselyGone { .. }
             | Self::Reconnect { .. }
             | Self::TakeSubscription { .. }
+            | Self::CutRoute { .. }
             | Self::RollBack { .. }
             | Self::Recreate { .. }
             | Self::BringBack { .. }
@@ -354,7 +354,8 @@ impl Plan {
         }
     }
 
-    /// Makes it a world in which many workers are not where they were, or seem not to be.
+    /// Makes it a world in which many workers are not where they were, or seem not to be. Renewals are rarer than rows of
+    /// probes are long: a row about one revision has to have the time.
     fn provoke_presence(&mut self, plant: Plant) {
         use PlantedBug as Bug;
         let who = |nth: u32| nth * 7;
@@ -362,25 +363,31 @@ impl Plan {
         let take = |nth| Deed::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false };
         let reconnect = |nth| Deed::Reconnect { who: who(nth) };
         let cut = |nth: u32| Deed::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) };
-        let deeds: [&dyn Fn(u32) -> Deed; 3] = match plant {
-            Plant::Core(Bug::PresenceTooLong | Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
-                [&take, &take, &reconnect]
+        let blink = |nth: u32| Deed::FalselyGone { who: who(nth - nth % 2), for_ms: 150 };
+        // Which deeds, how far apart, how many servers, and how much is late.
+        let (deeds, gap_ms, servers, late_ppm): (&[&dyn Fn(u32) -> Deed], u64, u32, u32) = match plant {
+            Plant::Core(Bug::PresenceTooLong | Bug::ResumeUnrenewed) => (&[&take], 4_000, 1, 0),
+            Plant::Core(Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
+                (&[&take], 4_000, 1, 300_000)
             }
-            Plant::Core(Bug::ProberElsewhere) => [&cut, &cut, &cut],
-            Plant::Core(Bug::StaleServer) | Plant::Around(Around::UnnoticedReconnect) => [&reconnect, &cut, &cut],
-            Plant::Core(Bug::RenewBeforeCheck) => [&reconnect, &take, &reconnect],
-            Plant::Core(
-                Bug::RowOverRevisions | Bug::RowThroughAnswer | Bug::RowThroughTimeout | Bug::RowThroughElsewhere,
-            ) => [&take, &reconnect, &cut],
+            Plant::Core(Bug::ProberElsewhere) => (&[&cut], 3_000, 3, 0),
+            Plant::Core(Bug::StaleServer) | Plant::Around(Around::UnnoticedReconnect) => {
+                (&[&reconnect, &cut, &cut, &cut], 400, 3, 0)
+            }
+            Plant::Core(Bug::RowThroughAnswer) => (&[&blink], 1_000, 1, 0),
+            Plant::Core(Bug::RowOverRevisions | Bug::RowThroughTimeout | Bug::RowThroughElsewhere) => {
+                (&[&take, &reconnect], 2_500, 3, 0)
+            }
             _ => return,
         };
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);
-        worker.probe_confirm_ms = 750.min(worker.lease_ms);
-        self.options.servers = 3;
-        (network.slow_ppm, network.slow_us) = (200_000, (5_000, 600_000));
-        for ((nth, act), deed) in (0..).zip(&mut self.acts).zip(deeds.into_iter().cycle()) {
-            act.deed = deed(nth);
-        }
+        (worker.lease_ms, worker.probe_confirm_ms, worker.probe_interval_ms) = (10_000, 750, 150);
+        network.listens_late_ppm = late_ppm;
+        worker.slots = worker.slots.max(8);
+        (self.options.workers, self.options.partitions, self.options.servers) = (5, 20, servers);
+        self.options.mix = Mix::default();
+        let act = |nth: u32| Act { at_ms: u64::from(nth) * gap_ms, deed: deeds[nth as usize % deeds.len()](nth) };
+        self.acts = (0..24).map(act).collect();
     }
 }
 
@@ -496,8 +503,8 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::StoreFull { for_ms: if plan { lease_ms * 8 } else { for_ms } },
         Deed::IsolateAll { for_ms, closed },
         Deed::BreakWatch { who, plan },
-        Deed::CutRoute { one: who % 3, other: (who + 1) % 3, for_ms },
-        Deed::StallServer { server: who % options.servers, for_ms: rng.between(50, 3_000) },
+        // For longer than a lease, and those who do not hear themselves hold nothing up any more.
+        Deed::StallServer { server: who % options.servers, for_ms: rng.between(50, 3_000).min(lease_ms / 3) },
     ];
     let rough = [
         Deed::Crash { who },
@@ -519,6 +526,8 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
         Deed::FalselyGone { who, for_ms: options.worker.probe_interval_ms },
         Deed::Reconnect { who },
         Deed::Reconnect { who: who + 1 },
+        // Who comes back at a server that its own former one does not reach looks gone there until it has renewed.
+        Deed::CutRoute { one: who % 3, other: (who + 1) % 3, for_ms },
         Deed::TakeSubscription { who, for_ms: if plan { 1 } else { for_ms }, told: closed },
         Deed::SlowApplication { who, percent: [100, 1_000, 100_000][rng.index(3)] },
         Deed::ChangeList { seed: rng.next_u64(), keep_percent: [50, 90, 100][rng.index(3)] },

@@ -46,6 +46,7 @@ const SIMPLER: &[fn(&mut Plan)] = &[
     |plan| plan.options.network.refused_ppm = 0,
     |plan| plan.options.network.false_conflict_ppm = 0,
     |plan| plan.options.network.waits_in_queue_ppm = 0,
+    |plan| plan.options.network.listens_late_ppm = 0,
     |plan| plan.options.network.partial_members_ppm = 0,
     |plan| plan.options.network.partial_plan_ppm = 0,
     |plan| plan.options.network.mixed_listing_ppm = 0,

@@ -120,6 +120,9 @@ impl Plan {
             }
             self.acts.sort_by_key(|act| act.at_ms);
         }
+        if rng.chance(SOME_PPM) {
+            self.options.network.listens_late_ppm = u32::try_from(rng.below(20_000)).unwrap_or(0);
+        }
     }
 
     fn let_workers_differ(&mut self, rng: &mut Rng) {
