@@ -123,7 +123,7 @@ impl World {
         if !self.process(process).app.is_suspended() {
             self.write_for_any(process);
         }
-        if let Some(since) = self.process(process).sleeps_since {
+        if let Some(since) = self.process_mut(process).sleeps_since.take() {
             return self.wake_from_sleep(process, since);
         }
         self.feed(process, Event::Timeout);

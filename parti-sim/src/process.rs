@@ -62,8 +62,10 @@ pub(crate) struct Process {
     pub(crate) drain_percent: u32,
     /// Whether the list of partitions changed while it was paused.
     pub(crate) missed_list: bool,
-    /// Since when its machine sleeps, or has slept and its worker does not know yet.
+    /// Since when its machine sleeps, if it does.
     pub(crate) sleeps_since: Option<Moment>,
+    /// Whether its machine has slept, and its worker does not know yet.
+    pub(crate) overslept: bool,
 }
 
 impl Process {

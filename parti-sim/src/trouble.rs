@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Key, Slot};
+use parti_core::{Key, Mode, Slot};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId};
@@ -41,8 +41,8 @@ impl World {
         self.process_mut(process).sleeps_since = Some(self.now);
     }
 
-    /// What was asleep runs again. Its application asks whether it may go on, and may not where its right is over: not
-    /// before its worker has heard of anything and found how late it is.
+    /// What was asleep runs again. Its application asks whether it may go on, and may not where its right is over, be it
+    /// only before its late timer fires: not before its worker has heard of anything and found how late it is.
     pub(crate) fn wake_from_sleep(&mut self, process: ProcessId, since: Moment) {
         let armed = self.process(process).armed;
         if armed != Moment::NEVER {
@@ -50,19 +50,38 @@ impl World {
             self.process_mut(process).armed = at;
             self.schedule.push(at, What::Timer { process });
         }
-        let local = self.process(process).clock.at(self.now);
-        let may_go_on = self.process(process).status.lease_until.is_some_and(|until| local < until);
-        if may_go_on {
-            self.end_sleep(process);
+        self.process_mut(process).overslept = true;
+        if self.may_work_by_its_clock(process) {
+            self.change_work(process, |app| app.set_frozen(false));
+            if let Some(until) = self.process(process).status.lease_until {
+                let at = self.process(process).clock.when(until).max(self.now);
+                self.schedule.push(at, What::RightEnds { process });
+            }
         }
         if std::mem::take(&mut self.process_mut(process).missed_list) {
             self.give_list(process);
         }
     }
 
+    /// The right of a process that was asleep may be over, and its worker may not know yet. Its application asks the
+    /// clock.
+    pub(crate) fn right_ends(&mut self, process: ProcessId) {
+        if self.process(process).overslept && !self.may_work_by_its_clock(process) {
+            self.change_work(process, |app| app.set_frozen(true));
+        }
+    }
+
+    /// Whether its application may work, by what its worker has last said and by the clock.
+    fn may_work_by_its_clock(&self, process: ProcessId) -> bool {
+        let one = self.process(process);
+        let available = one.birth.mode.map_or(self.options.worker.available, |mode| mode == Mode::Available);
+        let local = one.clock.at(self.now);
+        available || one.status.lease_until.is_some_and(|until| local < until)
+    }
+
     /// The worker of a process that was asleep has handled something.
     pub(crate) fn end_sleep(&mut self, process: ProcessId) {
-        if self.process_mut(process).sleeps_since.take().is_some() {
+        if std::mem::take(&mut self.process_mut(process).overslept) {
             self.change_work(process, |app| app.set_frozen(false));
         }
     }

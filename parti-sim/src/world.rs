@@ -96,6 +96,8 @@ pub(crate) enum What {
     AppWrite { process: ProcessId },
     /// A paused process runs again.
     Wake { process: ProcessId },
+    /// The right of a process that was asleep may be over before its late timer fires.
+    RightEnds { process: ProcessId },
     /// A process is born.
     Start { birth: Birth },
     /// The first of two that are after the slot of a dead one is cut off, and the second starts.
@@ -119,7 +121,8 @@ impl What {
             | Self::Reconnect { process, .. }
             | Self::Drained { process, .. }
             | Self::ReportReleased { process, .. }
-            | Self::AppWrite { process } => Some(*process),
+            | Self::AppWrite { process }
+            | Self::RightEnds { process } => Some(*process),
             Self::Ear(step) => step.needs(),
             Self::Arrive { .. }
             | Self::ReadSnapshot { .. }
@@ -206,6 +209,7 @@ impl World {
             drain_percent: 100,
             missed_list: false,
             sleeps_since: None,
+            overslept: false,
         }));
         let Birth { capacity, labels, .. } = &self.process(process).birth;
         let zone = labels.get("zone").filter(|_| self.options.zones > 0).and_then(|zone| zone.parse().ok());
@@ -302,6 +306,7 @@ impl World {
                 self.schedule_app_write(process);
             }
             What::Wake { process } => self.wake(process),
+            What::RightEnds { process } => self.right_ends(process),
             What::Start { birth } => self.start_in_turn(birth),
             What::Race { first, cut_off } => self.race(first, cut_off),
             What::ClearGarbage => self.clear_garbage(),
@@ -370,9 +375,7 @@ impl World {
         let local = one.clock.at(now);
         one.worker.handle(local, event);
         self.settle(process);
-        if self.process(process).sleeps_since.is_some() {
-            self.end_sleep(process);
-        }
+        self.end_sleep(process);
     }
 
     /// Does what a worker asks for, and sets its timer.

@@ -1,7 +1,7 @@
 //! Random worlds hold; with a planted bug they do not, and the right invariant says so.
 
-use parti_sim::swarm::{self, Plan};
-use parti_sim::{Around, Mark, Plant};
+use parti_sim::swarm::{self, Act, Deed, Plan, Trouble};
+use parti_sim::{Around, Mark, Options, Plant};
 
 /// Within how many seeds each planted bug must be found.
 const SEEDS_PER_PLANT: u64 = 2_000;
@@ -90,6 +90,26 @@ fn one_seed_gives_one_trace() {
     for seed in 0..20 {
         let trace = || swarm::run(&Plan::random(seed, None, false), true).trace.expect("it was asked for");
         assert!(trace() == trace(), "swarm --start {seed} --seeds 1 --twice");
+    }
+}
+
+#[test]
+fn who_wakes_within_its_lease_without_a_connection_works_no_longer_than_that() {
+    let options = Options { workers: 2, partitions: 8, ..Options::default() };
+    let lease_ms = options.worker.lease_ms;
+    for (who, eighths) in (0..2).flat_map(|who| (1..8).map(move |eighths| (who, eighths))) {
+        let cut_off = Deed::Isolate { who, for_ms: 4 * lease_ms, closed: true };
+        let sleep = Deed::Trouble(Trouble::Sleep { who, for_ms: lease_ms * eighths / 8 });
+        let plan = Plan {
+            options: options.clone(),
+            ordinals: false,
+            start_gap_ms: 0,
+            begins_ms: 60_000,
+            acts: vec![Act { at_ms: 0, deed: cut_off }, Act { at_ms: 10, deed: sleep }],
+            lingers_ms: 4 * lease_ms,
+        };
+        let run = swarm::run(&plan, false);
+        assert!(run.violation.is_none(), "w{who}, {eighths}/8: {}", run.violation.expect("one"));
     }
 }
 

@@ -332,7 +332,11 @@ impl State {
                 What::Reconnect { process, epoch } | What::Mend { process, epoch } => {
                     world.process(*process).link.epoch == *epoch
                 }
-                What::Reread { .. } | What::AppWrite { .. } | What::Wake { .. } | What::ClearGarbage => false,
+                What::Reread { .. }
+                | What::AppWrite { .. }
+                | What::Wake { .. }
+                | What::RightEnds { .. }
+                | What::ClearGarbage => false,
                 What::Arrive { .. }
                 | What::Ear(_)
                 | What::ReportReleased { .. }
@@ -403,6 +407,7 @@ const fn can_be_late(what: &What) -> bool {
         | What::ReportReleased { .. }
         | What::AppWrite { .. }
         | What::Wake { .. }
+        | What::RightEnds { .. }
         | What::Start { .. }
         | What::Race { .. }
         | What::ClearGarbage
@@ -427,6 +432,7 @@ const fn comes_at_once(what: &What) -> bool {
         | What::Reread { .. }
         | What::AppWrite { .. }
         | What::Wake { .. }
+        | What::RightEnds { .. }
         | What::Start { .. }
         | What::Race { .. }
         | What::ClearGarbage
@@ -526,9 +532,12 @@ fn told(what: &What) -> String {
             format!("the application of {process} is done with p{:05}", partition.index())
         }
         What::Start { .. } => "a process starts".into(),
-        What::Race { .. } => format!("{what:?}"),
-        What::Reread { .. } | What::AppWrite { .. } | What::Wake { .. } | What::ClearGarbage | What::Mend { .. } => {
-            format!("{what:?}")
-        }
+        What::Race { .. }
+        | What::Reread { .. }
+        | What::AppWrite { .. }
+        | What::Wake { .. }
+        | What::RightEnds { .. }
+        | What::ClearGarbage
+        | What::Mend { .. } => format!("{what:?}"),
     }
 }
