@@ -1,4 +1,4 @@
-//! Leader: where partitions go that their workers' applications cannot work on.
+//! Leader: where partitions may go that their workers' applications cannot work on.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,17 @@ use crate::ids::Slot;
 use crate::partition::{Partition, PartitionId};
 use crate::rebalance::Roster;
 
-/// Which workers given-up partitions are to be with, as long as those that have given them up say so.
+/// Which workers given-up partitions are not to be with, as long as those that have given them up say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GivenUp {
-    /// By id: the worker that is to have it, which has not given it up.
-    pub(crate) homes: BTreeMap<PartitionId, Slot>,
-    /// The places of those that are still with one that has given them up.
+    /// By id: the workers that it is not to be with. One that everyone has given up stays where it is.
+    pub(crate) avoids: BTreeMap<PartitionId, BTreeSet<Slot>>,
+    /// The places of those that are still with one that has given them up, though others could have them.
     pub(crate) leaving: BTreeSet<usize>,
 }
 
 impl GivenUp {
-    /// Finds a home for each partition that a worker of `roster` has given up: where it is, if that worker wants it, else
-    /// with whoever has the least load for its capacity. Where everyone has given it up it stays. O(P) if there is any.
+    /// What the workers of `roster` have given up. O(P) if there is any.
     pub(crate) fn of(roster: &Roster, handoff: &Handoff) -> Self {
         let mut refusers: BTreeMap<&PartitionId, BTreeSet<Slot>> = BTreeMap::new();
         for (slot, unwanted) in &roster.unwanted {
@@ -27,55 +26,30 @@ impl GivenUp {
             }
         }
         let mut given_up = Self::default();
-        if refusers.is_empty() {
-            return given_up;
-        }
         let list = handoff.list().as_slice();
-        let mut loads: BTreeMap<Slot, u64> = BTreeMap::new();
-        for (partition, target) in list.iter().zip(handoff.targets()) {
-            if let Some(slot) = target {
-                *loads.entry(*slot).or_default() += u64::from(partition.weight.get());
-            }
-        }
-        for (id, refusers) in refusers {
+        for (id, mut refusers) in refusers {
             let Ok(at) = list.binary_search_by(|partition| partition.id.cmp(id)) else { continue };
             let target = handoff.targets()[at];
-            if let Some(slot) = target.filter(|slot| !refusers.contains(slot) && roster.workers.contains_key(slot)) {
-                given_up.homes.insert(id.clone(), slot);
-                continue;
-            }
-            match (home(roster, &loads, &list[at], &refusers), target) {
-                (Some(home), _) => {
-                    *loads.entry(home).or_default() += u64::from(list[at].weight.get());
-                    given_up.homes.insert(id.clone(), home);
+            let is_taker = |slot: &Slot| is_taker(roster, *slot, &list[at]);
+            if roster.workers.keys().any(|slot| !refusers.contains(slot) && is_taker(slot)) {
+                if !target.is_some_and(|slot| !refusers.contains(&slot) && roster.workers.contains_key(&slot)) {
                     given_up.leaving.insert(at);
                 }
-                (None, Some(stays)) => drop(given_up.homes.insert(id.clone(), stays)),
-                (None, None) => {}
+            } else if let Some(stays) = target.filter(is_taker) {
+                refusers.remove(&stays);
+            } else {
+                continue;
             }
+            given_up.avoids.insert(id.clone(), refusers);
         }
         given_up
     }
 }
 
-/// The worker with the least load for its capacity that may own the partition and has not given it up.
-fn home(
-    roster: &Roster,
-    loads: &BTreeMap<Slot, u64>,
-    partition: &Partition,
-    refusers: &BTreeSet<Slot>,
-) -> Option<Slot> {
-    let has_labels = |slot: &Slot| {
-        let required = partition.placement.iter().flat_map(|placement| &placement.requires);
-        let has = |(name, value)| roster.labels.get(slot).is_some_and(|labels| labels.get(name) == Some(value));
-        required.into_iter().all(has)
-    };
-    let candidates = roster.workers.iter().filter(|(slot, _)| !refusers.contains(slot) && has_labels(slot));
-    let load = |slot: &Slot| u128::from(loads.get(slot).copied().unwrap_or_default());
-    // a/b < c/d without fractions; capacities are not zero.
-    let less = |a: &(&Slot, &(_, u32)), b: &(&Slot, &(_, u32))| {
-        let ((first, (_, own)), (second, (_, other))) = (*a, *b);
-        (load(first) * u128::from((*other).max(1))).cmp(&(load(second) * u128::from((*own).max(1))))
-    };
-    candidates.min_by(less).map(|(slot, _)| *slot)
+/// Whether the partition could be given to the worker in `slot`, if it wants it.
+fn is_taker(roster: &Roster, slot: Slot, partition: &Partition) -> bool {
+    let labels = roster.labels.get(&slot);
+    let has = |(name, value)| labels.is_some_and(|labels| labels.get(name) == Some(value));
+    let mut required = partition.placement.iter().flat_map(|placement| &placement.requires);
+    roster.workers.contains_key(&slot) && !roster.away.contains(&slot) && required.all(has)
 }

@@ -390,8 +390,8 @@ impl Leader {
         for at in &self.given_up.leaving {
             current[*at] = None;
         }
-        let homes = &self.given_up.homes;
-        let calculator = Planner { strategy: view.strategy, config: view.config, roster: &self.roster, homes, step };
+        let avoids = &self.given_up.avoids;
+        let calculator = Planner { strategy: view.strategy, config: view.config, roster: &self.roster, avoids, step };
         let planned = match calculator.plan(handoff.list(), &current) {
             Ok(planned) => planned,
             Err(error) => {

@@ -1,6 +1,6 @@
 //! From the roster to a plan: asks the calculator.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -31,8 +31,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) strategy: &'a dyn Strategy,
     pub(crate) config: &'a Config,
     pub(crate) roster: &'a Roster,
-    /// Where partitions are to be that others have given up.
-    pub(crate) homes: &'a BTreeMap<PartitionId, Slot>,
+    /// Which workers given-up partitions are not to be with.
+    pub(crate) avoids: &'a BTreeMap<PartitionId, BTreeSet<Slot>>,
     pub(crate) step: Step,
 }
 
@@ -57,7 +57,7 @@ impl Planner<'_> {
     }
 
     fn divide(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
-        let Self { strategy, config, roster, homes, step } = *self;
+        let Self { strategy, config, roster, avoids, step } = *self;
         let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
             capacity: NonZeroU32::new(capacity).unwrap_or(NonZeroU32::MIN),
             draining,
@@ -71,7 +71,7 @@ impl Planner<'_> {
         let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };
         let problem = Problem::new(&workers, list, current)
             .expect("a roster has each slot once, and there is a holder per place");
-        let rules = rules(list, homes);
+        let rules = rules(list, avoids);
         let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
         let plan = assign::plan(strategy, &problem)?;
         let is_placed = |step: &&Move| step.to.is_some() && !is_from_staying(step.reason);
@@ -93,20 +93,21 @@ fn is_from_staying(reason: MoveReason) -> bool {
     }
 }
 
-/// What the partitions that may not be anywhere ask for, and where those are to be that were given up.
-fn rules(list: &PartitionList, homes: &BTreeMap<PartitionId, Slot>) -> Vec<Rule> {
+/// What the partitions that may not be anywhere ask for, and where those are not to be that were given up.
+fn rules(list: &PartitionList, avoids: &BTreeMap<PartitionId, BTreeSet<Slot>>) -> Vec<Rule> {
     let placed = list.as_slice().iter().enumerate().filter_map(|(at, of)| Some((at, of.placement.as_ref()?)));
     let rule = |(partition, placement): (usize, &Arc<Placement>)| Rule {
         partition,
         requires: placement.requires.clone(),
         pin: placement.pin,
+        ..Rule::default()
     };
     let mut rules: Vec<Rule> = placed.map(rule).collect();
-    for (id, home) in homes {
+    for (id, avoids) in avoids {
         let Ok(partition) = list.as_slice().binary_search_by(|partition| partition.id.cmp(id)) else { continue };
         match rules.iter_mut().find(|rule| rule.partition == partition) {
-            Some(rule) => rule.pin = Some(*home),
-            None => rules.push(Rule { partition, pin: Some(*home), ..Rule::default() }),
+            Some(rule) => rule.avoids.clone_from(avoids),
+            None => rules.push(Rule { partition, avoids: avoids.clone(), ..Rule::default() }),
         }
     }
     rules
@@ -133,7 +134,7 @@ mod tests {
             strategy: &Balanced,
             config: &config,
             roster: &roster,
-            homes: &BTreeMap::new(),
+            avoids: &BTreeMap::new(),
             step: Step::Planned,
         };
 

@@ -125,6 +125,8 @@ pub(crate) struct Rebalance {
     planned: BTreeMap<Slot, Tenure>,
     /// The labels that they had; none before the first plan.
     labels: Option<BTreeMap<Slot, Labels>>,
+    /// What they had given up.
+    unwanted: BTreeMap<Slot, Vec<PartitionId>>,
     /// The capacities that they had.
     capacities: BTreeMap<Slot, u32>,
     window: Option<Window>,
@@ -165,6 +167,7 @@ impl Rebalance {
         Self {
             planned,
             labels: None,
+            unwanted: BTreeMap::new(),
             capacities: BTreeMap::new(),
             window: None,
             next_round,
@@ -205,6 +208,7 @@ impl Rebalance {
         self.list_changed = false;
         self.last_plan_at = now;
         self.labels = Some(roster.labels.clone());
+        self.unwanted.clone_from(&roster.unwanted);
         self.capacities = roster.workers.iter().map(|(slot, (_, capacity))| (*slot, *capacity)).collect();
         self.left_out.clone_from(&roster.away);
         // An emergency leaves the balance for later.
@@ -272,6 +276,8 @@ impl Rebalance {
         }
         // A worker that has restarted with other labels may no longer own what it has.
         self.next_round |= self.labels.as_ref().is_some_and(|labels| *labels != roster.labels);
+        // One that wants again what it had given up may own it to even out the load.
+        self.next_round |= self.labels.is_some() && self.unwanted != roster.unwanted;
         // And one that goes on in the slot of another may take more or less than that one.
         let differs = |(slot, (_, capacity)): (&Slot, &(Tenure, u32))| {
             self.capacities.get(slot).is_some_and(|planned| planned != capacity)

@@ -91,6 +91,16 @@ pub enum AuditError {
         /// Its owner in the answer.
         slot: Slot,
     },
+    /// A partition was given to a worker that it avoids, such as one whose application has given it up.
+    #[error(
+        "an owner must not be one that its partition avoids, but {slot}, given {partition:?}, is: correct the strategy"
+    )]
+    Avoided {
+        /// Which partition.
+        partition: PartitionId,
+        /// Its owner in the answer.
+        slot: Slot,
+    },
 }
 
 /// Why there is no plan; the current assignment should stay.

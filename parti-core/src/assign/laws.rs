@@ -44,6 +44,11 @@ fn any_group() -> impl Generator<Value = Group> {
                 0 => group.require(index, "zone", "a"),
                 1 => group.require(index, "zone", "c"),
                 2 => group.rules.push(Rule { partition: index, pin: Some(Slot::new(holder)), ..Rule::default() }),
+                3 => group.rules.push(Rule {
+                    partition: index,
+                    avoids: [0, 1, holder].map(Slot::new).into(),
+                    ..Rule::default()
+                }),
                 _ => {}
             }
         }

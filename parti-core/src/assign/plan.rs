@@ -93,7 +93,7 @@ pub enum MoveReason {
     Drain,
     /// It is pinned to its new owner.
     Pinned,
-    /// Its holder lacks a label that it asks for.
+    /// Its holder lacks a label that it asks for, or is one that it avoids.
     Label,
     /// The load is uneven.
     Balance,
@@ -154,6 +154,9 @@ fn index(problem: &Problem<'_>, partition: usize, slot: Slot) -> Result<u32, Aud
     match problem.worker(slot) {
         None => Err(AuditError::UnknownWorker { partition: id(), slot }),
         Some(worker) if worker.draining => Err(AuditError::Draining { partition: id(), slot }),
+        Some(_) if problem.rule(partition).is_some_and(|rule| rule.avoids.contains(&slot)) => {
+            Err(AuditError::Avoided { partition: id(), slot })
+        }
         Some(worker) if !worker.can_hold(problem.rule(partition)) => Err(AuditError::Label { partition: id(), slot }),
         Some(_) => Ok(problem.current().workers.index(slot)),
     }

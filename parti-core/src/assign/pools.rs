@@ -1,6 +1,6 @@
 //! Which workers may hold which partitions.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,7 +10,8 @@ use super::{Labels, Problem};
 /// The pool of all workers.
 pub(super) const ANYWHERE: u32 = 0;
 
-/// The workers that may hold a partition are its *pool*; partitions that ask for the same labels share one.
+/// The workers that may hold a partition are its *pool*; partitions that ask for the same labels and avoid the
+/// same workers share one.
 #[derive(Clone, Debug)]
 pub(super) struct Pools {
     /// The pool of each partition; empty where there are no rules, so that they cost nothing then.
@@ -33,14 +34,14 @@ impl Pools {
             return pools;
         }
         pools.of = vec![ANYWHERE; problem.holders().len()];
-        let anything = Labels::new();
-        let mut known = BTreeMap::from([(&anything, ANYWHERE)]);
+        let (anything, nobody) = (Labels::new(), BTreeSet::new());
+        let mut known = BTreeMap::from([((&anything, &nobody), ANYWHERE)]);
         for rule in problem.rules() {
             if let Some(worker) = problem.pinned(rule) {
                 pools.pins.insert(rule.partition, workers.index(worker.slot));
             }
             let next = u32::try_from(known.len()).unwrap_or(NOBODY);
-            let pool = *known.entry(&rule.requires).or_insert(next);
+            let pool = *known.entry((&rule.requires, &rule.avoids)).or_insert(next);
             if pool == next {
                 let able = problem.workers().iter().filter(|worker| worker.can_hold(Some(rule)));
                 pools.members.push(able.map(|worker| workers.index(worker.slot)).collect());

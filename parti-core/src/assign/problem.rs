@@ -1,5 +1,6 @@
 //! What is there: workers, partitions, who holds what, and how far a plan may go.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 use core::num::NonZeroU32;
@@ -35,7 +36,10 @@ impl WorkerInput {
     /// Whether a partition with this rule may be given to this worker.
     pub fn can_hold(&self, rule: Option<&Rule>) -> bool {
         !self.draining
-            && rule.is_none_or(|rule| rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value)))
+            && rule.is_none_or(|rule| {
+                rule.requires.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+                    && !rule.avoids.contains(&self.slot)
+            })
     }
 }
 
@@ -46,8 +50,10 @@ pub struct Rule {
     pub partition: usize,
     /// The labels that its worker must have. Where no worker has them all, the partition stays unassigned.
     pub requires: Labels,
-    /// The worker that is to hold it, whatever the balance. Where that worker is not there, is leaving, or lacks a
-    /// required label, the partition is assigned as if it had no pin.
+    /// The workers that cannot hold it, whatever their labels. Where no other can, the partition stays unassigned.
+    pub avoids: BTreeSet<Slot>,
+    /// The worker that is to hold it, whatever the balance. Where that worker is not there, is leaving, or cannot hold
+    /// it, the partition is assigned as if it had no pin.
     pub pin: Option<Slot>,
 }
 

@@ -41,7 +41,7 @@ impl Group {
 
     pub(super) fn require(&mut self, partition: usize, name: &str, value: &str) {
         let requires = [(name.into(), value.into())].into();
-        self.rules.push(Rule { partition, requires, pin: None });
+        self.rules.push(Rule { partition, requires, ..Rule::default() });
     }
 
     pub(super) fn add_workers(&mut self, count: u32) {

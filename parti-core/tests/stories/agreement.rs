@@ -35,6 +35,22 @@ fn a_partition_that_is_given_up_goes_to_another_worker_and_stays_there() {
 }
 
 #[test]
+fn what_was_given_up_evens_out_the_load_like_all_else() {
+    let mut lab = fleet(2, 4);
+    let given_up: Vec<String> = lab.workers[0].working.keys().map(ToString::to_string).collect();
+    for partition in &given_up {
+        lab.give_up(0, partition);
+    }
+    lab.run(1_000);
+    assert!(given_up.iter().all(|partition| owner(&lab, partition) == "w1"), "{}", lab.transcript);
+    lab.start("third", Config::default());
+    lab.start("fourth", Config::default());
+    lab.run(60_000);
+    assert_owned_once(&lab);
+    assert!(lab.workers.iter().all(|bench| bench.working.len() == 1), "{}", lab.transcript);
+}
+
+#[test]
 fn what_everyone_gives_up_stays_where_it_is_until_somebody_new_comes() {
     let mut lab = fleet(2, 4);
     let given_up = first_of(&lab, 0);
