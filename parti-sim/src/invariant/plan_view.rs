@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parti_core::{
-    AssignmentRecord, Control, Generation, Instance, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure,
-    Term, Write,
+    AssignmentRecord, Control, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Term, Write,
 };
 
 use super::Scene;
-use crate::fact::{Fact, PartitionIndex};
+use crate::fact::{Fact, PartitionIndex, ProcessId};
 
 /// The assignment records and the members, as last committed.
 #[derive(Clone, Debug, Default)]
@@ -17,13 +16,16 @@ pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.
     members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
-    /// Of each slot, the process that its record names.
-    processes: BTreeMap<Slot, Instance>,
+    /// Of each slot, the process that its record names: it writes it itself.
+    processes: BTreeMap<Slot, ProcessId>,
     /// Of each slot, what its application has given up.
     given_up: BTreeMap<Slot, Vec<PartitionId>>,
     /// The slots that were ever drained, by an operator or their own application: what they give up may be because of
     /// that, also when it was taken back meanwhile.
     drained: BTreeSet<Slot>,
+    /// Of each slot, how many of its processes were ever evicted, or replaced in their tenure without having said that they
+    /// restart: from the second on, who is there rests, and what it has goes to others.
+    deaths: BTreeMap<Slot, u32>,
     /// The partitions that were once taken from the list, until something is seen of their being given up: they may be in
     /// the list again by then.
     unlisted: BTreeSet<PartitionIndex>,
@@ -43,7 +45,7 @@ impl PlanView {
     pub(super) fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Option<Moves> {
         if let Fact::PlanRegressed { .. } = fact {
             let (drained, unlisted) = (std::mem::take(&mut self.drained), std::mem::take(&mut self.unlisted));
-            *self = Self { drained, unlisted, ..Self::default() };
+            *self = Self { drained, unlisted, deaths: std::mem::take(&mut self.deaths), ..Self::default() };
         }
         if let Fact::Wished { control: Control::Drain(slot), .. } = fact {
             self.drained.insert(*slot);
@@ -51,18 +53,25 @@ impl PlanView {
         if let Fact::Listed { partition, listed: false } = fact {
             self.unlisted.insert(*partition);
         }
-        let Fact::Stored { write, outcome: Outcome::Committed(_), .. } = fact else { return None };
+        let Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } = fact else { return None };
         match (write.key(), record_of(write)) {
             (Key::Slot(slot), Some(Record::Member(record))) => {
                 if record.phase == MemberPhase::Draining {
                     self.drained.insert(slot);
                 }
-                self.members.insert(slot, (record.tenure, record.phase));
-                self.processes.insert(slot, record.instance);
+                let before = self.members.insert(slot, (record.tenure, record.phase));
+                let other = self.processes.insert(slot, *process).is_some_and(|was| was != *process);
+                let restarts = before.is_some_and(|(_, phase)| phase == MemberPhase::Restarting);
+                if other && record.tenure.is_some() && !restarts {
+                    self.count_death(slot);
+                }
                 self.given_up.insert(slot, record.unwanted.clone());
                 None
             }
             (Key::Slot(slot), None) => {
+                if self.processes.get(&slot).is_some_and(|named| named != process) {
+                    self.count_death(slot);
+                }
                 self.members.remove(&slot);
                 self.processes.remove(&slot);
                 None
@@ -71,7 +80,8 @@ impl PlanView {
                 let before = self.assignments.insert(slot, Arc::clone(record))?;
                 let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
                 let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
-                let stays = stays && !self.is_elsewhere(slot);
+                let rests = self.deaths.get(&slot).is_some_and(|deaths| *deaths > 1);
+                let stays = stays && !rests && !self.is_elsewhere(slot);
                 let mut moves = stays.then(|| moves(slot, &before, record, scene)).flatten()?;
                 let given_up: Vec<_> =
                     self.given_up.get(&slot).into_iter().flatten().filter_map(|id| scene.index_of(id)).collect();
@@ -88,6 +98,10 @@ impl PlanView {
 }
 
 impl PlanView {
+    fn count_death(&mut self, slot: Slot) {
+        *self.deaths.entry(slot).or_default() += 1;
+    }
+
     /// Whether the process that the slot's record names is in another slot too: a claim of it was applied although the
     /// store had said no, and only one of the two slots has a worker.
     fn is_elsewhere(&self, slot: Slot) -> bool {
