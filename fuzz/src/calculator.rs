@@ -74,10 +74,14 @@ impl Group {
             let holder = bytes.number(SLOTS + 2)?;
             holders.push((holder < SLOTS).then_some(Slot::new(holder)));
             match bytes.below(12)? {
-                0 => rules.push(Rule { partition: number, requires: zone(bytes.byte()?), pin: None }),
+                0 => rules.push(Rule { partition: number, requires: zone(bytes.byte()?), ..Rule::default() }),
                 1 => {
                     let pin = Some(Slot::new(bytes.number(SLOTS)?));
-                    rules.push(Rule { partition: number, requires: Labels::new(), pin });
+                    rules.push(Rule { partition: number, pin, ..Rule::default() });
+                }
+                2 => {
+                    let avoids = [bytes.number(SLOTS)?, bytes.number(SLOTS)?].map(Slot::new).into();
+                    rules.push(Rule { partition: number, avoids, ..Rule::default() });
                 }
                 _ => {}
             }

@@ -115,13 +115,13 @@ fn who_wakes_within_its_lease_without_a_connection_works_no_longer_than_that() {
 
 #[test]
 fn every_planted_bug_is_caught_by_its_invariant() {
-    let escapes = |plant: &Plant| {
+    let is_missed = |plant: &Plant| {
         !(0..SEEDS_PER_PLANT).any(|seed| {
             let run = swarm::run(&Plan::random(seed, Some(*plant), plant.needs_loss()), false);
             run.violation.is_some_and(|violation| plant.caught_by().contains(&violation.invariant))
         })
     };
-    let escaped: Vec<String> = Plant::all().iter().copied().filter(escapes).map(|plant| plant.to_string()).collect();
+    let escaped: Vec<String> = Plant::all().iter().copied().filter(is_missed).map(|plant| plant.to_string()).collect();
     assert!(escaped.is_empty(), "not caught in {SEEDS_PER_PLANT} seeds: {escaped:?}");
 }
 

@@ -358,6 +358,8 @@ impl Plan {
     /// probes are long: a row about one revision has to have the time.
     fn provoke_presence(&mut self, plant: Plant) {
         use PlantedBug as Bug;
+        /// The deed of the n-th act.
+        type DeedOf<'a> = &'a dyn Fn(u32) -> Deed;
         let who = |nth: u32| nth * 7;
         let lasts = |nth: u32| 1_000 + u64::from(nth % 4) * 1_000;
         let take = |nth| Deed::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false };
@@ -365,7 +367,7 @@ impl Plan {
         let cut = |nth: u32| Deed::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) };
         let blink = |nth: u32| Deed::FalselyGone { who: who(nth - nth % 2), for_ms: 150 };
         // Which deeds, how far apart, how many servers, and how much is late.
-        let (deeds, gap_ms, servers, late_ppm): (&[&dyn Fn(u32) -> Deed], u64, u32, u32) = match plant {
+        let (deeds, gap_ms, servers, late_ppm): (&[DeedOf], u64, u32, u32) = match plant {
             Plant::Core(Bug::PresenceTooLong | Bug::ResumeUnrenewed) => (&[&take], 4_000, 1, 0),
             Plant::Core(Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
                 (&[&take], 4_000, 1, 300_000)
