@@ -144,6 +144,15 @@ impl Probing {
         }
     }
 
+    /// What is known of a slot may have changed: a row about another revision has ended, also should that one come back.
+    pub(crate) fn observe_member(&mut self, slot: Slot, membership: &Membership, timing: &Timing) {
+        let any = timing.planted.has(PlantedBug::RowOverRevisions);
+        let Some(suspect) = self.suspects.get(&slot).filter(|_| !any) else { return };
+        if membership.member(slot).is_none_or(|member| member.revision != suspect.revision) {
+            self.forget(slot);
+        }
+    }
+
     /// Nobody listens at the process's own server. True if that makes a row.
     fn observe_nobody(
         &mut self,

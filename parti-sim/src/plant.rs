@@ -97,18 +97,20 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::ProberElsewhere
         | Bug::LeaseFromReply
         | Bug::ResumeUnrenewed
-        | Bug::ReleaseUnconfirmed
-        | Bug::GrantUnreleased
-        | Bug::TailFromNews
-        | Bug::JudgeByOwnLease
-        | Bug::GrantWhileRecovering => &["no-duplicate"],
+        | Bug::JudgeByOwnLease => &["ended-means-stopped", "no-duplicate"],
+        Bug::ReleaseUnconfirmed | Bug::GrantUnreleased | Bug::TailFromNews | Bug::GrantWhileRecovering => {
+            &["no-duplicate"]
+        }
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
-        Bug::EvictUnconfirmed | Bug::RowOverRevisions => &["no-duplicate", "row-of-probes"],
-        Bug::RowThroughAnswer | Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
+        Bug::EvictUnconfirmed | Bug::RowOverRevisions | Bug::RowThroughAnswer => {
+            &["row-of-probes", "ended-means-stopped", "no-duplicate"]
+        }
+        Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
         Bug::GiveUpUnasked => &["no-duplicate", "contract", "tokens-increase"],
         Bug::LeadThroughConflict => &["one-writer"],
-        Bug::OtherTenure | Bug::EvictRenewed => &["no-duplicate", "tokens-increase"],
+        Bug::EvictRenewed => &["ended-means-stopped", "no-duplicate"],
+        Bug::OtherTenure => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],
         Bug::TakeWithoutLease
@@ -123,12 +125,10 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
 
 const fn around_caught_by(bug: Around) -> &'static [&'static str] {
     match bug {
-        Around::WorkThroughSuspension
-        | Around::ReleaseBeforeDrained
-        | Around::AbsenceIsDeletion
-        | Around::UnnoticedReconnect
-        | Around::ProbeHeardCounts
-        | Around::WildClocks => &["no-duplicate"],
+        Around::WorkThroughSuspension | Around::UnnoticedReconnect | Around::ProbeHeardCounts | Around::WildClocks => {
+            &["ended-means-stopped", "no-duplicate"]
+        }
+        Around::ReleaseBeforeDrained | Around::AbsenceIsDeletion => &["no-duplicate"],
         Around::EvictWithoutCondition | Around::RenewWithoutCondition => &["no-duplicate", "one-tenure"],
         Around::AppendWithoutCondition => &["one-writer"],
         Around::TokenWithoutClaim => &["tokens-increase"],

@@ -125,6 +125,21 @@ fn every_planted_bug_is_caught_by_its_invariant() {
     assert!(escaped.is_empty(), "not caught in {SEEDS_PER_PLANT} seeds: {escaped:?}");
 }
 
+/// Else it would be these worlds that show, and not the bug.
+#[test]
+fn worlds_made_for_a_planted_bug_hold_without_it() {
+    for plant in Plant::all() {
+        for seed in 0..10 {
+            let plan = Plan::random(seed, Some(*plant), plant.needs_loss()).without_bug();
+            let violation = swarm::run(&plan, false).violation;
+            let violation = violation.filter(|violation| plant.caught_by().contains(&violation.invariant));
+            let lossy = if plant.needs_loss() { " --lossy" } else { "" };
+            let repeat = format!("swarm --start {seed} --seeds 1 --plant {plant} --without-bug{lossy}");
+            assert!(violation.is_none(), "{repeat}: {}", violation.expect("one"));
+        }
+    }
+}
+
 #[test]
 fn a_failure_is_shrunk_to_what_it_needs() {
     let plan = Plan::random(1, Some(Plant::Around(Around::EndlessTimer)), false);

@@ -100,6 +100,7 @@ impl Worker {
         let news = self.membership.observe_entry(self.now, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
+                self.probing.observe_member(slot, &self.membership, &self.timing);
                 if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
                     self.ownership.observe_heard(member.heard());
                 }
@@ -150,6 +151,7 @@ impl Worker {
         self.membership.observe_deleted(self.now, key, revision);
         match key {
             Key::Slot(slot) => {
+                self.probing.observe_member(slot, &self.membership, &self.timing);
                 if let Standing::Holding(lease) = &mut self.standing
                     && lease.slot == slot
                 {

@@ -47,6 +47,9 @@ pub(super) struct SwarmArgs {
     /// Plant a deliberate bug, to see it caught.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
+    /// Make the worlds in which the planted bug shows soon, but leave the bug out.
+    #[arg(long, requires = "plant")]
+    without_bug: bool,
     /// Print how often each mechanism was reached.
     #[arg(long)]
     marks: bool,
@@ -246,6 +249,11 @@ fn group_of(failure: &Failure, plan: &Plan, shrink: bool) -> Group {
     Group { what, after }
 }
 
+fn plan_of(args: &SwarmArgs, seed: u64) -> Plan {
+    let plan = Plan::random(seed, args.plant, args.lossy);
+    if args.without_bug { plan.without_bug() } else { plan }
+}
+
 /// Takes seeds until there are none left or one has failed.
 fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, began: Instant, shows_progress: bool) {
     let until = args.seconds.map(|seconds| began + Duration::from_secs(seconds));
@@ -258,7 +266,7 @@ fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, began: Instant, sh
             return;
         }
         let seed = args.start + number;
-        let plan = Plan::random(seed, args.plant, args.lossy);
+        let plan = plan_of(args, seed);
         let run = swarm::run(&plan, args.twice);
         let failure = match &run {
             Run { violation: Some(violation), .. } => Some(Failure::Broken(violation.clone())),
@@ -297,13 +305,14 @@ fn progress(args: &SwarmArgs, sum: &Sum, elapsed: Duration) -> String {
 
 /// The command that lets the world of one seed happen again.
 fn repeat(args: &SwarmArgs, seed: u64) -> String {
-    let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+    let without = if args.without_bug { " --without-bug" } else { "" };
+    let plant = args.plant.map(|plant| format!(" --plant {plant}{without}")).unwrap_or_default();
     let lossy = if args.lossy { " --lossy" } else { "" };
     format!("cargo run --release -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}")
 }
 
 fn report(args: &SwarmArgs, seed: u64, violation: &Violation, out: &mut impl Write) -> io::Result<()> {
-    let plan = Plan::random(seed, args.plant, args.lossy);
+    let plan = plan_of(args, seed);
     writeln!(out, "\nseed {seed}: {violation}")?;
     writeln!(out, "repeat it: {}", repeat(args, seed))?;
     let (plan, violation) = if args.no_shrink {
@@ -366,11 +375,11 @@ mod tests {
 
     #[test]
     fn it_goes_on_after_a_failure_and_groups_what_it_finds() {
-        let line = "swarm --seeds 12 --keep-going --no-shrink --plant work-through-suspension";
+        let line = "swarm --seeds 60 --keep-going --no-shrink --plant work-through-suspension";
         let (code, text) = swarm_of(&format!("{line} --json"));
         let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let failures = told["failures"].as_array().expect("a list");
-        assert_eq!((code, &told["worlds"]), (1, &12.into()), "{text}");
+        assert_eq!((code, &told["worlds"]), (1, &60.into()), "{text}");
         let count: u64 = failures.iter().filter_map(|failure| failure["count"].as_u64()).sum();
         assert!(count > 1 && count >= failures.len() as u64, "{text}");
         let (_, text) = swarm_of(line);

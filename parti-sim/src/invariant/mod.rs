@@ -3,6 +3,7 @@
 mod balance;
 mod bounded;
 mod contract;
+mod ended_means_stopped;
 mod monotone;
 mod move_budget;
 mod no_duplicate;
@@ -195,6 +196,7 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
         Box::new(no_move_without_cause::NoMoveWithoutCause::default()),
         Box::new(one_writer::OneWriter::default()),
         Box::new(one_tenure::OneTenure::default()),
+        Box::new(ended_means_stopped::EndedMeansStopped::default()),
         Box::new(row_of_probes::RowOfProbes::default()),
         Box::new(monotone::Monotone::default()),
         Box::new(state_table::StateTable::default()),

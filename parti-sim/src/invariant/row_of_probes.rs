@@ -10,10 +10,12 @@ use crate::clock::Moment;
 use crate::fact::{Fact, ProcessId, Topic};
 
 /// An eviction for want of an answer rests on a row of probes that was not interrupted: not by an answer, one that
-/// timed out or that came from who knows where, and not by a renewal.
+/// timed out or that came from who knows where, and not by a renewal. What was asked before the row began says nothing
+/// of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowOfProbes {
-    asked: BTreeMap<(ProcessId, ProbeId), Slot>,
+    /// Of whom each probe asks, and since when.
+    asked: BTreeMap<(ProcessId, ProbeId), (Slot, Moment)>,
     /// When nobody listened for the first time.
     rows: BTreeMap<(Slot, ProcessId), Moment>,
     /// How long the row was when the eviction was asked for.
@@ -36,13 +38,13 @@ impl Invariant for RowOfProbes {
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         match *fact {
             Fact::Asked { process, action: Action::Probe { probe, slot, .. } } => {
-                self.asked.insert((process, *probe), *slot);
+                self.asked.insert((process, *probe), (*slot, scene.now));
             }
             Fact::Handed { process, event: Event::Probed { probe, outcome, server } } => {
-                let Some(slot) = self.asked.remove(&(process, *probe)) else { return Ok(()) };
+                let Some((slot, asked_at)) = self.asked.remove(&(process, *probe)) else { return Ok(()) };
                 if *outcome == ProbeOutcome::NobodyListens && server.is_some() {
                     self.rows.entry((slot, process)).or_insert(scene.now);
-                } else {
+                } else if self.rows.get(&(slot, process)).is_some_and(|first| *first <= asked_at) {
                     self.rows.remove(&(slot, process));
                 }
             }

@@ -310,6 +310,13 @@ impl Plan {
         plan
     }
 
+    /// The same world, in which the bug that it was made for is not there.
+    #[must_use]
+    pub fn without_bug(mut self) -> Self {
+        self.options.plant = None;
+        self
+    }
+
     /// Makes it a world in which a planted bug shows soon.
     fn provoke(&mut self, plant: Plant) {
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);
@@ -366,9 +373,11 @@ impl Plan {
         let reconnect = |nth| Deed::Reconnect { who: who(nth) };
         let cut = |nth: u32| Deed::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) };
         let blink = |nth: u32| Deed::FalselyGone { who: who(nth - nth % 2), for_ms: 150 };
+        let take_briefly = |nth| Deed::TakeSubscription { who: who(nth), for_ms: 800 + lasts(nth) / 10, told: false };
         // Which deeds, how far apart, how many servers, and how much is late.
         let (deeds, gap_ms, servers, late_ppm): (&[DeedOf], u64, u32, u32) = match plant {
-            Plant::Core(Bug::PresenceTooLong | Bug::ResumeUnrenewed) => (&[&take], 4_000, 1, 0),
+            Plant::Core(Bug::PresenceTooLong) => (&[&take], 4_000, 1, 0),
+            Plant::Core(Bug::ResumeUnrenewed) => (&[&take_briefly], 4_000, 1, 0),
             Plant::Core(Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
                 (&[&take], 4_000, 1, 300_000)
             }
@@ -385,6 +394,10 @@ impl Plan {
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);
         (worker.lease_ms, worker.probe_confirm_ms, worker.probe_interval_ms) = (10_000, 750, 150);
         network.listens_late_ppm = late_ppm;
+        if plant == Plant::Core(Bug::ResumeUnrenewed) {
+            // The eviction has to be on its way still when the worker is heard again.
+            (network.slow_ppm, network.slow_us) = (300_000, (5_000, 700_000));
+        }
         worker.slots = worker.slots.max(8);
         (self.options.workers, self.options.partitions, self.options.servers) = (5, 20, servers);
         self.options.mix = Mix::default();

@@ -1,0 +1,81 @@
+//! G1: whoever ends another's tenure, or takes it over, does so when that one works on nothing any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parti_core::{Key, Outcome, Slot, Write};
+
+use super::{Breach, Invariant, Scene};
+use crate::clock::Moment;
+use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
+use crate::mark::Mark;
+
+/// At the write that ends a tenure, or hands it to another process, its holder has stopped: nothing needs to be granted to
+/// anybody to see that it was too early.
+///
+/// It says nothing of who goes on without a lease, nor, for as long as a lease lasts, of records that the store has lost
+/// and of those who know more than it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EndedMeansStopped {
+    /// Who wrote the record that is there.
+    holders: BTreeMap<Slot, ProcessId>,
+    /// Who goes on without a lease.
+    available: BTreeSet<ProcessId>,
+    /// Until when the store may know less than its clients.
+    unsure_until: Moment,
+}
+
+impl Invariant for EndedMeansStopped {
+    fn name(&self) -> &'static str {
+        "ended-means-stopped"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "G1"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Stored | Topic::Other)
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        match *fact {
+            Fact::Reached { process, mark: Mark::AvailableWorker } => {
+                self.available.insert(process);
+            }
+            Fact::PlanRegressed { .. } | Fact::Forgotten { .. } => {
+                self.unsure_until = scene.now + scene.options.observed_lease();
+            }
+            Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => {
+                let Key::Slot(slot) = write.key() else { return Ok(()) };
+                let before = match write {
+                    Write::Create { .. } | Write::Update { .. } => self.holders.insert(slot, process),
+                    Write::Delete { .. } | Write::Append { .. } => self.holders.remove(&slot),
+                };
+                if let Some(before) = before.filter(|before| *before != process) {
+                    return self.check(before, process, slot, scene);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl EndedMeansStopped {
+    fn check(&self, holder: ProcessId, by: ProcessId, slot: Slot, scene: &Scene<'_>) -> Result<(), Breach> {
+        let goes_on = scene.options.worker.available || self.available.contains(&holder);
+        // It may be in another slot by now.
+        let is_there = scene.ownership.slot_of(holder) == Some(slot);
+        if goes_on || !is_there || scene.now < self.unsure_until {
+            return Ok(());
+        }
+        let mut all = (0..scene.partitions.as_slice().len()).map(PartitionIndex::new);
+        let works_on = |partition: &PartitionIndex| {
+            scene.ownership.workers_on(*partition).iter().any(|(process, _)| *process == holder)
+        };
+        let Some(partition) = all.find(works_on) else { return Ok(()) };
+        let name = scene.name(partition);
+        let sentence = format!("{by} ended the tenure of {holder} in slot.{slot}, which works on {name} still");
+        Err(Breach::new(sentence).by(holder).on(partition))
+    }
+}
