@@ -97,6 +97,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::ProberElsewhere
         | Bug::LeaseFromReply
         | Bug::ResumeUnrenewed
+        | Bug::EvictRenewed
         | Bug::JudgeByOwnLease => &["ended-means-stopped", "no-duplicate"],
         Bug::ReleaseUnconfirmed | Bug::GrantUnreleased | Bug::TailFromNews | Bug::GrantWhileRecovering => {
             &["no-duplicate"]
@@ -109,7 +110,6 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
         Bug::GiveUpUnasked => &["no-duplicate", "contract", "tokens-increase"],
         Bug::LeadThroughConflict => &["one-writer"],
-        Bug::EvictRenewed => &["ended-means-stopped", "no-duplicate"],
         Bug::OtherTenure => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod exhaustive;
+mod record;
 mod replay;
 mod speed;
 mod swarm;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use exhaustive::ExhaustiveArgs;
 use parti_sim::plan::PlanArgs;
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
+use record::RecordArgs;
 use replay::ReplayArgs;
 use speed::SpeedArgs;
 use swarm::SwarmArgs;
@@ -39,6 +41,8 @@ enum Command {
     Swarm(SwarmArgs),
     /// Look at every state of small worlds: every order of messages, faults and timers, within bounds.
     Exhaustive(ExhaustiveArgs),
+    /// Write into documents how far the swarm has searched.
+    Record(RecordArgs),
     /// Let what a trace file tells of happen again, and show it, all or in part.
     Replay(ReplayArgs),
     /// Measure how much faster than real time each scenario is.
@@ -81,6 +85,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Scenario(args) => scenario(&args, &mut out),
         Command::Swarm(args) => swarm::swarm(&args, &mut out),
         Command::Exhaustive(args) => exhaustive::exhaustive(&args, &mut out),
+        Command::Record(args) => record::record(&args, &mut out),
         Command::Replay(args) => replay::replay(&args, &mut out),
         Command::Speed(args) => speed::speed(&args, &mut out),
         Command::Plan(args) => plan(&args, &mut out),
