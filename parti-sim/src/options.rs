@@ -250,7 +250,8 @@ impl NetworkOptions {
     /// How much longer something may take on its way to or from a process's own subject.
     pub const LISTENS_LATE_MS: u64 = 700;
 
-    /// Whether messages get lost or are slow enough for a worker to seem gone, or reads are not what is stored.
+    /// Whether messages get lost or are slow enough for a worker to seem gone, clients take longer than a lease to notice
+    /// that an outage is over, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {
         let rates = [
             self.slow_ppm,
@@ -265,6 +266,7 @@ impl NetworkOptions {
             self.missed_ppm,
             self.waits_in_queue_ppm,
             self.listens_late_ppm,
+            self.notice_late_ppm,
         ];
         rates.iter().any(|rate| *rate > 0)
     }

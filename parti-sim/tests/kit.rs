@@ -198,14 +198,14 @@ fn a_broken_guarantee_tells_what_when_and_how_to_repeat_it() {
         (0..20).find_map(|seed| play(seed).err().map(|failure| (seed, failure))).expect("one seed shows it");
     assert_eq!(play(seed).expect_err("again"), failure);
     let Failure::Broken { violation, story } = &failure else { panic!("{failure}") };
-    assert_eq!(violation.invariant, "no-duplicate");
+    assert_eq!(violation.invariant, "ended-means-stopped");
     let shown = format!("{failure:?}");
     let test = "a_broken_guarantee_tells_what_when_and_how_to_repeat_it";
-    for part in ["no-duplicate (G1) does not hold at", "isolates worker", &format!(".seed({seed}): cargo test {test}")]
+    for part in ["ended-means-stopped (G1) does not hold at", "isolates worker", &format!(".seed({seed}): cargo test {test}")]
     {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-    assert!(story.trace.last().expect("some lines").contains("works on order-"), "{shown}");
+    assert!(story.trace.last().expect("some lines").contains("delete slot."), "{shown}");
 }
 
 #[test]
