@@ -201,7 +201,8 @@ fn a_broken_guarantee_tells_what_when_and_how_to_repeat_it() {
     assert_eq!(violation.invariant, "ended-means-stopped");
     let shown = format!("{failure:?}");
     let test = "a_broken_guarantee_tells_what_when_and_how_to_repeat_it";
-    for part in ["ended-means-stopped (G1) does not hold at", "isolates worker", &format!(".seed({seed}): cargo test {test}")]
+    for part in
+        ["ended-means-stopped (G1) does not hold at", "isolates worker", &format!(".seed({seed}): cargo test {test}")]
     {
         assert!(shown.contains(part), "{part}: {shown}");
     }
