@@ -4,13 +4,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
+use async_nats::jetstream::stream::ClusterInfo;
 use parti_nats::Config;
 
 use crate::lab::agent::Spec;
 use crate::lab::fleet::Fleet;
 use crate::lab::proxy::{Proxy, Way};
-use crate::support::Cluster;
+use crate::support::{Cluster, Server};
 use crate::{PATIENCE, operate, outage, settled, spec};
+
+const STREAMS: [&str; 2] = ["KV_parti_orders_plan", "KV_parti_orders_members"];
 
 #[test]
 fn the_loss_of_the_node_that_leads_a_stream_moves_nothing_and_evicts_nobody_at_the_default_lease() {
@@ -18,12 +21,39 @@ fn the_loss_of_the_node_that_leads_a_stream_moves_nothing_and_evicts_nobody_at_t
     let fleet = fleet(&cluster, Config::default().lease);
     let before = fleet.journal().grants();
 
-    for stream in ["KV_parti_orders_plan", "KV_parti_orders_members"] {
+    for stream in STREAMS {
         let leader = stream_leader(&cluster, stream);
         cluster.server(&leader).kill();
         sleep(Config::default().lease * 3 / 2); // longer than anybody waits for another
         fleet.settle_unmoved(&before, PATIENCE);
         cluster.server(&leader).resume();
+    }
+    fleet.assert_exclusive();
+}
+
+/// Some servers tell different times of a bucket's creation where several clients have created it at once.
+#[test]
+fn a_rolling_restart_of_servers_whose_buckets_many_founded_at_once_moves_nothing() {
+    let mut cluster = Cluster::start();
+    let spec = Spec { replicas: 3, ..spec(String::new(), 6) };
+    let mut fleet = crate::fleet(spec.clone());
+    let urls: Vec<_> = cluster.servers.iter().map(Server::url).collect();
+    for first in [0, 1, 2, 0, 1, 2] {
+        let mut urls = urls.clone();
+        urls.rotate_left(first);
+        fleet.start_as(&Spec { url: urls.join(","), ..spec.clone() });
+    }
+    fleet.level(PATIENCE);
+    let before = fleet.journal().grants();
+
+    for server in 0..3 {
+        cluster.servers[server].stop();
+        cluster.servers[server].resume();
+        for stream in STREAMS {
+            replicated(&cluster, stream);
+        }
+        // Tokens say which life of a bucket they are of.
+        fleet.settle_unmoved(&before, PATIENCE);
     }
     fleet.assert_exclusive();
 }
@@ -89,6 +119,19 @@ fn fleet(cluster: &Cluster, lease: Duration) -> Fleet {
 
 /// The name of the server that leads a stream.
 fn stream_leader(cluster: &Cluster, stream: &str) -> String {
+    raft(cluster, stream, |info| info.leader.clone())
+}
+
+/// Waits until all servers have all of a stream.
+fn replicated(cluster: &Cluster, stream: &str) {
+    raft(cluster, stream, |info| {
+        let all = info.replicas.len() == 2 && info.replicas.iter().all(|replica| replica.current && !replica.offline);
+        (info.leader.is_some() && all).then_some(())
+    });
+}
+
+/// What the servers say of a stream, once they say what is wanted.
+fn raft<T>(cluster: &Cluster, stream: &str, wanted: impl Fn(&ClusterInfo) -> Option<T>) -> T {
     operate(&cluster.urls(), ConnectOptions::new(), async |jetstream| {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -96,10 +139,10 @@ fn stream_leader(cluster: &Cluster, stream: &str) -> String {
                 Ok(stream) => stream.cached_info().cluster.clone(),
                 Err(_) => None,
             };
-            if let Some(leader) = info.and_then(|cluster| cluster.leader) {
-                return leader;
+            if let Some(found) = info.as_ref().and_then(&wanted) {
+                return found;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{stream} has no leader after {PATIENCE:?}");
+            assert!(tokio::time::Instant::now() < deadline, "{stream} is {info:?} after {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     })

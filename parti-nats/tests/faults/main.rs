@@ -9,7 +9,9 @@
 mod cluster;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod lease;
 mod permissions;
+mod restart;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, jetstream};
 use lab::agent::{self, Spec};
 use lab::fleet::Fleet;
+use lab::journal::Who;
 use parti_nats::Config;
 use support::quick;
 
@@ -74,6 +77,16 @@ fn operate<T>(urls: &str, options: ConnectOptions, act: impl AsyncFnOnce(jetstre
     runtime.block_on(async {
         let client = options.connect(urls.split(',').collect::<Vec<_>>()).await.expect("a server");
         act(jetstream::new(client)).await
+    })
+}
+
+/// The record of a worker that has a slot.
+fn member(fleet: &Fleet, who: Who) -> serde_json::Value {
+    let slot = fleet.journal().slot(who).expect("it has one");
+    operate(&fleet.spec.url, ConnectOptions::new(), async |jetstream| {
+        let members = jetstream.get_key_value("parti_orders_members").await.expect("the bucket");
+        let record = members.get(format!("slot.{slot}")).await.expect("readable").expect("it is there");
+        serde_json::from_slice(&record).expect("JSON")
     })
 }
 

@@ -86,6 +86,39 @@ fn a_bucket_that_somebody_makes_anew_is_noticed_and_everything_given_out_anew() 
     }
 }
 
+#[test]
+fn a_store_that_is_restored_from_an_older_copy_gives_everything_out_under_greater_tokens() {
+    let mut server = Server::start();
+    let mut fleet = settled(spec(server.url(), 3), 3);
+    server.kill();
+    server.back_up();
+    server.resume();
+    fleet.settle(PATIENCE);
+
+    // The same life of the buckets, without what was written last.
+    fleet.start();
+    fleet.level(PATIENCE);
+    assert_restored(&mut server, &fleet);
+
+    // An earlier life of both buckets, which were made anew since.
+    let before = fleet.journal().grants();
+    operate(&server.url(), ConnectOptions::new(), async |jetstream| {
+        for bucket in BUCKETS {
+            jetstream.delete_stream(bucket).await.expect("it is there");
+        }
+    });
+    assert_given_out_anew(&fleet, &before);
+    assert_restored(&mut server, &fleet);
+}
+
+fn assert_restored(server: &mut Server, fleet: &Fleet) {
+    let before = fleet.journal().grants();
+    server.kill();
+    server.restore();
+    server.resume();
+    assert_given_out_anew(fleet, &before);
+}
+
 fn assert_given_out_anew(fleet: &Fleet, before: &BTreeMap<u32, (Who, String)>) {
     let is_newer = |journal: &Journal| {
         let now = journal.grants();

@@ -127,6 +127,13 @@ impl Server {
         }
     }
 
+    /// Asks the process to end, and waits until it has; the store stays.
+    pub(crate) fn stop(&mut self) {
+        self.signal("-TERM");
+        let mut process = self.process.take().expect("it runs");
+        process.wait().expect("a child can be waited for");
+    }
+
     /// Stops the process where it is: it answers nothing, and connections stand.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
@@ -148,6 +155,23 @@ impl Server {
         assert!(self.process.is_none(), "a server that runs keeps its store");
         std::fs::remove_dir_all(&self.directory).expect("the store is this server's own");
         std::fs::create_dir_all(&self.directory).expect("the temporary directory must be writable");
+    }
+
+    /// Makes a copy of the store of a server that was killed.
+    pub(crate) fn back_up(&self) {
+        assert!(self.process.is_none(), "a server that runs changes its store");
+        copy(&self.directory, &self.backup());
+    }
+
+    /// Gives a server that was killed the copy of its store that was made last, in place of what it has.
+    pub(crate) fn restore(&mut self) {
+        self.lose_store();
+        std::fs::remove_dir(&self.directory).expect("it is empty");
+        copy(&self.backup(), &self.directory);
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.directory.with_extension("backup")
     }
 
     /// Starts the process again, on the same port and with the same store.
@@ -206,6 +230,7 @@ impl Drop for Server {
         self.kill();
         // What is left behind is in the temporary directory.
         let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = std::fs::remove_dir_all(self.backup());
     }
 }
 
@@ -265,6 +290,11 @@ impl Port {
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.number)
     }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-R").args([from, to]).status().expect("there is a cp");
+    assert!(copied.success(), "cp -R {} {}", from.display(), to.display());
 }
 
 /// The server to test with: the one named by `NATS_SERVER`, or what `scripts/nats-server` finds or fetches.
