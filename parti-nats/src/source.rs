@@ -4,7 +4,7 @@ mod bucket;
 mod stored;
 
 use std::error;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,11 @@ impl<S: Source> AnySource for S {
 /// The warning that the source could not be read.
 const SOURCE_FAILED: &str = "source_failed";
 
+/// The warning that the source does not answer.
+const SOURCE_SILENT: &str = "source_silent";
+/// How long a source may read before that is said.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Reads a source again and again, and hands each new list to the driver.
 pub(crate) struct Reader {
     pub(crate) source: Box<dyn AnySource>,
@@ -124,7 +129,7 @@ impl Reader {
 
     /// Reads the list, hands it on if it is new, and waits until it may be another.
     async fn read_on(&mut self, known: &mut Option<PartitionList>, pause: &mut Duration) -> Result<(), SourceError> {
-        let list = caught(self.source.read()).await.map_err(|message| panicked(&message))??;
+        let list = self.read().await?;
         self.signs.warnings.clear(SOURCE_FAILED);
         if known.as_ref() != Some(&list) {
             tracing::info!(event = "partitions_read", partitions = list.as_slice().len(), "a list has come");
@@ -140,6 +145,23 @@ impl Reader {
         // A source that panics between good readings is asked less and less often.
         *pause = FIRST_RETRY;
         Ok(())
+    }
+
+    /// Reads the list once, and says so if that takes too long.
+    async fn read(&mut self) -> Result<PartitionList, SourceError> {
+        let mut reading = pin!(caught(self.source.read()));
+        let read = if let Ok(read) = tokio::time::timeout(PATIENCE, &mut reading).await {
+            read
+        } else {
+            let seconds = PATIENCE.as_secs();
+            tracing::warn!(event = SOURCE_SILENT, seconds, "the source does not answer; the last list stays");
+            let text = format!("the source has not answered for {seconds} s: give its reading a timeout of its own");
+            self.signs.warnings.set(SOURCE_SILENT, text);
+            let read = reading.await;
+            self.signs.warnings.clear(SOURCE_SILENT);
+            read
+        };
+        read.map_err(|message| panicked(&message))?
     }
 
     fn fail(&self, error: &(dyn error::Error + Send + Sync)) {
@@ -216,6 +238,39 @@ mod tests {
         let warnings = signs.warnings.list();
         assert!(warnings[0].text.contains("has panicked: the source has a bug"), "{warnings:?}");
         drop(told);
+        running.abort();
+    }
+
+    /// Answers for the first time after a minute.
+    struct Slow;
+
+    impl Source for Slow {
+        async fn read(&mut self) -> Result<PartitionList, SourceError> {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok(list(&["a"]))
+        }
+
+        async fn changed(&mut self) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_does_not_answer_is_spoken_of_until_it_does() {
+        let (inputs, mut told) = mpsc::unbounded_channel();
+        let signs = Arc::new(Signs::new("orders"));
+        let reader = Reader {
+            source: Box::new(Slow),
+            inputs,
+            refresh: Arc::default(),
+            signs: Arc::clone(&signs),
+            metrics: Arc::new(Metrics::new("orders")),
+        };
+        let running = tokio::spawn(reader.run());
+        tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
+        assert_eq!(signs.warnings.list()[0].name, SOURCE_SILENT);
+        assert!(matches!(told.recv().await, Some(Input::Event(Event::Partitions(_)))));
+        assert_eq!(signs.warnings.list(), []);
         running.abort();
     }
 
