@@ -117,14 +117,6 @@ pub(crate) async fn ensure_after(
     };
     let mismatches = mismatches(&found, names, replicas);
     if mismatches.is_empty() {
-        if names.denies_purge && !found.deny_purge {
-            tracing::warn!(
-                event = "bucket_purgeable",
-                bucket = names.bucket,
-                "the bucket may be purged, which would take the work from all workers: set allow_rollup_hdrs to false \
-                 and deny_purge to true"
-            );
-        }
         return Ok(());
     }
     let Names { bucket, stream, .. } = names.clone();
@@ -194,6 +186,11 @@ pub(crate) fn republish(names: &Names) -> Republish {
 /// not looked at: that may be changed at any time.
 pub(crate) fn edits(found: &Config, names: &Names) -> Vec<Mismatch> {
     mismatches(found, names, 1)
+}
+
+/// Whether a bucket may be purged that should not: one of an older version, or of somebody's own making.
+pub(crate) fn is_purgeable(found: &Config, names: &Names) -> bool {
+    names.denies_purge && !found.deny_purge
 }
 
 fn mismatches(found: &Config, names: &Names, replicas: usize) -> Vec<Mismatch> {

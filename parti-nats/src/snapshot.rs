@@ -83,6 +83,7 @@ pub(crate) async fn head(connection: &Connection, names: &Names) -> Result<Head,
     let info = connection.jetstream.get_stream_no_info(&names.stream).await?.get_info().await?;
     let signs = &connection.signs;
     signs.upkeep.checked(&names.bucket, &bucket::edits(&info.config, names), &signs.warnings);
+    signs.upkeep.purgeable(&names.bucket, bucket::is_purgeable(&info.config, names), &signs.warnings);
     let (last, messages) = (info.state.last_sequence, info.state.messages);
     Ok(Head { incarnation: bucket::life_of(&info), last, messages })
 }

@@ -15,6 +15,8 @@ use crate::warnings::Warnings;
 pub(crate) const BUCKET_UNREAD: &str = "bucket_unread";
 /// The warning that a bucket was edited while workers run.
 const BUCKET_EDITED: &str = "bucket_edited";
+/// The warning that a bucket may be purged.
+const BUCKET_PURGEABLE: &str = "bucket_purgeable";
 /// The warning that the news of a bucket do not come to this worker.
 const NEWS_MISSING: &str = "news_missing";
 
@@ -63,6 +65,8 @@ struct Bucket {
     unread: Option<String>,
     /// What does not fit of its settings.
     edited: Option<String>,
+    /// Whether it may be purged.
+    purgeable: bool,
     /// Whether the server repeats its changes.
     repeated: bool,
     /// Whether they do not come.
@@ -114,6 +118,22 @@ impl Upkeep {
         known.edited = edited;
         let fix = "set its stream back; until then no worker can start, and this one may miss news or lose records";
         warn(warnings, BUCKET_EDITED, &all(&buckets, |bucket| bucket.edited.clone()), fix);
+    }
+
+    /// Whether a bucket may be purged, which it should not.
+    pub(crate) fn purgeable(&self, bucket: &str, purgeable: bool, warnings: &Warnings) {
+        let mut buckets = self.buckets();
+        let known = buckets.entry(bucket.to_owned()).or_default();
+        if std::mem::replace(&mut known.purgeable, purgeable) == purgeable {
+            return;
+        }
+        let fix = "set deny_purge of its stream to true and allow_rollup_hdrs to false, once no worker of an older version is left";
+        if purgeable {
+            tracing::warn!(event = BUCKET_PURGEABLE, bucket, fix, "a purge would take the work from all workers");
+        }
+        let text =
+            |bucket: &Bucket| bucket.purgeable.then(|| "a purge would take the work from all workers".to_owned());
+        warn(warnings, BUCKET_PURGEABLE, &all(&buckets, text), fix);
     }
 
     /// Whether the server repeats the changes of a bucket, by its settings.
@@ -187,10 +207,12 @@ mod tests {
         upkeep.checked("plan", &[mismatch], &warnings);
         assert!(!upkeep.is_repeated("plan"));
         upkeep.silent("plan", true, &warnings);
-        assert_eq!(names(&warnings), [BUCKET_EDITED, BUCKET_UNREAD, NEWS_MISSING]);
+        upkeep.purgeable("plan", true, &warnings);
+        assert_eq!(names(&warnings), [BUCKET_EDITED, BUCKET_PURGEABLE, BUCKET_UNREAD, NEWS_MISSING]);
         assert!(warnings.get(BUCKET_EDITED).expect("one").contains("plan: set republish to Some"));
         upkeep.checked("plan", &[], &warnings);
         upkeep.silent("plan", false, &warnings);
+        upkeep.purgeable("plan", false, &warnings);
         upkeep.read("members", &warnings);
         assert_eq!(names(&warnings), [""; 0]);
     }
