@@ -6,7 +6,7 @@ use parti_core::{Incarnation, Instant};
 
 /// The longest single wait: timers of the runtime stand still while the machine sleeps, the clock of [`now`] does not,
 /// so a longer one could end that much too late.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_millis(250);
 
 /// Now, by a clock that goes on while the machine sleeps.
 #[cfg(unix)]
@@ -29,15 +29,15 @@ pub(crate) fn now() -> Instant {
     Instant::ORIGIN + ORIGIN.elapsed()
 }
 
-/// Returns at `deadline`, or never if there is none.
-pub(crate) async fn sleep_until(deadline: Option<Instant>) {
+/// Returns at `deadline`, or never if there is none; after a sleep of the machine at most `late` after it.
+pub(crate) async fn sleep_until(deadline: Option<Instant>, late: Duration) {
     let Some(deadline) = deadline else { return std::future::pending().await };
     loop {
         let left = deadline.since(now());
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(LONGEST_WAIT)).await;
+        tokio::time::sleep(left.min(late)).await;
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends_at_its_deadline_and_not_before() {
         let deadline = now() + Duration::from_millis(300);
-        sleep_until(Some(deadline)).await;
+        sleep_until(Some(deadline), LONGEST_WAIT).await;
         assert!(now() >= deadline);
     }
 }

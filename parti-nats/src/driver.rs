@@ -99,12 +99,14 @@ impl Driver {
     async fn next_input(&mut self) -> Result<Input, Error> {
         let due = self.due();
         self.attention.waits(clock::now(), due);
+        // Half of the margin by which others wait longer than this worker may act.
+        let late = (self.parts.config.lease / 16).min(clock::LONGEST_WAIT);
         tokio::select! {
             biased;
             error = self.transport.closed() => Err(error),
             Some(input) = self.inputs.recv() => Ok(input),
             Some(event) = self.events.recv() => Ok(Input::Event(event)),
-            () = clock::sleep_until(due) => Ok(Input::Event(Event::Timeout)),
+            () = clock::sleep_until(due, late) => Ok(Input::Event(Event::Timeout)),
         }
     }
 

@@ -135,7 +135,8 @@ impl Guard {
             tokio::select! {
                 // An error means that the worker is gone.
                 _ = phase.wait_for(|phase| !phase.may_act()) => return,
-                () = clock::sleep_until(Some(self.lease.until())) => {}
+                // The driver wakes sooner after a sleep of the machine, and says so.
+                () = clock::sleep_until(Some(self.lease.until()), clock::LONGEST_WAIT) => {}
             }
         }
     }
