@@ -275,6 +275,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) timing: &'a Timing,
     pub(crate) membership: &'a Membership,
     pub(crate) probing: &'a Probing,
+    /// The process of which this worker knows that it is dead, if it knows of one.
+    pub(crate) dead: Option<Instance>,
     /// What a claim that is sent now proves of this worker's presence.
     pub(crate) evidence: Option<Evidence>,
     /// What this worker says of itself when it begins, given the tenure that it goes on with.
@@ -298,8 +300,7 @@ impl Chooser<'_> {
             MemberContent::Deleted => Choice::Take(Target::fresh(slot)),
             MemberContent::Unreadable { .. } => Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot }),
             MemberContent::Record(record) => {
-                let was_there_before = member.observed_at <= self.listening_since && !member.heard;
-                let dead = self.view.config.predecessor_is_dead && was_there_before;
+                let dead = self.view.dead == Some(record.instance);
                 match self.successor_of(slot, member) {
                     Some(target) => Choice::Take(target),
                     None if dead => Choice::Take(self.take_over(slot, member, record)),

@@ -61,6 +61,9 @@ pub struct Worker {
     read_plan_at: Option<Instant>,
     /// Whether it has ever seen a complete listing of the members.
     has_listed: bool,
+    /// The process of which it was told that it is dead: whose the preferred slot was when the members were first listed.
+    /// Whoever has the slot later is another one.
+    dead: Option<Instance>,
     /// The keys whose records cannot be read, and why, as it was already said.
     reported: BTreeMap<Key, RecordError>,
     membership: Membership,
@@ -131,6 +134,7 @@ impl Worker {
             plan_watch: None,
             read_plan_at: None,
             has_listed: false,
+            dead: None,
             reported: BTreeMap::new(),
             membership: Membership::new(&timing),
             plan: PlanLog::default(),
@@ -358,6 +362,7 @@ impl Worker {
                 timing: &self.timing,
                 membership: &self.membership,
                 probing: &self.probing,
+                dead: self.dead,
                 evidence: self.presence.evidence(),
                 record: &record,
             };

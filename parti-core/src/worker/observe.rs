@@ -6,7 +6,7 @@ use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 use crate::ids::{CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
 use crate::key::{Bucket, Key};
 use crate::lease::LeaseNews;
-use crate::membership::MemberNews;
+use crate::membership::{Member, MemberNews};
 use crate::ownership::ListingNews;
 use crate::planted::PlantedBug;
 use crate::probing;
@@ -206,7 +206,11 @@ impl Worker {
         }
         self.ownership.observe_heard(Heard::of_life(incarnation));
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
-        self.has_listed = true;
+        if !core::mem::replace(&mut self.has_listed, true) && self.config.predecessor_is_dead {
+            let slot = self.config.preferred_slot;
+            let member = slot.and_then(|slot| self.membership.member(slot)).filter(|member| !member.heard);
+            self.dead = member.and_then(Member::record).map(|record| record.instance);
+        }
         self.was_cut_off = false;
         let covers = |key| interest.as_ref().is_some_and(|interest| interest.covers(key));
         self.membership.end_listing(self.now, &self.timing, incarnation, covers);

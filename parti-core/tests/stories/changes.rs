@@ -5,7 +5,7 @@ use std::time::Duration;
 use parti_core::{Command, Config, Control, ControlRecord, Slot};
 
 use super::{assert_owned_once, fleet};
-use crate::lab::Lab;
+use crate::lab::{Lab, Reach};
 
 #[test]
 fn joins_extend_the_window_but_not_beyond_its_maximum() {
@@ -117,6 +117,31 @@ fn a_pod_whose_predecessor_is_known_to_be_dead_goes_on_at_once() {
     assert_owned_once(&lab);
     lab.run(20_000);
     insta::assert_snapshot!(lab.transcript);
+}
+
+/// The pod that knew its predecessor dead is cut off, and a third process takes the slot over: that one is not dead.
+#[test]
+fn who_knew_its_predecessor_dead_waits_like_others_for_whoever_has_the_slot_later() {
+    let pod = |dead| Config {
+        preferred_slot: Some(Slot::new(0)),
+        predecessor_is_dead: dead,
+        probe_confirm: None,
+        ..Config::default()
+    };
+    let mut lab = Lab::new(4);
+    lab.start("pod", pod(false));
+    lab.run(20_000);
+    lab.crash(0);
+    let second = lab.start("pod again", pod(true));
+    lab.run(1_000);
+    assert_eq!(lab.workers[second].working.len(), 4, "{}", lab.transcript);
+    lab.set_reach(second, Reach::Cut);
+    let third = lab.start("pod once more", pod(false));
+    lab.run(20_000);
+    assert_eq!(lab.workers[third].working.len(), 4, "{}", lab.transcript);
+    lab.set_reach(second, Reach::Full);
+    lab.run(20_000);
+    assert_eq!(lab.workers[third].working.len(), 4, "{}", lab.transcript);
 }
 
 #[test]
