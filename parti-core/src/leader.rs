@@ -64,6 +64,8 @@ pub(crate) struct Leader {
     /// None until the list of partitions has come.
     handoff: Option<Handoff>,
     roster: Roster,
+    /// The shortest wait for a silent holder that anybody's lease asks for.
+    shortest_observed_lease: Duration,
     given_up: GivenUp,
     roster_of: Option<u64>,
     /// Whether something has changed since it was last decided whether to plan.
@@ -117,6 +119,7 @@ impl Leader {
             rebalance: Rebalance::new(BTreeMap::new(), now),
             handoff: None,
             roster: Roster::default(),
+            shortest_observed_lease: Duration::MAX,
             given_up: GivenUp::default(),
             roster_of: None,
             plan_due: false,
@@ -136,6 +139,11 @@ impl Leader {
 
     pub(crate) fn term(&self) -> Term {
         self.term
+    }
+
+    /// The shortest wait for a silent holder that anybody's lease asks for.
+    pub(crate) fn shortest_observed_lease(&self) -> Duration {
+        self.shortest_observed_lease
     }
 
     /// How far plans have come, as far as it has made, read or heard of them.
@@ -270,6 +278,7 @@ impl Leader {
     /// Finds out who is there. Who comes back may be given what has waited for it.
     fn call_the_roll(&mut self, now: Instant, membership: &Membership, outbox: &mut Outbox) {
         self.silent = self.eviction.silent().to_vec();
+        self.shortest_observed_lease = membership.shortest_observed_lease();
         let roster = Roster::of(membership, &self.silent, &self.strain);
         let before = core::mem::replace(&mut self.roster, roster);
         for slot in before.away.iter().filter(|slot| !self.roster.away.contains(slot)) {

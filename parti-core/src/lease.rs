@@ -11,7 +11,7 @@ use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
 use crate::presence::Evidence;
 use crate::record::{MemberRecord, Record};
-use crate::time::{Instant, earliest};
+use crate::time::{Duration, Instant, earliest};
 
 /// The hold of a slot: a chain of conditional updates of its member record, each on the revision that this worker wrote
 /// last.
@@ -31,6 +31,8 @@ pub(crate) struct Lease {
     /// When the last write that is known to be committed was sent.
     renewed_at: Option<Instant>,
     in_flight: Option<InFlight>,
+    /// From one renewal to the next, see [`keep_pace`](Self::keep_pace).
+    pace: Duration,
     next_renewal: Instant,
     /// After a write without an answer, nothing is sent before this instant.
     not_before: Instant,
@@ -103,6 +105,7 @@ impl Lease {
             until: sent_at.map(|sent_at| sent_at + timing.lease),
             renewed_at: sent_at,
             in_flight: None,
+            pace: timing.renewal,
             next_renewal: sent_at.map_or(now, |sent_at| sent_at + timing.renewal),
             not_before: now,
             contested_since: None,
@@ -137,14 +140,27 @@ impl Lease {
         self.refused
     }
 
+    /// Renews as often as those whom this worker judges, where they have a shorter lease: whether writes get through at
+    /// all it must know before their silence means anything.
+    pub(crate) fn keep_pace(&mut self, shortest_observed_lease: Duration, timing: &Timing) {
+        if shortest_observed_lease >= timing.observed_lease() {
+            self.pace = timing.renewal;
+            return;
+        }
+        self.pace = shortest_observed_lease * 2 / 9; // a quarter of the lease, without the margin
+        if let Some(renewed_at) = self.renewed_at {
+            self.next_renewal = self.next_renewal.min(renewed_at + self.pace);
+        }
+    }
+
     /// Whether renewals are being committed: a worker whose own writes fail judges nobody.
-    pub(crate) fn is_fresh(&self, now: Instant, timing: &Timing) -> bool {
-        self.fresh_until(timing).is_some_and(|until| now < until)
+    pub(crate) fn is_fresh(&self, now: Instant, _: &Timing) -> bool {
+        self.fresh_until().is_some_and(|until| now < until)
     }
 
     /// Until when renewals count as being committed if no other one is.
-    pub(crate) fn fresh_until(&self, timing: &Timing) -> Option<Instant> {
-        self.renewed_at.map(|at| at + timing.renewal * 2)
+    pub(crate) fn fresh_until(&self) -> Option<Instant> {
+        self.renewed_at.map(|at| at + self.pace * 2)
     }
 
     /// When, without another renewal, there is nothing more that the last write of this process could tell anybody: the
@@ -218,12 +234,12 @@ impl Lease {
         self.refused = outcome == Outcome::Refused;
         Some(match outcome {
             Outcome::Committed(revision) => {
-                let after_gap = self.renewed_at.is_none_or(|at| sent.sent_at >= at + timing.renewal * 2);
+                let after_gap = self.renewed_at.is_none_or(|at| sent.sent_at >= at + self.pace * 2);
                 self.revision = self.revision.max(revision);
                 let counted_from = if timing.planted.has(PlantedBug::LeaseFromReply) { now } else { sent.sent_at };
                 self.until = Some(counted_from + timing.lease);
                 self.renewed_at = Some(sent.sent_at);
-                self.next_renewal = sent.sent_at + timing.renewal;
+                self.next_renewal = sent.sent_at + self.pace;
                 self.contested_since = None;
                 match sent.kind {
                     WriteKind::Renewal => LeaseNews::Renewed { after_gap, evidence: sent.evidence },

@@ -182,6 +182,12 @@ impl Membership {
         self.planted = planted;
     }
 
+    /// The shortest wait for a silent holder that any record asks for now. O(members).
+    pub(crate) fn shortest_observed_lease(&self) -> Duration {
+        let held = self.slots.values().filter(|member| member.record().is_some());
+        held.map(|member| member.observed_lease).min().unwrap_or(Duration::MAX)
+    }
+
     /// How long to wait until everyone who was here has stopped or renewed, whoever that was.
     pub(crate) fn longest_observed_lease(&self) -> Duration {
         self.longest_observed_lease

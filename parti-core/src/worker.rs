@@ -35,7 +35,7 @@ use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
 use crate::settings::{Agreement, SharedSettings};
 use crate::slot::{self, SlotSearch, Won, is_own};
-use crate::time::{Instant, earliest};
+use crate::time::{Duration, Instant, earliest};
 use observe::CallsFor;
 use stopping::Stop;
 use watching::Watched;
@@ -457,7 +457,20 @@ impl Worker {
         }
     }
 
+    /// Renews as often as those do whose silence this worker judges: a leader's is judged by all.
+    fn keep_pace(&mut self) {
+        let led = self.membership.leader().record().and_then(|leader| self.membership.member(leader.slot));
+        let shortest = match &self.leader {
+            Some(leader) => leader.shortest_observed_lease(),
+            None => led.map_or(Duration::MAX, |member| member.observed_lease),
+        };
+        if let Standing::Holding(lease) = &mut self.standing {
+            lease.keep_pace(shortest, &self.timing);
+        }
+    }
+
     fn lead(&mut self) {
+        self.keep_pace();
         let Standing::Holding(lease) = &self.standing else { return };
         let leader_key = self.membership.leader().record().map_or(Key::Leader, |record| Key::Slot(record.slot));
         let unread = matches!(self.membership.leader(), LeaderKey::Unreadable { .. });

@@ -4,6 +4,7 @@ use super::{Standing, Watched, Worker};
 use crate::action::ReleaseReason;
 use crate::config::{Config, Mode};
 use crate::event::Command;
+use crate::lease::Lease;
 use crate::membership::{Member, MemberContent};
 use crate::record::MemberPhase;
 use crate::time::{Instant, earliest};
@@ -81,7 +82,7 @@ impl Worker {
     /// When a stop is to be looked at again if nothing happens.
     pub(super) fn stop_deadline(&self, stop: &Stop) -> Option<Instant> {
         let lease = self.lease();
-        let fresh_until = lease.and_then(|lease| lease.fresh_until(&self.timing));
+        let fresh_until = lease.and_then(Lease::fresh_until);
         let over_at = lease.and_then(|lease| lease.over_at(&self.timing));
         let later = |at: &Instant| *at > self.now;
         let patience = Some(stop.patience_until).filter(later);

@@ -61,6 +61,28 @@ fn who_acts_by_a_shorter_lease_than_its_judge_is_not_waited_for_longer() {
     }
 }
 
+/// By its own lease alone, whoever has the longer one would not notice in time that its writes did not get through either.
+#[test]
+fn an_outage_that_all_see_is_no_silence_of_who_has_the_shorter_lease() {
+    for (leader, follower, long) in [(16, 4, 0), (4, 16, 1)] {
+        for begins in 0..12 {
+            let mut lab = pair(leader, follower);
+            let owners = lab.owners();
+            lab.run(begins * 350);
+            for who in [0, 1] {
+                lab.set_reach(who, Reach::Mute);
+            }
+            lab.run(3_600);
+            lab.set_reach(long, Reach::Full);
+            lab.run(900);
+            lab.set_reach(1 - long, Reach::Full);
+            lab.run(20_000);
+            assert_eq!(lab.owners(), owners, "{}", lab.transcript);
+            assert!(!lab.transcript.contains("Evicted"), "{}", lab.transcript);
+        }
+    }
+}
+
 /// The record of an older worker does not say by which lease it acts: the judge takes its own.
 #[test]
 fn a_record_without_a_lease_is_judged_by_the_judges_own() {
