@@ -478,3 +478,68 @@ impl Sheet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::config::{Config, Timing};
+    use crate::ids::Instance;
+    use crate::time::Instant;
+
+    const SLOT: Slot = Slot::new(1);
+
+    fn id() -> PartitionId {
+        PartitionId::new("p").expect("a valid id")
+    }
+
+    fn position(incarnation: u64, revision: u64) -> Position {
+        Position { incarnation: Incarnation::new(incarnation), revision: Revision::new(revision) }
+    }
+
+    /// A record that tells its worker to give up a partition.
+    fn revoking(tenure: Tenure) -> Sheet {
+        Sheet { tenure, revision: Revision::new(5), releasing: vec![id()], ..Sheet::default() }
+    }
+
+    #[test]
+    fn only_who_has_applied_the_very_record_that_revokes_has_acknowledged_it() {
+        let life = Incarnation::new(2);
+        let says = |applied| MemberRecord { applied, ..MemberRecord::new(Instance::new(1)) };
+        let taken = |mut sheet: Sheet, record: &MemberRecord| sheet.take_acknowledged(record, life);
+        let sheet = || revoking(Tenure::default());
+        assert_eq!(taken(sheet(), &says(position(1, 900))), [], "of a former life of the plan");
+        assert_eq!(taken(sheet(), &says(position(2, 4))), [], "before it");
+        assert_eq!(taken(Sheet { changed: true, ..sheet() }, &says(position(2, 900))), [], "not written yet");
+        let holds = MemberRecord { releasing: vec![id()], ..says(position(2, 5)) };
+        assert_eq!(taken(sheet(), &holds), [], "not done with it");
+        assert_eq!(taken(sheet(), &says(position(2, 5))), [id()]);
+    }
+
+    #[test]
+    fn what_another_tenure_of_the_slot_has_applied_acknowledges_nothing() {
+        let timing = Timing::new(&Config::default());
+        let record = |tenure| MemberRecord {
+            tenure: Some(tenure),
+            applied: position(2, 900),
+            ..MemberRecord::new(Instance::new(1))
+        };
+        let (former, later) = (Tenure::new(position(2, 3)), Tenure::new(position(2, 30)));
+        let drops = |seen: Tenure| {
+            let mut membership = Membership::new(&timing);
+            membership.end_listing(Instant::ORIGIN, &timing, Incarnation::new(2), |_| true);
+            let entry = Record::Member(Arc::new(record(seen)));
+            membership.observe_entry(Instant::ORIGIN, Key::Slot(SLOT), Revision::new(20), &entry, true);
+            let mut handoff = Handoff::new(PartitionList::default(), &PlanLog::default());
+            handoff.sheets.insert(SLOT, revoking(later));
+            let edition =
+                Edition { term: Term::default(), era: Incarnation::default(), generation: Generation::default() };
+            let incarnation = Incarnation::new(2);
+            let view = Surroundings { edition, incarnation, membership: &membership, planned: &|_| None };
+            handoff.drop_released(SLOT, &view)
+        };
+        assert!(!drops(former));
+        assert!(drops(later));
+    }
+}

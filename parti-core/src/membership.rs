@@ -648,3 +648,56 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const SLOT: Slot = Slot::new(3);
+
+    fn position(revision: u64) -> Position {
+        Position { incarnation: Incarnation::new(1), revision: Revision::new(revision) }
+    }
+
+    /// What is known of a tenure that began with revision 10, by something else that was written under its slot.
+    fn known_by(revision: u64, see: impl Fn(&mut Membership, Instant, Revision)) -> TenureState {
+        let timing = Timing::new(&Config::default());
+        let mut membership = Membership::new(&timing);
+        membership.end_listing(Instant::ORIGIN, &timing, Incarnation::new(1), |_| true);
+        see(&mut membership, Instant::ORIGIN, Revision::new(revision));
+        membership.end_garbled(Instant::ORIGIN + timing.observed_lease() * 2);
+        membership.tenure_state(SLOT, Tenure::new(position(10)))
+    }
+
+    #[test]
+    fn what_is_older_than_a_tenure_does_not_end_it_and_what_is_later_does() {
+        let record = |membership: &mut Membership, now, revision| {
+            let record = Record::Member(Arc::new(MemberRecord::new(Instance::new(1))));
+            membership.observe_entry(now, Key::Slot(SLOT), revision, &record, true);
+        };
+        let marker = |membership: &mut Membership, now, revision| {
+            membership.observe_deleted(now, Key::Slot(SLOT), revision);
+        };
+        let garbage = |membership: &mut Membership, now, revision| {
+            membership.observe_unreadable(now, Key::Slot(SLOT), revision, false);
+        };
+        assert_eq!(known_by(9, record), TenureState::Unclear);
+        assert_eq!(known_by(9, marker), TenureState::NoRecord);
+        assert_eq!(known_by(9, garbage), TenureState::Unclear);
+        assert_eq!(known_by(11, record), TenureState::Ended);
+        assert_eq!(known_by(11, marker), TenureState::Ended);
+        assert_eq!(known_by(11, garbage), TenureState::Ended);
+    }
+
+    #[test]
+    fn garbage_ends_a_tenure_only_when_its_holder_has_certainly_stopped() {
+        let timing = Timing::new(&Config::default());
+        let mut membership = Membership::new(&timing);
+        membership.observe_unreadable(Instant::ORIGIN, Key::Slot(SLOT), Revision::new(11), false);
+        let over = Instant::ORIGIN + timing.observed_lease();
+        let just_before = Instant::from_nanos(over.as_nanos() - 1);
+        assert_eq!(membership.end_garbled(just_before), []);
+        assert_eq!(membership.end_garbled(over), [SLOT]);
+    }
+}

@@ -497,3 +497,53 @@ impl Ownership {
         self.drains.first().map(|(release_by, _)| *release_by)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::ids::Term;
+    use crate::partition::Weight;
+
+    fn at(revision: u64) -> Position {
+        Position { incarnation: Incarnation::new(1), revision: Revision::new(revision) }
+    }
+
+    /// What a worker does when it is shown this grant of one partition, or what is due otherwise.
+    fn does(ownership: &mut Ownership, granted: Option<(u64, u64)>) -> Vec<Action> {
+        let (config, mut outbox) = (Config::default(), Outbox::default());
+        let tenure = Tenure::new(at(1));
+        if let Some((revision, epoch)) = granted {
+            let (partition, weight) = (PartitionId::new("p").expect("a valid id"), Weight::MIN);
+            let record = AssignmentRecord {
+                term: Term::new(1),
+                generation: Generation::new(epoch),
+                era: Incarnation::new(1),
+                tenure,
+                owned: vec![Grant { partition, weight, epoch: Generation::new(epoch) }],
+                releasing: vec![],
+                incoming: vec![],
+            };
+            ownership.observe_assignment(at(revision), &Arc::new(record), tenure);
+        }
+        let holder = Holder { incarnation: Incarnation::new(1), claim: Revision::new(1) };
+        ownership.decide(Instant::ORIGIN, &config, &holder, Applying::Everything, &mut outbox);
+        core::iter::from_fn(|| outbox.pop()).collect()
+    }
+
+    #[test]
+    fn what_is_granted_anew_is_worked_on_under_the_new_token_only() {
+        let mut ownership = Ownership::default();
+        ownership.begin(Tenure::new(at(1)), Position::default(), Heard::default(), &mut Outbox::default());
+        let acquired = does(&mut ownership, Some((4, 1)));
+        let [Action::Acquire { partition, token: former }] = &acquired[..] else { panic!("{acquired:?}") };
+
+        let released = does(&mut ownership, Some((6, 3)));
+        assert!(matches!(&released[..], [Action::Release { token, .. }] if token == former), "{released:?}");
+
+        ownership.observe_released(&partition.id, *former);
+        let again = does(&mut ownership, None);
+        assert!(matches!(&again[..], [Action::Acquire { token, .. }] if token > former), "{again:?}");
+    }
+}

@@ -199,3 +199,47 @@ impl Presence {
         earliest([ends[0], ends[1], check])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// The checks that are asked for now.
+    fn checks(presence: &mut Presence, now: Instant, timing: &Timing) -> alloc::vec::Vec<(Session, CheckId)> {
+        let mut outbox = Outbox::default();
+        presence.decide(now, timing, &mut outbox);
+        let check = |action| match action {
+            Action::Check { session, check } => Some((session, check)),
+            _ => None,
+        };
+        core::iter::from_fn(|| outbox.pop()).filter_map(check).collect()
+    }
+
+    /// A session counts from the first renewal that was sent after a check of it had come back.
+    #[test]
+    fn a_renewal_that_was_sent_before_a_check_came_back_proves_nothing() {
+        let timing = Timing::new(&Config::default());
+        let confirm = timing.confirm.expect("probes are on");
+        let mut presence = Presence::default();
+        let mut now = Instant::from_millis(1_000);
+        for session in [1, 2] {
+            let before = presence.until();
+            presence.observe_listening(now, Session::new(session), ServerId::new("a"), &timing);
+            let sent_before = presence.evidence();
+            assert_eq!((sent_before, presence.server_to_name()), (None, None));
+            let (sent_at, sent) = (now, checks(&mut presence, now, &timing));
+            let [(session, check)] = sent[..] else { panic!("{sent:?}") };
+            now = now + confirm / 8;
+            assert!(presence.observe_present(now, session, check, &timing), "it calls for a renewal");
+            presence.observe_renewed(sent_before);
+            assert_eq!(presence.until(), before);
+
+            let sent_after = presence.evidence();
+            assert_eq!(presence.server_to_name(), Some(ServerId::new("a")));
+            presence.observe_renewed(sent_after);
+            assert_eq!(presence.until(), Some(sent_at + confirm * 3 / 4));
+            now = now + confirm / 8;
+        }
+    }
+}

@@ -435,3 +435,79 @@ impl Chooser<'_> {
 pub(crate) fn is_own(member: &Member, own: Instance) -> bool {
     member.record().is_some_and(|record| record.instance == own)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Incarnation;
+
+    const SLOT: Slot = Slot::new(0);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    fn written(revision: u64) -> Position {
+        Position { incarnation: Incarnation::new(1), revision: Revision::new(revision) }
+    }
+
+    fn process(instance: u64, lease_ms: u64) -> MemberRecord {
+        MemberRecord { lease_ms: Some(lease_ms), ..MemberRecord::new(Instance::new(instance)) }
+    }
+
+    #[test]
+    fn the_lease_of_a_claim_counts_from_its_sending() {
+        let timing = Timing::new(&Config::default());
+        let won = Target::fresh(SLOT).won(&process(1, 10_000), written(7), at(1), at(4), &timing);
+        assert_eq!(won.lease.until(), Some(at(1) + timing.lease));
+    }
+
+    #[test]
+    fn a_record_of_its_own_that_a_process_finds_gives_no_right_before_a_renewal() {
+        let timing = Timing::new(&Config::default());
+        let mut membership = Membership::new(&timing);
+        let record = Record::Member(Arc::new(process(1, 10_000)));
+        membership.observe_entry(at(4), Key::Slot(SLOT), Revision::new(7), &record, false);
+        let member = membership.member(SLOT).expect("it was seen");
+        let tenure = membership.tenure_of(member).expect("it has one");
+        let won = SlotSearch::default().adopt(at(4), SLOT, tenure, member, &timing).expect("it is its own");
+        assert_eq!(won.lease.until(), None);
+    }
+
+    #[test]
+    fn a_claim_says_by_which_lease_its_writer_acts_also_where_it_takes_a_slot_over() {
+        let own = |tenure| MemberRecord { tenure, ..process(2, 10_000) };
+        assert_eq!(Target::fresh(SLOT).record(&own, Planted::default()).lease_ms, Some(10_000));
+
+        let (tenure, applied) = (Tenure::new(written(5)), written(3));
+        let dead = MemberRecord { applied, tenure: Some(tenure), ..process(1, 4_000) };
+        let predecessor = Some((Revision::new(7), tenure, Arc::new(dead)));
+        let target = Target { slot: SLOT, kind: ClaimKind::TakenOver, predecessor };
+        let record = target.record(&own, Planted::default());
+        assert_eq!((record.lease_ms, record.tenure, record.applied), (Some(10_000), Some(tenure), applied));
+    }
+
+    #[test]
+    fn a_slot_whose_record_cannot_be_read_is_not_free() {
+        let config = Config { slots: (SLOT, Slot::new(1)), ..Config::default() };
+        let timing = Timing::new(&config);
+        let mut membership = Membership::new(&timing);
+        membership.observe_unreadable(at(0), Key::Slot(SLOT), Revision::new(7), false);
+        let view = Surroundings {
+            now: at(1_000),
+            config: &config,
+            timing: &timing,
+            membership: &membership,
+            probing: &Probing::default(),
+            dead: None,
+            evidence: None,
+            record: &|tenure| MemberRecord { tenure, ..process(2, 10_000) },
+        };
+        let chooser = Chooser { view: &view, listening_since: at(0), conflicts: &BTreeMap::new() };
+        let any = chooser.choose_any(0, &mut Rng::new(1));
+        assert!(matches!(any, Choice::Take(Target { slot, .. }) if slot == Slot::new(1)), "{any:?}");
+        let preferred = chooser.choose_preferred(SLOT);
+        let waits = Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot: SLOT });
+        assert_eq!(alloc::format!("{preferred:?}"), alloc::format!("{waits:?}"));
+    }
+}

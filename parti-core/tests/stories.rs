@@ -83,6 +83,28 @@ fn a_leader_that_leaves_is_followed_at_once() {
     insta::assert_snapshot!(lab.transcript);
 }
 
+/// Each of them waits for somebody who takes over, until it hears that there is nobody left.
+#[test]
+fn two_that_leave_together_do_not_wait_for_each_other() {
+    let mut lab = fleet(2, 4);
+    lab.command(0, Command::Leave);
+    lab.command(1, Command::Leave);
+    lab.run(100);
+    assert_eq!(lab.transcript.matches(" halts").count(), 2, "{}", lab.transcript);
+}
+
+/// It waits for its application, until it hears that everything is released.
+#[test]
+fn a_worker_that_leaves_is_gone_as_soon_as_its_application_is_done() {
+    let mut lab = fleet(3, 6);
+    lab.slow_down(2);
+    lab.command(2, Command::Leave);
+    lab.run(1_300);
+    assert!(!lab.transcript.contains(" halts"), "{}", lab.transcript);
+    lab.finish(2);
+    assert!(lab.transcript.contains("w2 halts"), "{}", lab.transcript);
+}
+
 /// It has stepped down by then, but the others wait for whom the store names.
 #[test]
 fn a_leader_that_leaves_while_it_is_cut_off_is_followed_as_soon_as_it_is_back() {
