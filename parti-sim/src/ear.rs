@@ -6,6 +6,7 @@ use parti_core::{CheckId, Event, Instance, ProbeId, ProbeOutcome, ServerId, Sess
 
 use crate::clock::Moment;
 use crate::fact::{Fact, Mishap, ProcessId};
+use crate::mark::Mark;
 use crate::options::NetworkOptions;
 use crate::plant::Around;
 use crate::process::Life;
@@ -110,6 +111,7 @@ impl World {
     /// The adapter subscribes anew, since its worker asks for it.
     pub(crate) fn listen_again(&mut self, process: ProcessId) {
         if !self.process(process).link.noticed {
+            self.tell(&Fact::Reached { process, mark: Mark::ListenedAgain });
             self.listen(process);
         }
     }

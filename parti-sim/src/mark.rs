@@ -154,6 +154,8 @@ pub enum Mark {
     OtherList,
     /// A worker goes on when its lease runs out.
     AvailableWorker,
+    /// A worker acts by another lease than others.
+    OtherLease,
     /// More than one worked on a partition, and one of them had gone on without its lease.
     AvailableDuplicate,
     /// A worker has a capacity that others do not have.
@@ -227,7 +229,6 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Acquired { .. } => Mark::Acquired,
         Fact::Released { .. } => Mark::Released,
         Fact::Handed { event: Event::Probed { outcome: ProbeOutcome::NobodyListens, .. }, .. } => Mark::NobodyListened,
-        Fact::Asked { action: Action::Listen, .. } => Mark::ListenedAgain,
         Fact::Handed { event: Event::Listening { session, .. }, .. } if session.value() > 1 => Mark::AnotherSession,
         Fact::Handed { event: Event::Kv(event), .. } => return mark_of_news(event),
         Fact::Asked { action: Action::Notice(notice), .. } => return mark_of_notice(notice),

@@ -192,6 +192,11 @@ impl World {
         self.start(Birth { predecessor_is_dead, ..birth });
     }
 
+    /// Whether a process acts by another lease than the rest.
+    pub(crate) fn has_other_lease(&self, process: ProcessId) -> bool {
+        self.options.worker.other_lease_ms > 0 && process.index() % 2 == 1
+    }
+
     /// Tells in which ways a process that begins differs from what the group's settings say.
     pub(crate) fn tell_how_it_differs(&mut self, process: ProcessId) {
         let Birth { strategy, mode, list, capacity, labels, predecessor_is_dead, .. } = &self.process(process).birth;
@@ -202,6 +207,7 @@ impl World {
             (*capacity > 1, Mark::OtherCapacity),
             (!labels.is_empty(), Mark::Labelled),
             (*predecessor_is_dead, Mark::KnownDead),
+            (self.has_other_lease(process), Mark::OtherLease),
         ];
         for (_, mark) in differs.into_iter().filter(|(differs, _)| *differs) {
             self.tell(&Fact::Reached { process, mark });

@@ -233,7 +233,7 @@ impl World {
     fn new_worker(&mut self, process: ProcessId, birth: &Birth, clock: WorkerClock) -> Worker {
         let seed = self.birth_rng.next_u64();
         let mut config = config_of(birth, &self.config);
-        if self.options.worker.other_lease_ms > 0 && process.index() % 2 == 1 {
+        if self.has_other_lease(process) {
             config.lease = Duration::from_millis(self.options.worker.other_lease_ms);
         }
         let worker = Worker::new(config, seed, clock.at(self.now)).expect("the group's config was checked");

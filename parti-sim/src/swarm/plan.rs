@@ -291,8 +291,7 @@ impl Plan {
         let mut times: Vec<u64> = (0..count).map(|_| rng.below(length_ms)).collect();
         times.sort_unstable();
         let acts = times.into_iter().map(|at_ms| Act { at_ms, deed: deed(temper, &options, &mut rng) }).collect();
-        let settles_ms = settles_ms(&options);
-        let begins_ms = if temper == Temper::Gentle { settles_ms } else { rng.below(settles_ms.min(60_000)) };
+        let begins_ms = rng.below(settles_ms(&options).min(60_000));
         let mut plan = Self {
             ordinals: rng.chance(300_000) && options.worker.slots >= options.workers,
             start_gap_ms: rng.below(300),
@@ -303,6 +302,10 @@ impl Plan {
         };
         if temper != Temper::Gentle {
             plan.add_trouble(temper == Temper::Lossy, length_ms);
+        }
+        plan.mix_leases();
+        if temper == Temper::Gentle {
+            plan.begins_ms = settles_ms(&plan.options);
         }
         if let Some(plant) = plant {
             plan.provoke(plant);
@@ -407,7 +410,7 @@ impl Plan {
 }
 
 /// How long after the start no plan can be explained by the start any more.
-fn settles_ms(options: &Options) -> u64 {
+pub(super) fn settles_ms(options: &Options) -> u64 {
     let worker = &options.worker;
     let windows = worker.cold_start_window_ms
         + worker.planned_scale_window_ms
@@ -415,7 +418,7 @@ fn settles_ms(options: &Options) -> u64 {
         + worker.restart_hold_ms
         + worker.surge_wait_ms
         + worker.release_timeout_ms;
-    2 * (windows + worker.lease_ms * 4) + 10_000
+    2 * (windows + worker.lease_ms.max(worker.other_lease_ms) * 4) + 10_000
 }
 
 fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Options {

@@ -62,6 +62,7 @@ const SIMPLER: &[fn(&mut Plan)] = &[
     |plan| plan.options.zones = 0,
     |plan| plan.options.network.reorder = false,
     |plan| plan.options.clock_ppm = 0,
+    |plan| plan.options.worker.other_lease_ms = 0,
     |plan| plan.options.worker.probe_confirm_ms = 0,
     |plan| plan.options.worker.expected_workers = None,
     |plan| plan.options.weights = crate::options::Weights::Equal,

@@ -15,6 +15,8 @@ use crate::rng::Rng;
 const SOME_PPM: u32 = 300_000;
 /// How many of those have each of it.
 const EACH_PPM: u32 = 250_000;
+/// How many worlds have workers with another lease than the rest, in parts per million.
+const OTHER_LEASE_PPM: u32 = 150_000;
 /// The least that a record may have where its size is limited: what any record has besides its partitions, and some of
 /// those. A plan for few workers can be too large for that.
 const LEAST_RECORD_BYTES: u32 = 1_000;
@@ -122,6 +124,19 @@ impl Plan {
         }
         if rng.chance(SOME_PPM) {
             self.options.network.listens_late_ppm = u32::try_from(rng.below(20_000)).unwrap_or(0);
+        }
+    }
+
+    /// Lets every other process have a longer lease than the rest in some worlds, or a shorter one: all else that happens
+    /// was drawn for the shorter one, and stays as it is.
+    pub(super) fn mix_leases(&mut self) {
+        let mut rng = Rng::for_purpose(self.options.seed, "leases");
+        let worker = &mut self.options.worker;
+        if rng.chance(OTHER_LEASE_PPM) {
+            worker.other_lease_ms = worker.lease_ms * rng.between(2, 4);
+            if rng.chance(500_000) {
+                std::mem::swap(&mut worker.lease_ms, &mut worker.other_lease_ms);
+            }
         }
     }
 
