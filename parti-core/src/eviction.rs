@@ -14,7 +14,7 @@ use crate::plan_log::PlanLog;
 use crate::planted::PlantedBug;
 use crate::probing::Probing;
 use crate::record::MemberPhase;
-use crate::time::{Instant, earliest};
+use crate::time::{Duration, Instant, earliest};
 
 /// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
 /// meanwhile makes it fail.
@@ -231,7 +231,9 @@ fn restarting<'a>(
         .members()
         .filter(move |(_, member)| member.record().is_some_and(|record| is_restarting(record.phase)))
         .map(|(slot, member)| {
-            let hold = membership.maintenance_hold().unwrap_or_default().max(view.config.restart_hold);
+            let unheld = view.timing.planted.has(PlantedBug::RestartUnheld);
+            let least = if unheld { Duration::ZERO } else { view.config.restart_hold };
+            let hold = membership.maintenance_hold().unwrap_or_default().max(least);
             (slot, membership.silent_since(slot, member) + hold)
         })
 }

@@ -400,7 +400,14 @@ impl Leader {
             current[*at] = None;
         }
         let avoids = &self.given_up.avoids;
-        let calculator = Planner { strategy: view.strategy, config: view.config, roster: &self.roster, avoids, step };
+        let calculator = Planner {
+            strategy: view.strategy,
+            config: view.config,
+            roster: &self.roster,
+            avoids,
+            step,
+            planted: view.timing.planted,
+        };
         let planned = match calculator.plan(handoff.list(), &current) {
             Ok(planned) => planned,
             Err(error) => {

@@ -533,7 +533,8 @@ impl Membership {
     /// It is left where it is. Nobody can go on from it, as a worker of a newer version could from a record of its own.
     pub(crate) fn end_garbled(&mut self, now: Instant) -> Vec<Slot> {
         let is_over = |slot: &Slot| self.slots.get(slot).is_some_and(|member| !member.broken);
-        let over = |slot: &Slot| is_over(slot) && self.has_expired(now, *slot);
+        let at_once = self.planted.has(PlantedBug::GarbageEndsTenure);
+        let over = |slot: &Slot| is_over(slot) && (at_once || self.has_expired(now, *slot));
         let ended: Vec<Slot> = self.garbled.iter().copied().filter(over).collect();
         for slot in &ended {
             if let Some(member) = self.slots.get_mut(slot) {

@@ -9,6 +9,7 @@ use crate::assign::{self, Move, MoveReason, Options, PlanError, Problem, Rule, S
 use crate::config::Config;
 use crate::ids::Slot;
 use crate::partition::{PartitionId, PartitionList, Placement};
+use crate::planted::{Planted, PlantedBug};
 use crate::rebalance::Roster;
 
 /// A plan as the leader carries it out.
@@ -34,6 +35,7 @@ pub(crate) struct Planner<'a> {
     /// Which workers given-up partitions are not to be with.
     pub(crate) avoids: &'a BTreeMap<PartitionId, BTreeSet<Slot>>,
     pub(crate) step: Step,
+    pub(crate) planted: Planted,
 }
 
 impl Planner<'_> {
@@ -57,9 +59,10 @@ impl Planner<'_> {
     }
 
     fn divide(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
-        let Self { strategy, config, roster, avoids, step } = *self;
+        let Self { strategy, config, roster, avoids, step, planted } = *self;
+        let heeded = !planted.has(PlantedBug::CapacityIgnored);
         let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
-            capacity: NonZeroU32::new(capacity).unwrap_or(NonZeroU32::MIN),
+            capacity: NonZeroU32::new(capacity).filter(|_| heeded).unwrap_or(NonZeroU32::MIN),
             draining,
             labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
             ..WorkerInput::new(slot)
@@ -136,6 +139,7 @@ mod tests {
             roster: &roster,
             avoids: &BTreeMap::new(),
             step: Step::Planned,
+            planted: Planted::default(),
         };
 
         let planned = calculator.plan(&list, &[Some(slot), Some(slot)]).expect("a plan");

@@ -89,6 +89,18 @@ planted_bugs! {
     RowThroughElsewhere,
     /// That nobody listens counts from whatever server.
     ProberElsewhere,
+    /// Who was known to be dead counts as dead whoever is in its slot.
+    DeadWhoeverIsThere,
+    /// A slot that was left for a successor is not held for it.
+    RestartUnheld,
+    /// A worker whose own writes do not get through judges others all the same.
+    JudgeUnheard,
+    /// A slot whose record cannot be read counts as free, and is written over.
+    UnreadableIsFree,
+    /// Garbage in a slot ends the tenure there at once.
+    GarbageEndsTenure,
+    /// A plan takes no notice of capacities.
+    CapacityIgnored,
     /// Silence counts although it could not have been heard broken.
     JudgeByOldSilence,
     /// After a loss of writes, grants go on at once.

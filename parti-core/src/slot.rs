@@ -301,6 +301,8 @@ impl Chooser<'_> {
             MemberContent::Unreadable { .. } => Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot }),
             MemberContent::Record(record) => {
                 let dead = self.view.dead == Some(record.instance);
+                let whoever = self.view.timing.planted.has(PlantedBug::DeadWhoeverIsThere);
+                let dead = dead || whoever && self.view.config.predecessor_is_dead;
                 match self.successor_of(slot, member) {
                     Some(target) => Choice::Take(target),
                     None if dead => Choice::Take(self.take_over(slot, member, record)),
@@ -316,6 +318,10 @@ impl Chooser<'_> {
         let (mut left, mut dead): (Vec<Target>, Vec<Target>) = (Vec::new(), Vec::new());
         let mut silent = 0;
         for (slot, member) in self.view.membership.members_between(first, last) {
+            let unreadable = matches!(member.content, MemberContent::Unreadable { .. });
+            if unreadable && self.view.timing.planted.has(PlantedBug::UnreadableIsFree) {
+                return Choice::Take(self.write_over(slot, member));
+            }
             silent += usize::from(self.may_be_dead(member));
             match self.successor_of(slot, member).filter(|_| !self.was_lost(slot, member.revision)) {
                 Some(target) if target.kind == ClaimKind::Inherited => left.push(target),
@@ -384,6 +390,14 @@ impl Chooser<'_> {
     fn take_over(&self, slot: Slot, member: &Member, record: &Arc<MemberRecord>) -> Target {
         let tenure = self.view.membership.tenure_of(member).unwrap_or_default();
         Target { slot, kind: ClaimKind::TakenOver, predecessor: Some((member.revision, tenure, Arc::clone(record))) }
+    }
+
+    /// What only a planted bug does: a tenure begins on top of what cannot be read.
+    fn write_over(&self, slot: Slot, member: &Member) -> Target {
+        let begun = Position { incarnation: self.view.membership.incarnation(), revision: member.revision };
+        let nobody = Arc::new(MemberRecord::new(Instance::default()));
+        let predecessor = Some((member.revision, Tenure::new(begun), nobody));
+        Target { slot, kind: ClaimKind::TakenOver, predecessor }
     }
 
     /// Until when it waits for this reason at the latest, if that is known.

@@ -98,7 +98,9 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::LeaseFromReply
         | Bug::ResumeUnrenewed
         | Bug::EvictRenewed
-        | Bug::JudgeByOwnLease => &["ended-means-stopped", "no-duplicate"],
+        | Bug::JudgeByOwnLease
+        | Bug::DeadWhoeverIsThere
+        | Bug::GarbageEndsTenure => &["ended-means-stopped", "no-duplicate"],
         Bug::ReleaseUnconfirmed | Bug::GrantUnreleased | Bug::TailFromNews | Bug::GrantWhileRecovering => {
             &["no-duplicate"]
         }
@@ -118,7 +120,9 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::TenureByRevision
         | Bug::ForgetGeneration
         | Bug::ForgetEra => &["tokens-increase"],
-        Bug::JudgeByOldSilence => &["no-move-without-cause"],
+        Bug::JudgeByOldSilence | Bug::RestartUnheld | Bug::JudgeUnheard => &["no-move-without-cause"],
+        Bug::UnreadableIsFree => &["no-duplicate", "one-tenure"],
+        Bug::CapacityIgnored => &["balance"],
         Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
     }
 }

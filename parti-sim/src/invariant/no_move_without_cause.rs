@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parti_core::assign::Labels;
-use parti_core::{Action, EvictReason, Key, Notice, Outcome, Record, Slot, Write};
+use parti_core::{Action, EvictReason, Key, MemberPhase, Notice, Outcome, Record, Slot, Write};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
@@ -20,6 +20,8 @@ pub(super) struct NoMoveWithoutCause {
     excused_until: Moment,
     /// What the worker of each slot says of itself: its capacity and its labels.
     workers: BTreeMap<Slot, (u32, Labels)>,
+    /// Since when each slot is left for a successor.
+    left_at: BTreeMap<Slot, Moment>,
     /// When the store last took a write.
     written_at: Moment,
 }
@@ -54,9 +56,11 @@ impl Invariant for NoMoveWithoutCause {
         {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
         }
+        self.note_restart(fact, scene);
         // A restart that took too long, be it because the store was out of reach, is one that its worker did not survive.
-        if let Fact::Asked { action: Action::Notice(Notice::Evicted { reason, .. }), .. } = fact
+        if let Fact::Asked { action: Action::Notice(Notice::Evicted { slot, reason }), .. } = fact
             && *reason == EvictReason::RestartHoldRanOut
+            && self.was_held(*slot, scene)
         {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
         }
@@ -93,6 +97,24 @@ impl Invariant for NoMoveWithoutCause {
 }
 
 impl NoMoveWithoutCause {
+    fn note_restart(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) {
+        let Fact::Stored { write: Write::Update { key: Key::Slot(slot), record, .. }, outcome, .. } = fact else {
+            return;
+        };
+        if let (Record::Member(record), Outcome::Committed(_)) = (record, outcome) {
+            match record.phase {
+                MemberPhase::Restarting => self.left_at.insert(*slot, scene.now),
+                MemberPhase::Active | MemberPhase::Draining => self.left_at.remove(slot),
+            };
+        }
+    }
+
+    /// Whether a slot was held for its successor for as long as it should be, by any clock.
+    fn was_held(&self, slot: Slot, scene: &Scene<'_>) -> bool {
+        let hold = Duration::from_millis(scene.options.worker.restart_hold_ms);
+        self.left_at.get(&slot).is_none_or(|left_at| scene.now.since(*left_at) >= hold * 9 / 10)
+    }
+
     /// Whether the worker of a slot is now of another capacity, or has other labels, than the one before.
     fn becomes_another(&mut self, fact: &Fact<'_>) -> bool {
         let Fact::Stored { write, .. } = fact else { return false };

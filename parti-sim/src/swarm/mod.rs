@@ -1,6 +1,7 @@
 //! Random worlds from a seed: random faults in a safety phase, then healing, then a deadline by which all must be well.
 
 mod plan;
+mod provoke;
 mod shrink;
 mod trouble;
 

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::trouble::Trouble;
 use crate::mix::Mix;
 use crate::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
-use crate::plant::{Around, Plant};
+use crate::plant::Plant;
 use crate::rng::Rng;
-use parti_core::{Control, PlantedBug, Slot};
+use parti_core::{Control, Slot};
 
 /// A random world: its setting, and what is done to it when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -318,94 +318,6 @@ impl Plan {
     pub fn without_bug(mut self) -> Self {
         self.options.plant = None;
         self
-    }
-
-    /// Makes it a world in which a planted bug shows soon.
-    fn provoke(&mut self, plant: Plant) {
-        let (worker, network) = (&mut self.options.worker, &mut self.options.network);
-        match plant {
-            // Between the sending of a renewal and its reply more than the margin has to pass, and nothing but the lease
-            // may end the work.
-            Plant::Core(PlantedBug::LeaseFromReply) => {
-                (worker.lease_ms, worker.probe_confirm_ms) = (1_000, 0);
-                (network.slow_ppm, network.slow_us) = (500_000, (5_000, network.request_timeout_ms * 1_000));
-            }
-            // It takes workers that go on without a lease.
-            Plant::Core(PlantedBug::TakeWithoutLease) => self.options.mix.available_every = 1,
-            // Who acts by the longer lease has to be cut off for longer than the shorter one.
-            Plant::Core(PlantedBug::JudgeByOwnLease) => {
-                (worker.lease_ms, worker.other_lease_ms, worker.probe_confirm_ms) = (1_000, 4_000, 0);
-                for (act, who) in self.acts.iter_mut().zip(0..).step_by(2) {
-                    act.deed = Deed::Isolate { who, for_ms: 6_000, closed: false };
-                }
-            }
-            // Who is evicted by mistake must not hear of it before others are told.
-            Plant::Core(PlantedBug::EvictRenewed) => network.notify_us = (250, 1_500_000),
-            // What is given up has to be worked on until somebody asks for it.
-            Plant::Core(PlantedBug::GiveUpUnasked) => {
-                for (act, who) in self.acts.iter_mut().zip(0..).step_by(2) {
-                    act.deed = Deed::GiveUp { who, which: who };
-                }
-            }
-            // The connection has to break while what was listed waits.
-            Plant::Core(PlantedBug::WatchOutlivesBreak) => {
-                network.waits_in_queue_ppm = 700_000;
-                for act in self.acts.iter_mut().step_by(2) {
-                    act.deed = Deed::IsolateAll { for_ms: 100, closed: true };
-                }
-            }
-            // A claim has to be undone, and its revision to be given to another one.
-            Plant::Core(PlantedBug::TenureByRevision) => {
-                for (act, writes) in self.acts.iter_mut().zip(1..).step_by(2) {
-                    act.deed = Deed::RollBack { plan: false, writes, for_ms: 500 };
-                }
-            }
-            _ => self.provoke_presence(plant),
-        }
-    }
-
-    /// Makes it a world in which many workers are not where they were, or seem not to be. Renewals are rarer than rows of
-    /// probes are long: a row about one revision has to have the time.
-    fn provoke_presence(&mut self, plant: Plant) {
-        use PlantedBug as Bug;
-        /// The deed of the n-th act.
-        type DeedOf<'a> = &'a dyn Fn(u32) -> Deed;
-        let who = |nth: u32| nth * 7;
-        let lasts = |nth: u32| 1_000 + u64::from(nth % 4) * 1_000;
-        let take = |nth| Deed::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false };
-        let reconnect = |nth| Deed::Reconnect { who: who(nth) };
-        let cut = |nth: u32| Deed::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) };
-        let blink = |nth: u32| Deed::FalselyGone { who: who(nth - nth % 2), for_ms: 150 };
-        let take_briefly = |nth| Deed::TakeSubscription { who: who(nth), for_ms: 800 + lasts(nth) / 10, told: false };
-        // Which deeds, how far apart, how many servers, and how much is late.
-        let (deeds, gap_ms, servers, late_ppm): (&[DeedOf], u64, u32, u32) = match plant {
-            Plant::Core(Bug::PresenceTooLong) => (&[&take], 4_000, 1, 0),
-            Plant::Core(Bug::ResumeUnrenewed) => (&[&take_briefly], 4_000, 1, 0),
-            Plant::Core(Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
-                (&[&take], 4_000, 1, 300_000)
-            }
-            Plant::Core(Bug::ProberElsewhere) => (&[&cut], 3_000, 3, 0),
-            Plant::Core(Bug::StaleServer) | Plant::Around(Around::UnnoticedReconnect) => {
-                (&[&reconnect, &cut, &cut, &cut], 400, 3, 0)
-            }
-            Plant::Core(Bug::RowThroughAnswer) => (&[&blink], 1_000, 1, 0),
-            Plant::Core(Bug::RowOverRevisions | Bug::RowThroughTimeout | Bug::RowThroughElsewhere) => {
-                (&[&take, &reconnect], 2_500, 3, 0)
-            }
-            _ => return,
-        };
-        let (worker, network) = (&mut self.options.worker, &mut self.options.network);
-        (worker.lease_ms, worker.probe_confirm_ms, worker.probe_interval_ms) = (10_000, 750, 150);
-        network.listens_late_ppm = late_ppm;
-        if plant == Plant::Core(Bug::ResumeUnrenewed) {
-            // The eviction has to be on its way still when the worker is heard again.
-            (network.slow_ppm, network.slow_us) = (300_000, (5_000, 700_000));
-        }
-        worker.slots = worker.slots.max(8);
-        (self.options.workers, self.options.partitions, self.options.servers) = (5, 20, servers);
-        self.options.mix = Mix::default();
-        let act = |nth: u32| Act { at_ms: u64::from(nth) * gap_ms, deed: deeds[nth as usize % deeds.len()](nth) };
-        self.acts = (0..24).map(act).collect();
     }
 }
 
