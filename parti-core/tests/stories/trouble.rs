@@ -31,6 +31,23 @@ fn a_worker_whose_connection_is_gone_is_evicted_early_and_starts_over() {
     insta::assert_snapshot!(lab.transcript);
 }
 
+/// Its renewals get through again before it hears anything: what it was to hold may be another's by now.
+#[test]
+fn who_was_suspended_does_not_go_on_before_it_has_read_its_assignment_again() {
+    let mut lab = fleet(3, 6);
+    lab.set_reach(2, Reach::Mute);
+    while !lab.workers[2].worker.status().suspended {
+        lab.run(100);
+    }
+    lab.set_reach(2, Reach::Deaf);
+    lab.run(3_000);
+    assert!(!lab.transcript.contains("Evicted"), "its renewals were committed:\n{}", lab.transcript);
+    assert!(lab.workers[2].worker.status().suspended, "{}", lab.transcript);
+    lab.set_reach(2, Reach::Full);
+    assert!(!lab.workers[2].worker.status().suspended, "{}", lab.transcript);
+    assert_owned_once(&lab);
+}
+
 #[test]
 fn a_frozen_process_is_waited_out_and_finds_out_when_it_wakes() {
     let mut lab = fleet(3, 6);
