@@ -57,6 +57,12 @@ impl Invariant for NoMoveWithoutCause {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
         }
         self.note_restart(fact, scene);
+        // Who had died again and again gets work from now on.
+        if let Fact::Status { before, after, .. } = fact
+            && before.resting != after.resting
+        {
+            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+        }
         // A restart that took too long, be it because the store was out of reach, is one that its worker did not survive.
         if let Fact::Asked { action: Action::Notice(Notice::Evicted { slot, reason }), .. } = fact
             && *reason == EvictReason::RestartHoldRanOut

@@ -103,8 +103,9 @@ impl Cluster {
         self.run_for(at.saturating_sub(self.now()))
     }
 
-    /// Lets the faults that were begun run out, then waits until every partition has one owner at work and nothing has
-    /// moved for longer than any window of the workers lasts.
+    /// Lets the faults that were begun run out, then waits until every partition has one owner at work, no worker has to
+    /// wait for work because it has died again and again, and nothing has moved for longer than any window of the workers
+    /// lasts.
     ///
     /// # Errors
     ///
@@ -112,9 +113,12 @@ impl Cluster {
     pub fn settle(&mut self) -> Result<(), Failure> {
         self.run_for(self.faulty_until.since(self.stage.world.now))?;
         self.stage.calm();
-        let (quiet, from) = (self.stage.quiet(), self.stage.world.now);
+        let (quiet, mut from) = (self.stage.quiet(), self.stage.world.now);
         let settled = self.stage.run_until(PATIENCE, |world| {
             let ownership = &world.observers.ownership;
+            if world.living().any(|(_, process)| !process.status.resting.is_empty()) {
+                from = world.now;
+            }
             ownership.is_even() && world.now.since(ownership.last_change().max(from)) > quiet
         });
         self.check()?;

@@ -113,7 +113,7 @@ impl Stage {
     }
 
     /// Lets time pass until `reached`, and says whether that came to be.
-    pub(crate) fn run_until(&mut self, limit: Duration, reached: impl Fn(&World) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, limit: Duration, mut reached: impl FnMut(&World) -> bool) -> bool {
         let until = self.world.now + limit;
         while self.is_on() {
             if reached(&self.world) {
