@@ -83,16 +83,6 @@ fn a_leader_that_leaves_is_followed_at_once() {
     insta::assert_snapshot!(lab.transcript);
 }
 
-/// Each of them waits for somebody who takes over, until it hears that there is nobody left.
-#[test]
-fn two_that_leave_together_do_not_wait_for_each_other() {
-    let mut lab = fleet(2, 4);
-    lab.command(0, Command::Leave);
-    lab.command(1, Command::Leave);
-    lab.run(100);
-    assert_eq!(lab.transcript.matches(" halts").count(), 2, "{}", lab.transcript);
-}
-
 /// It waits for its application, until it hears that everything is released.
 #[test]
 fn a_worker_that_leaves_is_gone_as_soon_as_its_application_is_done() {
