@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time;
 
+use cpu_time::ThreadTime;
 use parti_core::{
     Action, AssignmentRecord, Bucket, Command, Config, Duration, Event, Incarnation, Instance, Instant, Key, KvEvent,
     MemberPhase, MemberRecord, Notice, Outcome, Partition, PartitionId, PartitionList, PlanReason, Position,
@@ -192,6 +193,21 @@ impl Fleet {
             Change::Asked => self.events.push_back(Event::Command(Command::RebalanceNow)),
         }
         self.rest()
+    }
+
+    /// Lets so much time pass in a group where nothing happens; how long the leader worked meanwhile.
+    pub fn idle(&mut self, span: Duration) -> time::Duration {
+        let (until, mut worked) = (self.now + span, time::Duration::ZERO);
+        while self.now < until {
+            let event = self.events.pop_front().unwrap_or_else(|| self.wake());
+            let start = ThreadTime::now();
+            let actions = self.handle(event);
+            worked += start.elapsed();
+            for action in actions {
+                self.act(action);
+            }
+        }
+        worked
     }
 
     fn rest(&mut self) -> Timings {

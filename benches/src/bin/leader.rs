@@ -1,4 +1,4 @@
-//! Prints what a leader of many workers takes for a heartbeat and for each decision, as text or as JSON.
+//! Prints what a leader of many workers takes for a heartbeat, at rest and for each decision, as text or as JSON.
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -18,10 +18,14 @@ static MEMORY: PeakAlloc = PeakAlloc;
 const HEARTBEAT_BOUND_US: f64 = 5.0;
 /// What a decision may take, in milliseconds.
 const DECISION_BOUND_MS: f64 = 50.0;
+/// How much of a core a leader of a group at rest may take, in percent.
+const IDLE_BOUND_PERCENT: f64 = 5.0;
+/// How long a group at rest is looked at, in its own time.
+const IDLE: parti_core::Duration = parti_core::Duration::from_secs(10);
 /// How many rounds of heartbeats are timed; the best counts.
 const BEATS: usize = 50;
 
-/// Measures a leader: heartbeats, decisions, memory.
+/// Measures a leader: heartbeats, rest, decisions, memory.
 #[derive(Parser)]
 struct Args {
     /// Print JSON instead of a table.
@@ -46,6 +50,9 @@ struct Report {
     /// One heartbeat, from the event until the next deadline is known.
     heartbeat_us: f64,
     heartbeat_bound_us: f64,
+    /// How much of a core the leader takes while nothing happens but heartbeats and probes.
+    idle_percent: f64,
+    idle_bound_percent: f64,
     decision_bound_ms: f64,
     /// Hashing every partition id once, on the same machine: what times are compared with where it is busy or slow.
     hashing_ms: f64,
@@ -103,12 +110,18 @@ impl Report {
         }
         let bytes_at_peak = MEMORY.peak_usage() - before;
         let heartbeat_us = (0..BEATS).map(|_| heartbeat(&mut fleet)).min().unwrap_or_default().as_secs_f64() * 1e6;
+        let idle = (0..times).map(|_| fleet.idle(IDLE)).min().unwrap_or_default();
+        let idle_percent = idle.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
         let longest = |row: &Row| row.decision_ms.max(row.longest_other_ms);
-        let held = heartbeat_us <= HEARTBEAT_BOUND_US && changes.iter().all(|row| longest(row) <= DECISION_BOUND_MS);
+        let held = heartbeat_us <= HEARTBEAT_BOUND_US
+            && idle_percent <= IDLE_BOUND_PERCENT
+            && changes.iter().all(|row| longest(row) <= DECISION_BOUND_MS);
         Self {
             size,
             heartbeat_us,
             heartbeat_bound_us: HEARTBEAT_BOUND_US,
+            idle_percent,
+            idle_bound_percent: IDLE_BOUND_PERCENT,
             decision_bound_ms: DECISION_BOUND_MS,
             hashing_ms: ms((0..times).map(|_| hashing(fleet.list())).min().unwrap_or_default()),
             changes,
@@ -122,6 +135,7 @@ impl Report {
         let Size { workers, partitions } = self.size;
         writeln!(out, "a leader of {workers} workers and {partitions} partitions")?;
         writeln!(out, "heartbeat     {:>9.3} us   (<= {})", self.heartbeat_us, self.heartbeat_bound_us)?;
+        writeln!(out, "idle          {:>9.3} %    (<= {}) of a core", self.idle_percent, self.idle_bound_percent)?;
         writeln!(out, "hashing       {:>9.3} ms, every id once", self.hashing_ms)?;
         writeln!(out, "memory        {:>9} bytes at rest, {} at the peak", self.bytes_at_rest, self.bytes_at_peak)?;
         writeln!(
