@@ -232,6 +232,18 @@ impl World {
     }
 
     fn lose_writes(&mut self, bucket: Bucket, time: Duration, lose: impl FnOnce(&mut Store)) {
+        self.forget_writes(bucket, lose);
+        self.server_down(time);
+    }
+
+    /// The last writes of a bucket are gone; everybody is still connected.
+    pub(crate) fn forget_last(&mut self, bucket: Bucket, writes: usize) {
+        self.forget_writes(bucket, |store| {
+            store.roll_back(bucket, writes);
+        });
+    }
+
+    fn forget_writes(&mut self, bucket: Bucket, lose: impl FnOnce(&mut Store)) {
         let before = self.slot_holders();
         lose(&mut self.store);
         self.lost_writes_at.insert(bucket, self.now);
@@ -244,7 +256,6 @@ impl World {
             self.tell(&Fact::Forgotten { process, claims: true });
         }
         self.plan_regressed();
-        self.server_down(time);
     }
 
     /// A bucket is deleted and made anew, by somebody who knows of its lives before, or does not.

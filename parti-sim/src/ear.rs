@@ -60,7 +60,43 @@ pub(crate) enum Step {
     Answer { process: ProcessId, by: ProcessId, connection: u64, probe: ProbeId, server: u32, outcome: ProbeOutcome },
 }
 
+impl Ear {
+    /// Whether a server has its subscription.
+    pub(crate) const fn listens(&self) -> bool {
+        self.subscribed.is_some()
+    }
+
+    /// Whether the server takes no subscription of it.
+    pub(crate) fn is_refused(&self, now: Moment) -> bool {
+        now < self.refused_until
+    }
+}
+
+impl Servers {
+    /// The route between two servers breaks until it is healed.
+    pub(crate) fn cut_for_good(&mut self, one: u32, other: u32) {
+        self.cut.insert((one.min(other), one.max(other)), Moment::NEVER);
+    }
+
+    /// Whether a route is broken.
+    pub(crate) fn is_any_cut(&self) -> bool {
+        !self.cut.is_empty()
+    }
+}
+
 impl Step {
+    /// The process that wants to know, and its probe, if this is about one.
+    pub(crate) const fn asks(&self) -> Option<(ProcessId, ProbeId)> {
+        match self {
+            Self::Ask { process, probe, .. } | Self::Answer { process, probe, .. } => Some((*process, *probe)),
+            Self::Subscribe { .. }
+            | Self::Refused { .. }
+            | Self::Check { .. }
+            | Self::Back { .. }
+            | Self::Heard { .. } => None,
+        }
+    }
+
     /// The process that must run for this to happen; none for what happens at a server.
     pub(crate) const fn needs(&self) -> Option<ProcessId> {
         match self {
@@ -95,6 +131,28 @@ impl World {
             self.listen(process);
         } else {
             self.subscribe(process);
+        }
+    }
+
+    /// A connection ends without a word, and the client connects again at once, to this server.
+    pub(crate) fn connect_to(&mut self, process: ProcessId, server: u32) {
+        self.process_mut(process).ear.server = server;
+        self.connected_again(process, false);
+    }
+
+    /// Whether something on its way can still do anything.
+    pub(crate) fn makes_a_difference(&self, step: &Step) -> bool {
+        match *step {
+            Step::Subscribe { process, connection, session }
+            | Step::Check { process, connection, session, .. }
+            | Step::Back { process, connection, session, .. } => {
+                let one = self.process(process);
+                let same = one.ear.connection == connection || self.options.has(Around::UnnoticedReconnect);
+                one.life != Life::Ended && same && one.ear.session == session
+            }
+            Step::Refused { process, session } => self.process(process).ear.session == session,
+            Step::Heard { .. } => self.options.has(Around::ProbeHeardCounts),
+            Step::Ask { .. } | Step::Answer { .. } => true,
         }
     }
 
@@ -202,7 +260,8 @@ impl World {
         self.schedule.push(arrives, What::Ear(Step::Ask { process, by, connection, probe, instance, sent }));
     }
 
-    fn time_out(&mut self, process: ProcessId, probe: ProbeId, sent: Moment) {
+    /// A worker's client waits no longer for the answer to a probe, when it is time.
+    pub(crate) fn time_out(&mut self, process: ProcessId, probe: ProbeId, sent: Moment) {
         let timeout = sent + Duration::from_millis(self.options.worker.probe_interval_ms.max(10));
         let (at, connection) = (timeout.max(self.now), 0);
         let outcome = ProbeOutcome::TimedOut;

@@ -71,7 +71,7 @@ impl World {
             return;
         }
         let late = now > sent + self.request_timeout();
-        if late && self.lost_writes_since(request.write.key().bucket(), sent) {
+        if self.is_of_a_former_life(process, &request, sent) {
             // Revisions are given again then: that one fits which was meant for another, no condition can tell.
             self.schedule.push(gives_up, What::GiveUp { process, operation });
             return;
@@ -118,9 +118,12 @@ impl World {
         outcome
     }
 
-    /// Whether a bucket has lost writes, or was made anew, since then.
-    fn lost_writes_since(&self, bucket: Bucket, sent: Moment) -> bool {
-        self.lost_writes_at.get(&bucket).is_some_and(|at| sent < *at)
+    /// Whether its bucket has lost writes, or was made anew, since a request was sent, and its client waits for it no
+    /// longer.
+    pub(crate) fn is_of_a_former_life(&self, process: ProcessId, request: &Request, sent: Moment) -> bool {
+        let waits =
+            self.now <= sent + self.request_timeout() && self.process(process).pending.contains(&request.operation);
+        !waits && self.lost_writes_at.get(&request.write.key().bucket()).is_some_and(|at| sent <= *at)
     }
 
     fn ignores_condition(&self, write: &Write) -> bool {

@@ -82,11 +82,12 @@ impl Default for Store {
 }
 
 impl Store {
-    /// A store that cannot lose writes, in which the revisions of `plan` begin after `plan_begins_at`.
-    pub(crate) fn lasting(plan_begins_at: Revision) -> Self {
+    /// A store that can lose no more than this many writes of a bucket, in which the revisions of `plan` begin after
+    /// `plan_begins_at`.
+    pub(crate) fn losing_at_most(most_undone: usize, plan_begins_at: Revision) -> Self {
         let mut store = Self::default();
-        store.members.most_undone = 0;
-        store.plan.most_undone = 0;
+        store.members.most_undone = most_undone;
+        store.plan.most_undone = most_undone;
         store.plan.last = plan_begins_at;
         store
     }
@@ -94,6 +95,16 @@ impl Store {
     /// The same store, in which every record goes through its encoding and has at most this many bytes.
     pub(crate) fn encoding(self, most_bytes: usize) -> Self {
         Self { encoding: Some(most_bytes), ..self }
+    }
+
+    /// How many of the last writes of a bucket can be lost.
+    pub(crate) fn can_lose(&self, bucket: Bucket) -> usize {
+        self.bucket(bucket).journal.len()
+    }
+
+    /// The last writes of a bucket that can be lost, newest at the end, each with what it replaced.
+    pub(crate) fn journal(&self, bucket: Bucket) -> &VecDeque<(Key, Option<Entry>)> {
+        &self.bucket(bucket).journal
     }
 
     /// Every key that was ever written, with the last write.

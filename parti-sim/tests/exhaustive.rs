@@ -10,11 +10,18 @@ use parti_sim::{Around, Plant};
 const STATES_PER_PLANT: u64 = 30_000;
 /// A lease as others see it, in the worlds that are searched.
 const A_LEASE: Duration = Duration::from_millis(4_500);
+/// A little longer than nobody must have listened for a process that is to be taken for gone.
+const A_ROW_OF_PROBES: Duration = Duration::from_secs(1);
 
 fn bounds(beginning: Beginning, faults: u32, kinds: &[Fault]) -> Bounds {
     let kinds = kinds.to_vec();
     let (workers, partitions, orders, depth, plant) = (2, 1, Orders::Requests, 10_000, None);
-    Bounds { workers, partitions, beginning, orders, faults, kinds, depth, plant }
+    let (probes, servers, lost) = (false, 1, 1);
+    Bounds { workers, partitions, beginning, probes, servers, orders, faults, kinds, lost, depth, plant }
+}
+
+fn probing(beginning: Beginning, kinds: &[Fault]) -> Bounds {
+    Bounds { probes: true, ..bounds(beginning, u32::from(!kinds.is_empty()), kinds) }
 }
 
 /// Searches until nothing is left or `most` different states were found.
@@ -82,16 +89,49 @@ fn a_message_that_is_late_or_lost_breaks_nothing() {
     must_hold_at_any_moment(Fault::Late);
 }
 
-/// Of a cut while one joins there is more than a test has time for, and of any fault in a fresh group.
+/// Of a fault while one joins there is more than a test has time for, but for a late message, and of any in a fresh
+/// group: the command looks at it.
 fn must_hold_at_any_moment(fault: Fault) {
     must_hold_everywhere(&bounds(Beginning::Settled, 1, &[fault]));
     let joining = bounds(Beginning::Joining, 1, &[fault]);
-    if fault == Fault::Cut {
-        must_hold_within(&joining, A_LEASE);
-    } else {
+    if fault == Fault::Late {
         must_hold_everywhere(&joining);
+    } else {
+        must_hold_within(&joining, A_LEASE / 2);
     }
-    must_hold(&bounds(Beginning::Fresh, 1, &[fault]), 6_000);
+    must_hold(&bounds(Beginning::Fresh, 1, &[fault]), 4_000);
+}
+
+#[test]
+fn probes_hold_in_every_order_where_nothing_goes_wrong() {
+    for (beginning, servers) in [(Beginning::Settled, 1), (Beginning::Settled, 2), (Beginning::Joining, 1)] {
+        must_hold_everywhere(&Bounds { servers, ..probing(beginning, &[]) });
+    }
+}
+
+#[test]
+fn another_connection_and_a_route_that_is_cut_break_nothing_where_there_are_probes() {
+    must_hold_everywhere(&probing(Beginning::Settled, &[Fault::Reconnect]));
+    must_hold_everywhere(&Bounds { servers: 2, ..probing(Beginning::Settled, &[Fault::Route]) });
+}
+
+#[test]
+fn who_is_gone_or_not_heard_breaks_nothing_until_probes_have_judged_it() {
+    must_hold_within(&probing(Beginning::Settled, &[Fault::Close]), A_ROW_OF_PROBES);
+    for fault in [Fault::Crash, Fault::Deafen] {
+        must_hold_within(&probing(Beginning::Settled, &[fault]), A_ROW_OF_PROBES / 2);
+    }
+}
+
+#[test]
+fn a_store_that_loses_its_last_write_breaks_nothing() {
+    must_hold_within(&bounds(Beginning::Settled, 1, &[Fault::Loss]), A_LEASE / 2);
+    must_hold(&bounds(Beginning::Joining, 1, &[Fault::Loss]), 2_000);
+}
+
+#[test]
+fn two_workers_may_leave_at_any_moment() {
+    must_hold_everywhere(&bounds(Beginning::Settled, 2, &[Fault::Leave]));
 }
 
 #[test]
@@ -117,13 +157,27 @@ fn planted_bugs_are_found_and_the_path_is_told() {
         (Plant::Core(PlantedBug::ReleaseUnconfirmed), Joining, &[Fault::Late]),
     ] {
         let most = u32::from(!faults.is_empty());
-        let bounds = Bounds { plant: Some(plant), partitions: 2, ..bounds(beginning, most, faults) };
-        let found = search(&bounds, STATES_PER_PLANT);
-        let failure = found.failure.unwrap_or_else(|| panic!("{plant} was not found: {:?}", found.levels));
-        let caught_by = failure.violation.invariant;
-        assert!(plant.caught_by().contains(&caught_by), "{plant} was caught by {caught_by}");
-        assert!(!failure.path.is_empty());
+        must_be_found(plant, &Bounds { partitions: 2, ..bounds(beginning, most, faults) });
     }
+}
+
+#[test]
+fn planted_bugs_of_the_probes_are_found() {
+    for (bug, fault) in [
+        (PlantedBug::EvictUnconfirmed, Fault::Deafen),
+        (PlantedBug::RowOverRevisions, Fault::Deafen),
+        (PlantedBug::OutlivePresence, Fault::Close),
+    ] {
+        must_be_found(Plant::Core(bug), &Bounds { partitions: 2, ..probing(Beginning::Settled, &[fault]) });
+    }
+}
+
+fn must_be_found(plant: Plant, bounds: &Bounds) {
+    let found = search(&Bounds { plant: Some(plant), ..bounds.clone() }, STATES_PER_PLANT);
+    let failure = found.failure.unwrap_or_else(|| panic!("{plant} was not found: {:?}", found.levels));
+    let caught_by = failure.violation.invariant;
+    assert!(plant.caught_by().contains(&caught_by), "{plant} was caught by {caught_by}");
+    assert!(!failure.path.is_empty());
 }
 
 #[test]

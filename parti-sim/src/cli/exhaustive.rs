@@ -21,6 +21,12 @@ pub(super) struct ExhaustiveArgs {
     /// What there is at first; all beginnings, one after the other, unless told otherwise.
     #[arg(long, value_enum, value_delimiter = ',')]
     from: Vec<Beginning>,
+    /// Let workers ask for each other and for themselves.
+    #[arg(long)]
+    probes: bool,
+    /// How many servers there are, to which workers are connected in turn.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    servers: u32,
     /// Which things may come in any order, if nothing goes wrong.
     #[arg(long, value_enum, default_value_t = Orders::Requests)]
     orders: Orders,
@@ -30,6 +36,9 @@ pub(super) struct ExhaustiveArgs {
     /// What may go wrong; everything, unless told otherwise.
     #[arg(long, value_enum, value_delimiter = ',')]
     kinds: Vec<Fault>,
+    /// How many of the last writes of a bucket a loss may take.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3))]
+    lost: u32,
     /// The longest path.
     #[arg(long, default_value_t = 10_000)]
     depth: u32,
@@ -55,6 +64,9 @@ pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Res
             workers: args.workers,
             partitions: args.partitions,
             beginning: *beginning,
+            probes: args.probes,
+            servers: args.servers,
+            lost: args.lost,
             orders: args.orders,
             faults: args.faults,
             kinds: if args.kinds.is_empty() { Fault::ALL.to_vec() } else { args.kinds.clone() },
@@ -96,12 +108,13 @@ fn report(
     took: Duration,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let Bounds { workers, partitions, beginning, .. } = bounds;
+    let Bounds { workers, partitions, beginning, servers, lost, .. } = bounds;
     let Progress { seen, distinct, depth, .. } = found.progress;
     writeln!(
         out,
-        "{beginning}: {workers} workers, {partitions} partitions: {seen} states seen, {distinct} distinct, \
+        "{beginning}: {workers} workers, {partitions} partitions, {}: {seen} states seen, {distinct} distinct, \
          depth {depth}, {:.1} s",
+        if bounds.probes { format!("probes at {servers} servers") } else { "no probes".into() },
         took.as_secs_f64()
     )?;
     for (faults, level) in found.levels.iter().enumerate() {
@@ -125,10 +138,11 @@ fn report(
     }
     let kinds: Vec<_> = bounds.kinds.iter().map(ToString::to_string).collect();
     let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+    let probes = if bounds.probes { format!(" --probes --servers {servers}") } else { String::new() };
     writeln!(
         out,
         "\nrepeat it: cargo run --release -p parti-sim -- exhaustive --workers {workers} --partitions {partitions} \
-         --from {beginning} --orders {} --faults {} --kinds {}{plant}",
+         --from {beginning}{probes} --orders {} --faults {} --lost {lost} --kinds {}{plant}",
         bounds.orders,
         bounds.faults,
         kinds.join(",")

@@ -48,6 +48,11 @@ pub(super) enum Kind {
     Revision,
     Operation,
     Watch,
+    Session,
+    Connection,
+    Check,
+    Probe,
+    Evidence,
     /// A count of what was noticed: it is only asked whether it is still the same.
     Count,
 }
@@ -68,8 +73,11 @@ pub(super) fn fingerprint(state: &State, before: &[(Rc<Process>, Tokens)]) -> (u
         processes.push((Rc::clone(process), tokens));
     }
     let mut rest = Scanner::default();
-    rest.read(&state.faults_left);
+    rest.read(&(state.faults_left, &state.connects_at_once, &world.servers, &world.lost_writes_at));
     for bucket in Bucket::ALL {
+        if state.faults_left > 0 {
+            rest.read(&world.store.journal(bucket));
+        }
         let (store, watches) = (&world.store, &world.watches[usize::from(bucket == Bucket::Plan)]);
         rest.read(&(store.incarnation(bucket), store.last_revision(bucket), store.entries(bucket)));
         for (process, watch) in watches.iter() {
@@ -84,7 +92,8 @@ pub(super) fn fingerprint(state: &State, before: &[(Rc<Process>, Tokens)]) -> (u
     }
     let pending = read_pending(state);
     let parts = || processes.iter().map(|(_, tokens)| tokens.as_ref()).chain([rest.tokens.as_slice()]);
-    let names = Names::of(parts().chain(pending.iter().map(Vec::as_slice)).flatten());
+    let lasts = Bucket::ALL.map(|bucket| world.store.last_revision(bucket).value());
+    let names = Names::of(parts().chain(pending.iter().map(Vec::as_slice)).flatten(), lasts);
     let locals: Vec<Instant> = world.processes.iter().map(|process| process.clock.at(world.now)).collect();
     let heard = nanos(world.options.observed_lease());
     let sight = Sight { now: world.now, locals: &locals, horizon: state.horizon, heard, names: &names };
@@ -102,7 +111,7 @@ fn read_process(index: usize, process: &Process) -> Tokens {
         let link = &process.link;
         scanner.read(&(&process.worker, &process.app, process.life));
         scanner.read(&(link.broken, link.noticed, link.closed, link.epoch, &link.held));
-        scanner.read(&(&process.pending, &process.clock, &process.successor));
+        scanner.read(&(&process.pending, &process.clock, &process.successor, &process.ear));
     }
     scanner.tokens.into()
 }
@@ -153,7 +162,7 @@ enum Name {
     Named(Kind),
     /// A point in time of which it matters only what the kind says.
     At(Kind),
-    /// A number for people, or the time of the last event, which decides nothing where nobody probes.
+    /// A number for people, or the time of the last event, which decides nothing.
     Beat,
 }
 
@@ -167,9 +176,14 @@ impl Name {
             "Revision" => Self::Named(Kind::Revision),
             "OperationId" => Self::Named(Kind::Operation),
             "WatchId" => Self::Named(Kind::Watch),
+            "Session" => Self::Named(Kind::Session),
+            "connection" => Self::Named(Kind::Connection),
+            "CheckId" => Self::Named(Kind::Check),
+            "ProbeId" => Self::Named(Kind::Probe),
+            "Evidence" => Self::Named(Kind::Evidence),
             "changes" | "roster_of" | "looked_at" => Self::Named(Kind::Count),
-            "observed_at" | "deaf_until" => Self::At(Kind::Heard),
-            "next_expiry" => Self::At(Kind::Look),
+            "observed_at" | "deaf_until" | "checks" | "silent_since" => Self::At(Kind::Heard),
+            "next_expiry" | "earned" | "next_check" | "next_round" => Self::At(Kind::Look),
             "beat" | "decisions" | "now" => Self::Beat,
             _ => Self::Other,
         }
@@ -241,15 +255,22 @@ fn add_text(hash: u64, text: &str) -> u64 {
 struct Names(Vec<((Kind, u8, u64), u64)>);
 
 impl Names {
-    fn of<'a>(tokens: impl Iterator<Item = &'a Token>) -> Self {
+    /// Of revisions of `plan` it matters whether one follows on another, and of those that the store has lost, which one
+    /// it will give next: `lasts` are the last ones that it knows.
+    fn of<'a>(tokens: impl Iterator<Item = &'a Token>, [members, plan]: [u64; 2]) -> Self {
         let mut names: Vec<_> = tokens.filter_map(Self::name).map(|name| (name, 0)).collect();
         names.sort_unstable();
         names.dedup();
         let (mut last, mut given) = ((Kind::Plain, 0, 0), 0);
         for (name, number) in &mut names {
             let follows = (last.0, last.1) == (name.0, name.1) && name.2 == last.2 + 1;
-            let counted = name.0 == Kind::Revision && name.2 >= PLAN_BEGINS_AT;
-            given += if counted && !follows { 2 } else { 1 };
+            let of_plan = name.2 >= PLAN_BEGINS_AT;
+            let is_lost = name.0 == Kind::Revision && name.2 > if of_plan { plan } else { members };
+            given += match (name.0 == Kind::Revision && of_plan, is_lost) {
+                (_, true) => name.2 - last.2,
+                (true, false) if !follows => 2,
+                (_, false) => 1,
+            };
             *number = given;
             last = *name;
         }
@@ -260,7 +281,14 @@ impl Names {
         match token.kind {
             Kind::Plain | Kind::Instant | Kind::Heard | Kind::Look | Kind::Moment => None,
             Kind::Revision => Some((token.kind, 0, token.value)),
-            Kind::Operation | Kind::Watch | Kind::Count => Some((token.kind, token.process, token.value)),
+            Kind::Operation
+            | Kind::Watch
+            | Kind::Session
+            | Kind::Connection
+            | Kind::Check
+            | Kind::Probe
+            | Kind::Evidence
+            | Kind::Count => Some((token.kind, token.process, token.value)),
         }
     }
 
@@ -294,7 +322,15 @@ impl Sight<'_> {
             Kind::Instant => self.since(self.local(token), token.value),
             Kind::Heard => self.since(self.local(token), token.value).max(self.horizon.saturating_sub(self.heard)),
             Kind::Look => self.since(self.local(token), token.value).max(self.horizon),
-            Kind::Revision | Kind::Operation | Kind::Watch | Kind::Count => self.names.number(token),
+            Kind::Revision
+            | Kind::Operation
+            | Kind::Watch
+            | Kind::Session
+            | Kind::Connection
+            | Kind::Check
+            | Kind::Probe
+            | Kind::Evidence
+            | Kind::Count => self.names.number(token),
         }
     }
 

@@ -4,52 +4,23 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use parti_core::{Command, WorkerState};
+use parti_core::Bucket;
 
+use super::Bounds;
+use super::fault::Fault;
 use crate::clock::Moment;
 use crate::fact::ProcessId;
-use crate::mark::verb;
-use crate::process::{Birth, Life};
+use crate::process::Life;
 use crate::schedule::Schedule;
 use crate::watch::Shown;
 use crate::world::{What, World};
 
 /// What is put at this time comes at any time from now on, or never.
-const LATE: Moment = Moment::from_nanos(u64::MAX - 1);
+pub(super) const LATE: Moment = Moment::from_nanos(u64::MAX - 1);
 /// What is put later than this comes at any time from now on, at the latest when as much time has passed as it is later.
-const LATE_BUT: Moment = Moment::from_nanos(1 << 62);
+pub(super) const LATE_BUT: Moment = Moment::from_nanos(1 << 62);
 /// How many times as long as a lease, as others see it, what must come in the end may take.
 const LEASES_LATE: u32 = 2;
-
-/// Something that goes wrong, or that somebody does to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Fault {
-    /// A message comes at any later time, or never; an application takes that long to release a partition. Changes that a
-    /// watch shows, for which later ones wait, come within two leases as others see them.
-    Late,
-    /// A process ends without a word; another one may take its place at any later time.
-    Crash,
-    /// A process stands still until any later time within two leases as others see them, while its clock goes on.
-    Pause,
-    /// Nothing gets through to or from a process until any later time.
-    Cut,
-    /// A worker is told to hand over and leave.
-    Leave,
-    /// A worker is told to restart; when it has halted, another process takes its place.
-    Restart,
-}
-
-impl Fault {
-    /// Every fault.
-    pub const ALL: [Self; 6] = [Self::Late, Self::Crash, Self::Pause, Self::Cut, Self::Leave, Self::Restart];
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = clap::ValueEnum::to_possible_value(self).expect("no variant is hidden");
-        f.write_str(value.get_name())
-    }
-}
 
 /// Which things may come in any order, if nothing goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -85,6 +56,14 @@ pub(super) enum Step {
     Wake(ProcessId),
     /// A process that was cut off is reached again.
     Mend(ProcessId),
+    /// A process may listen for probes again.
+    Allow(ProcessId),
+    /// The route between the servers breaks.
+    CutRoute,
+    /// It is back.
+    MendRoute,
+    /// The store loses this many of the last writes of a bucket.
+    Lose(Bucket, usize),
 }
 
 /// A small world, and what may still go wrong in it.
@@ -94,15 +73,21 @@ pub(super) struct State {
     pub(super) faults_left: u32,
     /// What is longer ago than this makes no difference to anybody, in nanoseconds.
     pub(super) horizon: u64,
+    /// How many servers processes connect to.
+    pub(super) servers: u32,
+    /// Who is connected again before time passes.
+    pub(super) connects_at_once: BTreeSet<ProcessId>,
     orders: Orders,
     /// When the last fault came, or the beginning.
     struck_at: Moment,
 }
 
 impl State {
-    pub(super) fn new(world: World, faults: u32, horizon: u64, orders: Orders) -> Self {
+    pub(super) fn new(world: World, bounds: &Bounds, horizon: u64) -> Self {
         let struck_at = world.now;
-        let mut state = Self { world, faults_left: faults, horizon, orders, struck_at };
+        let Bounds { faults: faults_left, orders, .. } = *bounds;
+        let (servers, connects_at_once) = (bounds.servers.max(1), BTreeSet::new());
+        let mut state = Self { world, faults_left, horizon, servers, connects_at_once, orders, struck_at };
         state.tidy();
         state.follow_up(None);
         state
@@ -129,7 +114,8 @@ impl State {
         let late: Vec<usize> = (0..pending.len()).filter(|place| is_late(pending[*place].0)).filter(can_be).collect();
         let mut steps: Vec<_> = due.iter().chain(&late).copied().map(|place| Step::Happen(pending[place].1)).collect();
         let must_come = |place: &usize| comes_by(pending[*place].0).is_some_and(|by| by <= self.world.now);
-        let nothing_must_come = due.is_empty() && !late.iter().any(must_come) && !self.must_wake();
+        let nothing_must_come =
+            due.is_empty() && !late.iter().any(must_come) && !self.must_wake() && self.connects_at_once.is_empty();
         if nothing_must_come && self.next_deadline().is_some() {
             steps.push(Step::Pass);
         }
@@ -140,6 +126,12 @@ impl State {
             if one.link.broken {
                 steps.push(Step::Mend(process));
             }
+            if one.ear.is_refused(self.world.now) {
+                steps.push(Step::Allow(process));
+            }
+        }
+        if self.world.servers.is_any_cut() {
+            steps.push(Step::MendRoute);
         }
         if self.faults_left > 0 {
             if faults.contains(&Fault::Late) {
@@ -147,10 +139,7 @@ impl State {
                     due.iter().filter(|place| can_be_late(pending[**place].2)).map(|p| Step::Delay(pending[*p].1)),
                 );
             }
-            for (process, _) in self.world.living() {
-                let fits = |fault: &&Fault| self.is_possible(**fault, process);
-                steps.extend(faults.iter().filter(fits).map(|fault| Step::Do(*fault, process)));
-            }
+            steps.extend(self.faults(faults));
         }
         steps
     }
@@ -173,18 +162,6 @@ impl State {
         !pending[..place].iter().any(|(_, _, earlier)| must_come_before(earlier, what))
     }
 
-    fn is_possible(&self, fault: Fault, process: ProcessId) -> bool {
-        let one = self.world.process(process);
-        let runs = one.life == Life::Running;
-        match fault {
-            Fault::Late => false,
-            Fault::Crash => true,
-            Fault::Pause => runs,
-            Fault::Cut => one.link.is_up(),
-            Fault::Leave | Fault::Restart => runs && one.status.state != WorkerState::Shutdown,
-        }
-    }
-
     /// When the processes that stand still must go on, each.
     fn wake_times(&self) -> impl Iterator<Item = Moment> {
         self.world.living().filter_map(|(_, one)| match one.life {
@@ -199,7 +176,7 @@ impl State {
     }
 
     /// When the next timer fires that somebody waits for, or something must come in the end.
-    fn next_deadline(&self) -> Option<Moment> {
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
         let awaited =
             |what: &What| what.needs().is_none_or(|process| self.world.process(process).life == Life::Running);
         let entries = self.world.schedule.entries().filter(|(_, _, what)| awaited(what));
@@ -208,7 +185,7 @@ impl State {
     }
 
     /// By when something must come that is late from now on.
-    fn latest(&self) -> Moment {
+    pub(super) fn latest(&self) -> Moment {
         self.world.now + self.world.options.observed_lease() * LEASES_LATE
     }
 
@@ -228,8 +205,12 @@ impl State {
                 self.world.wake(process);
             }
             Step::Mend(process) => self.mend(process),
+            Step::Allow(process) => self.world.heal_ear(process),
+            Step::CutRoute => self.world.servers.cut_for_good(0, 1),
+            Step::MendRoute => self.world.heal_servers(),
+            Step::Lose(bucket, writes) => self.lose(bucket, writes),
         }
-        if let Step::HappenBut(..) | Step::Delay(_) | Step::Do(..) = step {
+        if let Step::HappenBut(..) | Step::Delay(_) | Step::Do(..) | Step::CutRoute | Step::Lose(..) = step {
             self.faults_left -= 1;
             self.struck_at = self.world.now;
         }
@@ -262,52 +243,10 @@ impl State {
         followed
     }
 
-    /// A message will come at any time, or never; whoever waits for an answer gives up when it is time.
-    fn delay(&mut self, number: u64) {
-        let what = self.world.schedule.take(number).expect("the step is one of the choices");
-        let timeout = Duration::from_millis(self.world.options.network.request_timeout_ms);
-        let waits = match &what {
-            What::Arrive { process, request, sent } => Some((*process, request.operation, *sent)),
-            What::Reply { process, operation, sent, .. } => Some((*process, *operation, *sent)),
-            _ => None,
-        };
-        if let Some((process, operation, sent)) = waits {
-            let gives_up = self.world.now.max(sent + timeout);
-            self.world.schedule.push(gives_up, What::GiveUp { process, operation });
-        }
-        let is_change = matches!(what, What::Show { .. });
-        let at = if is_change { LATE_BUT + self.latest().since(Moment::START) } else { LATE };
-        self.world.schedule.push(at, what);
-    }
-
-    fn strike(&mut self, fault: Fault, process: ProcessId) {
-        match fault {
-            Fault::Late => unreachable!("a message is late, not a process"),
-            Fault::Crash => {
-                self.world.crash(process);
-                self.world.schedule.push(LATE, What::Start { birth: Birth::default() });
-            }
-            Fault::Pause => self.world.pause(process, self.latest().since(self.world.now)),
-            Fault::Cut => self.world.isolate(process, None, false),
-            Fault::Leave => self.world.command(process, Command::Leave),
-            Fault::Restart => self.world.restart(process, Duration::ZERO, Birth::default()),
-        }
-    }
-
-    /// What was sent before the client noticed that its connection was gone may still arrive at any time.
-    fn mend(&mut self, process: ProcessId) {
-        if self.world.process(process).link.noticed {
-            let held = std::mem::take(&mut self.world.process_mut(process).link.held);
-            for what in held.into_iter().filter(|what| matches!(what, What::Arrive { .. })) {
-                self.world.schedule.push(LATE, what);
-            }
-        }
-        self.world.mend(process);
-    }
-
     /// Drops what makes no difference any more, so that it does not make states differ.
     fn tidy(&mut self) {
         self.hold_what_cannot_pass();
+        let timed_out = self.probes_that_time_out();
         let mut schedule = std::mem::replace(&mut self.world.schedule, Schedule::new());
         let now = self.world.now;
         let world = &mut self.world;
@@ -337,12 +276,11 @@ impl State {
                 | What::Wake { .. }
                 | What::RightEnds { .. }
                 | What::ClearGarbage => false,
-                What::Arrive { .. }
-                | What::Ear(_)
-                | What::ReportReleased { .. }
-                | What::Drained { .. }
-                | What::Start { .. }
-                | What::Race { .. } => true,
+                What::Ear(step) => {
+                    world.makes_a_difference(step) && !(is_late(at) && Self::is_settled(step, &timed_out))
+                }
+                What::Arrive { process, request, sent } => !world.is_of_a_former_life(*process, request, *sent),
+                What::ReportReleased { .. } | What::Drained { .. } | What::Start { .. } | What::Race { .. } => true,
             };
             // An application may be done at once.
             let drained = matches!(what, What::Drained { .. }) && !is_late(at);
@@ -456,7 +394,7 @@ fn must_come_before(earlier: &What, later: &What) -> bool {
         }
 }
 
-fn key(change: &parti_core::KvEvent) -> Option<parti_core::Key> {
+pub(super) fn key(change: &parti_core::KvEvent) -> Option<parti_core::Key> {
     match change {
         parti_core::KvEvent::Entry { key, .. }
         | parti_core::KvEvent::Deleted { key, .. }
@@ -466,78 +404,5 @@ fn key(change: &parti_core::KvEvent) -> Option<parti_core::Key> {
         | parti_core::KvEvent::Done { .. }
         | parti_core::KvEvent::Lost
         | parti_core::KvEvent::Restored => None,
-    }
-}
-
-/// A step in the words of the state in which it is taken.
-pub(super) struct Told<'a>(pub(super) &'a State, pub(super) Step);
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(state, step) = self;
-        let find = |number| state.pending().into_iter().find(|(_, other, _)| *other == number).map(|(_, _, what)| what);
-        match step {
-            Step::Happen(number) => f.write_str(&find(*number).map(told).unwrap_or_default()),
-            Step::HappenBut(number, late) => {
-                let what = find(*number).map(told).unwrap_or_default();
-                write!(f, "FAULT: {what}, and of what follows, number {} comes late or never", late + 1)
-            }
-            Step::Delay(number) => {
-                write!(f, "FAULT, this comes late or never: {}", find(*number).map(told).unwrap_or_default())
-            }
-            Step::Pass => match state.next_deadline() {
-                Some(at) => write!(f, "nothing happens until {at}"),
-                None => f.write_str("nothing happens"),
-            },
-            Step::Do(Fault::Crash, process) => write!(f, "FAULT: {process} crashes"),
-            Step::Do(Fault::Pause, process) => write!(f, "FAULT: {process} stands still"),
-            Step::Do(Fault::Cut, process) => write!(f, "FAULT: {process} is cut off"),
-            Step::Do(Fault::Leave, process) => write!(f, "{process} is told to leave"),
-            Step::Do(Fault::Restart, process) => write!(f, "{process} is told to restart"),
-            Step::Do(Fault::Late, process) => write!(f, "{process} is late"),
-            Step::Wake(process) => write!(f, "{process} goes on"),
-            Step::Mend(process) => write!(f, "{process} can be reached again"),
-        }
-    }
-}
-
-fn told(what: &What) -> String {
-    match what {
-        What::Timer { process } => format!("the timer of {process} fires"),
-        What::Arrive { process, request, .. } => {
-            format!("the store gets {process}'s {} of {}", verb(&request.write), request.write.key())
-        }
-        What::Reply { process, operation, .. } => format!("{process} gets the answer to its write {operation}"),
-        What::GiveUp { process, operation } => {
-            format!("{process} waits no longer for the answer to its write {operation}")
-        }
-        What::ReadSnapshot { process, bucket, .. } => format!("the store reads {bucket} for {process}"),
-        What::Show { process, bucket, shown: Shown::Snapshot(..) | Shown::End(..), .. } => {
-            format!("{process} gets to see what is in {bucket}")
-        }
-        What::Show { process, shown: Shown::Change(change, _), .. } => match key(change) {
-            Some(key) => format!("{process} gets to see a change of {key}"),
-            None => format!("{process} gets to see a change"),
-        },
-        What::Show { process, bucket, shown: Shown::Lost, .. } => {
-            format!("{process} hears that its watch of {bucket} broke")
-        }
-        What::Ear(step) => format!("{step:?}"),
-        What::NoticeBreak { process, .. } => format!("{process} notices that its connection is gone"),
-        What::Reconnect { process, .. } => format!("{process} is connected again"),
-        What::ReportReleased { process, partition, .. } => {
-            format!("{process} hears that p{:05} was released", partition.index())
-        }
-        What::Drained { process, partition, .. } => {
-            format!("the application of {process} is done with p{:05}", partition.index())
-        }
-        What::Start { .. } => "a process starts".into(),
-        What::Race { .. }
-        | What::Reread { .. }
-        | What::AppWrite { .. }
-        | What::Wake { .. }
-        | What::RightEnds { .. }
-        | What::ClearGarbage
-        | What::Mend { .. } => format!("{what:?}"),
     }
 }
