@@ -84,6 +84,12 @@ impl Eviction {
         &self.silent
     }
 
+    /// Whether it is being found out whether there really is no record of a tenure that the plan names: the store may
+    /// have forgotten that already, and the news of that may come before the outcome.
+    pub(crate) fn asks_for_record(&self) -> bool {
+        self.in_flight.values().any(|(_, reason)| *reason == EvictReason::NoRecord)
+    }
+
     /// Whether so many workers are silent that they are waited for, rather than taken for dead.
     fn waits_for_restart(&self, now: Instant) -> bool {
         self.patience.is_some_and(|patience| now < patience.until)

@@ -188,8 +188,8 @@ impl Leader {
         if let (Outcome::Committed(_), EvictReason::LeaseRanOut | EvictReason::NobodyListens) = (outcome, reason) {
             self.strain.observe_death(now, slot);
         }
-        if let (Outcome::Committed(_), EvictReason::NoRecord) = (outcome, reason) {
-            // There really was no record: whoever had it has not noticed yet, or is gone.
+        if let (Outcome::Committed(_) | Outcome::Unknown, EvictReason::NoRecord) = (outcome, reason) {
+            // There really was no record, as far as is known: whoever had it has not noticed yet, or is gone.
             self.wait_until(now + membership.longest_observed_lease());
         }
         self.observe_member(slot);
@@ -256,6 +256,7 @@ impl Leader {
         }
         self.tell_recovery(outbox);
         let waits = self.is_recovering() && !timing.planted.has(PlantedBug::GrantWhileRecovering);
+        let waits = waits || self.eviction.asks_for_record();
         if !plan.is_settled() || plan.broken().is_some() || waits {
             return;
         }
@@ -575,7 +576,7 @@ impl Leader {
     /// does not hear others, see [`Surroundings::heard`].
     pub(crate) fn deadline(&self, heard: bool, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
         let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
-        let planning = self.deadline_of_plan().filter(|_| may_plan);
+        let planning = self.deadline_of_plan().filter(|_| may_plan && !self.eviction.asks_for_record());
         let judging = self.eviction.deadline(membership).filter(|_| heard);
         let rested = self.strain.deadline();
         earliest([planning, judging, self.quarantine_until, rested])

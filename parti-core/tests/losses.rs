@@ -5,7 +5,8 @@ mod lab;
 
 use lab::{Lab, Reach};
 use parti_core::{
-    Bucket, Config, Control, ControlRecord, Generation, Key, MemberRecord, Partition, PartitionId, Record, Slot,
+    Bucket, Command, Config, Control, ControlRecord, Generation, Key, MemberRecord, Partition, PartitionId, Record,
+    Slot,
 };
 
 fn fleet(workers: usize, partitions: usize) -> Lab {
@@ -120,6 +121,28 @@ fn who_waits_for_a_loss_to_be_noticed_goes_on_waiting_when_the_plan_is_lost_as_w
     lab.run(2_000);
     lab.restore_plan(empty);
     lab.run(60_000); // the laboratory looks at every acquisition
+    assert_settled(&lab);
+}
+
+#[test]
+fn that_a_record_is_gone_is_waited_out_also_where_the_news_come_before_the_reply() {
+    let alone =
+        |slot| Config { expected_workers: Some(1), slots: (Slot::new(slot), Slot::new(slot)), ..without_probes() };
+    let mut lab = Lab::new(2);
+    lab.start("first", alone(0));
+    lab.run(20_000);
+    lab.command(0, Command::Leave);
+    let before = lab.backup();
+    lab.start("second", alone(0));
+    lab.run(20_000);
+    assert_settled(&lab);
+    lab.set_reach(1, Reach::Mute); // it works until its lease runs out
+    lab.restore_members(before);
+    lab.show_news_first();
+    lab.start("new", alone(1)); // it knows of no loss, and finds that the plan names who has no record
+    lab.run(60_000); // the laboratory looks at every acquisition
+    lab.set_reach(1, Reach::Full);
+    lab.run(60_000);
     assert_settled(&lab);
 }
 
