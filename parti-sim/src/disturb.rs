@@ -1,15 +1,15 @@
 //! What can be done to the world: by operators, by faults, by time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parti_core::{
-    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Generation, Instance, Key, MemberPhase, Record,
-    Revision, Slot, Write,
+    Bucket, Command, Control, ControlRecord, Event, FORMAT_VERSION, Generation, Instance, Key, MemberPhase, Position,
+    Record, Revision, Slot, Tenure, Write,
 };
 
 use crate::clock::Moment;
-use crate::fact::{Fact, ProcessId};
+use crate::fact::{Fact, Forgotten, ProcessId};
 use crate::plant::Around;
 use crate::process::{Birth, Life, Process};
 use crate::store::{Entry, Store, Stored};
@@ -248,12 +248,19 @@ impl World {
         lose(&mut self.store);
         self.lost_writes_at.insert(bucket, self.now);
         let after = self.slot_holders();
-        // Of a change of hands that is undone, neither side is known any more.
-        let returned = after.iter().filter(|(slot, holder)| before.get(slot) != Some(holder));
-        let replaced = before.iter().filter(|(slot, holder)| after.get(slot) != Some(holder));
-        let strangers = returned.chain(replaced).filter_map(|(_, holder)| self.by_instance.get(holder).copied());
-        for process in strangers.collect::<BTreeSet<_>>() {
-            self.tell(&Fact::Forgotten { process, claims: true });
+        for (slot, (instance, tenure)) in before {
+            match after.get(&slot) {
+                Some((other, same)) if *same == tenure && *other != instance => {
+                    self.tell_forgotten(instance, Forgotten::Takeover);
+                    self.tell_forgotten(*other, Forgotten::Replacement);
+                }
+                Some((_, same)) if *same == tenure => {}
+                Some(_) | None => self.tell_forgotten(instance, Forgotten::Claim(slot)),
+            }
+        }
+        if bucket == Bucket::Plan {
+            let generation = self.store.generations(Bucket::Plan).max().unwrap_or_default();
+            self.tell(&Fact::PlanBroughtBack { generation });
         }
         self.plan_regressed();
     }
@@ -274,10 +281,8 @@ impl World {
         let holders = self.slot_holders();
         self.store.purge(bucket);
         if bucket == Bucket::Members {
-            // Nothing tells a record that is gone, and the slot taken by another, from one whose tenure was ended.
-            let known = |holder| self.by_instance.get(holder).copied();
-            for process in holders.values().filter_map(known).collect::<Vec<_>>() {
-                self.tell(&Fact::Forgotten { process, claims: false });
+            for (slot, (instance, _)) in holders {
+                self.tell_forgotten(instance, Forgotten::Claim(slot));
             }
         }
         self.empty(bucket);
@@ -290,19 +295,29 @@ impl World {
             // Who was there remembers, but a newcomer need not hear of it in time.
             self.tell_what_is_stored();
             for process in self.living().map(|(process, _)| process).collect::<Vec<_>>() {
-                self.tell(&Fact::Forgotten { process, claims: false });
+                self.tell(&Fact::Forgotten { process, what: Forgotten::Everything });
             }
         }
         self.plan_regressed();
     }
 
-    /// Whose record is in each slot.
-    fn slot_holders(&self) -> BTreeMap<Key, Instance> {
-        let holders = self.store.entries(Bucket::Members).iter().filter_map(|(key, entry)| match &entry.value {
-            Stored::Record(Record::Member(record)) => Some((*key, record.instance)),
+    /// Whose record is in each slot, and where its tenure began.
+    fn slot_holders(&self) -> BTreeMap<Slot, (Instance, Position)> {
+        let incarnation = self.store.incarnation(Bucket::Members);
+        let holders = self.store.entries(Bucket::Members).iter().filter_map(|(key, entry)| match (key, &entry.value) {
+            (Key::Slot(slot), Stored::Record(Record::Member(record))) => {
+                let written = Position { incarnation, revision: entry.revision };
+                Some((*slot, (record.instance, record.tenure.map_or(written, Tenure::begun))))
+            }
             _ => None,
         });
         holders.collect()
+    }
+
+    fn tell_forgotten(&mut self, instance: Instance, what: Forgotten) {
+        if let Some(process) = self.by_instance.get(&instance).copied() {
+            self.tell(&Fact::Forgotten { process, what });
+        }
     }
 
     fn plan_regressed(&mut self) {
@@ -333,9 +348,11 @@ impl World {
     /// Somebody writes something that is not a record.
     pub(crate) fn write_garbage(&mut self, key: Key) {
         // What a plan that has lost writes no longer says, only its holder's record tells.
-        let holder = self.slot_holders().get(&key).and_then(|holder| self.by_instance.get(holder).copied());
-        if let Some(process) = holder.filter(|_| self.observers.has_regressed()) {
-            self.tell(&Fact::Forgotten { process, claims: false });
+        if let Key::Slot(slot) = key
+            && let Some((instance, _)) = self.slot_holders().get(&slot)
+            && self.observers.has_regressed()
+        {
+            self.tell_forgotten(*instance, Forgotten::Everything);
         }
         self.store.put_bytes(key, b"not a record");
         self.garbage.push(key);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use parti_core::{
-    Action, Control, Event, Generation, Incarnation, KvEvent, Outcome, ReleaseReason, Revision, Status, SuspendReason,
-    Token, Write,
+    Action, Control, Event, Generation, Incarnation, KvEvent, Outcome, ReleaseReason, Revision, Slot, Status,
+    SuspendReason, Token, Write,
 };
 
 use crate::mark::Mark;
@@ -107,13 +107,26 @@ pub(crate) enum Fact<'a> {
     /// The store has lost writes, or a bucket was made anew, purged or brought back: up to this revision of the plan, and
     /// this generation in it.
     PlanRegressed { last: Revision, generation: Generation },
-    /// The store has forgotten what keeps others apart from a process: that it took somebody's place, that somebody took
-    /// its place, or that anybody was there at all. Nothing in the store tells, and who knows may not be reached.
-    /// With `claims`, revisions at which processes took their slots may be given again.
-    Forgotten { process: ProcessId, claims: bool },
+    /// The plan is what it was before, up to this generation.
+    PlanBroughtBack { generation: Generation },
+    /// The store has forgotten something about a process. Nothing in the store tells, and who knows may not be reached.
+    Forgotten { process: ProcessId, what: Forgotten },
     /// After a loss of writes: the greatest era and the newest plan that a record which is left, or a worker that runs
     /// and is in reach, has heard of.
     Remembered { era: Incarnation, generation: Generation },
+}
+
+/// What a store can forget about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    /// That it went on in the tenure of another process, whose record is back.
+    Takeover,
+    /// That another process went on in its tenure: its own record is back.
+    Replacement,
+    /// That it began a tenure in this slot.
+    Claim(Slot),
+    /// That it was there at all, and what it was given.
+    Everything,
 }
 
 /// Something small that goes wrong on the way to or from the store.
@@ -213,6 +226,7 @@ impl Fact<'_> {
             | Self::Operated { .. }
             | Self::Healed
             | Self::PlanRegressed { .. }
+            | Self::PlanBroughtBack { .. }
             | Self::Wished { .. }
             | Self::Remembered { .. } => None,
         }

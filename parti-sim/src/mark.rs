@@ -248,6 +248,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Healed
         | Fact::Forgotten { .. }
         | Fact::PlanRegressed { .. }
+        | Fact::PlanBroughtBack { .. }
         | Fact::Wished { .. }
         | Fact::Remembered { .. } => return None,
     })

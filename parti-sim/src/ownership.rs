@@ -142,6 +142,7 @@ impl Ownership {
             | Fact::Healed
             | Fact::Forgotten { .. }
             | Fact::PlanRegressed { .. }
+            | Fact::PlanBroughtBack { .. }
             | Fact::Wished { .. }
             | Fact::Mishap { .. }
             | Fact::Reached { .. }

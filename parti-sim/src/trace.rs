@@ -109,6 +109,9 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::PlanRegressed { last, generation, .. } => {
             format!("the plan is now at revision {last}, generation {generation}")
         }
+        Fact::PlanBroughtBack { generation } => {
+            format!("what comes back of the plan ends with generation {generation}")
+        }
         Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),
         Fact::Wished { control, wanted: false } => format!("OPERATOR no longer wants {control}"),
         Fact::Remembered { era, generation } => format!("generation {generation} of era {era} is still remembered"),

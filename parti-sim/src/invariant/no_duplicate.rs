@@ -3,24 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::Token;
+use parti_core::{Key, Outcome, Slot, Token, Write};
 
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
-use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
+use crate::fact::{Fact, Forgotten, PartitionIndex, ProcessId, Topic};
 use crate::mark::Mark;
 
 /// Two processes never work on one partition at once. A process whose mode is `Available` may share one until it hears
 /// that it was replaced, at the latest some time after all faults are over, and with different tokens; never may two whose
 /// mode is not.
 ///
-/// The guarantee rests on a store that keeps what it has acknowledged. Where it has forgotten that a process was
-/// replaced, both may work until the other one has noticed, within a lease; so may one that is shown, late, a grant from
-/// a former life of the plan. Fencing tokens keep them apart meanwhile.
+/// The guarantee rests on a store that keeps what it has acknowledged. These may share until they have noticed, within a
+/// lease: who has taken over from a process whose record is back, who has lost its record and its slot to another, whom
+/// nothing in the store tells of, and who is shown, late, a grant from a former life of the plan. Fencing tokens keep
+/// them apart meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoDuplicate {
     /// Until when each process that the store has forgotten about may share.
     forgotten: BTreeMap<ProcessId, Moment>,
+    /// Who was in each slot, as nothing in the store tells any more, and until when it may not have noticed.
+    unrecorded: BTreeMap<Slot, (ProcessId, Moment)>,
     /// Who goes on without a lease.
     available: BTreeSet<ProcessId>,
     /// Since when nothing is wrong.
@@ -54,9 +57,14 @@ impl Invariant for NoDuplicate {
             }
             Fact::Healed => self.calm_since = Some(scene.now),
             Fact::Disturbed { .. } => self.calm_since = None,
-            Fact::Forgotten { process, .. } | Fact::Acquired { process, in_former_life: true, .. } => {
-                self.excuse(process, scene);
+            Fact::Forgotten { process, what: Forgotten::Takeover | Forgotten::Everything }
+            | Fact::Acquired { process, in_former_life: true, .. } => {
+                self.forgotten.insert(process, scene.now + scene.options.observed_lease());
             }
+            Fact::Forgotten { process, what: Forgotten::Claim(slot) } => {
+                self.unrecorded.insert(slot, (process, scene.now + scene.options.observed_lease()));
+            }
+            Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => self.observe_claim(process, write),
             Fact::Works { partition, .. } => self.check(partition, scene)?,
             _ => {}
         }
@@ -65,8 +73,14 @@ impl Invariant for NoDuplicate {
 }
 
 impl NoDuplicate {
-    fn excuse(&mut self, process: ProcessId, scene: &Scene<'_>) {
-        self.forgotten.insert(process, scene.now + scene.options.observed_lease());
+    /// Nothing tells a record that is gone, and its slot taken by another, from one whose tenure was ended.
+    fn observe_claim(&mut self, process: ProcessId, write: &Write) {
+        let (Write::Create { key: Key::Slot(slot), .. } | Write::Update { key: Key::Slot(slot), .. }) = write else {
+            return;
+        };
+        if let Some((before, until)) = self.unrecorded.remove(slot).filter(|(before, _)| *before != process) {
+            self.forgotten.insert(before, until);
+        }
     }
 
     fn check(&self, partition: PartitionIndex, scene: &Scene<'_>) -> Result<(), Breach> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parti_core::{Action, ClaimKind, Generation, Notice, Token};
 
 use super::{Breach, Invariant, Scene};
-use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
+use crate::fact::{Fact, Forgotten, PartitionIndex, ProcessId, Topic};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
 /// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that runs, has
@@ -17,7 +17,7 @@ pub(super) struct TokensIncrease {
     highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
     /// The newest plan that has come back with a loss of writes.
     brought_back: Option<Generation>,
-    /// Who knows that the store has lost writes.
+    /// Who has noticed the last loss of writes.
     knows: BTreeSet<ProcessId>,
     /// Whose claims the store has forgotten: who goes on in such a tenure may get the same revision, and so the same token,
     /// and who had it before a change of hands that is undone goes on with a lower one.
@@ -40,13 +40,16 @@ impl Invariant for TokensIncrease {
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
-        if let Fact::PlanRegressed { generation, .. } = fact {
+        if let Fact::PlanBroughtBack { generation } = fact {
             self.brought_back = self.brought_back.max(Some(*generation));
+        }
+        if let Fact::PlanRegressed { .. } = fact {
+            self.knows.clear();
         }
         if let Fact::Remembered { era, generation } = fact {
             self.highest.retain(|_, (token, _)| token.epoch <= *generation && token.incarnation <= *era);
         }
-        if let Fact::Forgotten { process, claims: true } = fact {
+        if let Fact::Forgotten { process, what: Forgotten::Takeover | Forgotten::Replacement } = fact {
             self.forgotten.insert(*process);
         }
         if let Fact::Asked { process, action: Action::Notice(Notice::StoreRegressed { .. }) } = fact {
