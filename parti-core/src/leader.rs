@@ -21,7 +21,7 @@ use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
 use crate::planner::Planner;
-use crate::planted::PlantedBug;
+use crate::planted::{Planted, PlantedBug};
 use crate::probing::Probing;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
@@ -255,8 +255,7 @@ impl Leader {
             self.look_for_request(membership, plan);
         }
         self.tell_recovery(outbox);
-        let waits = self.is_recovering() && !timing.planted.has(PlantedBug::GrantWhileRecovering);
-        let waits = waits || self.eviction.asks_for_record();
+        let waits = self.grants_nothing(timing.planted) || self.eviction.asks_for_record();
         if !plan.is_settled() || plan.broken().is_some() || waits {
             return;
         }
@@ -370,6 +369,13 @@ impl Leader {
     /// Whether this leader waits for everyone to have noticed that the store has lost writes.
     pub(crate) fn is_recovering(&self) -> bool {
         !self.sound || self.quarantine_until.is_some()
+    }
+
+    /// Whether it grants nothing because of that.
+    fn grants_nothing(&self, planted: Planted) -> bool {
+        let unsound = !self.sound && !planted.has(PlantedBug::GrantUnsound);
+        let quarantine = self.quarantine_until.is_some() && !planted.has(PlantedBug::GrantInQuarantine);
+        (unsound || quarantine) && !planted.has(PlantedBug::GrantWhileRecovering)
     }
 
     fn plan(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {

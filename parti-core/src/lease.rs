@@ -8,7 +8,7 @@ use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::outbox::Outbox;
-use crate::planted::PlantedBug;
+use crate::planted::{Planted, PlantedBug};
 use crate::presence::Evidence;
 use crate::record::{MemberRecord, Record};
 use crate::time::{Duration, Instant, earliest};
@@ -49,6 +49,11 @@ pub(crate) struct Lease {
 /// How many listings in a row must show less than is known to be committed before the store counts as rolled back: one
 /// may come from a replica that lags.
 pub(crate) const MAX_DOUBTS: u32 = 3;
+
+/// Whether what so many listings in a row have not shown is lost.
+pub(crate) fn is_lost_after(doubts: u32, planted: Planted) -> bool {
+    doubts >= MAX_DOUBTS && !planted.has(PlantedBug::NeverBelieve)
+}
 
 #[derive(Clone, Debug)]
 struct InFlight {
@@ -209,10 +214,10 @@ impl Lease {
     /// A complete listing of the bucket has shown this revision of the record, or no record at all. If that happens again
     /// and again, and a write on the revision that is known to be committed has failed as well, then the store has lost
     /// that revision.
-    pub(crate) fn observe_listing(&mut self, shown: Option<Revision>) {
+    pub(crate) fn observe_listing(&mut self, shown: Option<Revision>, planted: Planted) {
         let shows_less = self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision);
         self.doubts = if shows_less { self.doubts + 1 } else { 0 };
-        if self.doubts >= MAX_DOUBTS {
+        if is_lost_after(self.doubts, planted) {
             self.lost = true;
             self.forgotten = true;
         }

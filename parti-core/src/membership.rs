@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::config::{MAX_DURATION, Timing, observed_lease};
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::{Bucket, Control, Key};
-use crate::lease::MAX_DOUBTS;
+use crate::lease::is_lost_after;
 use crate::planted::{Planted, PlantedBug};
 use crate::record::{ControlRecord, LeaderRecord, MemberPhase, MemberRecord, Record};
 use crate::time::{Instant, earliest};
@@ -454,7 +454,7 @@ impl Membership {
             return;
         }
         self.leader_doubts += 1;
-        if self.leader_doubts >= MAX_DOUBTS {
+        if is_lost_after(self.leader_doubts, self.planted) {
             self.refused.insert(Key::Leader);
         }
         self.read_by(now + timing.retry);
@@ -472,7 +472,7 @@ impl Membership {
             Key::Leader => self.leader.revision() == expected && !self.leader_shown,
             Key::Control(_) | Key::Assign(_) | Key::Cluster => false,
         };
-        if doubtful {
+        if doubtful && !self.planted.has(PlantedBug::NeverBelieve) {
             self.refused.insert(key);
             self.reading_at = Some(Instant::ORIGIN);
         }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::config::Config;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Tenure, Token};
-use crate::lease::MAX_DOUBTS;
+use crate::lease::is_lost_after;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
 use crate::planted::{Planted, PlantedBug};
@@ -189,7 +189,8 @@ impl Ownership {
         {
             // One listing may come from a replica that lags.
             self.doubts += 1;
-            return if self.doubts < MAX_DOUBTS { ListingNews::Doubtful } else { ListingNews::Regressed };
+            let is_lost = is_lost_after(self.doubts, self.planted);
+            return if is_lost { ListingNews::Regressed } else { ListingNews::Doubtful };
         }
         self.doubts = 0;
         if let (Some((newest, known)), Some((_, Some(record)))) = (&self.assignment, &listed)
@@ -423,6 +424,7 @@ impl Ownership {
         for (id, hold) in &mut self.holds {
             let granted = owned.find(id).map(|grant| token(grant.epoch));
             let gone = releasing.find(id).is_none() && granted.is_none();
+            let gone = gone && !self.planted.has(PlantedBug::KeepUnnamed);
             // The era of the record may have grown since: the grant is the same.
             let same = |token: Token| (token.epoch, token.claim) == (hold.token.epoch, hold.token.claim);
             if hold.release_by.is_none() && !granted.is_some_and(same) {

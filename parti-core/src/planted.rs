@@ -107,6 +107,22 @@ planted_bugs! {
     GrantWhileRecovering,
     /// A tenure is named by its revision alone, which a store that has lost writes gives again.
     TenureByRevision,
+    /// Who notices that the store has lost what it had applied goes on as before.
+    GoOnAfterLoss,
+    /// What listings do not show any more is never taken for lost.
+    NeverBelieve,
+    /// Grants go on while a member has applied what the plan does not have.
+    GrantUnsound,
+    /// Grants go on at once after a loss of writes was noticed, or a tenure that has partitions is forgotten.
+    GrantInQuarantine,
+    /// A write that commits where a later one was known tells nothing.
+    CommitTellsNothing,
+    /// Who was cut off renews before it has listed the members.
+    RenewUnlisted,
+    /// Work goes on before the own assignment was read again.
+    ResumeUnread,
+    /// What an assignment does not name any more is given up like what it says is to be released.
+    KeepUnnamed,
     /// The newest plan is only what the store remembers.
     ForgetGeneration,
     /// The era of a plan is only the life of the store.

@@ -250,6 +250,21 @@ impl NetworkOptions {
     /// How much longer something may take on its way to or from a process's own subject.
     pub const LISTENS_LATE_MS: u64 = 700;
 
+    /// The same times, and nothing goes wrong.
+    pub(crate) fn quiet(timed: &Self) -> Self {
+        Self {
+            one_way_us: timed.one_way_us,
+            notify_us: timed.notify_us,
+            slow_us: timed.slow_us,
+            reorder: timed.reorder,
+            request_timeout_ms: timed.request_timeout_ms,
+            notice_ms: timed.notice_ms,
+            reconnect_ms: timed.reconnect_ms,
+            reread_ms: timed.reread_ms,
+            ..Self::default()
+        }
+    }
+
     /// Whether messages get lost or are slow enough for a worker to seem gone, clients take longer than a lease to notice
     /// that an outage is over, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {

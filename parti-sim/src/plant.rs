@@ -72,7 +72,20 @@ impl Plant {
         use PlantedBug as Bug;
         matches!(
             self,
-            Self::Core(Bug::GrantWhileRecovering | Bug::TenureByRevision | Bug::ForgetGeneration | Bug::ForgetEra)
+            Self::Core(
+                Bug::GrantWhileRecovering
+                    | Bug::GoOnAfterLoss
+                    | Bug::NeverBelieve
+                    | Bug::GrantUnsound
+                    | Bug::GrantInQuarantine
+                    | Bug::CommitTellsNothing
+                    | Bug::RenewUnlisted
+                    | Bug::ResumeUnread
+                    | Bug::KeepUnnamed
+                    | Bug::TenureByRevision
+                    | Bug::ForgetGeneration
+                    | Bug::ForgetEra
+            )
         )
     }
 
@@ -101,9 +114,18 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::JudgeByOwnLease
         | Bug::DeadWhoeverIsThere
         | Bug::GarbageEndsTenure => &["ended-means-stopped", "no-duplicate"],
-        Bug::ReleaseUnconfirmed | Bug::GrantUnreleased | Bug::TailFromNews | Bug::GrantWhileRecovering => {
-            &["no-duplicate"]
-        }
+        Bug::ReleaseUnconfirmed
+        | Bug::GrantUnreleased
+        | Bug::TailFromNews
+        | Bug::GrantWhileRecovering
+        | Bug::GrantUnsound
+        | Bug::GrantInQuarantine
+        | Bug::CommitTellsNothing
+        | Bug::ResumeUnread
+        | Bug::KeepUnnamed => &["no-duplicate"],
+        Bug::GoOnAfterLoss | Bug::NeverBelieve => &["no-orphan"],
+        // It writes over what another process has applied, and works on what that one has.
+        Bug::RenewUnlisted => &["ended-means-stopped", "monotone", "no-duplicate"],
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.
         Bug::AbsenceIsEnd => &["no-duplicate", "move-budget"],
         Bug::EvictUnconfirmed | Bug::RowOverRevisions | Bug::RowThroughAnswer => {

@@ -77,7 +77,7 @@ impl Worker {
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
                 self.connected = false;
-                self.was_cut_off = true;
+                self.was_cut_off = !self.timing.planted.has(PlantedBug::RenewUnlisted);
                 self.lose_watches();
                 self.presence.observe_lost();
             }
@@ -216,7 +216,9 @@ impl Worker {
         self.membership.end_listing(self.now, &self.timing, incarnation, covers);
         match &mut self.standing {
             Standing::Seeking(search) => search.observe_listing(self.now),
-            Standing::Holding(lease) => lease.observe_listing(self.membership.shown(lease.slot)),
+            Standing::Holding(lease) => {
+                lease.observe_listing(self.membership.shown(lease.slot), self.timing.planted);
+            }
         }
     }
 

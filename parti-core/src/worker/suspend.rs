@@ -47,6 +47,7 @@ impl Worker {
         // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
         let may_act = self.connected && self.has_right();
         let told = self.plan_watch.as_ref().is_some_and(Watched::is_listed) && !self.ownership.is_doubtful();
+        let told = told || self.timing.planted.has(PlantedBug::ResumeUnread);
         if may_act && told {
             // First what is to be given up.
             self.work();

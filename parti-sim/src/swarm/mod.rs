@@ -1,5 +1,6 @@
 //! Random worlds from a seed: random faults in a safety phase, then healing, then a deadline by which all must be well.
 
+mod loss;
 mod plan;
 mod provoke;
 mod shrink;

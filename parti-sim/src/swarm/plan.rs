@@ -309,6 +309,7 @@ impl Plan {
         }
         if let Some(plant) = plant {
             plan.provoke(plant);
+            plan.provoke_loss(plant);
         }
         plan
     }

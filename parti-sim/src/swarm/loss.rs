@@ -1,0 +1,118 @@
+//! Worlds in which a store that loses writes shows a planted bug soon.
+
+use parti_core::PlantedBug as Bug;
+
+use super::plan::{Act, Deed, Wish};
+use super::{Plan, Trouble};
+use crate::mix::Mix;
+use crate::plant::Plant;
+
+impl Plan {
+    /// Makes it a world in which a bug shows that takes a store which loses writes.
+    pub(super) fn provoke_loss(&mut self, plant: Plant) {
+        match plant {
+            // Somebody works on unheard while the members are made anew, and nothing but the wait lets it stop first.
+            Plant::Core(Bug::GrantInQuarantine) => {
+                self.level(5, 10_000, 0);
+                self.repeat(6, 25_000, |nth| {
+                    let cut_off = Deed::Isolate { who: nth * 7, for_ms: 9_000, closed: false };
+                    vec![(0, cut_off), (20, Deed::Recreate { plan: false, unknowing: false })]
+                });
+            }
+            // Somebody notices late that the plan is lost.
+            Plant::Core(Bug::GrantUnsound) => {
+                let is_purged = self.options.seed % 2 == 1;
+                self.level(4, 4_000, if is_purged { 750 } else { 0 });
+                self.repeat(6, 24_000, |nth| {
+                    let lost = if is_purged {
+                        Deed::Purge { plan: true }
+                    } else {
+                        Deed::Recreate { plan: true, unknowing: false }
+                    };
+                    vec![(0, Deed::SilenceWatch { who: nth * 7, for_ms: 16_000, plan: true }), (30, lost)]
+                });
+            }
+            // An eviction is undone, and who was evicted comes back.
+            Plant::Core(Bug::ResumeUnread | Bug::KeepUnnamed) => {
+                let (seed, nth_seed) = (self.options.seed, u32::try_from(self.options.seed).unwrap_or(0));
+                let lease_ms = [2_000, 4_000, 10_000][nth_seed as usize % 3];
+                self.level(4, lease_ms, if seed % 2 == 1 { 750 } else { 0 });
+                self.repeat(8, lease_ms * 3, |nth| {
+                    let for_ms = lease_ms * 5 / 4 + u64::from(nth * 37 % 10) * lease_ms / 8;
+                    let lost = Deed::RollBack { plan: false, writes: 1 + (nth * 5 + nth_seed) % 14, for_ms: 500 };
+                    vec![
+                        (0, Deed::Isolate { who: nth * 7, for_ms, closed: nth % 2 == 0 }),
+                        (lease_ms * 5 / 4 + lease_ms / 8 * (seed % 4), lost),
+                    ]
+                });
+            }
+            Plant::Core(Bug::CommitTellsNothing) => self.lose_what_was_just_granted(),
+            Plant::Core(Bug::RenewUnlisted) => self.give_revisions_again(),
+            _ => {}
+        }
+    }
+
+    /// The plan forgets what a worker was granted that could not say so, and that is cut off and not to have it.
+    fn lose_what_was_just_granted(&mut self) {
+        self.level(3, 10_000, 0);
+        self.options.network = crate::options::NetworkOptions::quiet(&self.options.network);
+        (self.options.spare_partitions, self.ordinals) = (20, true);
+        (self.start_gap_ms, self.begins_ms) = (300, 20_000);
+        let seed = self.options.seed;
+        let later_ms = 16_500 + seed % 5 * 200;
+        self.repeat(6, 30_000, |nth| {
+            let who = 1 + nth % 2;
+            let list = |keep_percent| Deed::ChangeList { seed: seed * 7 + u64::from(nth), keep_percent };
+            let drain = |slot, wanted| Deed::Wish { wish: Wish::Drain(slot), wanted };
+            let writes = 1 + u32::try_from(seed % 8).unwrap_or(0).wrapping_add(nth) % 8;
+            vec![
+                (0, drain(1, false)),
+                (1, drain(2, false)),
+                (2, list(50)),
+                (15_000, Deed::Trouble(Trouble::ReadOnly { who, for_ms: 4_000 })),
+                (15_100, list(100)),
+                (later_ms, Deed::Isolate { who, for_ms: 9_000, closed: false }),
+                (later_ms + 10, Deed::RollBack { plan: true, writes, for_ms: 50 }),
+                (later_ms + 100, drain(who, true)),
+            ]
+        });
+    }
+
+    /// The members forget the last renewals of a worker that is cut off, and few write, so that their revisions are given
+    /// to who takes its slot.
+    fn give_revisions_again(&mut self) {
+        let (seed, nth_seed) = (self.options.seed, u32::try_from(self.options.seed).unwrap_or(0));
+        let lease_ms = if seed % 2 == 1 { 4_000 } else { 2_000 };
+        self.level(2 + nth_seed % 2, lease_ms, 0);
+        self.options.network = crate::options::NetworkOptions::quiet(&self.options.network);
+        self.repeat(14, lease_ms * 4, |nth| {
+            let for_ms = lease_ms * 9 / 8 + (seed * 7 + u64::from(nth) * 3) % 10 * lease_ms / 8;
+            let lost = Deed::RollBack { plan: false, writes: 2 + (nth * 5 + nth_seed) % 9, for_ms: 20 };
+            vec![
+                (0, Deed::Isolate { who: nth, for_ms, closed: true }),
+                (lease_ms / 2, lost),
+                (lease_ms / 2 + 30, Deed::Join { ordinal: None }),
+                (lease_ms / 2 + 500, Deed::Leave { who: nth + 1 }),
+            ]
+        });
+    }
+
+    /// So many workers that are alike, and plan as soon as they may.
+    fn level(&mut self, workers: u32, lease_ms: u64, probe_confirm_ms: u64) {
+        let worker = &mut self.options.worker;
+        (worker.lease_ms, worker.probe_confirm_ms, worker.slots) = (lease_ms, probe_confirm_ms, worker.slots.max(64));
+        (worker.settle_window_ms, worker.cold_start_window_ms, worker.planned_scale_window_ms) = (50, 200, 200);
+        (worker.rebalance_interval_ms, worker.restart_hold_ms, worker.surge_wait_ms) = (500, 1_000, 0);
+        (self.options.workers, self.options.partitions) = (workers, 20);
+        self.options.mix = Mix::default();
+    }
+
+    /// The same deeds again and again, each with how long after the beginning of its turn.
+    fn repeat(&mut self, turns: u32, every_ms: u64, deeds: impl Fn(u32) -> Vec<(u64, Deed)>) {
+        let turn = |nth: u32| {
+            let begins_ms = u64::from(nth) * every_ms;
+            deeds(nth).into_iter().map(move |(after_ms, deed)| Act { at_ms: begins_ms + after_ms, deed })
+        };
+        self.acts = (0..turns).flat_map(turn).collect();
+    }
+}
