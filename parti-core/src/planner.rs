@@ -42,15 +42,34 @@ impl Planner<'_> {
     /// Divides `list` among the workers of the roster; `current` is by place in the list. What the unreadable ones and
     /// those that are away have stays with them, and the rest is divided as if it were all.
     pub(crate) fn plan(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
-        if self.roster.unreadable.is_empty() && self.roster.away.is_empty() {
-            return self.divide(list, current);
+        let away = &self.roster.away;
+        if self.step == Step::Planned && !away.is_empty() {
+            // What is even enough among all may look uneven among the rest, for the time of a restart.
+            let among_all = self.divide_but_for(&BTreeSet::new(), list, current)?;
+            if among_all.moved == 0 && among_all.placed == 0 {
+                return Ok(among_all);
+            }
         }
-        let stays = |at: &usize| current[*at].is_some_and(|slot| self.roster.is_held(slot));
+        self.divide_but_for(away, list, current)
+    }
+
+    /// The same; `absent` are those that get nothing and keep what they have, beside the unreadable ones.
+    fn divide_but_for(
+        &self,
+        absent: &BTreeSet<Slot>,
+        list: &PartitionList,
+        current: &[Option<Slot>],
+    ) -> Result<Planned, PlanError> {
+        let unreadable = &self.roster.unreadable;
+        if unreadable.is_empty() && absent.is_empty() {
+            return self.divide(absent, list, current);
+        }
+        let stays = |at: &usize| current[*at].is_some_and(|slot| unreadable.contains(&slot) || absent.contains(&slot));
         let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
         let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
         let part = part.expect("a part of a list is a list");
         let holders: Vec<_> = others.iter().map(|at| current[*at]).collect();
-        let planned = self.divide(&part, &holders)?;
+        let planned = self.divide(absent, &part, &holders)?;
         let mut owners = current.to_vec();
         for (at, owner) in others.into_iter().zip(planned.owners) {
             owners[at] = owner;
@@ -58,7 +77,12 @@ impl Planner<'_> {
         Ok(Planned { owners, ..planned })
     }
 
-    fn divide(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
+    fn divide(
+        &self,
+        absent: &BTreeSet<Slot>,
+        list: &PartitionList,
+        current: &[Option<Slot>],
+    ) -> Result<Planned, PlanError> {
         let Self { strategy, config, roster, avoids, step, planted } = *self;
         let heeded = !planted.has(PlantedBug::CapacityIgnored);
         let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
@@ -67,7 +91,7 @@ impl Planner<'_> {
             labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
             ..WorkerInput::new(slot)
         };
-        let present = roster.workers.iter().filter(|(slot, _)| !roster.away.contains(slot));
+        let present = roster.workers.iter().filter(|(slot, _)| !absent.contains(slot));
         let staying = present.map(|(slot, (_, capacity))| input(*slot, *capacity, false));
         let leaving = roster.draining.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, true));
         let workers: Vec<WorkerInput> = staying.chain(leaving).collect();

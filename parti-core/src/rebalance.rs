@@ -90,11 +90,6 @@ impl Roster {
         }
     }
 
-    /// Whether what this slot has stays there, and nothing is added.
-    pub(crate) fn is_held(&self, slot: Slot) -> bool {
-        self.unreadable.contains(&slot) || self.away.contains(&slot)
-    }
-
     /// Whether there is anybody to whom something could be given.
     fn has_takers(&self) -> bool {
         self.workers.keys().any(|slot| !self.away.contains(slot))

@@ -73,6 +73,33 @@ fn a_planned_round_leaves_out_who_is_away_until_it_is_back() {
     assert_eq!(lab.workers[back].working.len(), 3, "{}", lab.transcript);
 }
 
+/// Of 23, 23, 21 and 21, as even as it has to be, those of the one that is away must not be taken out: the rest would look
+/// uneven.
+#[test]
+fn nothing_moves_while_the_leader_restarts_though_the_load_is_only_nearly_even() {
+    let mut lab = Lab::new(88);
+    lab.start("w0", Config { move_budget_percent: 50, ..Config::default() });
+    lab.run(40_000);
+    for name in ["w1", "w2", "w3"] {
+        lab.start(name, Config { move_budget_percent: 50, ..Config::default() });
+        lab.run(3_000);
+    }
+    lab.run(60_000);
+    let owners = lab.owners();
+    let most = lab.workers.iter().map(|worker| worker.working.len()).max();
+    assert_eq!(most, Some(23), "it is uneven:\n{}", lab.transcript);
+    for leader in 0..4 {
+        lab.transcript.clear();
+        let preferred_slot = lab.workers[leader].worker.status().slot;
+        lab.command(leader, Command::Restart);
+        lab.run(15_000);
+        lab.start("again", Config { preferred_slot, ..Config::default() });
+        lab.run(15_000);
+        assert!(!lab.transcript.contains("Planned"), "{}", lab.transcript);
+    }
+    assert_eq!(owners.keys().collect::<Vec<_>>(), lab.owners().keys().collect::<Vec<_>>());
+}
+
 /// One slot record that is not a record, in the leader's slot: it is judged by its silence like any other.
 #[test]
 fn garbage_in_the_leaders_slot_does_not_end_leadership() {
