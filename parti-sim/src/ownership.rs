@@ -187,6 +187,11 @@ impl Ownership {
         self.living_slots().any(|(process, ..)| self.holding[process] && self.zones[process] == Some(zone))
     }
 
+    /// The zone that a process is in, where there are zones.
+    pub(crate) fn zone_of(&self, process: ProcessId) -> Option<u32> {
+        self.zones[process.index()]
+    }
+
     /// How many partitions more than one work on.
     pub(crate) const fn shared(&self) -> usize {
         self.shared

@@ -15,8 +15,9 @@ use crate::store::Store;
 use crate::world::World;
 
 /// The invariants that say what must never happen. The others are about bounds in time and about large groups.
-const INVARIANTS: [&str; 9] = [
+const INVARIANTS: [&str; 10] = [
     "no-duplicate",
+    "ended-means-stopped",
     "tokens-increase",
     "one-writer",
     "one-tenure",

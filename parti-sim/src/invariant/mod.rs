@@ -86,9 +86,14 @@ impl Scene<'_> {
     /// Whether somebody should work on a partition, if it is listed: it is in every worker's list, there is a worker in the
     /// zone that it asks for, and what says who owns what has a place in the store, however few workers are left.
     pub(crate) fn is_owed(&self, partition: PartitionIndex) -> bool {
-        let zone = u32::try_from(partition.index()).ok().and_then(|number| number.checked_rem(self.options.zones));
+        let zone = self.zone_for(partition);
         let fits = !self.options.records_are_too_small();
         fits && self.options.mix.is_in_all_lists(partition) && zone.is_none_or(|zone| self.ownership.has_zone(zone))
+    }
+
+    /// The zone that a partition asks for, where there are zones.
+    pub(crate) fn zone_for(&self, partition: PartitionIndex) -> Option<u32> {
+        u32::try_from(partition.index()).ok().and_then(|number| number.checked_rem(self.options.zones))
     }
 
     /// The name of a partition.

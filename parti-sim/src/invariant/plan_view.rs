@@ -86,6 +86,9 @@ impl PlanView {
                 let given_up: Vec<_> =
                     self.given_up.get(&slot).into_iter().flatten().filter_map(|id| scene.index_of(id)).collect();
                 moves.partitions.retain(|moved| !self.unlisted.remove(moved) && !given_up.contains(moved));
+                // Who goes on in the slot of another may be in another zone.
+                let zone = self.processes.get(&slot).and_then(|process| scene.ownership.zone_of(*process));
+                moves.partitions.retain(|moved| scene.zone_for(*moved).is_none_or(|asked| zone == Some(asked)));
                 (!moves.partitions.is_empty()).then_some(moves)
             }
             (Key::Assign(slot), None) => {

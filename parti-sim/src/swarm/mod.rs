@@ -57,7 +57,7 @@ pub fn run(plan: &Plan, keep_trace: bool) -> Run {
         happening.run_for(Duration::from_millis(plan.lingers_ms));
     }
     if !happening.is_over() {
-        happening.end_well();
+        happening.end_well(plan);
     }
     let world = happening.world;
     Run {
@@ -72,6 +72,9 @@ pub fn run(plan: &Plan, keep_trace: bool) -> Run {
 /// How long those that have died again and again soon after their start may still get no work when all faults are over:
 /// the pauses after up to five early deaths of one worker.
 const LONGEST_RESTS: Duration = Duration::from_secs(160);
+
+/// How long a worker does not get what it has given up.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 
 /// A world that a plan happens to.
 struct Happening {
@@ -106,7 +109,7 @@ impl Happening {
     }
 
     /// Ends all faults, and gives everything time to become well.
-    fn end_well(&mut self) {
+    fn end_well(&mut self, plan: &Plan) {
         self.world.heal();
         self.run_for(Duration::from_millis(1)); // those that were paused run again
         self.world.take_back_wishes();
@@ -128,6 +131,9 @@ impl Happening {
             + Duration::from_millis(windows + drains + self.world.options.network.reread_ms.1);
         let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
         self.run_for(least);
+        if plan.acts.iter().any(|act| matches!(act.deed, Deed::GiveUp { .. })) {
+            self.run_for(GIVEN_UP_FOR);
+        }
         let deadline = self.world.now + Duration::from_millis(rounds) + quiet + LONGEST_RESTS;
         while !self.is_over() {
             let ownership = &self.world.observers.ownership;
