@@ -4,13 +4,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use async_nats::jetstream::stream::ClusterInfo;
+use async_nats::jetstream::stream::{self, ClusterInfo};
 use parti_nats::Config;
 
 use crate::lab::agent::Spec;
 use crate::lab::fleet::Fleet;
 use crate::lab::proxy::{Proxy, Way};
-use crate::support::{Cluster, Server};
+use crate::support::Cluster;
 use crate::{PATIENCE, operate, outage, settled, spec};
 
 const STREAMS: [&str; 2] = ["KV_parti_orders_plan", "KV_parti_orders_members"];
@@ -35,14 +35,10 @@ fn the_loss_of_the_node_that_leads_a_stream_moves_nothing_and_evicts_nobody_at_t
 #[test]
 fn a_rolling_restart_of_servers_whose_buckets_many_founded_at_once_moves_nothing() {
     let mut cluster = Cluster::start();
-    let spec = Spec { replicas: 3, ..spec(String::new(), 6) };
-    let mut fleet = crate::fleet(spec.clone());
-    let urls: Vec<_> = cluster.servers.iter().map(Server::url).collect();
-    for first in [0, 1, 2, 0, 1, 2] {
-        let mut urls = urls.clone();
-        urls.rotate_left(first);
-        fleet.start_as(&Spec { url: urls.join(","), ..spec.clone() });
-    }
+    ready(&cluster);
+    // In each process all at the same moment.
+    let mut fleet = crate::fleet(Spec { replicas: 3, workers: 3, ..spec(cluster.urls(), 6) });
+    fleet.start_many(2);
     fleet.level(PATIENCE);
     let before = fleet.journal().grants();
 
@@ -120,6 +116,19 @@ fn fleet(cluster: &Cluster, lease: Duration) -> Fleet {
 /// The name of the server that leads a stream.
 fn stream_leader(cluster: &Cluster, stream: &str) -> String {
     raft(cluster, stream, |info| info.leader.clone())
+}
+
+/// Waits until the servers can place a stream, so that those who want one are not told to come back later.
+fn ready(cluster: &Cluster) {
+    operate(&cluster.urls(), ConnectOptions::new(), async |jetstream| {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let first = stream::Config { name: "first".into(), num_replicas: 3, ..stream::Config::default() };
+        while let Err(error) = jetstream.create_stream(first.clone()).await {
+            assert!(tokio::time::Instant::now() < deadline, "no stream after {PATIENCE:?}: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        jetstream.delete_stream("first").await.expect("deleted");
+    });
 }
 
 /// Waits until all servers have all of a stream.
