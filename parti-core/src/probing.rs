@@ -119,7 +119,11 @@ impl Probing {
         let Some(asked) = self.asked.remove(&probe) else { return false };
         let member = view.membership.member(asked.slot);
         let record = member.and_then(|member| Some((member.revision, member.record()?)));
-        let Some((revision, record)) = record.filter(|(_, record)| record.instance == asked.instance) else {
+        let is_there = |record: &MemberRecord| {
+            // One that has gone on purpose meanwhile is waited for, and nobody need listen there.
+            record.instance == asked.instance && record.phase != MemberPhase::Restarting
+        };
+        let Some((revision, record)) = record.filter(|(_, record)| is_there(record)) else {
             return self.forget(asked.slot);
         };
         let elsewhere = view.timing.planted.has(PlantedBug::ProberElsewhere);
@@ -362,4 +366,52 @@ impl Probing {
 /// Over how long nobody must have listened: as the process says by which it judges itself, whatever the judge's own setting.
 fn confirm_of(record: &MemberRecord, timing: &Timing) -> Option<Duration> {
     timing.confirm.map(|own| record.confirm_ms.map_or(own, Duration::from_millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::key::Key;
+    use crate::record::Record;
+
+    const SLOT: Slot = Slot::new(3);
+    /// Another one at the same server.
+    const HELPER: Slot = Slot::new(4);
+
+    /// Asks for a process, whose record is another one by the time that nobody is said to listen. Whether it is suspected.
+    fn is_suspected_after(phase: MemberPhase, server: &str) -> bool {
+        let timing = Timing::new(&Config::default());
+        let mut membership = Membership::new(&timing);
+        let own = ServerId::new("own");
+        let see = |membership: &mut Membership, slot: Slot, revision, phase| {
+            let server = Some(ServerId::new(server));
+            let record = MemberRecord { phase, server, ..MemberRecord::new(Instance::new(slot.value().into())) };
+            let record = Record::Member(Arc::new(record));
+            membership.observe_entry(Instant::ORIGIN, Key::Slot(slot), Revision::new(revision), &record, true);
+        };
+        see(&mut membership, SLOT, 11, MemberPhase::Active);
+        see(&mut membership, HELPER, 10, MemberPhase::Active);
+        let (mut probing, mut outbox) = (Probing::default(), Outbox::default());
+        let now = Instant::ORIGIN;
+        let interval = Duration::from_millis(250);
+        let view = Surroundings { now, interval, timing: &timing, membership: &membership, server: Some(&own) };
+        probing.decide(&view, Targets::Others { own: Slot::new(0) }, &mut outbox);
+        see(&mut membership, SLOT, 12, phase);
+        probing.observe_member(SLOT, &membership, &timing);
+        let view = Surroundings { now, interval, timing: &timing, membership: &membership, server: Some(&own) };
+        for probe in probing.asked.keys().copied().collect::<Vec<_>>() {
+            probing.observe_probed(&view, probe, ProbeOutcome::NobodyListens, Some(&own));
+        }
+        probing.is_suspect(SLOT)
+    }
+
+    #[test]
+    fn nobody_is_suspected_who_said_that_it_restarts_while_it_was_asked_for() {
+        assert!(is_suspected_after(MemberPhase::Active, "other"));
+        assert!(!is_suspected_after(MemberPhase::Restarting, "other"));
+        assert!(!is_suspected_after(MemberPhase::Restarting, "own"));
+    }
 }
