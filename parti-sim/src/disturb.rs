@@ -244,7 +244,7 @@ impl World {
     }
 
     fn forget_writes(&mut self, bucket: Bucket, lose: impl FnOnce(&mut Store)) {
-        let before = self.slot_holders();
+        let (before, unseen) = (self.slot_holders(), self.unseen_grants());
         lose(&mut self.store);
         self.lost_writes_at.insert(bucket, self.now);
         let after = self.slot_holders();
@@ -256,6 +256,13 @@ impl World {
                 }
                 Some((_, same)) if *same == tenure => {}
                 Some(_) | None => self.tell_forgotten(instance, Forgotten::Claim(slot)),
+            }
+        }
+        for (slot, (instance, revision)) in unseen {
+            let stands =
+                self.store.entries(Bucket::Plan).get(&Key::Assign(slot)).is_some_and(|now| now.revision == revision);
+            if !stands {
+                self.tell_forgotten(instance, Forgotten::Grant);
             }
         }
         if bucket == Bucket::Plan {
@@ -299,6 +306,24 @@ impl World {
             }
         }
         self.plan_regressed();
+    }
+
+    /// Where the assignment of each slot is one that the record there does not say that its process has applied: the process,
+    /// and the revision of the assignment.
+    fn unseen_grants(&self) -> BTreeMap<Slot, (Instance, Revision)> {
+        let grants = self.store.entries(Bucket::Plan).iter().filter_map(|(key, entry)| match key {
+            Key::Assign(slot) => Some((*slot, entry.revision)),
+            _ => None,
+        });
+        let unseen = grants.filter_map(|(slot, revision)| {
+            let Stored::Record(Record::Member(record)) =
+                &self.store.entries(Bucket::Members).get(&Key::Slot(slot))?.value
+            else {
+                return None;
+            };
+            (record.applied.revision < revision).then_some((slot, (record.instance, revision)))
+        });
+        unseen.collect()
     }
 
     /// Whose record is in each slot, and where its tenure began.

@@ -125,6 +125,8 @@ pub(crate) enum Forgotten {
     Replacement,
     /// That it began a tenure in this slot.
     Claim(Slot),
+    /// What it was granted in a plan that its record does not say it has seen.
+    Grant,
     /// That it was there at all, and what it was given.
     Everything,
 }

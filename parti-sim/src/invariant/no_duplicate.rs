@@ -16,14 +16,20 @@ use crate::mark::Mark;
 ///
 /// The guarantee rests on a store that keeps what it has acknowledged. These may share until they have noticed, within a
 /// lease: who has taken over from a process whose record is back, who has lost its record and its slot to another, whom
-/// nothing in the store tells of, and who is shown, late, a grant from a former life of the plan. Fencing tokens keep
-/// them apart meanwhile.
+/// nothing in the store tells of, whose grant was lost before its record could say that it has seen it while another leads
+/// than the one who made it, and who is shown, late, a grant from a former life of the plan. Fencing tokens keep them apart
+/// meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoDuplicate {
     /// Until when each process that the store has forgotten about may share.
     forgotten: BTreeMap<ProcessId, Moment>,
     /// Who was in each slot, as nothing in the store tells any more, and until when it may not have noticed.
     unrecorded: BTreeMap<Slot, (ProcessId, Moment)>,
+    /// Whose grants were lost, who had made them, and until when the holder may not have noticed: another leader knows nothing
+    /// of them.
+    lost_grants: BTreeMap<ProcessId, (Option<ProcessId>, Moment)>,
+    /// Who has written to the plan last.
+    writer: Option<ProcessId>,
     /// Who goes on without a lease.
     available: BTreeSet<ProcessId>,
     /// Since when nothing is wrong.
@@ -64,7 +70,13 @@ impl Invariant for NoDuplicate {
             Fact::Forgotten { process, what: Forgotten::Claim(slot) } => {
                 self.unrecorded.insert(slot, (process, scene.now + scene.options.observed_lease()));
             }
-            Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => self.observe_claim(process, write),
+            Fact::Forgotten { process, what: Forgotten::Grant } => {
+                self.lost_grants.insert(process, (self.writer, scene.now + scene.options.observed_lease()));
+            }
+            Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => {
+                self.observe_claim(process, write);
+                self.observe_append(process, write);
+            }
             Fact::Works { partition, .. } => self.check(partition, scene)?,
             _ => {}
         }
@@ -81,6 +93,15 @@ impl NoDuplicate {
         if let Some((before, until)) = self.unrecorded.remove(slot).filter(|(before, _)| *before != process) {
             self.forgotten.insert(before, until);
         }
+    }
+
+    /// A leader knows what it has granted, also if the store does not.
+    fn observe_append(&mut self, process: ProcessId, write: &Write) {
+        let Write::Append { .. } = write else { return };
+        self.writer = Some(process);
+        let lost = self.lost_grants.iter().filter(|(_, (writer, _))| *writer != Some(process));
+        self.forgotten.extend(lost.map(|(holder, (_, until))| (*holder, *until)));
+        self.lost_grants.retain(|_, (writer, _)| *writer == Some(process));
     }
 
     fn check(&self, partition: PartitionIndex, scene: &Scene<'_>) -> Result<(), Breach> {
