@@ -358,8 +358,10 @@ impl World {
         self.tell(&Fact::Remembered { era: self.store.era(), generation });
     }
 
-    fn tell_what_is_remembered(&mut self) {
+    pub(crate) fn tell_what_is_remembered(&mut self) {
         let in_reach = |process: &Process| process.life == Life::Running && !process.link.broken;
+        // Only a member record tells others; who stands by may stand by for long.
+        let in_reach = |process: &Process| in_reach(process) && process.status.slot.is_some();
         let heard = self.living().filter(|(_, process)| in_reach(process));
         let (mut era, mut generation) = (self.store.era(), Generation::default());
         for (of_era, of_plan) in heard.map(|(_, process)| process.worker.heard_of_plans()) {

@@ -137,11 +137,9 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::OtherTenure => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],
-        Bug::TakeWithoutLease
-        | Bug::EpochNotRaised
-        | Bug::TenureByRevision
-        | Bug::ForgetGeneration
-        | Bug::ForgetEra => &["tokens-increase"],
+        Bug::TakeWithoutLease | Bug::EpochNotRaised | Bug::ForgetGeneration | Bug::ForgetEra => &["tokens-increase"],
+        // Whose claims are confused gives up everything, again and again.
+        Bug::TenureByRevision => &["no-orphan", "tokens-increase"],
         Bug::JudgeByOldSilence | Bug::RestartUnheld | Bug::JudgeUnheard => &["no-move-without-cause"],
         Bug::UnreadableIsFree => &["no-duplicate", "one-tenure"],
         Bug::CapacityIgnored => &["balance"],

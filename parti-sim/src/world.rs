@@ -386,6 +386,10 @@ impl World {
         if let Some(before) = one.look() {
             let after = one.status.clone();
             self.tell(&Fact::Status { process, before: &before, after: &after });
+            if before.slot.is_some() && after.slot.is_none() && self.observers.has_regressed() {
+                // It tells nobody any more what it has heard.
+                self.tell_what_is_remembered();
+            }
         }
         while self.observers.violation.is_none() {
             let one = self.process_mut(process);
