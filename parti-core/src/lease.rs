@@ -62,6 +62,8 @@ struct InFlight {
     expected: Revision,
     kind: WriteKind,
     evidence: Option<Evidence>,
+    /// Whether another one is to follow at once.
+    another: bool,
 }
 
 /// What a write of the record is for.
@@ -245,7 +247,7 @@ impl Lease {
                 let counted_from = if timing.planted.has(PlantedBug::LeaseFromReply) { now } else { sent.sent_at };
                 self.until = Some(counted_from + timing.lease);
                 self.renewed_at = Some(sent.sent_at);
-                self.next_renewal = sent.sent_at + self.pace;
+                self.next_renewal = if sent.another { now } else { sent.sent_at + self.pace };
                 self.contested_since = None;
                 match sent.kind {
                     WriteKind::Renewal => LeaseNews::Renewed { after_gap, evidence: sent.evidence },
@@ -295,13 +297,16 @@ impl Lease {
             WriteKind::Deletion => Write::Delete { key, expected },
         };
         let operation = outbox.request(write);
-        self.in_flight = Some(InFlight { operation, sent_at: now, expected, kind, evidence });
+        self.in_flight = Some(InFlight { operation, sent_at: now, expected, kind, evidence, another: false });
     }
 
     /// It matters whether a renewal is committed: try at once.
     pub(crate) fn renew_at_once(&mut self, now: Instant) {
         self.next_renewal = self.next_renewal.min(now);
         self.not_before = now;
+        if let Some(sent) = &mut self.in_flight {
+            sent.another = true;
+        }
     }
 
     /// When something is due: the end of the right to act, the next renewal, or another reading.
@@ -311,5 +316,33 @@ impl Lease {
         let renewal = idle.then(|| self.next_renewal.max(self.not_before));
         let reading = self.contested_since.map(|since| since + timing.retry);
         earliest([end, renewal, reading])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Action;
+    use crate::config::Config;
+    use crate::ids::{Incarnation, Instance, Position};
+
+    #[test]
+    fn a_renewal_that_is_wanted_while_another_is_on_its_way_follows_it_at_once() {
+        let timing = Timing::new(&Config::default());
+        let begun = Position { incarnation: Incarnation::new(1), revision: Revision::new(7) };
+        let start = Instant::ORIGIN;
+        let mut lease = Lease::won(Slot::new(0), Tenure::new(begun), begun.revision, Some(start), start, &timing);
+        let mut outbox = Outbox::default();
+        for (wanted, due) in [(false, start + timing.renewal), (true, start)] {
+            lease.write(start, WriteKind::Renewal, MemberRecord::new(Instance::new(1)), None, &mut outbox);
+            if wanted {
+                lease.renew_at_once(start);
+            }
+            let Some(Action::Kv(request)) = outbox.pop() else { panic!("a write was asked for") };
+            let committed = Outcome::Committed(Revision::new(8));
+            lease.observe_done(start, request.operation, committed, &timing);
+            assert_eq!(lease.next_renewal, due);
+            assert_eq!(lease.may_write(start, false), wanted);
+        }
     }
 }
