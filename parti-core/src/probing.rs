@@ -237,12 +237,25 @@ impl Probing {
         let asks_all = self.next_round <= view.now || before != Some(targets);
         if asks_all {
             self.next_round = view.now + view.interval * 2;
-            let patience = view.interval * 8;
-            self.asked.retain(|_, asked| view.now < asked.sent_at + patience);
+            self.give_up_waiting(view);
             self.look_around(view.membership);
             self.ask_all(view, targets, outbox);
         }
         asks_all
+    }
+
+    /// What has not come back for so long counts as timed out.
+    fn give_up_waiting(&mut self, view: &Surroundings<'_>) {
+        let patience = view.interval * 8;
+        let is_late = |asked: &Asked| view.now >= asked.sent_at + patience;
+        let late: Vec<Slot> = self.asked.values().filter(|asked| is_late(asked)).map(|asked| asked.slot).collect();
+        self.asked.retain(|_, asked| !is_late(asked));
+        if view.timing.planted.has(PlantedBug::RowThroughTimeout) {
+            return;
+        }
+        for slot in late {
+            self.forget(slot);
+        }
     }
 
     /// Asks once more for one for whom nobody listened, so that the last probe of a row is sent as early as it may be.
