@@ -547,7 +547,7 @@ impl Worker {
         };
         let idle = self.right_until().is_none() || self.starting_over;
         // Who goes on without a lease goes on with what it has: what it has not heard of may be somebody else's by now.
-        let lapsed = !self.has_right() && !self.timing.planted.has(PlantedBug::TakeWithoutLease);
+        let lapsed = !self.may_take() && !self.timing.planted.has(PlantedBug::TakeWithoutLease);
         let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended() || lapsed) {
             (true, _) => Applying::Nothing,
             (false, true) => Applying::Releases,
@@ -643,6 +643,12 @@ impl Worker {
         let lease = self.lease().and_then(Lease::until)?;
         let presence = self.timing.needs_presence && !self.timing.planted.has(PlantedBug::OutlivePresence);
         if presence { self.presence.until().map(|until| until.min(lease)) } else { Some(lease) }
+    }
+
+    /// Whether this worker may take what it is given: nobody may have ended its tenure, in whatever mode it goes on.
+    fn may_take(&self) -> bool {
+        let present = self.presence.until().is_some_and(|until| self.now < until);
+        self.has_right() && (present || self.timing.confirm.is_none())
     }
 
     fn has_right(&self) -> bool {
