@@ -304,6 +304,9 @@ impl World {
             for process in self.living().map(|(process, _)| process).collect::<Vec<_>>() {
                 self.tell(&Fact::Forgotten { process, what: Forgotten::Everything });
             }
+        } else if bucket == Bucket::Members {
+            // A newcomer may lead before one of those who remember has a record again.
+            self.tell_what_is_stored();
         }
         self.plan_regressed();
     }
