@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parti_core::assign::Labels;
-use parti_core::{Action, EvictReason, Key, MemberPhase, Notice, Outcome, Record, Slot, Write};
+use parti_core::{Action, EvictReason, Key, MemberPhase, Notice, Outcome, PartitionId, Record, Slot, Write};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
@@ -18,8 +18,8 @@ pub(super) struct NoMoveWithoutCause {
     plan: PlanView,
     /// Until when moves are explained by what has happened.
     excused_until: Moment,
-    /// What the worker of each slot says of itself: its capacity and its labels.
-    workers: BTreeMap<Slot, (u32, Labels)>,
+    /// What the worker of each slot says of itself: its capacity, its labels, and what it has given up for a while.
+    workers: BTreeMap<Slot, (u32, Labels, Vec<PartitionId>)>,
     /// Since when each slot is left for a successor.
     left_at: BTreeMap<Slot, Moment>,
     /// When the store last took a write.
@@ -49,7 +49,8 @@ impl Invariant for NoMoveWithoutCause {
         {
             self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
         }
-        // Who goes on in a slot with another capacity, or in another zone, should own more, less or something else.
+        // Who goes on in a slot with another capacity, or in another zone, or would have again what it had given up, should own
+        // more, less or something else.
         if let Fact::Stored { write: Write::Create { .. } | Write::Update { .. }, outcome, .. } = fact
             && matches!(outcome, Outcome::Committed(_))
             && self.becomes_another(fact)
@@ -130,7 +131,7 @@ impl NoMoveWithoutCause {
             return false;
         };
         let Record::Member(record) = record else { return false };
-        let what = (record.capacity, record.labels.clone());
+        let what = (record.capacity, record.labels.clone(), record.unwanted.clone());
         self.workers.insert(*slot, what.clone()).is_some_and(|before| before != what)
     }
 }

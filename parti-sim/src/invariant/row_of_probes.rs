@@ -11,13 +11,15 @@ use crate::fact::{Fact, ProcessId, Topic};
 
 /// An eviction for want of an answer rests on a row of probes that was not interrupted: not by an answer, one that
 /// timed out or that came from who knows where, and not by a renewal. What was asked before the row began says nothing
-/// of it.
+/// of it. Nor is anything known of a renewal that the store has lost, for as long as a lease lasts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowOfProbes {
     /// Of whom each probe asks, and since when.
     asked: BTreeMap<(ProcessId, ProbeId), (Slot, Moment)>,
     /// When nobody listened for the first time.
     rows: BTreeMap<(Slot, ProcessId), Moment>,
+    /// Until when the store may have lost a renewal.
+    unsure_until: Moment,
     /// How long the row was when the eviction was asked for.
     evictions: BTreeMap<(ProcessId, Slot), Duration>,
 }
@@ -32,7 +34,7 @@ impl Invariant for RowOfProbes {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        matches!(topic, Topic::Handed | Topic::Asked | Topic::Noticed | Topic::Stored)
+        matches!(topic, Topic::Handed | Topic::Asked | Topic::Noticed | Topic::Stored | Topic::Other)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
@@ -54,6 +56,7 @@ impl Invariant for RowOfProbes {
                     self.evictions.insert((process, slot), row.unwrap_or_default());
                 }
             }
+            Fact::PlanRegressed { .. } => self.unsure_until = scene.now + scene.options.observed_lease(),
             Fact::Stored { write, outcome: Outcome::Committed(_), .. } => {
                 if let Key::Slot(slot) = write.key() {
                     self.rows.retain(|(of, _), _| *of != slot);
@@ -66,7 +69,7 @@ impl Invariant for RowOfProbes {
                 let row = self.evictions.remove(&(process, *slot)).unwrap_or_default();
                 // By the clock of whoever asked, which may be fast.
                 let least = Duration::from_millis(scene.options.worker.probe_confirm_ms) * 8 / 9;
-                if row < least {
+                if row < least && scene.now >= self.unsure_until {
                     let sentence =
                         format!("{process} evicted the worker in slot.{slot} after a row of probes of {row:?}");
                     return Err(Breach::new(sentence).by(process));
