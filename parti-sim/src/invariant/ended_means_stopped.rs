@@ -12,12 +12,15 @@ use crate::mark::Mark;
 /// At the write that ends a tenure, or hands it to another process, its holder has stopped: nothing needs to be granted to
 /// anybody to see that it was too early.
 ///
-/// It says nothing of who goes on without a lease, nor, for as long as a lease lasts, of records that the store has lost
+/// It says nothing of who goes on without a lease; of who took a slot from under a process that knows its predecessor dead,
+/// and takes that one for it; nor, for as long as a lease lasts, of records that the store has lost
 /// and of those who know more than it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EndedMeansStopped {
-    /// Who wrote the record that is there.
-    holders: BTreeMap<Slot, ProcessId>,
+    /// Who wrote the record that is there, and since when it has the slot.
+    holders: BTreeMap<Slot, (ProcessId, Moment)>,
+    /// When each process has started.
+    started: BTreeMap<ProcessId, Moment>,
     /// Who goes on without a lease.
     available: BTreeSet<ProcessId>,
     /// Until when the store may know less than its clients.
@@ -45,13 +48,21 @@ impl Invariant for EndedMeansStopped {
             Fact::PlanRegressed { .. } | Fact::Forgotten { .. } => {
                 self.unsure_until = scene.now + scene.options.observed_lease();
             }
+            Fact::Started { process, .. } => {
+                self.started.insert(process, scene.now);
+            }
             Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => {
                 let Key::Slot(slot) = write.key() else { return Ok(()) };
-                let before = match write {
-                    Write::Create { .. } | Write::Update { .. } => self.holders.insert(slot, process),
-                    Write::Delete { .. } | Write::Append { .. } => self.holders.remove(&slot),
-                };
-                if let Some(before) = before.filter(|before| *before != process) {
+                let before = self.holders.remove(&slot);
+                if let Write::Create { .. } | Write::Update { .. } = write {
+                    let same = before.filter(|(holder, _)| *holder == process);
+                    self.holders.insert(slot, same.unwrap_or((process, scene.now)));
+                }
+                if let Some((before, since)) = before.filter(|(before, _)| *before != process) {
+                    let known_dead = scene.options.mix.dead_predecessors;
+                    if known_dead && self.started.get(&process).is_some_and(|started| *started < since) {
+                        return Ok(()); // it is no predecessor
+                    }
                     return self.check(before, process, slot, scene);
                 }
             }
