@@ -26,6 +26,10 @@ pub(super) struct PlanView {
     /// Of each slot, how many of its processes were ever evicted, or replaced in their tenure without having said that they
     /// restart: from the second on, who is there rests, and what it has goes to others.
     deaths: BTreeMap<Slot, u32>,
+    /// The newest plan, and which one that was when the process of a slot was last replaced in its tenure: that plan was made
+    /// while nobody was there.
+    head: (Term, Generation),
+    replaced_in: BTreeMap<Slot, (Term, Generation)>,
     /// The partitions that were once taken from the list, until something is seen of their being given up: they may be in
     /// the list again by then.
     unlisted: BTreeSet<PartitionIndex>,
@@ -64,6 +68,7 @@ impl PlanView {
                 let restarts = before.is_some_and(|(_, phase)| phase == MemberPhase::Restarting);
                 if other && record.tenure.is_some() && !restarts {
                     self.count_death(slot);
+                    self.replaced_in.insert(slot, self.head);
                 }
                 self.given_up.insert(slot, record.unwanted.clone());
                 None
@@ -81,7 +86,8 @@ impl PlanView {
                 let active = self.members.get(&slot) == Some(&(Some(record.tenure), MemberPhase::Active));
                 let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
                 let rests = self.deaths.get(&slot).is_some_and(|deaths| *deaths > 1);
-                let stays = stays && !rests && !self.is_elsewhere(slot);
+                let was_gone = self.replaced_in.get(&slot) == Some(&(record.term, record.generation));
+                let stays = stays && !rests && !was_gone && !self.is_elsewhere(slot);
                 let mut moves = stays.then(|| moves(slot, &before, record, scene)).flatten()?;
                 let given_up: Vec<_> =
                     self.given_up.get(&slot).into_iter().flatten().filter_map(|id| scene.index_of(id)).collect();
@@ -90,6 +96,10 @@ impl PlanView {
                 let zone = self.processes.get(&slot).and_then(|process| scene.ownership.zone_of(*process));
                 moves.partitions.retain(|moved| scene.zone_for(*moved).is_none_or(|asked| zone == Some(asked)));
                 (!moves.partitions.is_empty()).then_some(moves)
+            }
+            (Key::Cluster, Some(Record::Cluster(head))) => {
+                self.head = (head.term, head.generation);
+                None
             }
             (Key::Assign(slot), None) => {
                 self.assignments.remove(&slot);
