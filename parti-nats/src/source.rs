@@ -201,6 +201,19 @@ mod tests {
         PartitionList::new(partitions.collect()).expect("different ids")
     }
 
+    fn reader_of(source: impl Source) -> (Reader, Arc<Signs>, mpsc::UnboundedReceiver<Input>) {
+        let (inputs, told) = mpsc::unbounded_channel();
+        let signs = Arc::new(Signs::new("orders"));
+        let reader = Reader {
+            source: Box::new(source),
+            inputs,
+            refresh: Arc::default(),
+            signs: Arc::clone(&signs),
+            metrics: Arc::new(Metrics::new("orders")),
+        };
+        (reader, signs, told)
+    }
+
     /// Panics at every other word, and has another list each time.
     struct Panics(usize);
 
@@ -218,15 +231,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_source_that_panics_is_read_again_and_that_is_said() {
-        let (inputs, mut told) = mpsc::unbounded_channel();
-        let signs = Arc::new(Signs::new("orders"));
-        let reader = Reader {
-            source: Box::new(Panics(0)),
-            inputs,
-            refresh: Arc::default(),
-            signs: Arc::clone(&signs),
-            metrics: Arc::new(Metrics::new("orders")),
-        };
+        let (reader, signs, mut told) = reader_of(Panics(0));
         let running = tokio::spawn(reader.run());
         for expected in [list(&["a"]), list(&["a", "b"])] {
             match told.recv().await {
@@ -257,15 +262,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_source_that_does_not_answer_is_spoken_of_until_it_does() {
-        let (inputs, mut told) = mpsc::unbounded_channel();
-        let signs = Arc::new(Signs::new("orders"));
-        let reader = Reader {
-            source: Box::new(Slow),
-            inputs,
-            refresh: Arc::default(),
-            signs: Arc::clone(&signs),
-            metrics: Arc::new(Metrics::new("orders")),
-        };
+        let (reader, signs, mut told) = reader_of(Slow);
         let running = tokio::spawn(reader.run());
         tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
         assert_eq!(signs.warnings.list()[0].name, SOURCE_SILENT);
@@ -277,15 +274,7 @@ mod tests {
     #[tokio::test]
     async fn an_error_changes_nothing_and_the_same_list_is_told_once() {
         let script = vec![Ok(list(&["a"])), Err("out of order".into()), Ok(list(&["a"])), Ok(list(&["a", "b"]))];
-        let (inputs, mut told) = mpsc::unbounded_channel();
-        let signs = Arc::new(Signs::new("orders"));
-        let reader = Reader {
-            source: Box::new(Script(script.into_iter())),
-            inputs,
-            refresh: Arc::default(),
-            signs: Arc::clone(&signs),
-            metrics: Arc::new(Metrics::new("orders")),
-        };
+        let (reader, signs, mut told) = reader_of(Script(script.into_iter()));
         let running = tokio::spawn(reader.run());
         for expected in [list(&["a"]), list(&["a", "b"])] {
             match told.recv().await {
