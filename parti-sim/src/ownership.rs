@@ -7,6 +7,7 @@ use parti_core::{Slot, Token};
 
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId};
+use crate::mark::Mark;
 
 /// Who works on what, kept up with every [`Fact`].
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Ownership {
     holding: Vec<bool>,
     /// The zone that each process is in, where there are zones.
     zones: Vec<Option<u32>>,
+    /// Who goes on without a lease, where not everybody does.
+    available: BTreeSet<ProcessId>,
     unowned: usize,
     shared: usize,
     last_change: Moment,
@@ -92,6 +95,7 @@ impl Ownership {
             capacities: Vec::new(),
             holding: Vec::new(),
             zones: Vec::new(),
+            available: BTreeSet::new(),
             shared: 0,
             last_change: Moment::START,
             window: Window::opened(Moment::START),
@@ -107,6 +111,9 @@ impl Ownership {
                 self.slots.resize(process.index() + 1, None);
                 self.capacities.resize(process.index() + 1, 0);
                 self.capacities[process.index()] = capacity;
+            }
+            Fact::Reached { process, mark: Mark::AvailableWorker } => {
+                self.available.insert(process);
             }
             Fact::Crashed { process } | Fact::Halted { process } => self.capacities[process.index()] = 0,
             Fact::Status { process, after, .. } => {
@@ -195,6 +202,11 @@ impl Ownership {
     /// How many partitions more than one work on.
     pub(crate) const fn shared(&self) -> usize {
         self.shared
+    }
+
+    /// Whether a process goes on without a lease, where not everybody does.
+    pub(crate) fn is_available(&self, process: ProcessId) -> bool {
+        self.available.contains(&process)
     }
 
     /// The slot that a process has, or had last.

@@ -1,13 +1,12 @@
 //! G1: whoever ends another's tenure, or takes it over, does so when that one works on nothing any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use parti_core::{Key, Outcome, Slot, Write};
 
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
 use crate::fact::{Fact, PartitionIndex, ProcessId, Topic};
-use crate::mark::Mark;
 
 /// At the write that ends a tenure, or hands it to another process, its holder has stopped: nothing needs to be granted to
 /// anybody to see that it was too early.
@@ -21,8 +20,6 @@ pub(super) struct EndedMeansStopped {
     holders: BTreeMap<Slot, (ProcessId, Moment)>,
     /// When each process has started.
     started: BTreeMap<ProcessId, Moment>,
-    /// Who goes on without a lease.
-    available: BTreeSet<ProcessId>,
     /// Until when the store may know less than its clients.
     unsure_until: Moment,
 }
@@ -42,9 +39,6 @@ impl Invariant for EndedMeansStopped {
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         match *fact {
-            Fact::Reached { process, mark: Mark::AvailableWorker } => {
-                self.available.insert(process);
-            }
             Fact::PlanRegressed { .. } | Fact::Forgotten { .. } => {
                 self.unsure_until = scene.now + scene.options.observed_lease();
             }
@@ -74,10 +68,9 @@ impl Invariant for EndedMeansStopped {
 
 impl EndedMeansStopped {
     fn check(&self, holder: ProcessId, by: ProcessId, slot: Slot, scene: &Scene<'_>) -> Result<(), Breach> {
-        let goes_on = scene.options.worker.available || self.available.contains(&holder);
         // It may be in another slot by now.
         let is_there = scene.ownership.slot_of(holder) == Some(slot);
-        if goes_on || !is_there || scene.now < self.unsure_until {
+        if scene.is_available(holder) || !is_there || scene.now < self.unsure_until {
             return Ok(());
         }
         let mut all = (0..scene.partitions.as_slice().len()).map(PartitionIndex::new);

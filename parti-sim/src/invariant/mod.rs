@@ -91,6 +91,11 @@ impl Scene<'_> {
         fits && self.options.mix.is_in_all_lists(partition) && zone.is_none_or(|zone| self.ownership.has_zone(zone))
     }
 
+    /// Whether a process goes on without a lease.
+    pub(crate) fn is_available(&self, process: ProcessId) -> bool {
+        self.options.worker.available || self.ownership.is_available(process)
+    }
+
     /// The zone that a partition asks for, where there are zones.
     pub(crate) fn zone_for(&self, partition: PartitionIndex) -> Option<u32> {
         u32::try_from(partition.index()).ok().and_then(|number| number.checked_rem(self.options.zones))

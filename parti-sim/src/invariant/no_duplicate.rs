@@ -1,6 +1,6 @@
 //! G1: no two running workers hold the same partition at the same time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parti_core::{Key, Outcome, Slot, Token, Write};
@@ -8,7 +8,6 @@ use parti_core::{Key, Outcome, Slot, Token, Write};
 use super::{Breach, Invariant, Scene};
 use crate::clock::Moment;
 use crate::fact::{Fact, Forgotten, PartitionIndex, ProcessId, Topic};
-use crate::mark::Mark;
 
 /// Two processes never work on one partition at once. A process whose mode is `Available` may share one until it hears
 /// that it was replaced, at the latest some time after all faults are over, and with different tokens; never may two whose
@@ -30,8 +29,6 @@ pub(super) struct NoDuplicate {
     lost_grants: BTreeMap<ProcessId, (Option<ProcessId>, Moment)>,
     /// Who has written to the plan last.
     writer: Option<ProcessId>,
-    /// Who goes on without a lease.
-    available: BTreeSet<ProcessId>,
     /// Since when nothing is wrong.
     calm_since: Option<Moment>,
 }
@@ -58,9 +55,6 @@ impl Invariant for NoDuplicate {
             }
         }
         match *fact {
-            Fact::Reached { process, mark: Mark::AvailableWorker } => {
-                self.available.insert(process);
-            }
             Fact::Healed => self.calm_since = Some(scene.now),
             Fact::Disturbed { .. } => self.calm_since = None,
             Fact::Forgotten { process, what: Forgotten::Takeover | Forgotten::Everything }
@@ -107,7 +101,7 @@ impl NoDuplicate {
     fn check(&self, partition: PartitionIndex, scene: &Scene<'_>) -> Result<(), Breach> {
         let workers = scene.ownership.workers_on(partition);
         let known = || workers.iter().filter(|(process, _)| !self.forgotten.contains_key(process));
-        let mut strict = known().filter(|(process, _)| !self.is_available(*process, scene));
+        let mut strict = known().filter(|(process, _)| !scene.is_available(*process));
         if let (Some(one), Some(other)) = (strict.next(), strict.next()) {
             return Err(shared(partition, one, other, scene));
         }
@@ -116,10 +110,6 @@ impl NoDuplicate {
             (Some(one), Some(other)) if one.1 == other.1 => Err(shared(partition, one, other, scene)),
             _ => Ok(()),
         }
-    }
-
-    fn is_available(&self, process: ProcessId, scene: &Scene<'_>) -> bool {
-        scene.options.worker.available || self.available.contains(&process)
     }
 
     /// Some time after all faults, who was replaced has heard of it.
