@@ -356,23 +356,26 @@ impl World {
     }
 
     fn tell_what_is_stored(&mut self) {
-        let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
-        let generation = stored.max().unwrap_or_default();
+        let generation = self.stored_generation();
         self.tell(&Fact::Remembered { era: self.store.era(), generation });
     }
 
     pub(crate) fn tell_what_is_remembered(&mut self) {
-        let in_reach = |process: &Process| process.life == Life::Running && !process.link.broken;
         // Only a member record tells others; who stands by may stand by for long.
-        let in_reach = |process: &Process| in_reach(process) && process.status.slot.is_some();
-        let heard = self.living().filter(|(_, process)| in_reach(process));
-        let (mut era, mut generation) = (self.store.era(), Generation::default());
+        let tells =
+            |process: &Process| process.life == Life::Running && !process.link.broken && process.status.slot.is_some();
+        let heard = self.living().filter(|(_, process)| tells(process));
+        let (mut era, mut generation) = (self.store.era(), self.stored_generation());
         for (of_era, of_plan) in heard.map(|(_, process)| process.worker.heard_of_plans()) {
             (era, generation) = (era.max(of_era), generation.max(of_plan));
         }
-        let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
-        let generation = stored.max().unwrap_or_default().max(generation);
         self.tell(&Fact::Remembered { era, generation });
+    }
+
+    /// The newest plan of which a record is left.
+    fn stored_generation(&self) -> Generation {
+        let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.store.generations(bucket));
+        stored.max().unwrap_or_default()
     }
 
     /// Somebody writes something that is not a record.

@@ -47,7 +47,7 @@ impl Invariant for NoMoveWithoutCause {
         | Fact::Listed { .. }
         | Fact::PlanRegressed { .. } = fact
         {
-            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+            self.excuse(scene);
         }
         // Who goes on in a slot with another capacity, or in another zone, or would have again what it had given up, should own
         // more, less or something else.
@@ -55,27 +55,27 @@ impl Invariant for NoMoveWithoutCause {
             && matches!(outcome, Outcome::Committed(_))
             && self.becomes_another(fact)
         {
-            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+            self.excuse(scene);
         }
         self.note_restart(fact, scene);
         // Who had died again and again gets work from now on.
         if let Fact::Status { before, after, .. } = fact
             && before.resting != after.resting
         {
-            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+            self.excuse(scene);
         }
         // A restart that took too long, be it because the store was out of reach, is one that its worker did not survive.
         if let Fact::Asked { action: Action::Notice(Notice::Evicted { slot, reason }), .. } = fact
             && *reason == EvictReason::RestartHoldRanOut
             && self.was_held(*slot, scene)
         {
-            self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+            self.excuse(scene);
         }
         if let Fact::Stored { outcome: Outcome::Committed(_), .. } = fact {
             // What happens while nobody can write, or shortly before, shows only when somebody can again.
             let silence = scene.now.since(std::mem::replace(&mut self.written_at, scene.now));
             if silence > scene.options.observed_lease() && scene.now - silence <= self.excused_until {
-                self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+                self.excuse(scene);
             }
         }
         let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
@@ -87,7 +87,7 @@ impl Invariant for NoMoveWithoutCause {
             return Ok(());
         }
         if scene.now <= self.excused_until {
-            self.excused_until = self.excused_until.max(scene.now + aftermath(scene)); // there may be further rounds
+            self.excuse(scene); // there may be further rounds
             return Ok(());
         }
         let partition = moves.partitions[0];
@@ -104,6 +104,11 @@ impl Invariant for NoMoveWithoutCause {
 }
 
 impl NoMoveWithoutCause {
+    /// What has happened is a reason to move.
+    fn excuse(&mut self, scene: &Scene<'_>) {
+        self.excused_until = self.excused_until.max(scene.now + aftermath(scene));
+    }
+
     fn note_restart(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) {
         let Fact::Stored { write: Write::Update { key: Key::Slot(slot), record, .. }, outcome, .. } = fact else {
             return;
