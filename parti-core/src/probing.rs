@@ -353,8 +353,7 @@ impl Probing {
     /// first, since nobody else's word counts.
     pub(crate) fn deputies(&self, own: Slot, server: Option<&ServerId>, membership: &Membership) -> Vec<Slot> {
         let works = |(slot, member): &(Slot, &Member)| {
-            let works = member.record().is_some_and(|record| record.phase == MemberPhase::Active);
-            *slot != own && works && !self.suspects.contains_key(slot)
+            *slot != own && is_active(member) && !self.suspects.contains_key(slot)
         };
         let in_line = || {
             let after = membership.members_between(own.next(), Slot::new(u32::MAX));
@@ -374,6 +373,15 @@ impl Probing {
         let round = if self.targets == Some(targets) { self.next_round } else { Instant::ORIGIN };
         earliest([Some(round), self.due.first().map(|(due, _)| *due)])
     }
+}
+
+/// Whether there might be a better choice than these: fewer than a leader names, or one that no longer works.
+pub(crate) fn lacks_deputy(deputies: &[Slot], membership: &Membership) -> bool {
+    deputies.len() < MAX_DEPUTIES || !deputies.iter().all(|slot| membership.member(*slot).is_some_and(is_active))
+}
+
+fn is_active(member: &Member) -> bool {
+    member.record().is_some_and(|record| record.phase == MemberPhase::Active)
 }
 
 /// Over how long nobody must have listened: as the process says by which it judges itself, whatever the judge's own setting.

@@ -422,7 +422,9 @@ impl Worker {
             server: self.presence.server(),
         };
         let asks_all = self.probing.decide(&view, targets, &mut self.outbox);
-        if let (Targets::Others { own }, true) = (targets, asks_all) {
+        // A leader may be gone before its next round: who comes in, and who takes the place of one that has left, is named now.
+        let lacks = probing::lacks_deputy(&self.deputies, &self.membership);
+        if let (Targets::Others { own }, true) = (targets, asks_all || lacks) {
             let deputies = self.probing.deputies(own, view.server, &self.membership);
             if deputies != core::mem::replace(&mut self.deputies, deputies.clone())
                 && let Standing::Holding(lease) = &mut self.standing

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Config, Event, Instance, Instant, Key, MemberRecord, ProbeOutcome, Record, ServerId, Slot};
+use parti_core::{Command, Config, Event, Instance, Instant, Key, MemberRecord, ProbeOutcome, Record, ServerId, Slot};
 
 use super::{assert_owned_once, fleet};
 use crate::lab::{Lab, Reach};
@@ -85,6 +85,20 @@ fn a_killed_leader_is_found_out_by_a_deputy_at_its_own_server() {
     lab.crash(0);
     lab.run(1_500);
     assert!(lab.workers[5].worker.status().leader, "{}", lab.transcript);
+    assert_owned_once(&lab);
+}
+
+/// Before its next round of probes: a deputy that leaves is replaced, and a newcomer becomes one, at once.
+#[test]
+fn a_leader_that_is_killed_as_soon_as_its_only_deputy_has_left_is_found_out() {
+    let mut lab = fleet_at(&[2], 6);
+    lab.start("w2", Config::default());
+    lab.command(1, Command::Leave);
+    lab.run(50);
+    assert_eq!(lab.stored(Key::Slot(Slot::new(1))), None, "{}", lab.transcript);
+    lab.crash(0);
+    lab.run(2_000);
+    assert!(lab.workers[2].worker.status().leader, "{}", lab.transcript);
     assert_owned_once(&lab);
 }
 
