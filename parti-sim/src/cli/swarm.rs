@@ -282,6 +282,10 @@ fn work(args: &SwarmArgs, sum: &Mutex<Sum>, next: &AtomicU64, began: Instant, sh
         sum.events += run.events;
         sum.virtual_s += run.virtual_s;
         if let Some((group, failure)) = failure {
+            if args.keep_going {
+                // A long search may be ended before its report: what it has found until then is known already.
+                let _ = writeln!(io::stderr(), "{}: {} ({})", repeat(args, seed), failure.sentence(), group.what);
+            }
             sum.add(seed, group, failure);
         }
         if shows_progress && shown.elapsed() > PROGRESS_EVERY {
