@@ -352,9 +352,8 @@ impl Probing {
     /// The workers that are to see whether the leader in slot `own` is there: the next in line, those at its own server
     /// first, since nobody else's word counts.
     pub(crate) fn deputies(&self, own: Slot, server: Option<&ServerId>, membership: &Membership) -> Vec<Slot> {
-        let works = |(slot, member): &(Slot, &Member)| {
-            *slot != own && is_active(member) && !self.suspects.contains_key(slot)
-        };
+        let works =
+            |(slot, member): &(Slot, &Member)| *slot != own && is_active(member) && !self.suspects.contains_key(slot);
         let in_line = || {
             let after = membership.members_between(own.next(), Slot::new(u32::MAX));
             after.chain(membership.members_between(Slot::new(0), own)).filter(works)
