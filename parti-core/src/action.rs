@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use serde::Serialize;
+
 use crate::ids::{CheckId, Generation, Instance, OperationId, ProbeId, Revision, Session, Slot, Term, Token, WatchId};
 use crate::key::{Bucket, Interest, Key};
 use crate::partition::{Partition, PartitionId};
@@ -163,7 +165,8 @@ pub enum ReleaseReason {
 }
 
 /// Why all work is to stop for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SuspendReason {
     /// The lease ran out before a renewal was known to be committed.
     LeaseRanOut,

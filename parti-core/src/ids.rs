@@ -262,8 +262,25 @@ impl Slot {
 /// cannot be corrupted by an owner that has lost the partition and does not know it yet (Kleppmann, 2016, "How to do
 /// distributed locking").
 ///
-/// [`Display`](fmt::Display) prints 48 hexadecimal digits in three groups, whose order as text is the tokens' order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Every form that a store may keep has the tokens' own order: as text ([`Display`](fmt::Display) prints 48 hexadecimal
+/// digits in three groups, [`FromStr`](core::str::FromStr) reads them), as [bytes](Self::to_bytes) and as three
+/// [integers](Self::to_integers) that a SQL column can hold.
+///
+/// ```
+/// use parti_core::{Generation, Incarnation, Revision, Token};
+///
+/// let [old, new] = [41, 42].map(|epoch| Token {
+///     incarnation: Incarnation::new(7),
+///     epoch: Generation::new(epoch),
+///     claim: Revision::new(9),
+/// });
+/// assert!(old < new && old.to_string() < new.to_string());
+/// assert!(old.to_bytes() < new.to_bytes() && old.to_integers() < new.to_integers());
+/// assert_eq!(new.to_string().parse(), Ok(new));
+/// assert_eq!((Token::from_bytes(new.to_bytes()), Token::from_integers(new.to_integers())), (new, new));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Token {
     /// The era of the plan: as great as each life of the store that was known.
     pub incarnation: Incarnation,
@@ -273,10 +290,103 @@ pub struct Token {
     pub claim: Revision,
 }
 
+impl Token {
+    /// As 24 bytes, whose order is the tokens' order, for a column such as `BLOB` or `BYTEA`.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        for (chunk, part) in bytes.chunks_exact_mut(8).zip(self.parts()) {
+            chunk.copy_from_slice(&part.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// The token of these [bytes](Self::to_bytes).
+    pub fn from_bytes(bytes: [u8; 24]) -> Self {
+        let mut parts = [0_u64; 3];
+        for (part, chunk) in parts.iter_mut().zip(bytes.chunks_exact(8)) {
+            *part = chunk.iter().fold(0, |part, byte| (part << 8) | u64::from(*byte));
+        }
+        Self::of_parts(parts)
+    }
+
+    /// As three signed integers, whose order one after another is the tokens' order, for `BIGINT` columns that are
+    /// compared as a row: `(a, b, c) <= (?, ?, ?)`. The smallest token is three times [`i64::MIN`].
+    pub fn to_integers(self) -> [i64; 3] {
+        // With its first bit turned over, an unsigned number sorts as a signed one.
+        self.parts().map(|part| (part ^ FIRST_BIT).cast_signed())
+    }
+
+    /// The token of these [integers](Self::to_integers).
+    pub fn from_integers(integers: [i64; 3]) -> Self {
+        Self::of_parts(integers.map(|integer| integer.cast_unsigned() ^ FIRST_BIT))
+    }
+
+    const fn parts(self) -> [u64; 3] {
+        [self.incarnation.0, self.epoch.0, self.claim.0]
+    }
+
+    const fn of_parts([incarnation, epoch, claim]: [u64; 3]) -> Self {
+        Self { incarnation: Incarnation(incarnation), epoch: Generation(epoch), claim: Revision(claim) }
+    }
+}
+
+/// That of a 64-bit number, which is the sign of a signed one.
+const FIRST_BIT: u64 = 1 << 63;
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:016x}-{:016x}", self.incarnation.0, self.epoch.0, self.claim.0)
     }
+}
+
+impl core::str::FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let error = || TokenError { text: text.escape_debug().take(64).collect() };
+        let part = |part: &str| {
+            let is_hexadecimal = part.len() == 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            u64::from_str_radix(part, 16).ok().filter(|_| is_hexadecimal)
+        };
+        let mut parts = [0; 3];
+        let mut rest = text.split('-');
+        for slot in &mut parts {
+            *slot = rest.next().and_then(part).ok_or_else(error)?;
+        }
+        if rest.next().is_some() { Err(error()) } else { Ok(Self::of_parts(parts)) }
+    }
+}
+
+impl TryFrom<&str> for Token {
+    type Error = TokenError;
+
+    fn try_from(text: &str) -> Result<Self, TokenError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = TokenError;
+
+    fn try_from(text: String) -> Result<Self, TokenError> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        alloc::format!("{token}")
+    }
+}
+
+/// Text that is no token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a token must be three groups of 16 hexadecimal digits with '-' between, but is \"{text}\": give what a token is shown as"
+)]
+pub struct TokenError {
+    /// How the text begins, escaped.
+    pub text: String,
 }
 
 #[cfg(test)]
@@ -295,6 +405,41 @@ mod tests {
         for pair in ascending.windows(2) {
             assert!(pair[0] < pair[1]);
             assert!(pair[0].to_string() < pair[1].to_string());
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_token_reads_back_and_has_the_tokens_order() {
+        let edges = [0, 1, i64::MAX as u64, 1 << 63, u64::MAX];
+        let tokens = edges.map(|a| edges.map(|b| edges.map(|c| token(a, b, c)))).concat().concat();
+        for pair in tokens.windows(2) {
+            assert!(pair[0] < pair[1] && pair[0].to_bytes() < pair[1].to_bytes(), "{pair:?}");
+            assert!(pair[0].to_integers() < pair[1].to_integers(), "{pair:?}");
+        }
+        for token in tokens {
+            assert_eq!(Token::from_bytes(token.to_bytes()), token);
+            assert_eq!(Token::from_integers(token.to_integers()), token);
+            let json = serde_json::to_string(&token).expect("plain data");
+            assert_eq!(
+                (json, serde_json::from_str(&alloc::format!("\"{token}\"")).ok()),
+                (alloc::format!("\"{token}\""), Some(token))
+            );
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_token_is_refused_with_the_rule_and_the_fix() {
+        let token = token(1, 2, 3).to_string();
+        for wrong in [
+            "",
+            "1-2-3",
+            &token[1..],
+            &token.replace('1', "g"),
+            &token.replace("01", "+1"),
+            &alloc::format!("{token}-"),
+        ] {
+            let error = wrong.parse::<Token>().expect_err("no token").to_string();
+            assert!(error.contains("16 hexadecimal digits") && error.contains(wrong), "{error}");
         }
     }
 }

@@ -5,13 +5,26 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use crate::ids::Slot;
+use crate::text_name::text_name;
 
 /// The longest group name, in bytes.
 pub const MAX_GROUP_NAME_BYTES: usize = 64;
 
 /// The workers that share one list of partitions: 1 to [`MAX_GROUP_NAME_BYTES`] of `A-Z a-z 0-9 - _`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// ```
+/// use parti_core::{Bucket, GroupName, GroupNameError};
+///
+/// let group: GroupName = "orders".parse()?;
+/// assert_eq!(group.bucket_name(Bucket::Plan), "parti_orders_plan");
+/// assert!(GroupName::try_from("the orders").is_err());
+/// # Ok::<(), GroupNameError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct GroupName(String);
 
 impl GroupName {
@@ -20,13 +33,13 @@ impl GroupName {
     /// # Errors
     ///
     /// [`GroupNameError`] if the name is empty, too long, or has another character.
-    pub fn new(name: impl Into<String>) -> Result<Self, GroupNameError> {
-        let name = name.into();
+    pub fn new(name: impl AsRef<str>) -> Result<Self, GroupNameError> {
+        let name = name.as_ref();
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > MAX_GROUP_NAME_BYTES || !name.chars().all(allowed) {
             return Err(GroupNameError { name: name.escape_debug().take(128).collect() });
         }
-        Ok(Self(name))
+        Ok(Self(name.into()))
     }
 
     /// The name as text.
@@ -40,11 +53,7 @@ impl GroupName {
     }
 }
 
-impl fmt::Display for GroupName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_name!(GroupName, GroupNameError);
 
 /// A group name that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +132,13 @@ fn parse_slot(digits: &str) -> Option<Slot> {
     if canonical { digits.parse().ok().map(Slot::new) } else { None }
 }
 
+/// By its name, as it is shown.
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -156,6 +172,13 @@ impl Control {
             "rebalance" => Some(Self::Rebalance),
             _ => parse_slot(name.strip_prefix("drain.")?).map(Self::Drain),
         }
+    }
+}
+
+/// By its name, as it is shown.
+impl Serialize for Control {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -195,6 +195,7 @@ mod size;
 mod slot;
 mod state;
 mod strain;
+mod text_name;
 mod time;
 mod wishes;
 mod wording;
@@ -212,7 +213,7 @@ pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use ids::{
     CheckId, Generation, Incarnation, Instance, OperationId, Position, ProbeId, Revision, ServerId, Session, Slot,
-    Tenure, Term, Token, WatchId,
+    Tenure, Term, Token, TokenError, WatchId,
 };
 pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use partition::{

@@ -1,6 +1,6 @@
 //! Partitions, the rules for their ids, and the list of them.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,6 +15,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use crate::assign::Labels;
 use crate::config::{MAX_LABELS, MAX_TEXT_BYTES};
 use crate::ids::Slot;
+use crate::text_name::text_name;
 
 /// The longest id, in bytes.
 pub const MAX_PARTITION_ID_BYTES: usize = 255;
@@ -24,7 +25,20 @@ pub const MAX_PARTITIONS: usize = 4_000_000;
 
 /// The name of a unit of work: 1 to [`MAX_PARTITION_ID_BYTES`] bytes of UTF-8 without control characters.
 ///
-/// Cheap to clone.
+/// Cheap to clone, and known by its text: a map by id can be asked with a `&str`.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use parti_core::PartitionId;
+///
+/// let id: PartitionId = "eu-west".parse()?;
+/// let handlers = BTreeMap::from([(id, "a handler")]);
+/// assert_eq!(handlers.get("eu-west"), Some(&"a handler"));
+/// let error = PartitionId::try_from("").expect_err("the name is missing");
+/// assert_eq!(error.to_string(), "a partition id must not be empty: give every partition a name");
+/// # Ok::<(), parti_core::PartitionError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PartitionId(Arc<str>);
@@ -69,29 +83,11 @@ impl PartialOrd for PartitionId {
     }
 }
 
-impl fmt::Display for PartitionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_name!(PartitionId, PartitionError);
 
 impl fmt::Debug for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
-    }
-}
-
-impl TryFrom<String> for PartitionId {
-    type Error = PartitionError;
-
-    fn try_from(id: String) -> Result<Self, PartitionError> {
-        Self::new(id)
-    }
-}
-
-impl From<PartitionId> for String {
-    fn from(id: PartitionId) -> Self {
-        id.as_str().into()
     }
 }
 
@@ -193,6 +189,18 @@ impl<'de> Visitor<'de> for StoredPartition {
 }
 
 /// The partitions to divide: sorted by id, each id once. Cheap to clone.
+///
+/// ```
+/// use parti_core::{Partition, PartitionError, PartitionList};
+///
+/// let list = PartitionList::from_pairs([("eu", 3), ("us", 5)])?;
+/// assert_eq!((list.len(), list.iter().map(|partition| partition.weight.get()).sum::<u32>()), (2, 8));
+///
+/// let ids = ["eu".parse()?, "us".parse()?];
+/// let plain = ids.into_iter().map(Partition::new).collect::<Result<PartitionList, PartitionError>>()?;
+/// assert!(plain.contains("us") && plain != list);
+/// # Ok::<(), PartitionError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PartitionList {
     partitions: Arc<[Partition]>,
@@ -226,6 +234,43 @@ impl PartitionList {
         Ok(Self { digest: digest(&partitions), hashes, weights, partitions: partitions.into() })
     }
 
+    /// The list of these ids with these weights. O(n log n).
+    ///
+    /// # Errors
+    ///
+    /// [`PartitionError`] if an id breaks a rule or comes twice, a weight is 0, or there are more than
+    /// [`MAX_PARTITIONS`].
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (impl AsRef<str>, u32)>) -> Result<Self, PartitionError> {
+        let partition = |(id, weight)| {
+            let id = PartitionId::new(id)?;
+            let Some(checked) = Weight::new(weight) else {
+                return Err(PartitionError::Weight { id, weight: weight.to_string() });
+            };
+            Ok(Partition::new(id).with_weight(checked))
+        };
+        pairs.into_iter().map(partition).collect::<Result<Vec<_>, _>>().and_then(Self::new)
+    }
+
+    /// How many partitions there are.
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
+    /// The partitions in order of their ids.
+    pub fn iter(&self) -> core::slice::Iter<'_, Partition> {
+        self.partitions.iter()
+    }
+
+    /// Whether a partition of this name is among them. O(log n).
+    pub fn contains(&self, id: &str) -> bool {
+        self.partitions.binary_search_by(|partition| partition.id.as_str().cmp(id)).is_ok()
+    }
+
     /// The partitions in order of their ids.
     pub fn as_slice(&self) -> &[Partition] {
         &self.partitions
@@ -249,6 +294,30 @@ impl PartitionList {
     /// A hash of all ids, weights and placements (XXH3, 64 bits): two workers with the same digest have the same list. O(1).
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+}
+
+/// The list of these partitions, by [`collect`](Iterator::collect), or why they are none.
+impl FromIterator<Partition> for Result<PartitionList, PartitionError> {
+    fn from_iter<I: IntoIterator<Item = Partition>>(partitions: I) -> Self {
+        PartitionList::new(partitions.into_iter().collect())
+    }
+}
+
+impl TryFrom<Vec<Partition>> for PartitionList {
+    type Error = PartitionError;
+
+    fn try_from(partitions: Vec<Partition>) -> Result<Self, PartitionError> {
+        Self::new(partitions)
+    }
+}
+
+impl<'a> IntoIterator for &'a PartitionList {
+    type Item = &'a Partition;
+    type IntoIter = core::slice::Iter<'a, Partition>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -36,7 +36,8 @@ pub struct SharedSettings {
 }
 
 /// One of the [`SharedSettings`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Setting {
     /// The strategy.
     Strategy,
@@ -49,7 +50,7 @@ pub enum Setting {
 }
 
 /// A setting in which a worker differs from its leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// Which setting.
     pub setting: Setting,

@@ -34,7 +34,8 @@ use serde::{Deserialize, Serialize};
 ///   told to stop (`Shutdown`). What it resumes as after `Degraded` is what became of the group meanwhile.
 ///
 /// [`may_become`]: Self::may_become
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// It has not yet heard from the store.
     Init,

@@ -3,10 +3,13 @@
 use core::ops::Add;
 pub use core::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 /// A point on one worker's own monotonic clock, in nanoseconds since an origin of the caller's choice.
 ///
 /// Instants of two workers are never compared. The clock behind it must go on while the machine sleeps
 /// (`CLOCK_BOOTTIME` on Linux): a lease that a sleeping machine does not count is not safe.
+/// Serialized as whole milliseconds since the origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -46,6 +49,12 @@ pub(crate) fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<In
         };
     }
     earliest
+}
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0 / 1_000_000)
+    }
 }
 
 impl Add<Duration> for Instant {

@@ -209,6 +209,14 @@ impl Builder {
         self
     }
 
+    /// The partitions to divide, each with its weight; see [`PartitionList::from_pairs`]. What is wrong with an id or a
+    /// weight is reported by [`start`](Self::start).
+    #[must_use]
+    pub fn weighted_partitions(mut self, pairs: impl IntoIterator<Item = (impl AsRef<str>, u32)>) -> Self {
+        self.partitions = PartitionList::from_pairs(pairs).map(Partitions::List).map_err(Error::from);
+        self
+    }
+
     /// The least number of copies of each bucket, 1 by default. In a cluster use 3: the loss of one server then stops
     /// nothing. Buckets are created with this number; one that is there with fewer is an error.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The right to work on one partition, as the application holds it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,7 +33,6 @@ const RENEWAL_CHECK: Duration = Duration::from_millis(20);
 /// A guard that is dropped although nobody asked for it, be it by a panic, leaves its partition with this worker, without
 /// anyone working on it. That is said, and after a while the partition is offered again, see
 /// [`RetryPolicy`](crate::RetryPolicy).
-#[derive(Debug)]
 pub struct Guard {
     partition: Partition,
     token: Token,
@@ -170,6 +170,23 @@ impl Guard {
     }
 }
 
+/// For people: which partition, under which token, and what may be done with it.
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let may = match *self.phase.borrow() {
+            Phase::Active if self.lease.is_valid() => "work",
+            Phase::Active | Phase::Suspended | Phase::ReleasingSuspended(_) => "wait",
+            Phase::Releasing(_) => "finish what was begun",
+            Phase::Ended => "nothing more",
+        };
+        f.debug_struct("Guard")
+            .field("partition", &self.partition.id)
+            .field("token", &format_args!("{}", self.token))
+            .field("may", &format_args!("{may}"))
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         let (partition, token) = (self.partition.id.clone(), self.token);
@@ -236,6 +253,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handle::Change;
 
     fn guard(lease: &Arc<Lease>) -> (Guard, Permit, mpsc::UnboundedReceiver<Input>) {
         let permit = Permit::new(Phase::Active);
@@ -316,6 +334,15 @@ mod tests {
         assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
         permit.set(Phase::Releasing(ReleaseReason::Moved));
         assert!(guard.is_valid());
+    }
+
+    #[tokio::test]
+    async fn a_guard_shows_people_what_it_is_for_and_what_it_allows() {
+        let (guard, permit, _inputs) = guard(&lease(LONG));
+        let token = "0000000000000000-0000000000000000-0000000000000000";
+        assert_eq!(format!("{guard:?}"), format!(r#"Guard {{ partition: "p", token: {token}, may: work, .. }}"#));
+        permit.set(Phase::Releasing(ReleaseReason::Moved));
+        assert!(format!("{:?}", Change::Acquired(guard)).contains("may: finish what was begun"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a service holds while its worker runs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use arc_swap::ArcSwap;
 use parti_core::{
     Command, Event, PartitionId, PartitionList, ReleaseReason, Status, SuspendReason, Token, WorkerState,
 };
+use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::changes;
@@ -33,7 +35,6 @@ pub struct Handle {
 }
 
 /// Something that has changed for the application, in the order in which it happened.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Change {
     /// A partition has come, or is offered again after its handler has stopped unasked: work on it as long as the guard
@@ -69,8 +70,31 @@ pub enum Change {
     Resumed,
 }
 
-/// The partitions that a worker holds and is to keep, with their tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// For people: tokens are shown as they are logged.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acquired(guard) => f.debug_tuple("Acquired").field(guard).finish(),
+            Self::Prepare { partition } => f.debug_struct("Prepare").field("partition", partition).finish(),
+            Self::Releasing { partition, token, reason } => f
+                .debug_struct("Releasing")
+                .field("partition", partition)
+                .field("token", &format_args!("{token}"))
+                .field("reason", reason)
+                .finish(),
+            Self::Cancelled { partition, token } => f
+                .debug_struct("Cancelled")
+                .field("partition", partition)
+                .field("token", &format_args!("{token}"))
+                .finish(),
+            Self::Suspended { reason } => f.debug_struct("Suspended").field("reason", reason).finish(),
+            Self::Resumed => f.write_str("Resumed"),
+        }
+    }
+}
+
+/// The partitions that a worker holds and is to keep, with their tokens. Serialized as a map from id to token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Assignment(BTreeMap<PartitionId, Token>);
 
 impl Assignment {
@@ -79,13 +103,18 @@ impl Assignment {
     }
 
     /// The token of `partition`, if it is among them.
-    pub fn token(&self, partition: &PartitionId) -> Option<Token> {
-        self.0.get(partition).copied()
+    pub fn token(&self, partition: impl AsRef<str>) -> Option<Token> {
+        self.0.get(partition.as_ref()).copied()
+    }
+
+    /// Whether `partition` is among them.
+    pub fn contains(&self, partition: impl AsRef<str>) -> bool {
+        self.0.contains_key(partition.as_ref())
     }
 
     /// The partitions in order of their ids, with their tokens.
-    pub fn iter(&self) -> impl Iterator<Item = (&PartitionId, Token)> {
-        self.0.iter().map(|(partition, token)| (partition, *token))
+    pub fn iter(&self) -> AssignmentIter<'_> {
+        AssignmentIter(self.0.iter())
     }
 
     /// How many partitions there are.
@@ -98,6 +127,42 @@ impl Assignment {
         self.0.is_empty()
     }
 }
+
+impl<'a> IntoIterator for &'a Assignment {
+    type Item = (&'a PartitionId, Token);
+    type IntoIter = AssignmentIter<'a>;
+
+    fn into_iter(self) -> AssignmentIter<'a> {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Assignment {
+    type Item = (PartitionId, Token);
+    type IntoIter = btree_map::IntoIter<PartitionId, Token>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// The partitions of an [`Assignment`] in order of their ids, with their tokens.
+#[derive(Clone, Debug)]
+pub struct AssignmentIter<'a>(btree_map::Iter<'a, PartitionId, Token>);
+
+impl<'a> Iterator for AssignmentIter<'a> {
+    type Item = (&'a PartitionId, Token);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(partition, token)| (partition, *token))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for AssignmentIter<'_> {}
 
 /// Reads a worker's assignment from anywhere; cheap to clone.
 #[derive(Clone, Debug)]
@@ -260,5 +325,24 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_is_looked_up_by_name_walked_and_shown_as_one_line_of_json() {
+        let ids = ["b", "a"].map(|id| PartitionId::new(id).expect("a valid id"));
+        let assignment = Assignment::new(ids.clone().map(|id| (id, Token::default())).into());
+        assert!(assignment.contains("a") && assignment.contains(&ids[0]) && !assignment.contains("c"));
+        assert_eq!((assignment.token("b"), assignment.token("c")), (Some(Token::default()), None));
+        assert_eq!((&assignment).into_iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let token = Token::default();
+        assert_eq!(
+            serde_json::to_string(&assignment).expect("plain data"),
+            format!(r#"{{"a":"{token}","b":"{token}"}}"#)
+        );
     }
 }

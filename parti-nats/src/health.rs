@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parti_core::{Instant, Status, SuspendReason, WorkerState};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -17,7 +18,7 @@ use crate::upkeep::{BUCKET_UNREAD, UnknownWishes, Upkeep};
 use crate::warnings::{Warning, Warnings};
 
 /// How a worker is, for the questions of a platform such as Kubernetes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// Whether the process should be left alone. Bad if the worker has ended with an error, or its task has not run
     /// when it should have, or the server has refused its credentials for longer than a lease: only a restart helps. An
@@ -32,7 +33,7 @@ pub struct Health {
 }
 
 /// An answer with its reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// Whether all is well.
     pub good: bool,

@@ -151,15 +151,15 @@ pub use builder::Builder;
 pub use connection::connect_options;
 pub use error::{Error, ErrorKind};
 pub use guard::Guard;
-pub use handle::{Assignment, AssignmentReader, Change, Handle};
+pub use handle::{Assignment, AssignmentIter, AssignmentReader, Change, Handle};
 pub use health::{Health, HealthCheck, Verdict};
 pub use login::credentials_file;
 pub use metrics::{METRICS, Metric, MetricKind};
-pub use parti_core::assign;
+pub use parti_core::assign::{self, Labels};
 pub use parti_core::{
-    Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, Incarnation, Instance, Instant, Mode, Partition,
-    PartitionError, PartitionId, PartitionList, Placement, PlannerPhase, ReleaseReason, Revision, Slot, Status,
-    StrategyChoice, SuspendReason, Tenure, Term, Token, Weight, WorkerState,
+    Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, HumanDuration, Incarnation, Instance, Instant,
+    Mode, Partition, PartitionError, PartitionId, PartitionList, Placement, PlannerPhase, ReleaseReason, Revision,
+    Slot, Status, StrategyChoice, SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
 pub use source::{Listed, PartitionBucket, Source, SourceError};

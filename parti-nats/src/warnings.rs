@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::gauge;
+use serde::Serialize;
 
 use crate::metrics::WARNING;
 
 /// Something that somebody should look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// Its name, which does not change from one version to the next: also that of the log event, where there is one,
     /// and the label of the metric `parti_warning`.

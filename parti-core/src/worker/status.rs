@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use serde::Serialize;
+
 use super::suspend::why_it_ran_out;
 use super::{Standing, Worker};
 use crate::action::SuspendReason;
@@ -16,7 +18,7 @@ use crate::time::Instant;
 
 /// A look at a worker: cheap to make, for metrics, tests and checks.
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each of interest by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// What it is doing.
     pub state: WorkerState,
@@ -69,7 +71,7 @@ pub struct Status {
 }
 
 /// A leader's count of the group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Fleet {
     /// The workers that share the work, those that are about to come back from a restart included.
     pub workers: usize,
@@ -179,5 +181,17 @@ impl Worker {
             return Some(SuspendReason::NotPresent);
         }
         self.ownership.suspended_for()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Config, Instant, Worker};
+
+    #[test]
+    fn a_status_is_one_line_of_json() {
+        let worker = Worker::new(Config::default(), 1, Instant::from_millis(5)).expect("a valid config");
+        let status = serde_json::to_value(worker.status()).expect("plain data");
+        assert_eq!((&status["state"], &status["slot"], &status["owned"]), (&"init".into(), &().into(), &0.into()));
     }
 }
