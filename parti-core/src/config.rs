@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::assign::{Balanced, ConsistentHash, RoundRobin, Strategy};
 use crate::duration;
 use crate::ids::Slot;
-use crate::planted::Planted;
 
 pub use rules::ConfigError;
 
@@ -338,8 +337,6 @@ pub(crate) struct Timing {
     pub(crate) needs_presence: bool,
     /// What a stop waits for at the end, at most.
     pub(crate) last_wait: Duration,
-    /// The deliberate bug of this worker.
-    pub(crate) planted: Planted,
 }
 
 /// A lease, and what an observer waits for beyond it against clocks of different rates: an eighth of it.
@@ -360,7 +357,6 @@ impl Timing {
             confirm: config.probe_confirm,
             needs_presence: strict && config.probe_confirm.is_some(),
             last_wait: LAST_WAIT.min(lease / 2),
-            planted: Planted::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::action::{EvictReason, Notice, WaitReason, Write};
-use crate::config::{Config, Timing};
+use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{OperationId, Revision, Slot};
 use crate::key::Key;
@@ -44,10 +44,8 @@ struct Patience {
 }
 
 /// What evictions are decided from.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Instant,
-    pub(crate) config: &'a Config,
-    pub(crate) timing: &'a Timing,
+pub(crate) struct Judge<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) own_slot: Slot,
     pub(crate) plan: &'a PlanLog,
     pub(crate) probing: &'a Probing,
@@ -57,7 +55,7 @@ impl Eviction {
     /// Takes in the outcome of an eviction, and tells whose and why.
     pub(crate) fn observe_done(
         &mut self,
-        now: Instant,
+        context: &Context,
         operation: OperationId,
         outcome: Outcome,
         membership: &mut Membership,
@@ -67,12 +65,12 @@ impl Eviction {
         match outcome {
             Outcome::Committed(revision) => {
                 self.tried.remove(&slot);
-                membership.observe_deleted(now, Key::Slot(slot), revision);
+                membership.observe_deleted(context, Key::Slot(slot), revision);
                 outbox.notice(Notice::Evicted { slot, reason });
             }
             Outcome::Conflict => {
                 let expected = self.tried.get(&slot).map(|(expected, _)| *expected).unwrap_or_default();
-                membership.observe_refused(Key::Slot(slot), expected);
+                membership.observe_refused(context, Key::Slot(slot), expected);
             }
             Outcome::Refused | Outcome::Unknown => {}
         }
@@ -101,8 +99,8 @@ impl Eviction {
     }
 
     /// Evicts every worker whose lease, or time to come back, has run out. O(1) where nothing has changed.
-    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, membership: &mut Membership, outbox: &mut Outbox) {
-        let mut expired = membership.expired(view.now);
+    pub(crate) fn decide(&mut self, view: &Judge<'_>, membership: &mut Membership, outbox: &mut Outbox) {
+        let mut expired = membership.expired(view.context.now);
         expired.retain(|slot| *slot != view.own_slot);
         self.silent.clone_from(&expired);
         let held = self.held_until.is_some();
@@ -112,23 +110,23 @@ impl Eviction {
         }
         self.evict_gone(view, membership, outbox);
         let unchanged = membership.changes() == self.looked_at && expired.is_empty() && self.patience.is_none();
-        if unchanged && self.next_look.is_none_or(|at| view.now < at) {
+        if unchanged && self.next_look.is_none_or(|at| view.context.now < at) {
             return;
         }
         self.looked_at = membership.changes();
-        self.judge_silence(view, membership.unheard(view.now));
+        self.judge_silence(view, membership.unheard(view.context.now));
         let is_judged = |slot: &Slot| self.in_flight.values().any(|(evicted, _)| evicted == slot);
-        let waits = self.waits_for_restart(view.now) && !expired.iter().all(is_judged);
+        let waits = self.waits_for_restart(view.context.now) && !expired.iter().all(is_judged);
         let waited = core::mem::replace(&mut self.waits, waits);
         if self.waits && !waited {
             outbox.notice(Notice::Waiting { reason: WaitReason::Restart });
         }
-        if !self.waits_for_restart(view.now) {
+        if !self.waits_for_restart(view.context.now) {
             for slot in expired {
                 self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
             }
         }
-        if view.timing.planted.has(PlantedBug::EvictRenewed) {
+        if view.context.has(PlantedBug::EvictRenewed) {
             for slot in self.tried.keys().copied().collect::<Vec<_>>() {
                 self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
             }
@@ -145,18 +143,18 @@ impl Eviction {
     /// Evicts the workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
     /// Those count too who have died less than a lease ago and have successors by now: in a fleet that was killed as a
     /// whole, the successors of the others are on their way.
-    fn evict_gone(&mut self, view: &Surroundings<'_>, membership: &Membership, outbox: &mut Outbox) {
-        let mut gone = view.probing.gone(membership, view.timing).filter(|slot| *slot != view.own_slot).peekable();
+    fn evict_gone(&mut self, view: &Judge<'_>, membership: &Membership, outbox: &mut Outbox) {
+        let mut gone = view.probing.gone(view.context, membership).filter(|slot| *slot != view.own_slot).peekable();
         if gone.peek().is_none() {
             return;
         }
         let (absent, workers) = view.probing.absent();
         let replaced = membership.members().filter(|(slot, member)| {
-            let lately = member.replaced_at.is_some_and(|at| view.now < at + member.observed_lease);
+            let lately = member.replaced_at.is_some_and(|at| view.context.now < at + member.observed_lease);
             lately && !view.probing.is_suspect(*slot)
         });
-        let many = (absent + replaced.count()) * 100 > workers * view.config.restart_detection_percent as usize;
-        if many || self.waits_for_restart(view.now) || membership.maintenance_hold().is_some() {
+        let many = (absent + replaced.count()) * 100 > workers * view.context.config.restart_detection_percent as usize;
+        if many || self.waits_for_restart(view.context.now) || membership.maintenance_hold().is_some() {
             return;
         }
         for slot in gone {
@@ -165,12 +163,12 @@ impl Eviction {
     }
 
     /// In a maintenance, workers that are gone are expected back.
-    fn hold_for_maintenance(&mut self, view: &Surroundings<'_>, membership: &Membership, expired: &mut Vec<Slot>) {
+    fn hold_for_maintenance(&mut self, view: &Judge<'_>, membership: &Membership, expired: &mut Vec<Slot>) {
         self.held_until = None;
         let Some(hold) = membership.maintenance_hold() else { return };
         expired.retain(|slot| {
             let silent_since = membership.member(*slot).map(|member| membership.silent_since(*slot, member));
-            let until = silent_since.map(|since| since + hold).filter(|until| view.now < *until);
+            let until = silent_since.map(|since| since + hold).filter(|until| view.context.now < *until);
             self.held_until = earliest([self.held_until, until]);
             until.is_none()
         });
@@ -178,15 +176,18 @@ impl Eviction {
 
     /// More than `restart_detection_percent` silent at once looks like a restart of the fleet: they are waited for, for
     /// `cold_start_window` at most, and once most are back, for `settle_window` after the last that came back.
-    fn judge_silence(&mut self, view: &Surroundings<'_>, (silent, workers): (usize, usize)) {
-        let many = silent * 100 > workers * view.config.restart_detection_percent as usize;
+    fn judge_silence(&mut self, view: &Judge<'_>, (silent, workers): (usize, usize)) {
+        let many = silent * 100 > workers * view.context.config.restart_detection_percent as usize;
         self.patience = match self.patience {
-            None if many => Some(Patience { until: view.now + view.config.cold_start_window, silent }),
+            None if many => Some(Patience { until: view.context.now + view.context.config.cold_start_window, silent }),
             Some(patience) if many => Some(Patience { silent, ..patience }),
-            Some(patience) if silent > 0 && view.now < patience.until => {
+            Some(patience) if silent > 0 && view.context.now < patience.until => {
                 let came_back = silent < patience.silent;
-                let until =
-                    if came_back { patience.until.min(view.now + view.config.settle_window) } else { patience.until };
+                let until = if came_back {
+                    patience.until.min(view.context.now + view.context.config.settle_window)
+                } else {
+                    patience.until
+                };
                 Some(Patience { until, silent })
             }
             Some(_) | None => None,
@@ -195,18 +196,19 @@ impl Eviction {
 
     fn evict(
         &mut self,
-        view: &Surroundings<'_>,
+        view: &Judge<'_>,
         membership: &Membership,
         slot: Slot,
         reason: EvictReason,
         outbox: &mut Outbox,
     ) {
         let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
-        let tried = self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.now < *until);
+        let tried =
+            self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.context.now < *until);
         if tried {
             return;
         }
-        self.tried.insert(slot, (expected, view.now + view.timing.renewal));
+        self.tried.insert(slot, (expected, view.context.now + view.context.timing.renewal));
         if outbox.is_writing(Key::Slot(slot)) {
             // A write of this process, which had that slot before, is still on its way.
             return;
@@ -215,10 +217,14 @@ impl Eviction {
         self.in_flight.insert(operation, (slot, reason));
     }
 
-    fn next_look(&self, view: &Surroundings<'_>, membership: &Membership) -> Option<Instant> {
+    fn next_look(&self, view: &Judge<'_>, membership: &Membership) -> Option<Instant> {
         let restarting = restarting(view, membership).map(|(_, until)| until);
         let again = self.tried.values().map(|(_, until)| *until);
-        restarting.chain(again).chain(self.patience.map(|patience| patience.until)).filter(|at| *at > view.now).min()
+        restarting
+            .chain(again)
+            .chain(self.patience.map(|patience| patience.until))
+            .filter(|at| *at > view.context.now)
+            .min()
     }
 
     /// When evictions should be asked about again.
@@ -228,29 +234,26 @@ impl Eviction {
 }
 
 /// The workers that have left their slot for a successor, and until when it is held for them.
-fn restarting<'a>(
-    view: &'a Surroundings<'_>,
-    membership: &'a Membership,
-) -> impl Iterator<Item = (Slot, Instant)> + 'a {
+fn restarting<'a>(view: &'a Judge<'_>, membership: &'a Membership) -> impl Iterator<Item = (Slot, Instant)> + 'a {
     let is_restarting = |phase: MemberPhase| phase == MemberPhase::Restarting;
     membership
         .members()
         .filter(move |(_, member)| member.record().is_some_and(|record| is_restarting(record.phase)))
         .map(|(slot, member)| {
-            let unheld = view.timing.planted.has(PlantedBug::RestartUnheld);
-            let least = if unheld { Duration::ZERO } else { view.config.restart_hold };
+            let unheld = view.context.has(PlantedBug::RestartUnheld);
+            let least = if unheld { Duration::ZERO } else { view.context.config.restart_hold };
             let hold = membership.maintenance_hold().unwrap_or_default().max(least);
             (slot, membership.silent_since(slot, member) + hold)
         })
 }
 
-fn stayed_away(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
-    restarting(view, membership).filter(|(_, until)| *until <= view.now).map(|(slot, _)| slot).collect()
+fn stayed_away(view: &Judge<'_>, membership: &Membership) -> Vec<Slot> {
+    restarting(view, membership).filter(|(_, until)| *until <= view.context.now).map(|(slot, _)| slot).collect()
 }
 
 /// The tenures that the plan names and of which there is no record at all. Absence proves nothing: only a conditional
 /// delete that succeeds does.
-fn named_without_record(view: &Surroundings<'_>, membership: &Membership) -> Vec<Slot> {
+fn named_without_record(view: &Judge<'_>, membership: &Membership) -> Vec<Slot> {
     without_record(view.plan, membership).filter(|slot| *slot != view.own_slot).collect()
 }
 

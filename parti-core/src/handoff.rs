@@ -4,13 +4,14 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::context::Context;
 use crate::ids::{Generation, Incarnation, Position, Revision, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, PartitionId, PartitionList, Places};
 use crate::plan_log::PlanLog;
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
 use crate::size::{RecordTooLarge, Sizes};
 
@@ -52,7 +53,6 @@ pub(crate) struct Handoff {
     dirty: BTreeSet<Slot>,
     /// Slots to which something new is coming and whose records do not say so yet. That can wait: it gives no right.
     announcements: BTreeSet<Slot>,
-    planted: Planted,
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
@@ -79,7 +79,8 @@ pub(crate) struct Edition {
 }
 
 /// What the records are written from.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct Basis<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) edition: Edition,
     /// Which life of the plan the records are in.
     pub(crate) incarnation: Incarnation,
@@ -108,7 +109,6 @@ impl Handoff {
             releasing: BTreeSet::new(),
             dirty: BTreeSet::new(),
             announcements: BTreeSet::new(),
-            planted: plan.planted(),
         };
         for (slot, assignment) in plan.assignments() {
             handoff.read(&places, slot, assignment.revision, &assignment.record);
@@ -231,7 +231,12 @@ impl Handoff {
     }
 
     /// Takes over the targets of a new plan for the workers `roster`. Nothing is granted yet. O(P).
-    pub(crate) fn retarget(&mut self, targets: Vec<Option<Slot>>, roster: impl Iterator<Item = Slot>) {
+    pub(crate) fn retarget(
+        &mut self,
+        context: &Context,
+        targets: Vec<Option<Slot>>,
+        roster: impl Iterator<Item = Slot>,
+    ) {
         self.targets = targets;
         self.owners = slots_of(&self.targets);
         self.unplaced = count_unplaced(&self.targets);
@@ -248,7 +253,7 @@ impl Handoff {
             match (target, holder) {
                 (Some(_), None) => self.ready.push(place(at)),
                 (Some(target), Some(holder)) if target != holder => {
-                    if self.planted.has(PlantedBug::GrantUnreleased) {
+                    if context.has(PlantedBug::GrantUnreleased) {
                         self.ready.push(place(at));
                     }
                     incoming.entry(*target).or_default().push(place(at));
@@ -271,13 +276,13 @@ impl Handoff {
     ///
     /// Only to be called when every earlier append is known to be committed, so that what is read of acknowledgements
     /// is about records that are really there.
-    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    pub(crate) fn decide(&mut self, view: &Basis<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let mut dropped = 0;
         while dropped < MAX_DROPS_AT_ONCE
             && let Some(slot) = self.dirty.pop_first()
         {
             if self.drop_released(slot, view) {
-                self.write(slot, view.edition, plan, outbox);
+                self.write(view.context, slot, view.edition, plan, outbox);
                 dropped += 1;
             }
             self.begin_tenure(slot, view);
@@ -289,34 +294,40 @@ impl Handoff {
             self.unwritten.iter().copied().take(MAX_REVOKES_AT_ONCE).collect()
         };
         for slot in next {
-            self.write(slot, view.edition, plan, outbox);
+            self.write(view.context, slot, view.edition, plan, outbox);
         }
         // One at a time, so that a release that is confirmed meanwhile does not wait behind all of them.
         if plan.is_settled()
             && let Some(slot) = self.announcements.pop_first()
         {
-            self.write(slot, view.edition, plan, outbox);
+            self.write(view.context, slot, view.edition, plan, outbox);
         }
     }
 
     /// Writes all that is still to be given up by the plan so far: what the next one moves is told from it by the
     /// generation.
-    pub(crate) fn write_revoked(&mut self, edition: Edition, plan: &mut PlanLog, outbox: &mut Outbox) {
+    pub(crate) fn write_revoked(
+        &mut self,
+        context: &Context,
+        edition: Edition,
+        plan: &mut PlanLog,
+        outbox: &mut Outbox,
+    ) {
         let granted = |slot: &Slot| self.granted.contains(slot);
         let revoked: Vec<Slot> = self.unwritten.iter().copied().filter(|slot| !granted(slot)).collect();
         for slot in revoked {
-            self.write(slot, edition, plan, outbox);
+            self.write(context, slot, edition, plan, outbox);
         }
     }
 
     /// Takes from the slot's record what its tenure is known not to hold any more; true if there was anything.
-    fn drop_released(&mut self, slot: Slot, view: &Surroundings<'_>) -> bool {
+    fn drop_released(&mut self, slot: Slot, view: &Basis<'_>) -> bool {
         let Some(sheet) = self.sheets.get_mut(&slot) else { return false };
         let (owned, released) = match view.membership.tenure_state(slot, sheet.tenure) {
             TenureState::Ended => sheet.take_all(),
             TenureState::Continues => {
                 let record = view.membership.member(slot).and_then(|member| member.record());
-                let unconfirmed = self.planted.has(PlantedBug::ReleaseUnconfirmed);
+                let unconfirmed = view.context.has(PlantedBug::ReleaseUnconfirmed);
                 let released = match record {
                     Some(_) if unconfirmed => core::mem::take(&mut sheet.releasing),
                     Some(record) => sheet.take_acknowledged(record, view.incarnation),
@@ -343,7 +354,7 @@ impl Handoff {
     }
 
     /// Begins an empty record for a tenure that has none: it tells the worker that it takes part.
-    fn begin_tenure(&mut self, slot: Slot, view: &Surroundings<'_>) {
+    fn begin_tenure(&mut self, slot: Slot, view: &Basis<'_>) {
         let Some(tenure) = (view.planned)(slot) else { return };
         let sheet = self.sheets.entry(slot).or_default();
         // In a store that has lost writes a later tenure may have the lower number.
@@ -358,10 +369,10 @@ impl Handoff {
 
     /// Grants what nobody holds to the slots that should own it, where the tenure there is the one planned for, and goes
     /// on: nobody would ever give back what an ended one was granted.
-    fn grant(&mut self, view: &Surroundings<'_>) {
+    fn grant(&mut self, view: &Basis<'_>) {
         let mut granted: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         let mut waiting = Vec::new();
-        let raised = !self.planted.has(PlantedBug::EpochNotRaised);
+        let raised = !view.context.has(PlantedBug::EpochNotRaised);
         let epoch = if raised { view.edition.generation } else { Generation::new(1) };
         for place in core::mem::take(&mut self.ready) {
             if let Some(slot) = self.targets[place as usize] {
@@ -391,10 +402,10 @@ impl Handoff {
         self.ready = waiting;
     }
 
-    fn write(&mut self, slot: Slot, edition: Edition, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn write(&mut self, context: &Context, slot: Slot, edition: Edition, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(sheet) = self.sheets.get_mut(&slot) else { return };
         let record = sheet.record(&self.list, edition);
-        sheet.revision = plan.append(outbox, Key::Assign(slot), Record::Assignment(Arc::new(record)));
+        sheet.revision = plan.append(context, Key::Assign(slot), Record::Assignment(Arc::new(record)), outbox);
         sheet.changed = false;
         self.granted.retain(|other| *other != slot);
         self.announcements.remove(&slot);
@@ -484,7 +495,6 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::config::{Config, Timing};
     use crate::ids::Instance;
     use crate::time::Instant;
 
@@ -519,7 +529,7 @@ mod tests {
 
     #[test]
     fn what_another_tenure_of_the_slot_has_applied_acknowledges_nothing() {
-        let timing = Timing::new(&Config::default());
+        let context = Context::at(Instant::ORIGIN);
         let record = |tenure| MemberRecord {
             tenure: Some(tenure),
             applied: position(2, 900),
@@ -527,16 +537,16 @@ mod tests {
         };
         let (former, later) = (Tenure::new(position(2, 3)), Tenure::new(position(2, 30)));
         let drops = |seen: Tenure| {
-            let mut membership = Membership::new(&timing);
-            membership.end_listing(Instant::ORIGIN, &timing, Incarnation::new(2), |_| true);
+            let mut membership = Membership::new(&context);
+            membership.end_listing(&context, Incarnation::new(2), |_| true);
             let entry = Record::Member(Arc::new(record(seen)));
-            membership.observe_entry(Instant::ORIGIN, Key::Slot(SLOT), Revision::new(20), &entry, true);
+            membership.observe_entry(&context, Key::Slot(SLOT), Revision::new(20), &entry, true);
             let mut handoff = Handoff::new(PartitionList::default(), &PlanLog::default());
             handoff.sheets.insert(SLOT, revoking(later));
             let edition =
                 Edition { term: Term::default(), era: Incarnation::default(), generation: Generation::default() };
             let incarnation = Incarnation::new(2);
-            let view = Surroundings { edition, incarnation, membership: &membership, planned: &|_| None };
+            let view = Basis { context: &context, edition, incarnation, membership: &membership, planned: &|_| None };
             handoff.drop_released(SLOT, &view)
         };
         assert!(!drops(former));

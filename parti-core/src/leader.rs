@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::action::{EvictReason, Notice, PlanReason, WaitReason};
 use crate::assign::{Step, Strategy};
-use crate::config::{Config, Timing};
+use crate::context::Context;
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
 use crate::given_up::GivenUp;
@@ -21,7 +21,7 @@ use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
 use crate::planner::Planner;
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::probing::Probing;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
@@ -81,12 +81,10 @@ pub(crate) struct Leader {
 }
 
 /// What a leader decides from.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Instant,
-    pub(crate) config: &'a Config,
+pub(crate) struct Office<'a> {
+    pub(crate) context: &'a Context,
     /// How partitions are divided.
     pub(crate) strategy: &'a dyn Strategy,
-    pub(crate) timing: &'a Timing,
     pub(crate) own_slot: Slot,
     pub(crate) own: Instance,
     pub(crate) lease: &'a Lease,
@@ -177,20 +175,20 @@ impl Leader {
     /// Takes in the outcome of an eviction.
     pub(crate) fn observe_done(
         &mut self,
-        now: Instant,
+        context: &Context,
         (operation, outcome): (OperationId, Outcome),
         membership: &mut Membership,
         outbox: &mut Outbox,
     ) {
-        let Some((slot, reason)) = self.eviction.observe_done(now, operation, outcome, membership, outbox) else {
+        let Some((slot, reason)) = self.eviction.observe_done(context, operation, outcome, membership, outbox) else {
             return;
         };
         if let (Outcome::Committed(_), EvictReason::LeaseRanOut | EvictReason::NobodyListens) = (outcome, reason) {
-            self.strain.observe_death(now, slot);
+            self.strain.observe_death(context.now, slot);
         }
         if let (Outcome::Committed(_) | Outcome::Unknown, EvictReason::NoRecord) = (outcome, reason) {
             // There really was no record, as far as is known: whoever had it has not noticed yet, or is gone.
-            self.wait_until(now + membership.longest_observed_lease());
+            self.wait_until(context.now + membership.longest_observed_lease());
         }
         self.observe_member(slot);
     }
@@ -229,15 +227,16 @@ impl Leader {
     /// Evicts who has stopped, plans if it is time, and writes what can be written.
     pub(crate) fn decide(
         &mut self,
-        view: &Surroundings<'_>,
+        view: &Office<'_>,
         membership: &mut Membership,
         plan: &mut PlanLog,
         outbox: &mut Outbox,
     ) {
-        let Surroundings { now, config, timing, own_slot, .. } = *view;
+        let context = view.context;
+        let now = context.now;
         if view.heard {
-            self.end_garbled(now, membership, outbox);
-            let surroundings = eviction::Surroundings { now, config, timing, own_slot, plan, probing: view.probing };
+            self.end_garbled(context, membership, outbox);
+            let surroundings = eviction::Judge { context, own_slot: view.own_slot, plan, probing: view.probing };
             self.eviction.decide(&surroundings, membership, outbox);
         }
         if self.quarantine_until.take_if(|until| *until <= now).is_some() {
@@ -255,7 +254,7 @@ impl Leader {
             self.look_for_request(membership, plan);
         }
         self.tell_recovery(outbox);
-        let waits = self.grants_nothing(timing.planted) || self.eviction.asks_for_record();
+        let waits = self.grants_nothing(context) || self.eviction.asks_for_record();
         if !plan.is_settled() || plan.broken().is_some() || waits {
             return;
         }
@@ -263,13 +262,13 @@ impl Leader {
         if self.accounted && core::mem::take(&mut self.plan_due) {
             self.plan(view, plan, outbox);
         }
-        self.hand_over(membership, plan, outbox);
+        self.hand_over(context, membership, plan, outbox);
         self.publish_phase(view, plan, outbox);
     }
 
     /// What garbage has broken off is over once its holder has stopped.
-    fn end_garbled(&mut self, now: Instant, membership: &mut Membership, outbox: &mut Outbox) {
-        for slot in membership.end_garbled(now) {
+    fn end_garbled(&mut self, context: &Context, membership: &mut Membership, outbox: &mut Outbox) {
+        for slot in membership.end_garbled(context) {
             outbox.notice(Notice::Evicted { slot, reason: EvictReason::Garbled });
             self.observe_member(slot);
         }
@@ -308,15 +307,15 @@ impl Leader {
     /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
     /// until each of them has noticed and started over. A lease later, who holds what the plan has lost has told so with
     /// a renewal, or cannot renew since its record is lost, and has stopped.
-    fn look_for_lost_writes(&mut self, view: &Surroundings<'_>, membership: &Membership, plan: &PlanLog) {
+    fn look_for_lost_writes(&mut self, view: &Office<'_>, membership: &Membership, plan: &PlanLog) {
         let records = || membership.members().filter_map(|(slot, member)| Some((slot, member.record()?)));
         self.sound = !records().any(|(slot, record)| has_lost(plan, slot, record));
         let told = records().map(|(_, record)| record.heard()).fold(view.heard_of, Heard::max);
-        if !view.timing.planted.has(PlantedBug::ForgetGeneration) {
+        if !view.context.has(PlantedBug::ForgetGeneration) {
             self.generation = self.generation.max(told.generation);
         }
         let lives = plan.incarnation().max(membership.incarnation());
-        let forgets = view.timing.planted.has(PlantedBug::ForgetEra);
+        let forgets = view.context.has(PlantedBug::ForgetEra);
         self.era = if forgets { lives } else { self.era.max(lives).max(told.era) };
         let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
         let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
@@ -324,17 +323,17 @@ impl Leader {
         };
         for (_, tenure) in tenures.iter().filter(|tenure| was_forgotten(tenure)) {
             if self.forgotten.insert(*tenure) {
-                self.wait_until(view.now + membership.longest_observed_lease());
+                self.wait_until(view.context.now + membership.longest_observed_lease());
             }
         }
         let noticed = view.store_regressed.map(|at| at + membership.longest_observed_lease());
-        if let Some(until) = noticed.filter(|until| *until > view.now) {
+        if let Some(until) = noticed.filter(|until| *until > view.context.now) {
             self.wait_until(until);
         }
         let is_unclear =
             |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) == TenureState::Unclear;
         let known = core::mem::take(&mut self.unclear);
-        let since = |tenure| (tenure, known.get(&tenure).copied().unwrap_or(view.now));
+        let since = |tenure| (tenure, known.get(&tenure).copied().unwrap_or(view.context.now));
         self.unclear = self.handoff.iter().flat_map(Handoff::tenures).filter(is_unclear).map(since).collect();
     }
 
@@ -348,7 +347,7 @@ impl Leader {
 
     /// The store has forgotten a tenure if it commits a write with a revision no higher than where the tenure began, and
     /// this worker knew of the tenure when it sent that write.
-    fn look_at_unclear(&mut self, view: &Surroundings<'_>, membership: &mut Membership) {
+    fn look_at_unclear(&mut self, view: &Office<'_>, membership: &mut Membership) {
         let incarnation = membership.incarnation();
         for ((slot, tenure), since) in &self.unclear {
             let written = view.lease.written_since(*since).map(|revision| Position { incarnation, revision });
@@ -372,19 +371,19 @@ impl Leader {
     }
 
     /// Whether it grants nothing because of that.
-    fn grants_nothing(&self, planted: Planted) -> bool {
-        let unsound = !self.sound && !planted.has(PlantedBug::GrantUnsound);
-        let quarantine = self.quarantine_until.is_some() && !planted.has(PlantedBug::GrantInQuarantine);
-        (unsound || quarantine) && !planted.has(PlantedBug::GrantWhileRecovering)
+    fn grants_nothing(&self, context: &Context) -> bool {
+        let unsound = !self.sound && !context.has(PlantedBug::GrantUnsound);
+        let quarantine = self.quarantine_until.is_some() && !context.has(PlantedBug::GrantInQuarantine);
+        (unsound || quarantine) && !context.has(PlantedBug::GrantWhileRecovering)
     }
 
-    fn plan(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn plan(&mut self, view: &Office<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(handoff) = &mut self.handoff else {
             return self.wait(Verdict::Wait(WaitReason::NoPartitions, None), outbox);
         };
         let homeless = self.rebalance.has_homeless(&self.roster, handoff);
         self.given_up = GivenUp::of(&self.roster, handoff);
-        match self.rebalance.decide(view.now, view.config, &self.roster, homeless) {
+        match self.rebalance.decide(view.context, &self.roster, homeless) {
             Verdict::Plan(reason, step) => self.make_plan(view, reason, step, plan, outbox),
             Verdict::Wait(..) | Verdict::Idle | Verdict::Refused(_) if !self.given_up.leaving.is_empty() => {
                 self.make_plan(view, PlanReason::GivenUp, Step::Emergency, plan, outbox);
@@ -395,7 +394,7 @@ impl Leader {
 
     fn make_plan(
         &mut self,
-        view: &Surroundings<'_>,
+        view: &Office<'_>,
         reason: PlanReason,
         step: Step,
         plan: &mut PlanLog,
@@ -407,29 +406,22 @@ impl Leader {
             current[*at] = None;
         }
         let avoids = &self.given_up.avoids;
-        let calculator = Planner {
-            strategy: view.strategy,
-            config: view.config,
-            roster: &self.roster,
-            avoids,
-            step,
-            planted: view.timing.planted,
-        };
+        let calculator = Planner { strategy: view.strategy, context: view.context, roster: &self.roster, avoids, step };
         let planned = match calculator.plan(handoff.list(), &current) {
             Ok(planned) => planned,
             Err(error) => {
-                return self.refuse(view.now, error.to_string(), outbox);
+                return self.refuse(view.context.now, error.to_string(), outbox);
             }
         };
         if let Some(at) = self.given_up.leaving.iter().find(|at| planned.owners[**at] == handoff.targets()[**at]) {
             let stays = format!("{:?} was given up, but stays where it is", handoff.list().as_slice()[*at].id);
-            return self.refuse(view.now, stays, outbox);
+            return self.refuse(view.context.now, stays, outbox);
         }
         if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
-            return self.refuse(view.now, too_large.to_string(), outbox);
+            return self.refuse(view.context.now, too_large.to_string(), outbox);
         }
         self.refused = None;
-        self.rebalance.observe_planned(view.now, &self.roster, reason, step, planned.another_round);
+        self.rebalance.observe_planned(view.context.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);
         self.last_reason = reason;
@@ -441,9 +433,9 @@ impl Leader {
         let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
         if changes {
             let edition = Edition { term: self.term, era: self.era, generation: self.generation };
-            handoff.write_revoked(edition, plan, outbox);
+            handoff.write_revoked(view.context, edition, plan, outbox);
         }
-        handoff.retarget(planned.owners, self.roster.workers.keys().copied());
+        handoff.retarget(view.context, planned.owners, self.roster.workers.keys().copied());
         if changes {
             self.generation = self.generation.next();
             outbox.notice(Notice::Planned {
@@ -478,14 +470,14 @@ impl Leader {
         self.verdict = verdict;
     }
 
-    fn hand_over(&mut self, membership: &Membership, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn hand_over(&mut self, context: &Context, membership: &Membership, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(handoff) = self.handoff.as_mut().filter(|handoff| handoff.has_work()) else { return };
         let rebalance = &self.rebalance;
         let roster = &self.roster;
         let planned = |slot| rebalance.planned_tenure(slot).filter(|_| !roster.away.contains(&slot));
         let incarnation = plan.incarnation();
         let edition = Edition { term: self.term, era: self.era, generation: self.generation };
-        let view = handoff::Surroundings { edition, incarnation, membership, planned: &planned };
+        let view = handoff::Basis { context, edition, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
     }
 
@@ -538,7 +530,7 @@ impl Leader {
     }
 
     /// Says in the plan that a rebalance is over.
-    fn publish_phase(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn publish_phase(&mut self, view: &Office<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let over = match self.published {
             PlannerPhase::Rebalancing | PlannerPhase::Emergency => plan.is_settled(),
             PlannerPhase::Idle | PlannerPhase::Scaling => false,
@@ -548,7 +540,7 @@ impl Leader {
         }
     }
 
-    fn publish(&mut self, phase: PlannerPhase, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn publish(&mut self, phase: PlannerPhase, view: &Office<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let list = self.handoff.as_ref().map(Handoff::list);
         let rebalanced = self.rebalanced.unwrap_or_default();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -565,7 +557,7 @@ impl Leader {
             rebalanced_in: rebalanced.incarnation,
             digest: list.map_or(0, PartitionList::digest),
         };
-        plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));
+        plan.append(view.context, Key::Cluster, Record::Cluster(Arc::new(record)), outbox);
         self.published = phase;
     }
 
@@ -579,7 +571,7 @@ impl Leader {
     }
 
     /// When something is due if nothing happens before. Nobody is judged, and so no judgement is due, by a worker that
-    /// does not hear others, see [`Surroundings::heard`].
+    /// does not hear others, see [`Office::heard`].
     pub(crate) fn deadline(&self, heard: bool, membership: &Membership, plan: &PlanLog) -> Option<Instant> {
         let may_plan = self.accounted && plan.is_settled() && plan.broken().is_none() && !self.is_recovering();
         let planning = self.deadline_of_plan().filter(|_| may_plan && !self.eviction.asks_for_record());

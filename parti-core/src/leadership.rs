@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use crate::action::{Notice, StepDownReason, WaitReason, Write};
-use crate::config::Timing;
+use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Term};
 use crate::key::Key;
@@ -54,9 +54,8 @@ enum Role {
 
 /// What leadership is decided from.
 #[allow(clippy::struct_excessive_bools)] // Independent facts.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Instant,
-    pub(crate) timing: &'a Timing,
+pub(crate) struct Candidate<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) probing: &'a Probing,
     /// Whether this worker has the right to act.
     pub(crate) may_act: bool,
@@ -113,10 +112,9 @@ impl Leadership {
     /// Takes in the outcome of a write of the leader record; false if the operation is not one of this part's.
     pub(crate) fn observe_done(
         &mut self,
-        now: Instant,
+        context: &Context,
         operation: OperationId,
         outcome: Outcome,
-        timing: &Timing,
         membership: &mut Membership,
     ) -> bool {
         let (Role::Claiming { operation: own, expected } | Role::Resigning { operation: own, expected }) = self.role
@@ -132,11 +130,11 @@ impl Leadership {
             Outcome::Committed(named_at) if claimed => self.role = Role::CatchingUp { named_at },
             Outcome::Committed(_) => {}
             Outcome::Conflict => {
-                membership.observe_refused(Key::Leader, expected);
-                self.refused = Some((expected, now + timing.retry));
+                membership.observe_refused(context, Key::Leader, expected);
+                self.refused = Some((expected, context.now + context.timing.retry));
             }
             Outcome::Refused | Outcome::Unknown => {
-                self.not_before = self.not_before.max(now + timing.retry);
+                self.not_before = self.not_before.max(context.now + context.timing.retry);
             }
         }
         true
@@ -148,7 +146,7 @@ impl Leadership {
     }
 
     /// Claims, takes over, steps down or resigns.
-    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    pub(crate) fn decide(&mut self, view: &Candidate<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         self.notice_loss(view, plan, outbox);
         if !view.may_act || outbox.is_writing(Key::Leader) {
             return;
@@ -188,7 +186,7 @@ impl Leadership {
         }
     }
 
-    fn notice_loss(&mut self, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn notice_loss(&mut self, view: &Candidate<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let (Role::CatchingUp { named_at } | Role::TakingOver { named_at, .. } | Role::Leading { named_at, .. }) =
             self.role
         else {
@@ -207,8 +205,8 @@ impl Leadership {
         match plan.broken() {
             None => {}
             // Others may be allowed what this worker is not.
-            Some(ChainBreak::Refused) if view.lease.is_valid(view.now) => {
-                self.not_before = self.not_before.max(view.now + view.timing.renewal);
+            Some(ChainBreak::Refused) if view.lease.is_valid(view.context.now) => {
+                self.not_before = self.not_before.max(view.context.now + view.context.timing.renewal);
                 self.resign(named_at, StepDownReason::PlanRefused, plan, outbox);
             }
             // It may still be named, and then claims anew: that, too, is a conditional write.
@@ -235,7 +233,7 @@ impl Leadership {
         &mut self,
         named_at: Revision,
         legibility: Legibility,
-        view: &Surroundings<'_>,
+        view: &Candidate<'_>,
         plan: &mut PlanLog,
         outbox: &mut Outbox,
     ) {
@@ -243,7 +241,7 @@ impl Leadership {
             outbox.notice(Notice::Waiting { reason: WaitReason::PlanUnreadable });
         }
         if legibility == Legibility::Newer {
-            self.not_before = view.now + view.timing.lease * LEASES_FOR_OTHERS;
+            self.not_before = view.context.now + view.context.timing.lease * LEASES_FOR_OTHERS;
             self.resign(named_at, StepDownReason::Leaving, plan, outbox);
         }
     }
@@ -256,13 +254,13 @@ impl Leadership {
     }
 
     /// Whether another try has a chance, and is due: who lost to a leader that leaves at once need not wait.
-    fn may_claim(&self, view: &Surroundings<'_>) -> bool {
+    fn may_claim(&self, view: &Candidate<'_>) -> bool {
         let known = view.membership.leader().revision();
-        let refused = self.refused.is_some_and(|(expected, until)| known <= expected && view.now < until);
-        view.now >= self.not_before && !refused
+        let refused = self.refused.is_some_and(|(expected, until)| known <= expected && view.context.now < until);
+        view.context.now >= self.not_before && !refused
     }
 
-    fn claim(&mut self, view: &Surroundings<'_>, outbox: &mut Outbox) {
+    fn claim(&mut self, view: &Candidate<'_>, outbox: &mut Outbox) {
         let leader = view.membership.leader();
         match leader {
             LeaderKey::Absent | LeaderKey::Deleted { .. } => {}
@@ -287,11 +285,11 @@ impl Leadership {
         self.role = Role::Claiming { operation: outbox.request(write), expected };
     }
 
-    fn take_over(&mut self, named_at: Revision, view: &Surroundings<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
+    fn take_over(&mut self, named_at: Revision, view: &Candidate<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
         let term = plan.last_term().next();
         plan.open(term);
         let record = head_record(term, plan, view);
-        plan.append(outbox, Key::Cluster, Record::Cluster(Arc::new(record)));
+        plan.append(view.context, Key::Cluster, Record::Cluster(Arc::new(record)), outbox);
         self.role = Role::TakingOver { named_at, term };
     }
 
@@ -310,7 +308,7 @@ impl Leadership {
 }
 
 /// The head of the plan as a new leader writes it, before it knows more than that it leads.
-fn head_record(term: Term, plan: &PlanLog, view: &Surroundings<'_>) -> ClusterRecord {
+fn head_record(term: Term, plan: &PlanLog, view: &Candidate<'_>) -> ClusterRecord {
     let rebalanced = plan.rebalanced(view.membership.incarnation());
     ClusterRecord {
         term,
@@ -328,26 +326,26 @@ fn head_record(term: Term, plan: &PlanLog, view: &Surroundings<'_>) -> ClusterRe
 }
 
 /// The revision of the leader record, if it names this worker's tenure.
-fn names_own_tenure(view: &Surroundings<'_>) -> Option<Revision> {
+fn names_own_tenure(view: &Candidate<'_>) -> Option<Revision> {
     let leader = view.membership.leader();
     let own = |held: LeaderRecord| (held.slot, held.tenure) == (view.lease.slot, view.lease.tenure);
     leader.record().filter(|held| own(*held)).map(|_| leader.revision())
 }
 
 /// Whether nobody can be leading by a leader record that cannot be read: nothing was heard for a lease and the margin.
-fn nobody_leads_unread(view: &Surroundings<'_>) -> bool {
+fn nobody_leads_unread(view: &Candidate<'_>) -> bool {
     let until = view.membership.unread_leader_until();
-    view.lease.is_fresh(view.now, view.timing) && until.is_some_and(|until| until <= view.now)
+    view.lease.is_fresh(view.context) && until.is_some_and(|until| until <= view.context.now)
 }
 
 /// Whether the tenure that leads has ended, its lease has run out or its process is gone as seen from here, or it is
 /// this worker's own.
-fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
+fn has_stopped_leading(held: LeaderRecord, view: &Candidate<'_>) -> bool {
     if names_own_tenure(view).is_some() {
         return true;
     }
     // Who could not write itself does not know whether others could.
-    let silent = || view.lease.is_fresh(view.now, view.timing) && view.membership.has_expired(view.now, held.slot);
+    let silent = || view.lease.is_fresh(view.context) && view.membership.has_expired(view.context.now, held.slot);
     match view.membership.tenure_state(held.slot, held.tenure) {
         TenureState::Ended | TenureState::NoRecord => true,
         // The store has lost how the tenure began; it does not go on in what is there, and that may be dead as well.
@@ -357,7 +355,7 @@ fn has_stopped_leading(held: LeaderRecord, view: &Surroundings<'_>) -> bool {
             let record = member.and_then(|member| member.record());
             let restarting = record.is_some_and(|record| record.phase == MemberPhase::Restarting);
             let replaced = record.is_some_and(|record| record.instance != held.instance);
-            let gone = member.is_some_and(|member| view.probing.is_gone(held.slot, member, view.timing));
+            let gone = member.is_some_and(|member| view.probing.is_gone(view.context, held.slot, member));
             restarting || replaced || gone || silent()
         }
     }

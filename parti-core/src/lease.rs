@@ -3,12 +3,12 @@
 use alloc::sync::Arc;
 
 use crate::action::Write;
-use crate::config::Timing;
+use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::outbox::Outbox;
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::presence::Evidence;
 use crate::record::{MemberRecord, Record};
 use crate::time::{Duration, Instant, earliest};
@@ -51,8 +51,8 @@ pub(crate) struct Lease {
 pub(crate) const MAX_DOUBTS: u32 = 3;
 
 /// Whether what so many listings in a row have not shown is lost.
-pub(crate) fn is_lost_after(doubts: u32, planted: Planted) -> bool {
-    doubts >= MAX_DOUBTS && !planted.has(PlantedBug::NeverBelieve)
+pub(crate) fn is_lost_after(context: &Context, doubts: u32) -> bool {
+    doubts >= MAX_DOUBTS && !context.has(PlantedBug::NeverBelieve)
 }
 
 #[derive(Clone, Debug)]
@@ -101,20 +101,19 @@ impl Lease {
         tenure: Tenure,
         claim: Revision,
         sent_at: Option<Instant>,
-        now: Instant,
-        timing: &Timing,
+        context: &Context,
     ) -> Self {
         Self {
             slot,
             tenure,
             claim,
             revision: claim,
-            until: sent_at.map(|sent_at| sent_at + timing.lease),
+            until: sent_at.map(|sent_at| sent_at + context.timing.lease),
             renewed_at: sent_at,
             in_flight: None,
-            pace: timing.renewal,
-            next_renewal: sent_at.map_or(now, |sent_at| sent_at + timing.renewal),
-            not_before: now,
+            pace: context.timing.renewal,
+            next_renewal: sent_at.map_or(context.now, |sent_at| sent_at + context.timing.renewal),
+            not_before: context.now,
             contested_since: None,
             refused: false,
             lost: false,
@@ -149,9 +148,9 @@ impl Lease {
 
     /// Renews as often as those whom this worker judges, where they have a shorter lease: whether writes get through at
     /// all it must know before their silence means anything.
-    pub(crate) fn keep_pace(&mut self, shortest_observed_lease: Duration, timing: &Timing) {
-        if shortest_observed_lease >= timing.observed_lease() {
-            self.pace = timing.renewal;
+    pub(crate) fn keep_pace(&mut self, context: &Context, shortest_observed_lease: Duration) {
+        if shortest_observed_lease >= context.timing.observed_lease() {
+            self.pace = context.timing.renewal;
             return;
         }
         self.pace = shortest_observed_lease * 2 / 9; // a quarter of the lease, without the margin
@@ -161,9 +160,9 @@ impl Lease {
     }
 
     /// Whether renewals are being committed: a worker whose own writes fail judges nobody.
-    pub(crate) fn is_fresh(&self, now: Instant, timing: &Timing) -> bool {
-        let anyway = timing.planted.has(PlantedBug::JudgeUnheard);
-        anyway || self.fresh_until().is_some_and(|until| now < until)
+    pub(crate) fn is_fresh(&self, context: &Context) -> bool {
+        let anyway = context.has(PlantedBug::JudgeUnheard);
+        anyway || self.fresh_until().is_some_and(|until| context.now < until)
     }
 
     /// Until when renewals count as being committed if no other one is.
@@ -173,15 +172,15 @@ impl Lease {
 
     /// When, without another renewal, there is nothing more that the last write of this process could tell anybody: the
     /// lease is over, and one more try had its time.
-    pub(crate) fn over_at(&self, timing: &Timing) -> Option<Instant> {
-        self.until.map(|until| until + timing.retry)
+    pub(crate) fn over_at(&self, context: &Context) -> Option<Instant> {
+        self.until.map(|until| until + context.timing.retry)
     }
 
     /// Whether the record has been in doubt for so long that it should be read anew. Asking counts as reading.
-    pub(crate) fn take_reading(&mut self, now: Instant, timing: &Timing) -> bool {
-        let due = self.contested_since.is_some_and(|since| now >= since + timing.retry);
+    pub(crate) fn take_reading(&mut self, context: &Context) -> bool {
+        let due = self.contested_since.is_some_and(|since| context.now >= since + context.timing.retry);
         if due {
-            self.contested_since = Some(now);
+            self.contested_since = Some(context.now);
         }
         due
     }
@@ -216,10 +215,10 @@ impl Lease {
     /// A complete listing of the bucket has shown this revision of the record, or no record at all. If that happens again
     /// and again, and a write on the revision that is known to be committed has failed as well, then the store has lost
     /// that revision.
-    pub(crate) fn observe_listing(&mut self, shown: Option<Revision>, planted: Planted) {
+    pub(crate) fn observe_listing(&mut self, context: &Context, shown: Option<Revision>) {
         let shows_less = self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision);
         self.doubts = if shows_less { self.doubts + 1 } else { 0 };
-        if is_lost_after(self.doubts, planted) {
+        if is_lost_after(context, self.doubts) {
             self.lost = true;
             self.forgotten = true;
         }
@@ -233,10 +232,9 @@ impl Lease {
     /// Takes in the outcome of a write; none if the operation is not this lease's.
     pub(crate) fn observe_done(
         &mut self,
-        now: Instant,
+        context: &Context,
         operation: OperationId,
         outcome: Outcome,
-        timing: &Timing,
     ) -> Option<LeaseNews> {
         let sent = self.in_flight.take_if(|sent| sent.operation == operation)?;
         self.refused = outcome == Outcome::Refused;
@@ -244,10 +242,10 @@ impl Lease {
             Outcome::Committed(revision) => {
                 let after_gap = self.renewed_at.is_none_or(|at| sent.sent_at >= at + self.pace * 2);
                 self.revision = self.revision.max(revision);
-                let counted_from = if timing.planted.has(PlantedBug::LeaseFromReply) { now } else { sent.sent_at };
-                self.until = Some(counted_from + timing.lease);
+                let counted_from = if context.has(PlantedBug::LeaseFromReply) { context.now } else { sent.sent_at };
+                self.until = Some(counted_from + context.timing.lease);
                 self.renewed_at = Some(sent.sent_at);
-                self.next_renewal = if sent.another { now } else { sent.sent_at + self.pace };
+                self.next_renewal = if sent.another { context.now } else { sent.sent_at + self.pace };
                 self.contested_since = None;
                 match sent.kind {
                     WriteKind::Renewal => LeaseNews::Renewed { after_gap, evidence: sent.evidence },
@@ -259,15 +257,15 @@ impl Lease {
             }
             Outcome::Conflict if sent.expected < self.revision => {
                 // The watch has shown this worker's own later revision meanwhile: go on from there.
-                self.next_renewal = now;
+                self.next_renewal = context.now;
                 LeaseNews::None
             }
             Outcome::Conflict => {
-                self.contested_since = Some(now);
+                self.contested_since = Some(context.now);
                 LeaseNews::None
             }
             Outcome::Refused | Outcome::Unknown => {
-                self.not_before = now + timing.retry;
+                self.not_before = context.now + context.timing.retry;
                 self.next_renewal = self.not_before;
                 LeaseNews::None
             }
@@ -310,11 +308,11 @@ impl Lease {
     }
 
     /// When something is due: the end of the right to act, the next renewal, or another reading.
-    pub(crate) fn deadline(&self, now: Instant, may_write: bool, timing: &Timing) -> Option<Instant> {
-        let end = self.until.filter(|until| *until > now);
+    pub(crate) fn deadline(&self, context: &Context, may_write: bool) -> Option<Instant> {
+        let end = self.until.filter(|until| *until > context.now);
         let idle = may_write && self.in_flight.is_none() && self.contested_since.is_none() && !self.lost;
         let renewal = idle.then(|| self.next_renewal.max(self.not_before));
-        let reading = self.contested_since.map(|since| since + timing.retry);
+        let reading = self.contested_since.map(|since| since + context.timing.retry);
         earliest([end, renewal, reading])
     }
 }
@@ -323,24 +321,23 @@ impl Lease {
 mod tests {
     use super::*;
     use crate::action::Action;
-    use crate::config::Config;
     use crate::ids::{Incarnation, Instance, Position};
 
     #[test]
     fn a_renewal_that_is_wanted_while_another_is_on_its_way_follows_it_at_once() {
-        let timing = Timing::new(&Config::default());
+        let context = Context::at(Instant::ORIGIN);
         let begun = Position { incarnation: Incarnation::new(1), revision: Revision::new(7) };
         let start = Instant::ORIGIN;
-        let mut lease = Lease::won(Slot::new(0), Tenure::new(begun), begun.revision, Some(start), start, &timing);
+        let mut lease = Lease::won(Slot::new(0), Tenure::new(begun), begun.revision, Some(start), &context);
         let mut outbox = Outbox::default();
-        for (wanted, due) in [(false, start + timing.renewal), (true, start)] {
+        for (wanted, due) in [(false, start + context.timing.renewal), (true, start)] {
             lease.write(start, WriteKind::Renewal, MemberRecord::new(Instance::new(1)), None, &mut outbox);
             if wanted {
                 lease.renew_at_once(start);
             }
             let Some(Action::Kv(request)) = outbox.pop() else { panic!("a write was asked for") };
             let committed = Outcome::Committed(Revision::new(8));
-            lease.observe_done(start, request.operation, committed, &timing);
+            lease.observe_done(&context, request.operation, committed);
             assert_eq!(lease.next_renewal, due);
             assert_eq!(lease.may_write(start, false), wanted);
         }

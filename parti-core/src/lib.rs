@@ -168,6 +168,7 @@ extern crate alloc;
 mod action;
 pub mod assign;
 mod config;
+mod context;
 mod duration;
 mod event;
 mod eviction;

@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::config::{MAX_DURATION, Timing, observed_lease};
+use crate::config::{MAX_DURATION, observed_lease};
+use crate::context::Context;
 use crate::ids::{Incarnation, Instance, Position, Revision, Slot, Tenure};
 use crate::key::{Bucket, Control, Key};
 use crate::lease::is_lost_after;
@@ -33,9 +34,6 @@ pub(crate) struct Membership {
     garbled: BTreeSet<Slot>,
     /// When everything should be listed anew because of a refusal, or because a listing has not shown what was there before.
     reading_at: Option<Instant>,
-    /// How long a silent holder is waited for whose record does not say by which lease it acts: as if it acted by this
-    /// worker's own.
-    own_observed_lease: Duration,
     /// The longest wait for a silent holder that any record has asked for.
     longest_observed_lease: Duration,
     planted: Planted,
@@ -159,27 +157,15 @@ impl LeaderKey {
 }
 
 impl Membership {
-    /// Of a worker with this timing, which has seen nothing yet.
-    pub(crate) fn new(timing: &Timing) -> Self {
-        let observed_lease = timing.observed_lease();
-        Self {
-            own_observed_lease: observed_lease,
-            longest_observed_lease: observed_lease,
-            planted: timing.planted,
-            ..Self::default()
-        }
+    /// The view of a worker that has seen nothing yet.
+    pub(crate) fn new(context: &Context) -> Self {
+        Self { longest_observed_lease: context.timing.observed_lease(), planted: context.planted, ..Self::default() }
     }
 
     /// The store has lost writes: of what was seen, only the longest lease is still believed.
-    pub(crate) fn forget_all(&mut self, timing: &Timing) {
+    pub(crate) fn forget_all(&mut self, context: &Context) {
         let longest_observed_lease = self.longest_observed_lease;
-        *self = Self { longest_observed_lease, ..Self::new(timing) };
-    }
-
-    /// Has a deliberate bug from now on.
-    #[cfg(feature = "planted-bugs")]
-    pub(crate) fn plant(&mut self, planted: Planted) {
-        self.planted = planted;
+        *self = Self { longest_observed_lease, ..Self::new(context) };
     }
 
     /// The shortest wait for a silent holder that any record asks for now. O(members).
@@ -195,18 +181,20 @@ impl Membership {
 
     /// For how long the writer of this may be silent. What cannot be read does not say: it is given as long as the one
     /// before it, or as anybody.
-    fn observed_lease_of(&self, slot: Slot, content: &MemberContent) -> Duration {
-        match content {
+    fn observed_lease_of(&self, context: &Context, slot: Slot, seen: &MemberContent) -> Duration {
+        // Where a record does not say by which lease its writer acts, that is as if it acted by this worker's own.
+        let own = context.timing.observed_lease();
+        match seen {
             MemberContent::Record(record) => match record.lease_ms {
-                Some(_) if self.planted.has(PlantedBug::JudgeByOwnLease) => self.own_observed_lease,
+                Some(_) if context.has(PlantedBug::JudgeByOwnLease) => own,
                 Some(lease_ms) => observed_lease(Duration::from_millis(lease_ms).min(MAX_DURATION)),
-                None => self.own_observed_lease,
+                None => own,
             },
             MemberContent::Unreadable { .. } => {
                 let before = self.slots.get(&slot).filter(|member| member.content != MemberContent::Deleted);
                 before.map_or(self.longest_observed_lease, |member| member.observed_lease)
             }
-            MemberContent::Deleted => self.own_observed_lease,
+            MemberContent::Deleted => own,
         }
     }
 
@@ -263,7 +251,7 @@ impl Membership {
     /// Takes in what a watch shows. Older news than what is known is ignored.
     pub(crate) fn observe_entry(
         &mut self,
-        now: Instant,
+        context: &Context,
         key: Key,
         revision: Revision,
         record: &Record,
@@ -274,7 +262,7 @@ impl Membership {
         }
         match (key, record) {
             (Key::Slot(slot), Record::Member(record)) => {
-                return self.observe_slot(now, slot, revision, MemberContent::Record(Arc::clone(record)), live);
+                return self.observe_slot(context, slot, revision, MemberContent::Record(Arc::clone(record)), live);
             }
             (Key::Leader, Record::Leader(record)) => {
                 self.observe_leader(LeaderKey::Held { revision, record: *record });
@@ -287,10 +275,10 @@ impl Membership {
         MemberNews::None
     }
 
-    pub(crate) fn observe_deleted(&mut self, now: Instant, key: Key, revision: Revision) {
+    pub(crate) fn observe_deleted(&mut self, context: &Context, key: Key, revision: Revision) {
         match key {
             Key::Slot(slot) => {
-                self.observe_slot(now, slot, revision, MemberContent::Deleted, true);
+                self.observe_slot(context, slot, revision, MemberContent::Deleted, true);
             }
             Key::Leader => self.observe_leader(LeaderKey::Deleted { revision }),
             Key::Control(control) => self.observe_control(control, revision, None),
@@ -298,12 +286,12 @@ impl Membership {
         }
     }
 
-    pub(crate) fn observe_unreadable(&mut self, now: Instant, key: Key, revision: Revision, newer: bool) {
+    pub(crate) fn observe_unreadable(&mut self, context: &Context, key: Key, revision: Revision, newer: bool) {
         match key {
             Key::Slot(slot) => {
-                self.observe_slot(now, slot, revision, MemberContent::Unreadable { newer }, true);
+                self.observe_slot(context, slot, revision, MemberContent::Unreadable { newer }, true);
             }
-            Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision, newer, seen_at: now }),
+            Key::Leader => self.observe_leader(LeaderKey::Unreadable { revision, newer, seen_at: context.now }),
             // A wish that cannot be read is not acted on; what was wanted before it no longer holds.
             Key::Control(control) => self.observe_control(control, revision, None),
             Key::Assign(_) | Key::Cluster => {}
@@ -312,15 +300,15 @@ impl Membership {
 
     fn observe_slot(
         &mut self,
-        now: Instant,
+        context: &Context,
         slot: Slot,
         revision: Revision,
-        content: MemberContent,
+        seen: MemberContent,
         live: bool,
     ) -> MemberNews {
         let refused = self.refused.contains(&Key::Slot(slot));
         if let Some(known) = self.slots.get_mut(&slot)
-            && (revision == known.revision && content == known.content || revision < known.revision && !refused)
+            && (revision == known.revision && seen == known.content || revision < known.revision && !refused)
         {
             known.shown = Some(revision);
             return MemberNews::None;
@@ -328,12 +316,12 @@ impl Membership {
         if refused {
             self.refused.remove(&Key::Slot(slot));
         }
-        let observed_lease = self.observed_lease_of(slot, &content);
+        let observed_lease = self.observed_lease_of(context, slot, &seen);
         self.longest_observed_lease = self.longest_observed_lease.max(observed_lease);
         let member = Member {
             revision,
-            content,
-            observed_at: now,
+            content: seen,
+            observed_at: context.now,
             observed_lease,
             heard: live,
             shown: Some(revision),
@@ -412,33 +400,28 @@ impl Membership {
     /// A complete listing of the keys that `covers` names ends. It may be stale: a record that it has not shown is not
     /// there any more if nothing was seen of its slot for the observed lease, or a conditional write says so. If it has
     /// shown an older one instead, that is read again, and believed.
-    pub(crate) fn end_listing(
-        &mut self,
-        now: Instant,
-        timing: &Timing,
-        incarnation: Incarnation,
-        covers: impl Fn(Key) -> bool,
-    ) {
+    pub(crate) fn end_listing(&mut self, context: &Context, incarnation: Incarnation, covers: impl Fn(Key) -> bool) {
         let before = (self.slots.len(), self.leader);
         let refused = core::mem::take(&mut self.refused);
-        let lives = |key, member: &Member| now < member.observed_at + member.observed_lease && !refused.contains(&key);
+        let lives =
+            |key, member: &Member| context.now < member.observed_at + member.observed_lease && !refused.contains(&key);
         let stays = |key, member: &Member| member.shown.is_some() || !covers(key) || lives(key, member);
         self.slots.retain(|slot, member| stays(Key::Slot(*slot), member));
         self.garbled.retain(|slot| self.slots.contains_key(slot));
         let is_shown = |member: &Member| member.shown == Some(member.revision);
         let unshown = self.slots.iter().filter(|(slot, member)| !is_shown(member) && covers(Key::Slot(**slot)));
         let (live, lost): (Vec<_>, Vec<_>) =
-            unshown.partition(|(_, member)| now < member.observed_at + member.observed_lease);
+            unshown.partition(|(_, member)| context.now < member.observed_at + member.observed_lease);
         let silent_at = live.iter().map(|(_, member)| member.observed_at + member.observed_lease).max();
         self.refused = lost.iter().map(|(slot, _)| Key::Slot(**slot)).collect();
-        let lost_at = lost.first().map(|_| now + timing.retry);
+        let lost_at = lost.first().map(|_| context.now + context.timing.retry);
         let lost_wishes = self.wishes.end_listing(|control| covers(Key::Control(control)));
-        let doubted_at = self.wishes.are_doubtful().then(|| now + timing.retry);
+        let doubted_at = self.wishes.are_doubtful().then(|| context.now + context.timing.retry);
         self.reading_at = earliest([silent_at, lost_at, doubted_at]);
         if refused.contains(&Key::Leader) && !self.leader_shown {
             self.leader = LeaderKey::Absent;
         }
-        self.doubt_leader(now, timing, covers(Key::Leader));
+        self.doubt_leader(context, covers(Key::Leader));
         if before != (self.slots.len(), self.leader) || lost_wishes {
             self.changes += 1;
         }
@@ -448,22 +431,22 @@ impl Membership {
 
     /// What one listing does not show of the leader record may be news to a replica that lags; what several in a row do not
     /// show, the store has lost.
-    fn doubt_leader(&mut self, now: Instant, timing: &Timing, covered: bool) {
+    fn doubt_leader(&mut self, context: &Context, covered: bool) {
         if self.leader_shown || !covered || self.leader == LeaderKey::Absent {
             self.leader_doubts = 0;
             return;
         }
         self.leader_doubts += 1;
-        if is_lost_after(self.leader_doubts, self.planted) {
+        if is_lost_after(context, self.leader_doubts) {
             self.refused.insert(Key::Leader);
         }
-        self.read_by(now + timing.retry);
+        self.read_by(context.now + context.timing.retry);
     }
 
     /// A write on the revision of `key` that was thought to be the last was refused. If the last listing did not show
     /// that revision, then a later write is on its way here, or the store has lost this one: it is read anew, and
     /// believed even if it shows less.
-    pub(crate) fn observe_refused(&mut self, key: Key, expected: Revision) {
+    pub(crate) fn observe_refused(&mut self, context: &Context, key: Key, expected: Revision) {
         let doubtful = match key {
             Key::Slot(slot) => self
                 .slots
@@ -472,7 +455,7 @@ impl Membership {
             Key::Leader => self.leader.revision() == expected && !self.leader_shown,
             Key::Control(_) | Key::Assign(_) | Key::Cluster => false,
         };
-        if doubtful && !self.planted.has(PlantedBug::NeverBelieve) {
+        if doubtful && !context.has(PlantedBug::NeverBelieve) {
             self.refused.insert(key);
             self.reading_at = Some(Instant::ORIGIN);
         }
@@ -495,11 +478,11 @@ impl Membership {
 
     /// Silence up to now proves nothing: this worker was cut off, could not write itself, or was not to judge others.
     /// It does prove something of `except`, which this worker has watched all the time.
-    pub(crate) fn start_anew(&mut self, now: Instant, except: Option<Slot>) {
-        if self.planted.has(PlantedBug::JudgeByOldSilence) {
+    pub(crate) fn start_anew(&mut self, context: &Context, except: Option<Slot>) {
+        if context.has(PlantedBug::JudgeByOldSilence) {
             return;
         }
-        self.deaf_until = now;
+        self.deaf_until = context.now;
         self.always_heard = except;
         self.next_expiry = None;
     }
@@ -531,10 +514,10 @@ impl Membership {
 
     /// The slots where garbage has taken the place of a record whose holder has stopped since: their tenures end here.
     /// It is left where it is. Nobody can go on from it, as a worker of a newer version could from a record of its own.
-    pub(crate) fn end_garbled(&mut self, now: Instant) -> Vec<Slot> {
+    pub(crate) fn end_garbled(&mut self, context: &Context) -> Vec<Slot> {
         let is_over = |slot: &Slot| self.slots.get(slot).is_some_and(|member| !member.broken);
-        let at_once = self.planted.has(PlantedBug::GarbageEndsTenure);
-        let over = |slot: &Slot| is_over(slot) && (at_once || self.has_expired(now, *slot));
+        let at_once = context.has(PlantedBug::GarbageEndsTenure);
+        let over = |slot: &Slot| is_over(slot) && (at_once || self.has_expired(context.now, *slot));
         let ended: Vec<Slot> = self.garbled.iter().copied().filter(over).collect();
         for slot in &ended {
             if let Some(member) = self.slots.get_mut(slot) {
@@ -653,7 +636,6 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     const SLOT: Slot = Slot::new(3);
 
@@ -662,26 +644,27 @@ mod tests {
     }
 
     /// What is known of a tenure that began with revision 10, by something else that was written under its slot.
-    fn known_by(revision: u64, see: impl Fn(&mut Membership, Instant, Revision)) -> TenureState {
-        let timing = Timing::new(&Config::default());
-        let mut membership = Membership::new(&timing);
-        membership.end_listing(Instant::ORIGIN, &timing, Incarnation::new(1), |_| true);
-        see(&mut membership, Instant::ORIGIN, Revision::new(revision));
-        membership.end_garbled(Instant::ORIGIN + timing.observed_lease() * 2);
+    fn known_by(revision: u64, see: impl Fn(&mut Membership, &Context, Revision)) -> TenureState {
+        let mut context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
+        membership.end_listing(&context, Incarnation::new(1), |_| true);
+        see(&mut membership, &context, Revision::new(revision));
+        context.now = context.now + context.timing.observed_lease() * 2;
+        membership.end_garbled(&context);
         membership.tenure_state(SLOT, Tenure::new(position(10)))
     }
 
     #[test]
     fn what_is_older_than_a_tenure_does_not_end_it_and_what_is_later_does() {
-        let record = |membership: &mut Membership, now, revision| {
+        let record = |membership: &mut Membership, context: &_, revision| {
             let record = Record::Member(Arc::new(MemberRecord::new(Instance::new(1))));
-            membership.observe_entry(now, Key::Slot(SLOT), revision, &record, true);
+            membership.observe_entry(context, Key::Slot(SLOT), revision, &record, true);
         };
-        let marker = |membership: &mut Membership, now, revision| {
-            membership.observe_deleted(now, Key::Slot(SLOT), revision);
+        let marker = |membership: &mut Membership, context: &_, revision| {
+            membership.observe_deleted(context, Key::Slot(SLOT), revision);
         };
-        let garbage = |membership: &mut Membership, now, revision| {
-            membership.observe_unreadable(now, Key::Slot(SLOT), revision, false);
+        let garbage = |membership: &mut Membership, context: &_, revision| {
+            membership.observe_unreadable(context, Key::Slot(SLOT), revision, false);
         };
         assert_eq!(known_by(9, record), TenureState::Unclear);
         assert_eq!(known_by(9, marker), TenureState::NoRecord);
@@ -693,12 +676,14 @@ mod tests {
 
     #[test]
     fn garbage_ends_a_tenure_only_when_its_holder_has_certainly_stopped() {
-        let timing = Timing::new(&Config::default());
-        let mut membership = Membership::new(&timing);
-        membership.observe_unreadable(Instant::ORIGIN, Key::Slot(SLOT), Revision::new(11), false);
-        let over = Instant::ORIGIN + timing.observed_lease();
+        let mut context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
+        membership.observe_unreadable(&context, Key::Slot(SLOT), Revision::new(11), false);
+        let over = Instant::ORIGIN + context.timing.observed_lease();
         let just_before = Instant::from_nanos(over.as_nanos() - 1);
-        assert_eq!(membership.end_garbled(just_before), []);
-        assert_eq!(membership.end_garbled(over), [SLOT]);
+        context.now = just_before;
+        assert_eq!(membership.end_garbled(&context), []);
+        context.now = over;
+        assert_eq!(membership.end_garbled(&context), [SLOT]);
     }
 }

@@ -6,12 +6,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
-use crate::config::Config;
+use crate::context::Context;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Tenure, Token};
 use crate::lease::is_lost_after;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::record::{AssignmentRecord, Grant, MAX_UNWANTED};
 use crate::time::{Duration, Instant, earliest};
 
@@ -47,7 +47,6 @@ pub(crate) struct Ownership {
     stale: bool,
     /// The assignment by which everything that it does not grant is being released.
     revoked_by: Option<Position>,
-    planted: Planted,
 }
 
 /// What a listing of the plan says about the store.
@@ -106,12 +105,6 @@ impl Hold {
 }
 
 impl Ownership {
-    /// Has a deliberate bug from now on.
-    #[cfg(feature = "planted-bugs")]
-    pub(crate) fn plant(&mut self, planted: Planted) {
-        self.planted = planted;
-    }
-
     /// A tenure begins, or goes on in this process. `applied` is what it has applied so far, `heard` what it has heard of
     /// plans; a listing that was stale may have said less than this process knows. A suspension ends with the
     /// tenure that it was of.
@@ -137,12 +130,18 @@ impl Ownership {
 
     /// An assignment record of this worker's slot. One for another tenure, or older than what was applied, is not for
     /// this worker to act on.
-    pub(crate) fn observe_assignment(&mut self, position: Position, record: &Arc<AssignmentRecord>, tenure: Tenure) {
+    pub(crate) fn observe_assignment(
+        &mut self,
+        context: &Context,
+        position: Position,
+        record: &Arc<AssignmentRecord>,
+        tenure: Tenure,
+    ) {
         let newest = self.assignment.as_ref().map_or(Position::default(), |(newest, _)| *newest);
-        let fits = record.tenure == tenure || self.planted.has(PlantedBug::OtherTenure);
+        let fits = record.tenure == tenure || context.has(PlantedBug::OtherTenure);
         let has_applied = self.applied != Position::default();
         let newer = (!has_applied || position.has_reached(self.applied)) && !newest.has_reached(position);
-        let newer = newer || self.planted.has(PlantedBug::OlderAssignment) && position != newest;
+        let newer = newer || context.has(PlantedBug::OlderAssignment) && position != newest;
         // A later record of this slot that is for another tenure has taken the place of the one by which this one holds:
         // the store has forgotten that it had ended.
         let replaced = !fits && newer && !self.holds.is_empty();
@@ -164,9 +163,9 @@ impl Ownership {
 
     /// Whether the record is of an older plan than the one that this tenure follows: the store has lost writes, and has
     /// given their revisions again.
-    pub(crate) fn goes_back(&self, record: &AssignmentRecord, tenure: Tenure) -> bool {
+    pub(crate) fn goes_back(&self, context: &Context, record: &AssignmentRecord, tenure: Tenure) -> bool {
         let goes_back = |known: &AssignmentRecord| record.tenure == tenure && record.generation < known.generation;
-        self.assignment().is_some_and(goes_back) && !self.planted.has(PlantedBug::OlderAssignment)
+        self.assignment().is_some_and(goes_back) && !context.has(PlantedBug::OlderAssignment)
     }
 
     /// The assignment record of this worker's slot in a listing, if it can be read: which life of the bucket it belongs
@@ -176,7 +175,12 @@ impl Ownership {
     }
 
     /// A complete listing ends. What the tenure has applied is in the store, or the store has lost it.
-    pub(crate) fn observe_listing(&mut self, incarnation: Incarnation, tenure: Tenure) -> ListingNews {
+    pub(crate) fn observe_listing(
+        &mut self,
+        context: &Context,
+        incarnation: Incarnation,
+        tenure: Tenure,
+    ) -> ListingNews {
         let listed = self.listed.take();
         let revision = listed.as_ref().map_or(Revision::default(), |(revision, _)| *revision);
         let position = Position { incarnation, revision };
@@ -185,11 +189,11 @@ impl Ownership {
         }
         if !position.has_reached(self.applied)
             && self.applied != Position::default()
-            && !self.planted.has(PlantedBug::OlderAssignment)
+            && !context.has(PlantedBug::OlderAssignment)
         {
             // One listing may come from a replica that lags.
             self.doubts += 1;
-            let is_lost = is_lost_after(self.doubts, self.planted);
+            let is_lost = is_lost_after(context, self.doubts);
             return if is_lost { ListingNews::Regressed } else { ListingNews::Doubtful };
         }
         self.doubts = 0;
@@ -202,10 +206,10 @@ impl Ownership {
         }
         // One that cannot be read is there, and says nothing: the last good one is kept.
         if let Some((_, Some(record))) = listed {
-            if self.goes_back(&record, tenure) {
+            if self.goes_back(context, &record, tenure) {
                 return ListingNews::Regressed;
             }
-            self.observe_assignment(position, &record, tenure);
+            self.observe_assignment(context, position, &record, tenure);
         }
         ListingNews::Sound
     }
@@ -231,12 +235,12 @@ impl Ownership {
     }
 
     /// The application cannot work on a partition that it holds: another worker should have it.
-    pub(crate) fn observe_given_up(&mut self, partition: &PartitionId, token: Token) {
+    pub(crate) fn observe_given_up(&mut self, context: &Context, partition: &PartitionId, token: Token) {
         let holds = self.holds.get(partition).is_some_and(|hold| hold.token == token);
         if holds && self.unwanted.len() < MAX_UNWANTED && !self.unwanted.contains_key(partition) {
             self.unwanted.insert(partition.clone(), None);
             self.news = true;
-            if self.planted.has(PlantedBug::GiveUpUnasked) {
+            if context.has(PlantedBug::GiveUpUnasked) {
                 self.holds.remove(partition);
             }
         }
@@ -348,7 +352,7 @@ impl Ownership {
     }
 
     /// Gives up everything. Costs nothing once that has begun.
-    pub(crate) fn release_all(&mut self, now: Instant, config: &Config, reason: ReleaseReason, outbox: &mut Outbox) {
+    pub(crate) fn release_all(&mut self, context: &Context, reason: ReleaseReason, outbox: &mut Outbox) {
         self.prepared.clear();
         if self.owned_count() == 0 {
             return;
@@ -356,21 +360,21 @@ impl Ownership {
         let kept: Vec<_> =
             self.holds.iter().filter(|(_, hold)| hold.release_by.is_none()).map(|(id, _)| id.clone()).collect();
         for id in kept {
-            self.release(now, config, id, reason, outbox);
+            self.release(context, id, reason, outbox);
         }
     }
 
     /// Gives up everything at once: the tenure is over, and others may have it. A drain that is under way is cut short.
-    pub(crate) fn cut_off(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
+    pub(crate) fn cut_off(&mut self, context: &Context, outbox: &mut Outbox) {
         for (id, hold) in self.holds.iter_mut().filter(|(_, hold)| hold.release_by.is_some()) {
             hold.cut_short(id, outbox);
         }
-        self.release_all(now, config, ReleaseReason::Evicted, outbox);
+        self.release_all(context, ReleaseReason::Evicted, outbox);
     }
 
-    fn release(&mut self, now: Instant, config: &Config, id: PartitionId, reason: ReleaseReason, outbox: &mut Outbox) {
+    fn release(&mut self, context: &Context, id: PartitionId, reason: ReleaseReason, outbox: &mut Outbox) {
         let Some(hold) = self.holds.get_mut(&id) else { return };
-        let release_by = now + config.release_timeout;
+        let release_by = context.now + context.config.release_timeout;
         hold.release_by = Some(release_by);
         hold.cut_off = reason == ReleaseReason::Evicted;
         outbox.push(Action::Release { partition: id.clone(), token: hold.token, reason });
@@ -379,15 +383,8 @@ impl Ownership {
     }
 
     /// Cancels releases that take too long; then brings what is held closer to what is assigned.
-    pub(crate) fn decide(
-        &mut self,
-        now: Instant,
-        config: &Config,
-        holder: &Holder,
-        applying: Applying,
-        outbox: &mut Outbox,
-    ) {
-        self.let_go(now, config, outbox);
+    pub(crate) fn decide(&mut self, context: &Context, holder: &Holder, applying: Applying, outbox: &mut Outbox) {
+        self.let_go(context, outbox);
         if !self.stale || applying == Applying::Nothing {
             return;
         }
@@ -395,7 +392,7 @@ impl Ownership {
         self.stale = applying != Applying::Everything;
         let token = |epoch| holder.token(&record, epoch);
         if self.revoked_by != Some(position) {
-            self.revoke(now, config, &record, token, outbox);
+            self.revoke(context, &record, token, outbox);
             self.revoked_by = Some(position);
         }
         if applying == Applying::Everything {
@@ -412,8 +409,7 @@ impl Ownership {
     /// releasing may be another's already: the store has forgotten that this tenure had ended. That is cut off.
     fn revoke(
         &mut self,
-        now: Instant,
-        config: &Config,
+        context: &Context,
         record: &AssignmentRecord,
         token: impl Fn(Generation) -> Token,
         outbox: &mut Outbox,
@@ -424,7 +420,7 @@ impl Ownership {
         for (id, hold) in &mut self.holds {
             let granted = owned.find(id).map(|grant| token(grant.epoch));
             let gone = releasing.find(id).is_none() && granted.is_none();
-            let gone = gone && !self.planted.has(PlantedBug::KeepUnnamed);
+            let gone = gone && !context.has(PlantedBug::KeepUnnamed);
             // The era of the record may have grown since: the grant is the same.
             let same = |token: Token| (token.epoch, token.claim) == (hold.token.epoch, hold.token.claim);
             if hold.release_by.is_none() && !granted.is_some_and(same) {
@@ -435,7 +431,7 @@ impl Ownership {
         }
         for (id, gone) in revoked {
             let reason = if gone { ReleaseReason::Evicted } else { ReleaseReason::Moved };
-            self.release(now, config, id, reason, outbox);
+            self.release(context, id, reason, outbox);
         }
     }
 
@@ -469,18 +465,18 @@ impl Ownership {
     }
 
     /// Does what is due with or without a slot: cancels releases that take too long, and forgets what was given up long ago.
-    pub(crate) fn let_go(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
-        self.cancel_overdue(now, config, outbox);
-        self.forget_given_up(now);
+    pub(crate) fn let_go(&mut self, context: &Context, outbox: &mut Outbox) {
+        self.cancel_overdue(context, outbox);
+        self.forget_given_up(context.now);
     }
 
     /// Cancels releases that take too long.
-    fn cancel_overdue(&mut self, now: Instant, config: &Config, outbox: &mut Outbox) {
-        while self.release_deadline().is_some_and(|release_by| release_by <= now)
+    fn cancel_overdue(&mut self, context: &Context, outbox: &mut Outbox) {
+        while self.release_deadline().is_some_and(|release_by| release_by <= context.now)
             && let Some((_, id)) = self.drains.pop_first()
         {
             // Should the application not even confirm that, it is told again.
-            let again_by = now + config.release_timeout;
+            let again_by = context.now + context.config.release_timeout;
             self.drains.insert((again_by, id.clone()));
             if let Some(hold) = self.holds.get_mut(&id) {
                 hold.release_by = Some(again_by);
@@ -514,7 +510,7 @@ mod tests {
 
     /// What a worker does when it is shown this grant of one partition, or what is due otherwise.
     fn does(ownership: &mut Ownership, granted: Option<(u64, u64)>) -> Vec<Action> {
-        let (config, mut outbox) = (Config::default(), Outbox::default());
+        let (context, mut outbox) = (Context::at(Instant::ORIGIN), Outbox::default());
         let tenure = Tenure::new(at(1));
         if let Some((revision, epoch)) = granted {
             let (partition, weight) = (PartitionId::new("p").expect("a valid id"), Weight::MIN);
@@ -527,10 +523,10 @@ mod tests {
                 releasing: vec![],
                 incoming: vec![],
             };
-            ownership.observe_assignment(at(revision), &Arc::new(record), tenure);
+            ownership.observe_assignment(&context, at(revision), &Arc::new(record), tenure);
         }
         let holder = Holder { incarnation: Incarnation::new(1), claim: Revision::new(1) };
-        ownership.decide(Instant::ORIGIN, &config, &holder, Applying::Everything, &mut outbox);
+        ownership.decide(&context, &holder, Applying::Everything, &mut outbox);
         core::iter::from_fn(|| outbox.pop()).collect()
     }
 

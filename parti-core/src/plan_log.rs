@@ -4,11 +4,12 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 
 use crate::action::Write;
+use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Generation, Incarnation, OperationId, Position, Revision, Slot, Term};
 use crate::key::{Bucket, Key};
 use crate::outbox::Outbox;
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::record::{AssignmentRecord, ClusterRecord, Record};
 
 /// This worker's view of the `plan` bucket: its own assignment record, or, where it leads, the whole of it with its own
@@ -37,7 +38,6 @@ pub(crate) struct PlanLog {
     broken: Option<ChainBreak>,
     /// The term under which this worker appends, while it does.
     writer: Option<Term>,
-    planted: Planted,
 }
 
 /// An assignment record and the revision that wrote it.
@@ -79,12 +79,6 @@ pub(crate) enum ChainBreak {
 }
 
 impl PlanLog {
-    /// Has a deliberate bug from now on.
-    #[cfg(feature = "planted-bugs")]
-    pub(crate) fn plant(&mut self, planted: Planted) {
-        self.planted = planted;
-    }
-
     pub(crate) fn assignments(&self) -> impl Iterator<Item = (Slot, &Assignment)> {
         self.assignments.iter().map(|(slot, assignment)| (*slot, assignment))
     }
@@ -97,10 +91,6 @@ impl PlanLog {
 
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
-    }
-
-    pub(crate) fn planted(&self) -> Planted {
-        self.planted
     }
 
     /// The highest term in any record.
@@ -164,31 +154,37 @@ impl PlanLog {
     }
 
     /// Appends `record` on top of everything that is known or on its way.
-    pub(crate) fn append(&mut self, outbox: &mut Outbox, key: Key, record: Record) -> Revision {
+    pub(crate) fn append(&mut self, context: &Context, key: Key, record: Record, outbox: &mut Outbox) -> Revision {
         let revision = self.tail.next();
         self.store(key, revision, &record);
         self.tail = revision;
         self.chain.push_back(Append { operation: None, revision, key, record });
-        self.send_next(outbox);
+        self.send_next(context, outbox);
         revision
     }
 
     /// Takes in the outcome of an append; false if the operation is not one of this log's.
-    pub(crate) fn observe_done(&mut self, operation: OperationId, outcome: Outcome, outbox: &mut Outbox) -> bool {
+    pub(crate) fn observe_done(
+        &mut self,
+        context: &Context,
+        operation: OperationId,
+        outcome: Outcome,
+        outbox: &mut Outbox,
+    ) -> bool {
         let at = self.chain.iter().position(|append| append.operation == Some(operation));
         let Some(append) = at.and_then(|at| self.chain.remove(at)) else { return false };
-        if outcome == Outcome::Conflict && self.planted.has(PlantedBug::LeadThroughConflict) {
-            self.try_again_on_top(append, outbox);
+        if outcome == Outcome::Conflict && context.has(PlantedBug::LeadThroughConflict) {
+            self.try_again_on_top(context, append, outbox);
             return true;
         }
         match outcome {
-            Outcome::Committed(revision) if revision == append.revision => self.observe_committed(revision),
+            Outcome::Committed(revision) if revision == append.revision => self.observe_committed(context, revision),
             Outcome::Committed(_) | Outcome::Conflict => self.broken = Some(ChainBreak::Conflict),
             Outcome::Refused => self.broken = self.broken.or(Some(ChainBreak::Refused)),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
         }
         if self.broken.is_none() {
-            self.send_next(outbox);
+            self.send_next(context, outbox);
         } else {
             self.chain.clear(); // it would not follow what it was made to follow
         }
@@ -197,10 +193,10 @@ impl PlanLog {
 
     /// An append that commits where a later write was known, or in another life of the bucket, tells that the store has
     /// lost that write: no listing that lags can make it commit.
-    fn observe_committed(&mut self, revision: Revision) {
+    fn observe_committed(&mut self, context: &Context, revision: Revision) {
         let written = Position { incarnation: self.incarnation, revision };
         let in_other_life = written.incarnation != self.seen.incarnation && self.seen != Position::default();
-        let tells = !self.planted.has(PlantedBug::CommitTellsNothing);
+        let tells = !context.has(PlantedBug::CommitTellsNothing);
         self.has_regressed |= (written <= self.seen || in_other_life) && tells;
         self.seen = written;
     }
@@ -211,8 +207,8 @@ impl PlanLog {
     }
 
     /// Sends the first append, if it was not sent yet.
-    fn send_next(&mut self, outbox: &mut Outbox) {
-        let at_once = if self.planted.has(PlantedBug::AppendsPipelined) { self.chain.len() } else { 1 };
+    fn send_next(&mut self, context: &Context, outbox: &mut Outbox) {
+        let at_once = if context.has(PlantedBug::AppendsPipelined) { self.chain.len() } else { 1 };
         for append in self.chain.iter_mut().take(at_once) {
             let Append { operation: operation @ None, revision, key, record } = append else { continue };
             let expected_last = Revision::new(revision.value() - 1);
@@ -221,23 +217,23 @@ impl PlanLog {
     }
 
     /// A planted bug: appends after what somebody else has written, whatever that was.
-    fn try_again_on_top(&mut self, append: Append, outbox: &mut Outbox) {
+    fn try_again_on_top(&mut self, context: &Context, append: Append, outbox: &mut Outbox) {
         self.chain.push_front(Append { operation: None, ..append });
         self.chain.iter_mut().for_each(|append| append.revision = append.revision.next());
         self.tail = self.tail.next();
-        self.send_next(outbox);
+        self.send_next(context, outbox);
     }
 
     /// Takes in what a watch shows. Older news than what is known is ignored.
-    pub(crate) fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record) {
-        let goes_on = self.planted.has(PlantedBug::LeadThroughConflict);
+    pub(crate) fn observe_entry(&mut self, context: &Context, key: Key, revision: Revision, record: &Record) {
+        let goes_on = context.has(PlantedBug::LeadThroughConflict);
         if self.writer.is_some() && revision > self.tail && !goes_on {
             // All of this worker's own writes are at or below the tail: somebody else has written.
             self.broken = Some(ChainBreak::Conflict);
             return;
         }
         self.store(key, revision, record);
-        if self.planted.has(PlantedBug::TailFromNews) {
+        if context.has(PlantedBug::TailFromNews) {
             self.tail = self.tail.max(revision);
         }
     }
@@ -301,8 +297,8 @@ impl PlanLog {
     /// applied included: only what the store shows counts. Who was appending must begin anew, on top of what is listed.
     pub(crate) fn begin_listing(&mut self) {
         let broken = self.writer.map(|_| ChainBreak::Unknown);
-        let Self { incarnation, seen, has_regressed, writer, planted, .. } = *self;
-        *self = Self { incarnation, seen, has_regressed, broken, writer, planted, ..Self::default() };
+        let Self { incarnation, seen, has_regressed, writer, .. } = *self;
+        *self = Self { incarnation, seen, has_regressed, broken, writer, ..Self::default() };
     }
 
     /// A complete listing ends. The last writes may be to keys that are not ours, which no watch shows.
@@ -326,6 +322,7 @@ mod tests {
     use crate::ids::{Instance, Tenure};
     use crate::key::Key;
     use crate::state::PlannerPhase;
+    use crate::time::Instant;
 
     fn head(term: u64) -> Record {
         let (leader, instance) = (Slot::new(0), Instance::new(term));
@@ -370,23 +367,25 @@ mod tests {
     #[test]
     fn an_append_is_sent_only_when_the_one_before_is_committed() {
         let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        let context = Context::at(Instant::ORIGIN);
         plan.open(Term::new(1));
-        plan.append(&mut outbox, Key::Cluster, head(1));
-        plan.append(&mut outbox, Key::Assign(Slot::new(0)), assignment());
+        plan.append(&context, Key::Cluster, head(1), &mut outbox);
+        plan.append(&context, Key::Assign(Slot::new(0)), assignment(), &mut outbox);
         let first = appends(&mut outbox);
         assert_eq!(first.len(), 1);
-        assert!(plan.observe_done(first[0].0, Outcome::Committed(Revision::new(1)), &mut outbox));
+        assert!(plan.observe_done(&context, first[0].0, Outcome::Committed(Revision::new(1)), &mut outbox));
         assert_eq!(appends(&mut outbox).iter().map(|(_, last)| last.value()).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
     fn nothing_follows_on_an_append_whose_place_another_writer_took() {
         let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        let context = Context::at(Instant::ORIGIN);
         plan.open(Term::new(1));
-        plan.append(&mut outbox, Key::Cluster, head(1));
-        plan.append(&mut outbox, Key::Assign(Slot::new(0)), assignment());
+        plan.append(&context, Key::Cluster, head(1), &mut outbox);
+        plan.append(&context, Key::Assign(Slot::new(0)), assignment(), &mut outbox);
         let first = appends(&mut outbox);
-        plan.observe_done(first[0].0, Outcome::Conflict, &mut outbox);
+        plan.observe_done(&context, first[0].0, Outcome::Conflict, &mut outbox);
         assert_eq!(appends(&mut outbox), []);
         assert_eq!(plan.broken(), Some(ChainBreak::Conflict));
     }

@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
 use crate::assign::{self, Move, MoveReason, Options, PlanError, Problem, Rule, Step, Strategy, WorkerInput};
-use crate::config::Config;
+use crate::context::Context;
 use crate::ids::Slot;
 use crate::partition::{PartitionId, PartitionList, Placement};
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::rebalance::Roster;
 
 /// A plan as the leader carries it out.
@@ -30,12 +30,11 @@ pub(crate) struct Planned {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planner<'a> {
     pub(crate) strategy: &'a dyn Strategy,
-    pub(crate) config: &'a Config,
+    pub(crate) context: &'a Context,
     pub(crate) roster: &'a Roster,
     /// Which workers given-up partitions are not to be with.
     pub(crate) avoids: &'a BTreeMap<PartitionId, BTreeSet<Slot>>,
     pub(crate) step: Step,
-    pub(crate) planted: Planted,
 }
 
 impl Planner<'_> {
@@ -83,8 +82,8 @@ impl Planner<'_> {
         list: &PartitionList,
         current: &[Option<Slot>],
     ) -> Result<Planned, PlanError> {
-        let Self { strategy, config, roster, avoids, step, planted } = *self;
-        let heeded = !planted.has(PlantedBug::CapacityIgnored);
+        let Self { context, strategy, roster, avoids, step } = *self;
+        let heeded = !context.has(PlantedBug::CapacityIgnored);
         let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
             capacity: NonZeroU32::new(capacity).filter(|_| heeded).unwrap_or(NonZeroU32::MIN),
             draining,
@@ -95,7 +94,7 @@ impl Planner<'_> {
         let staying = present.map(|(slot, (_, capacity))| input(*slot, *capacity, false));
         let leaving = roster.draining.iter().map(|(slot, (_, capacity))| input(*slot, *capacity, true));
         let workers: Vec<WorkerInput> = staying.chain(leaving).collect();
-        let options = Options { move_budget_percent: config.move_budget_percent, step, ..Options::default() };
+        let options = Options { move_budget_percent: context.config.move_budget_percent, step, ..Options::default() };
         let problem = Problem::new(&workers, list, current)
             .expect("a roster has each slot once, and there is a holder per place");
         let rules = rules(list, avoids);
@@ -149,21 +148,20 @@ mod tests {
     use crate::assign::Balanced;
     use crate::ids::Tenure;
     use crate::partition::{Partition, PartitionId};
+    use crate::time::Instant;
 
     #[test]
     fn a_partition_that_asks_for_what_nobody_has_leaves_its_worker_and_counts_as_unplaced() {
-        let config = Config::default();
         let slot = Slot::new(0);
         let roster = Roster { workers: [(slot, (Tenure::default(), 1))].into(), ..Roster::default() };
         let partition = |n: u32| Partition::new(PartitionId::new(format!("p{n}")).expect("a valid id"));
         let list = PartitionList::new(vec![partition(0).requiring("zone", "a"), partition(1)]).expect("a valid list");
         let calculator = Planner {
             strategy: &Balanced,
-            config: &config,
+            context: &Context::at(Instant::ORIGIN),
             roster: &roster,
             avoids: &BTreeMap::new(),
             step: Step::Planned,
-            planted: Planted::default(),
         };
 
         let planned = calculator.plan(&list, &[Some(slot), Some(slot)]).expect("a plan");

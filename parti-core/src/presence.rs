@@ -1,7 +1,7 @@
 //! A worker's own presence: the second, short lease, for which it asks itself.
 
 use crate::action::{Action, Notice};
-use crate::config::Timing;
+use crate::context::Context;
 use crate::ids::{CheckId, ServerId, Session};
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
@@ -59,42 +59,36 @@ pub(crate) struct Evidence(u64);
 
 impl Presence {
     /// The probe subject is subscribed, on a new session. False if that is old news.
-    pub(crate) fn observe_listening(
-        &mut self,
-        now: Instant,
-        session: Session,
-        server: ServerId,
-        timing: &Timing,
-    ) -> bool {
-        if self.session >= Some(session) || timing.confirm.is_none() {
+    pub(crate) fn observe_listening(&mut self, context: &Context, session: Session, server: ServerId) -> bool {
+        if self.session >= Some(session) || context.timing.confirm.is_none() {
             return false;
         }
         self.doubt();
         self.session = Some(session);
-        if self.server.is_none() || !timing.planted.has(PlantedBug::StaleServer) {
+        if self.server.is_none() || !context.has(PlantedBug::StaleServer) {
             self.server = Some(server);
         }
         self.checks = [None; MAX_CHECKS];
-        self.next_check = now;
+        self.next_check = context.now;
         true
     }
 
     /// A check has come back. True if that calls for a renewal: it is the first one since the last doubt.
-    pub(crate) fn observe_present(&mut self, now: Instant, session: Session, check: CheckId, timing: &Timing) -> bool {
+    pub(crate) fn observe_present(&mut self, context: &Context, session: Session, check: CheckId) -> bool {
         let sent = self.checks.iter().flatten().find(|(sent, _)| *sent == check && self.session == Some(session));
-        let (Some((_, sent_at)), Some(confirm)) = (sent, timing.confirm) else { return false };
-        let counted_from = if timing.planted.has(PlantedBug::PresenceFromReceipt) { now } else { *sent_at };
-        let lasts = if timing.planted.has(PlantedBug::PresenceTooLong) { confirm * 13 / 10 } else { confirm * 3 / 4 };
+        let (Some((_, sent_at)), Some(confirm)) = (sent, context.timing.confirm) else { return false };
+        let counted_from = if context.has(PlantedBug::PresenceFromReceipt) { context.now } else { *sent_at };
+        let lasts = if context.has(PlantedBug::PresenceTooLong) { confirm * 13 / 10 } else { confirm * 3 / 4 };
         let earned = counted_from + lasts;
-        self.late |= earned <= now;
-        if earned <= now {
+        self.late |= earned <= context.now;
+        if earned <= context.now {
             return false;
         }
         self.earned = self.earned.max(Some(earned));
         self.late = false;
         (self.missed, self.listened) = (0, 0);
         let is_first = !core::mem::replace(&mut self.heard, true);
-        self.proven |= timing.planted.has(PlantedBug::ResumeUnrenewed);
+        self.proven |= context.has(PlantedBug::ResumeUnrenewed);
         if self.proven {
             self.until = self.until.max(self.earned);
         }
@@ -109,9 +103,9 @@ impl Presence {
 
     /// Whether this process has not heard itself for a whole lease, although it is connected. Then it holds nothing up any
     /// more: it lets its lease run out, and claims nothing until it hears itself.
-    pub(crate) fn is_absent(&self, now: Instant, timing: &Timing) -> bool {
-        let silent = self.silent_since.is_some_and(|since| now >= since + timing.lease);
-        silent && timing.needs_presence
+    pub(crate) fn is_absent(&self, context: &Context) -> bool {
+        let silent = self.silent_since.is_some_and(|since| context.now >= since + context.timing.lease);
+        silent && context.timing.needs_presence
     }
 
     /// What this worker may say in a write that is sent now, and prove with it.
@@ -161,19 +155,19 @@ impl Presence {
     }
 
     /// Sends a check if one is due; subscribes anew if none has come back for too long.
-    pub(crate) fn decide(&mut self, now: Instant, timing: &Timing, outbox: &mut Outbox) {
-        let Some(confirm) = timing.confirm else { return };
-        if self.heard && self.earned.is_none_or(|earned| earned <= now) {
+    pub(crate) fn decide(&mut self, context: &Context, outbox: &mut Outbox) {
+        let Some(confirm) = context.timing.confirm else { return };
+        if self.heard && self.earned.is_none_or(|earned| earned <= context.now) {
             self.doubt();
         }
-        self.silent_since = if self.heard { None } else { self.silent_since.or(Some(now)) };
+        self.silent_since = if self.heard { None } else { self.silent_since.or(Some(context.now)) };
         if self.heard && core::mem::take(&mut self.told) {
             outbox.notice(Notice::PresentAgain);
         }
-        if now < self.next_check {
+        if context.now < self.next_check {
             return;
         }
-        self.next_check = now + confirm / 4;
+        self.next_check = context.now + confirm / 4;
         // Counted in checks, not in time: a process that was frozen has missed nothing but the time.
         if self.missed >= MISSED_BEFORE_LISTENING << self.listened.min(MAX_DOUBLINGS) {
             (self.missed, self.listened) = (0, self.listened + 1);
@@ -187,7 +181,7 @@ impl Presence {
             self.last_check = self.last_check.next();
             let check = self.last_check;
             self.checks.rotate_left(1);
-            self.checks[MAX_CHECKS - 1] = Some((check, now));
+            self.checks[MAX_CHECKS - 1] = Some((check, context.now));
             outbox.push(Action::Check { session, check });
         }
     }
@@ -203,12 +197,11 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     /// The checks that are asked for now.
-    fn checks(presence: &mut Presence, now: Instant, timing: &Timing) -> alloc::vec::Vec<(Session, CheckId)> {
+    fn checks(presence: &mut Presence, context: &Context) -> alloc::vec::Vec<(Session, CheckId)> {
         let mut outbox = Outbox::default();
-        presence.decide(now, timing, &mut outbox);
+        presence.decide(context, &mut outbox);
         let check = |action| match action {
             Action::Check { session, check } => Some((session, check)),
             _ => None,
@@ -219,19 +212,18 @@ mod tests {
     /// A session counts from the first renewal that was sent after a check of it had come back.
     #[test]
     fn a_renewal_that_was_sent_before_a_check_came_back_proves_nothing() {
-        let timing = Timing::new(&Config::default());
-        let confirm = timing.confirm.expect("probes are on");
+        let mut context = Context::at(Instant::from_millis(1_000));
+        let confirm = context.timing.confirm.expect("probes are on");
         let mut presence = Presence::default();
-        let mut now = Instant::from_millis(1_000);
         for session in [1, 2] {
             let before = presence.until();
-            presence.observe_listening(now, Session::new(session), ServerId::new("a"), &timing);
+            presence.observe_listening(&context, Session::new(session), ServerId::new("a"));
             let sent_before = presence.evidence();
             assert_eq!((sent_before, presence.server_to_name()), (None, None));
-            let (sent_at, sent) = (now, checks(&mut presence, now, &timing));
+            let (sent_at, sent) = (context.now, checks(&mut presence, &context));
             let [(session, check)] = sent[..] else { panic!("{sent:?}") };
-            now = now + confirm / 8;
-            assert!(presence.observe_present(now, session, check, &timing), "it calls for a renewal");
+            context.now = context.now + confirm / 8;
+            assert!(presence.observe_present(&context, session, check), "it calls for a renewal");
             presence.observe_renewed(sent_before);
             assert_eq!(presence.until(), before);
 
@@ -239,7 +231,7 @@ mod tests {
             assert_eq!(presence.server_to_name(), Some(ServerId::new("a")));
             presence.observe_renewed(sent_after);
             assert_eq!(presence.until(), Some(sent_at + confirm * 3 / 4));
-            now = now + confirm / 8;
+            context.now = context.now + confirm / 8;
         }
     }
 }

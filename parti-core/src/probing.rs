@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::config::Timing;
+use crate::context::Context;
 use crate::event::ProbeOutcome;
 use crate::ids::{Instance, ProbeId, Revision, ServerId, Slot};
 use crate::membership::{Member, Membership};
@@ -75,10 +75,8 @@ pub(crate) enum Targets {
 }
 
 /// What probing is decided from.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Instant,
-    pub(crate) interval: Duration,
-    pub(crate) timing: &'a Timing,
+pub(crate) struct Prober<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) membership: &'a Membership,
     /// The server that this worker's connection ends at.
     pub(crate) server: Option<&'a ServerId>,
@@ -111,7 +109,7 @@ impl Probing {
     /// Takes in what came back; true if there may be something to decide.
     pub(crate) fn observe_probed(
         &mut self,
-        view: &Surroundings<'_>,
+        view: &Prober<'_>,
         probe: ProbeId,
         outcome: ProbeOutcome,
         server: Option<&ServerId>,
@@ -126,31 +124,31 @@ impl Probing {
         let Some((revision, record)) = record.filter(|(_, record)| is_there(record)) else {
             return self.forget(asked.slot);
         };
-        let elsewhere = view.timing.planted.has(PlantedBug::ProberElsewhere);
+        let elsewhere = view.context.has(PlantedBug::ProberElsewhere);
         match outcome {
             ProbeOutcome::NobodyListens if record.server.is_some() && record.server.as_ref() == server || elsewhere => {
                 self.observe_nobody(view, &asked, revision, record)
             }
             ProbeOutcome::NobodyListens => {
-                let goes_on = view.timing.planted.has(PlantedBug::RowThroughElsewhere);
+                let goes_on = view.context.has(PlantedBug::RowThroughElsewhere);
                 if !(goes_on && self.suspects.contains_key(&asked.slot)) {
                     // Its own server is to be asked, if there is anybody to do that.
                     self.forget(asked.slot);
                     if self.way_to(view, asked.slot, record).is_some() {
-                        self.suspect(asked.slot, Suspect { revision, first: None, due: view.now });
+                        self.suspect(asked.slot, Suspect { revision, first: None, due: view.context.now });
                     }
                 }
                 false
             }
-            ProbeOutcome::TimedOut if view.timing.planted.has(PlantedBug::RowThroughTimeout) => false,
-            ProbeOutcome::Answered if view.timing.planted.has(PlantedBug::RowThroughAnswer) => false,
+            ProbeOutcome::TimedOut if view.context.has(PlantedBug::RowThroughTimeout) => false,
+            ProbeOutcome::Answered if view.context.has(PlantedBug::RowThroughAnswer) => false,
             ProbeOutcome::TimedOut | ProbeOutcome::Answered => self.forget(asked.slot),
         }
     }
 
     /// What is known of a slot may have changed: a row about another revision has ended, also should that one come back.
-    pub(crate) fn observe_member(&mut self, slot: Slot, membership: &Membership, timing: &Timing) {
-        let any = timing.planted.has(PlantedBug::RowOverRevisions);
+    pub(crate) fn observe_member(&mut self, context: &Context, slot: Slot, membership: &Membership) {
+        let any = context.has(PlantedBug::RowOverRevisions);
         let Some(suspect) = self.suspects.get(&slot).filter(|_| !any) else { return };
         if membership.member(slot).is_none_or(|member| member.revision != suspect.revision) {
             self.forget(slot);
@@ -158,15 +156,9 @@ impl Probing {
     }
 
     /// Nobody listens at the process's own server. True if that makes a row.
-    fn observe_nobody(
-        &mut self,
-        view: &Surroundings<'_>,
-        asked: &Asked,
-        revision: Revision,
-        record: &MemberRecord,
-    ) -> bool {
-        let Some(confirm) = confirm_of(record, view.timing) else { return false };
-        let any = view.timing.planted.has(PlantedBug::RowOverRevisions);
+    fn observe_nobody(&mut self, view: &Prober<'_>, asked: &Asked, revision: Revision, record: &MemberRecord) -> bool {
+        let Some(confirm) = confirm_of(view.context, record) else { return false };
+        let any = view.context.has(PlantedBug::RowOverRevisions);
         if asked.revision != revision && !any {
             self.forget(asked.slot);
             return false;
@@ -174,13 +166,13 @@ impl Probing {
         let known = self.suspects.get(&asked.slot).copied();
         let known = known.filter(|suspect| suspect.revision == revision || any);
         let first = known.and_then(|suspect| suspect.first);
-        let at_once = view.timing.planted.has(PlantedBug::EvictUnconfirmed);
+        let at_once = view.context.has(PlantedBug::EvictUnconfirmed);
         if first.is_some_and(|first| asked.sent_at >= first + confirm) || at_once {
             return self.gone.insert(asked.slot);
         }
         if first.is_none() {
-            let due = view.now + view.interval.min(confirm);
-            self.suspect(asked.slot, Suspect { revision, first: Some(view.now), due });
+            let due = view.context.now + view.context.config.probe_interval.min(confirm);
+            self.suspect(asked.slot, Suspect { revision, first: Some(view.context.now), due });
         }
         false
     }
@@ -200,8 +192,8 @@ impl Probing {
     }
 
     /// Whether the process that has this slot is gone, as a row of probes about this very revision says.
-    pub(crate) fn is_gone(&self, slot: Slot, member: &Member, timing: &Timing) -> bool {
-        let any = timing.planted.has(PlantedBug::RowOverRevisions) || timing.planted.has(PlantedBug::EvictUnconfirmed);
+    pub(crate) fn is_gone(&self, context: &Context, slot: Slot, member: &Member) -> bool {
+        let any = context.has(PlantedBug::RowOverRevisions) || context.has(PlantedBug::EvictUnconfirmed);
         let same = self.suspects.get(&slot).is_some_and(|suspect| suspect.revision == member.revision);
         self.gone.contains(&slot) && (same || any)
     }
@@ -209,10 +201,10 @@ impl Probing {
     /// Those that are gone, as far as rows of probes say.
     pub(crate) fn gone<'a>(
         &'a self,
+        context: &'a Context,
         membership: &'a Membership,
-        timing: &'a Timing,
     ) -> impl Iterator<Item = Slot> + 'a {
-        let is_gone = |slot: &Slot| membership.member(*slot).is_some_and(|member| self.is_gone(*slot, member, timing));
+        let is_gone = |slot: &Slot| membership.member(*slot).is_some_and(|member| self.is_gone(context, *slot, member));
         self.gone.iter().copied().filter(is_gone)
     }
 
@@ -227,16 +219,16 @@ impl Probing {
     }
 
     /// Asks for whom it is time to ask. True if that was everybody.
-    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, targets: Targets, outbox: &mut Outbox) -> bool {
-        while self.due.first().is_some_and(|(due, _)| *due <= view.now)
+    pub(crate) fn decide(&mut self, view: &Prober<'_>, targets: Targets, outbox: &mut Outbox) -> bool {
+        while self.due.first().is_some_and(|(due, _)| *due <= view.context.now)
             && let Some((_, slot)) = self.due.pop_first()
         {
             self.ask_again(view, slot, outbox);
         }
         let before = self.targets.replace(targets);
-        let asks_all = self.next_round <= view.now || before != Some(targets);
+        let asks_all = self.next_round <= view.context.now || before != Some(targets);
         if asks_all {
-            self.next_round = view.now + view.interval * 2;
+            self.next_round = view.context.now + view.context.config.probe_interval * 2;
             self.give_up_waiting(view);
             self.look_around(view.membership);
             self.ask_all(view, targets, outbox);
@@ -245,12 +237,12 @@ impl Probing {
     }
 
     /// What has not come back for so long counts as timed out.
-    fn give_up_waiting(&mut self, view: &Surroundings<'_>) {
-        let patience = view.interval * 8;
-        let is_late = |asked: &Asked| view.now >= asked.sent_at + patience;
+    fn give_up_waiting(&mut self, view: &Prober<'_>) {
+        let patience = view.context.config.probe_interval * 8;
+        let is_late = |asked: &Asked| view.context.now >= asked.sent_at + patience;
         let late: Vec<Slot> = self.asked.values().filter(|asked| is_late(asked)).map(|asked| asked.slot).collect();
         self.asked.retain(|_, asked| !is_late(asked));
-        if view.timing.planted.has(PlantedBug::RowThroughTimeout) {
+        if view.context.has(PlantedBug::RowThroughTimeout) {
             return;
         }
         for slot in late {
@@ -259,28 +251,29 @@ impl Probing {
     }
 
     /// Asks once more for one for whom nobody listened, so that the last probe of a row is sent as early as it may be.
-    fn ask_again(&mut self, view: &Surroundings<'_>, slot: Slot, outbox: &mut Outbox) {
-        let any = view.timing.planted.has(PlantedBug::RowOverRevisions);
+    fn ask_again(&mut self, view: &Prober<'_>, slot: Slot, outbox: &mut Outbox) {
+        let any = view.context.has(PlantedBug::RowOverRevisions);
         let member = view.membership.member(slot);
         let record = member.and_then(|member| Some((member.revision, member.record()?)));
         let suspect = self.suspects.get(&slot).copied();
         let suspect = suspect.zip(record).filter(|(suspect, (revision, _))| suspect.revision == *revision || any);
         let suspect = suspect.and_then(|(suspect, (revision, record))| {
-            let (confirm, through) = (confirm_of(record, view.timing)?, self.way_to(view, slot, record)?.through());
+            let (confirm, through) = (confirm_of(view.context, record)?, self.way_to(view, slot, record)?.through());
             Some((suspect, revision, record, confirm, through))
         });
         let Some((suspect, revision, record, confirm, through)) = suspect else {
             self.forget(slot);
             return;
         };
-        self.ask(view.now, slot, record.instance, revision, through, outbox);
-        let decisive = suspect.first.map(|first| first + confirm).filter(|at| *at > view.now);
-        let due = earliest([decisive, Some(view.now + view.interval)]).unwrap_or(view.now + view.interval);
+        self.ask(view.context.now, slot, record.instance, revision, through, outbox);
+        let decisive = suspect.first.map(|first| first + confirm).filter(|at| *at > view.context.now);
+        let due = earliest([decisive, Some(view.context.now + view.context.config.probe_interval)])
+            .unwrap_or(view.context.now + view.context.config.probe_interval);
         self.due.insert((due, slot));
         self.suspects.insert(slot, Suspect { due, ..suspect });
     }
 
-    fn ask_all(&mut self, view: &Surroundings<'_>, targets: Targets, outbox: &mut Outbox) {
+    fn ask_all(&mut self, view: &Prober<'_>, targets: Targets, outbox: &mut Outbox) {
         let (first, last) = match targets {
             Targets::One(slot) => (slot, slot),
             Targets::Others { .. } | Targets::Unheard => (Slot::new(0), Slot::new(u32::MAX)),
@@ -292,10 +285,12 @@ impl Probing {
             let matters = match targets {
                 Targets::One(_) => true,
                 Targets::Others { own } => slot != own,
-                Targets::Unheard => !member.heard || view.now >= member.observed_at + member.observed_lease * 4 / 9,
+                Targets::Unheard => {
+                    !member.heard || view.context.now >= member.observed_at + member.observed_lease * 4 / 9
+                }
             };
             if matters && !self.suspects.contains_key(&slot) {
-                self.ask(view.now, slot, record.instance, member.revision, None, outbox);
+                self.ask(view.context.now, slot, record.instance, member.revision, None, outbox);
             }
         }
     }
@@ -315,8 +310,8 @@ impl Probing {
     }
 
     /// Who is to ask at the server of this record; none where nobody can.
-    fn way_to(&mut self, view: &Surroundings<'_>, slot: Slot, record: &MemberRecord) -> Option<Way> {
-        if view.timing.planted.has(PlantedBug::ProberElsewhere) {
+    fn way_to(&mut self, view: &Prober<'_>, slot: Slot, record: &MemberRecord) -> Option<Way> {
+        if view.context.has(PlantedBug::ProberElsewhere) {
             return Some(Way::Direct);
         }
         let server = record.server.as_ref()?;
@@ -384,8 +379,8 @@ fn is_active(member: &Member) -> bool {
 }
 
 /// Over how long nobody must have listened: as the process says by which it judges itself, whatever the judge's own setting.
-fn confirm_of(record: &MemberRecord, timing: &Timing) -> Option<Duration> {
-    timing.confirm.map(|own| record.confirm_ms.map_or(own, Duration::from_millis))
+fn confirm_of(context: &Context, record: &MemberRecord) -> Option<Duration> {
+    context.timing.confirm.map(|own| record.confirm_ms.map_or(own, Duration::from_millis))
 }
 
 #[cfg(test)]
@@ -393,7 +388,6 @@ mod tests {
     use alloc::sync::Arc;
 
     use super::*;
-    use crate::config::Config;
     use crate::key::Key;
     use crate::record::Record;
 
@@ -403,25 +397,23 @@ mod tests {
 
     /// Asks for a process, whose record is another one by the time that nobody is said to listen. Whether it is suspected.
     fn is_suspected_after(phase: MemberPhase, server: &str) -> bool {
-        let timing = Timing::new(&Config::default());
-        let mut membership = Membership::new(&timing);
+        let context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
         let own = ServerId::new("own");
         let see = |membership: &mut Membership, slot: Slot, revision, phase| {
             let server = Some(ServerId::new(server));
             let record = MemberRecord { phase, server, ..MemberRecord::new(Instance::new(slot.value().into())) };
             let record = Record::Member(Arc::new(record));
-            membership.observe_entry(Instant::ORIGIN, Key::Slot(slot), Revision::new(revision), &record, true);
+            membership.observe_entry(&context, Key::Slot(slot), Revision::new(revision), &record, true);
         };
         see(&mut membership, SLOT, 11, MemberPhase::Active);
         see(&mut membership, HELPER, 10, MemberPhase::Active);
         let (mut probing, mut outbox) = (Probing::default(), Outbox::default());
-        let now = Instant::ORIGIN;
-        let interval = Duration::from_millis(250);
-        let view = Surroundings { now, interval, timing: &timing, membership: &membership, server: Some(&own) };
+        let view = Prober { context: &context, membership: &membership, server: Some(&own) };
         probing.decide(&view, Targets::Others { own: Slot::new(0) }, &mut outbox);
         see(&mut membership, SLOT, 12, phase);
-        probing.observe_member(SLOT, &membership, &timing);
-        let view = Surroundings { now, interval, timing: &timing, membership: &membership, server: Some(&own) };
+        probing.observe_member(&context, SLOT, &membership);
+        let view = Prober { context: &context, membership: &membership, server: Some(&own) };
         for probe in probing.asked.keys().copied().collect::<Vec<_>>() {
             probing.observe_probed(&view, probe, ProbeOutcome::NobodyListens, Some(&own));
         }

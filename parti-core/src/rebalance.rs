@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::action::{PlanReason, WaitReason};
 use crate::assign::{Labels, Step};
-use crate::config::Config;
+use crate::context::Context;
 use crate::handoff::Handoff;
 use crate::ids::{Instance, Slot, Tenure};
 use crate::key::Control;
@@ -240,7 +240,7 @@ impl Rebalance {
     }
 
     /// What to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).
-    pub(crate) fn decide(&mut self, now: Instant, config: &Config, roster: &Roster, homeless: bool) -> Verdict {
+    pub(crate) fn decide(&mut self, context: &Context, roster: &Roster, homeless: bool) -> Verdict {
         if !roster.has_takers() {
             self.window = None;
             return Verdict::Idle;
@@ -252,10 +252,10 @@ impl Rebalance {
         let all_planned = roster.workers.iter().all(is_planned);
         let of_plan = roster.workers.iter().chain(&roster.draining).any(is_planned);
         if !all_planned {
-            self.note_join(now, roster.workers.len());
+            self.note_join(context.now, roster.workers.len());
         }
         if !of_plan {
-            return self.cold_start(now, config, roster.workers.len());
+            return self.cold_start(context, roster.workers.len());
         }
         if homeless {
             let drains = roster.draining.keys().any(|slot| self.planned.contains_key(slot));
@@ -278,7 +278,7 @@ impl Rebalance {
             self.capacities.get(slot).is_some_and(|planned| planned != capacity)
         };
         self.next_round |= roster.workers.iter().any(differs);
-        if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(now, config) }
+        if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(context) }
     }
 
     fn note_join(&mut self, now: Instant, workers: usize) {
@@ -292,35 +292,35 @@ impl Rebalance {
         }
     }
 
-    fn cold_start(&self, now: Instant, config: &Config, workers: usize) -> Verdict {
+    fn cold_start(&self, context: &Context, workers: usize) -> Verdict {
         let Some(window) = self.window else { return Verdict::Idle };
-        let due = window.closes_at(config.settle_window, config.cold_start_window);
-        let complete = config.expected_workers.is_some_and(|expected| workers >= expected as usize);
-        if complete || now >= due {
+        let due = window.closes_at(context.config.settle_window, context.config.cold_start_window);
+        let complete = context.config.expected_workers.is_some_and(|expected| workers >= expected as usize);
+        if complete || context.now >= due {
             Verdict::Plan(PlanReason::ColdStart, Step::Planned)
         } else {
             Verdict::Wait(WaitReason::ColdStart, Some(due))
         }
     }
 
-    fn planned_change(&self, now: Instant, config: &Config) -> Verdict {
+    fn planned_change(&self, context: &Context) -> Verdict {
         if self.requested {
             return Verdict::Plan(PlanReason::Requested, Step::Planned);
         }
         if let Some(window) = self.window {
-            let due = window.closes_at(config.settle_window, config.planned_scale_window);
-            let allowed_at = self.last_balance_at.map_or(due, |at| at + config.rebalance_interval);
-            return if now >= due.max(allowed_at) {
+            let due = window.closes_at(context.config.settle_window, context.config.planned_scale_window);
+            let allowed_at = self.last_balance_at.map_or(due, |at| at + context.config.rebalance_interval);
+            return if context.now >= due.max(allowed_at) {
                 Verdict::Plan(PlanReason::WorkersJoined, Step::Planned)
-            } else if now >= due {
+            } else if context.now >= due {
                 Verdict::Wait(WaitReason::RebalanceInterval, Some(allowed_at))
             } else {
                 Verdict::Wait(WaitReason::WorkersJoined, Some(due.max(allowed_at)))
             };
         }
-        let allowed_at = self.last_plan_at + config.rebalance_interval;
+        let allowed_at = self.last_plan_at + context.config.rebalance_interval;
         match self.next_round {
-            true if now >= allowed_at => Verdict::Plan(PlanReason::NextRound, Step::Planned),
+            true if context.now >= allowed_at => Verdict::Plan(PlanReason::NextRound, Step::Planned),
             true => Verdict::Wait(WaitReason::RebalanceInterval, Some(allowed_at)),
             false => Verdict::Idle,
         }

@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 use core::mem::discriminant;
 
 use crate::action::{ClaimKind, Notice, StandbyReason, Write};
-use crate::config::{Config, Timing};
+use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Heard, Instance, OperationId, Position, Revision, Slot, Tenure};
 use crate::key::Key;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent, Membership};
 use crate::outbox::Outbox;
-use crate::planted::{Planted, PlantedBug};
+use crate::planted::PlantedBug;
 use crate::presence::Evidence;
 use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord, Record};
@@ -113,48 +113,40 @@ impl SlotSearch {
     /// Takes in the outcome of a claim.
     pub(crate) fn observe_done(
         &mut self,
-        now: Instant,
+        context: &Context,
         operation: OperationId,
         outcome: Outcome,
         membership: &mut Membership,
-        timing: &Timing,
     ) -> ClaimNews {
         let Some(claim) = self.claim.take_if(|claim| claim.operation == operation) else { return ClaimNews::NotOurs };
         let Claim { sent_at, target, known, newest, record, evidence, .. } = claim;
         match outcome {
             Outcome::Committed(revision) => {
                 let incarnation = membership.incarnation();
-                let won = target.won(&record, Position { incarnation, revision }, sent_at, now, timing);
+                let won = target.won(&record, Position { incarnation, revision }, sent_at, context);
                 return ClaimNews::Won(Box::new(Won { evidence, shows_loss: revision <= newest, ..won }));
             }
             Outcome::Conflict => {
                 self.refused = false;
-                membership.observe_refused(Key::Slot(target.slot), known);
+                membership.observe_refused(context, Key::Slot(target.slot), known);
                 self.conflicts.insert(target.slot, known);
-                self.read_again_at = Some(now + timing.renewal);
+                self.read_again_at = Some(context.now + context.timing.renewal);
                 self.tries += 1;
             }
             Outcome::Refused | Outcome::Unknown => {
                 self.refused = outcome == Outcome::Refused;
-                self.not_before = now + timing.retry;
+                self.not_before = context.now + context.timing.retry;
                 // Others may have been as little able to write.
-                membership.start_anew(now, None);
+                membership.start_anew(context, None);
             }
         }
         ClaimNews::Settled
     }
 
     /// A record with this process's own instance: an earlier claim of its own, whose outcome was not known.
-    pub(crate) fn adopt(
-        &self,
-        now: Instant,
-        slot: Slot,
-        tenure: Tenure,
-        member: &Member,
-        timing: &Timing,
-    ) -> Option<Won> {
+    pub(crate) fn adopt(&self, context: &Context, slot: Slot, tenure: Tenure, member: &Member) -> Option<Won> {
         let record = member.record().filter(|_| self.claim.is_none())?;
-        let lease = Lease::won(slot, tenure, member.revision, None, now, timing);
+        let lease = Lease::won(slot, tenure, member.revision, None, context);
         let (applied, heard) = (record.applied, record.heard());
         let (is_new, kind) = (false, ClaimKind::Fresh);
         Some(Won { lease, is_new, kind, applied, heard, shows_loss: false, evidence: None })
@@ -182,13 +174,13 @@ impl SlotSearch {
     }
 
     /// Claims a slot if one is to be had.
-    pub(crate) fn decide(&mut self, view: &Surroundings<'_>, rng: &mut Rng, outbox: &mut Outbox) {
+    pub(crate) fn decide(&mut self, view: &Seeker<'_>, rng: &mut Rng, outbox: &mut Outbox) {
         let Some(listening_since) = self.listening_since else { return };
-        if self.claim.is_some() || view.now < self.not_before {
+        if self.claim.is_some() || view.context.now < self.not_before {
             return;
         }
         let chooser = Chooser { view, listening_since, conflicts: &self.conflicts };
-        let choice = match view.config.preferred_slot {
+        let choice = match view.context.config.preferred_slot {
             Some(slot) => chooser.choose_preferred(slot),
             None => chooser.choose_any(self.tries, rng),
         };
@@ -196,14 +188,14 @@ impl SlotSearch {
             Choice::Take(target) if outbox.is_writing(Key::Slot(target.slot)) => {}
             Choice::Take(target) => {
                 let known = chooser.known(target.slot);
-                let record = target.record(view.record, view.timing.planted);
+                let record = target.record(view.context, view.record);
                 let operation = outbox.request(target.write(Arc::clone(&record)));
-                let (sent_at, evidence, newest) = (view.now, view.evidence, view.membership.newest());
+                let (sent_at, evidence, newest) = (view.context.now, view.evidence, view.membership.newest());
                 self.claim = Some(Claim { operation, sent_at, target, known, newest, record, evidence });
             }
             Choice::Wait(reason) if self.standby.map(|told| discriminant(&told)) != Some(discriminant(&reason)) => {
                 self.standby = Some(reason);
-                let at_most = chooser.waits_until(reason).map(|until| until.since(view.now));
+                let at_most = chooser.waits_until(reason).map(|until| until.since(view.context.now));
                 outbox.notice(Notice::Standby { reason, at_most });
             }
             Choice::Wait(_) | Choice::Lost => self.refused = false,
@@ -211,7 +203,7 @@ impl SlotSearch {
     }
 
     /// When the search should be asked again if nothing is heard.
-    pub(crate) fn deadline(&self, now: Instant, config: &Config, membership: &Membership) -> Option<Instant> {
+    pub(crate) fn deadline(&self, context: &Context, membership: &Membership) -> Option<Instant> {
         let listening_since = self.listening_since?;
         if self.claim.is_some() {
             return self.read_again_at;
@@ -219,8 +211,8 @@ impl SlotSearch {
         let records = || membership.members().filter(|(_, member)| member.record().is_some());
         let learnt = records().map(|(_, member)| listening_since + learning_time(member));
         let expiries = records().map(|(slot, member)| membership.silent_for_good_at(slot, member));
-        let surge = listening_since + config.surge_wait;
-        let due = expiries.chain(learnt).chain([surge, self.not_before]).filter(|at| *at > now);
+        let surge = listening_since + context.config.surge_wait;
+        let due = expiries.chain(learnt).chain([surge, self.not_before]).filter(|at| *at > context.now);
         due.chain(self.read_again_at).min()
     }
 }
@@ -237,10 +229,10 @@ impl Target {
     }
 
     /// What the worker says of itself there: it goes on with what the predecessor has applied and seen.
-    fn record(&self, own: &dyn Fn(Option<Tenure>) -> MemberRecord, planted: Planted) -> Arc<MemberRecord> {
+    fn record(&self, context: &Context, own: &dyn Fn(Option<Tenure>) -> MemberRecord) -> Arc<MemberRecord> {
         Arc::new(match &self.predecessor {
             None => own(None),
-            Some((_, tenure, _)) if planted.has(PlantedBug::ForgetApplied) => own(Some(*tenure)),
+            Some((_, tenure, _)) if context.has(PlantedBug::ForgetApplied) => own(Some(*tenure)),
             Some((_, tenure, predecessor)) => {
                 let own = own(Some(*tenure));
                 let Heard { era, generation } = own.heard().max(predecessor.heard());
@@ -257,11 +249,11 @@ impl Target {
         }
     }
 
-    fn won(self, record: &MemberRecord, written: Position, sent_at: Instant, now: Instant, timing: &Timing) -> Won {
+    fn won(self, record: &MemberRecord, written: Position, sent_at: Instant, context: &Context) -> Won {
         let tenure = record.tenure_if_written(written);
-        let unnamed = timing.planted.has(PlantedBug::TenureByRevision);
+        let unnamed = context.has(PlantedBug::TenureByRevision);
         let tenure = if unnamed { tenure.with_writer(0) } else { tenure };
-        let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), now, timing);
+        let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), context);
         let (applied, heard) = (record.applied, record.heard());
         let is_new = self.predecessor.is_none();
         Won { lease, is_new, kind: self.kind, applied, heard, shows_loss: false, evidence: None }
@@ -269,10 +261,8 @@ impl Target {
 }
 
 /// What the search is decided from.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: Instant,
-    pub(crate) config: &'a Config,
-    pub(crate) timing: &'a Timing,
+pub(crate) struct Seeker<'a> {
+    pub(crate) context: &'a Context,
     pub(crate) membership: &'a Membership,
     pub(crate) probing: &'a Probing,
     /// The process of which this worker knows that it is dead, if it knows of one.
@@ -285,7 +275,7 @@ pub(crate) struct Surroundings<'a> {
 
 /// Makes one choice.
 struct Chooser<'a> {
-    view: &'a Surroundings<'a>,
+    view: &'a Seeker<'a>,
     listening_since: Instant,
     conflicts: &'a BTreeMap<Slot, Revision>,
 }
@@ -301,8 +291,8 @@ impl Chooser<'_> {
             MemberContent::Unreadable { .. } => Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot }),
             MemberContent::Record(record) => {
                 let dead = self.view.dead == Some(record.instance);
-                let whoever = self.view.timing.planted.has(PlantedBug::DeadWhoeverIsThere);
-                let dead = dead || whoever && self.view.config.predecessor_is_dead;
+                let whoever = self.view.context.has(PlantedBug::DeadWhoeverIsThere);
+                let dead = dead || whoever && self.view.context.config.predecessor_is_dead;
                 match self.successor_of(slot, member) {
                     Some(target) => Choice::Take(target),
                     None if dead => Choice::Take(self.take_over(slot, member, record)),
@@ -314,12 +304,12 @@ impl Chooser<'_> {
 
     /// A slot left for a successor, else that of a dead process, else a free one near the bottom of the range.
     fn choose_any(&self, tries: u32, rng: &mut Rng) -> Choice {
-        let (first, last) = self.view.config.slots;
+        let (first, last) = self.view.context.config.slots;
         let (mut left, mut dead): (Vec<Target>, Vec<Target>) = (Vec::new(), Vec::new());
         let mut silent = 0;
         for (slot, member) in self.view.membership.members_between(first, last) {
             let unreadable = matches!(member.content, MemberContent::Unreadable { .. });
-            if unreadable && self.view.timing.planted.has(PlantedBug::UnreadableIsFree) {
+            if unreadable && self.view.context.has(PlantedBug::UnreadableIsFree) {
                 return Choice::Take(self.write_over(slot, member));
             }
             silent += usize::from(self.may_be_dead(member));
@@ -347,16 +337,16 @@ impl Chooser<'_> {
     /// A worker of another software version is probably the replacement of one that is about to go: its slot, and the
     /// partitions with it, is worth some waiting.
     fn surge(&self) -> Option<StandbyReason> {
-        let own = &self.view.config.software;
+        let own = &self.view.context.config.software;
         let differs = |record: &MemberRecord| record.phase == MemberPhase::Active && record.software != *own;
         let others = self.view.membership.members().filter(|(_, member)| member.record().is_some_and(|r| differs(r)));
         let others = others.count();
-        let waits = others > 0 && self.view.now < self.listening_since + self.view.config.surge_wait;
+        let waits = others > 0 && self.view.context.now < self.listening_since + self.view.context.config.surge_wait;
         waits.then_some(StandbyReason::OtherVersion { workers: others })
     }
 
     fn choose_free(&self, tries: u32, rng: &mut Rng) -> Choice {
-        let (first, last) = self.view.config.slots;
+        let (first, last) = self.view.context.config.slots;
         let is_taken = |slot: Slot| {
             let member = self.view.membership.member(slot);
             member.is_some_and(|member| !matches!(member.content, MemberContent::Deleted))
@@ -381,9 +371,9 @@ impl Chooser<'_> {
             let predecessor = (member.revision, self.view.membership.tenure_of(member)?, Arc::clone(record));
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });
         }
-        let expired = self.view.now >= self.view.membership.silent_for_good_at(slot, member);
-        let gone = self.view.probing.is_gone(slot, member, self.view.timing);
-        let early = self.view.timing.planted.has(PlantedBug::TakeOverEarly);
+        let expired = self.view.context.now >= self.view.membership.silent_for_good_at(slot, member);
+        let gone = self.view.probing.is_gone(self.view.context, slot, member);
+        let early = self.view.context.has(PlantedBug::TakeOverEarly);
         (expired || gone || early).then(|| self.take_over(slot, member, record))
     }
 
@@ -404,12 +394,12 @@ impl Chooser<'_> {
     fn waits_until(&self, reason: StandbyReason) -> Option<Instant> {
         match reason {
             StandbyReason::LearningWhoIsAlive { .. } => {
-                let (first, last) = self.view.config.slots;
+                let (first, last) = self.view.context.config.slots;
                 let members = self.view.membership.members_between(first, last);
                 let silent = members.filter(|(_, member)| self.may_be_dead(member));
                 silent.map(|(slot, member)| self.view.membership.silent_for_good_at(slot, member)).max()
             }
-            StandbyReason::OtherVersion { .. } => Some(self.listening_since + self.view.config.surge_wait),
+            StandbyReason::OtherVersion { .. } => Some(self.listening_since + self.view.context.config.surge_wait),
             StandbyReason::NoFreeSlot { .. }
             | StandbyReason::PreferredSlotHeld { .. }
             | StandbyReason::PreferredSlotUnreadable { .. } => None,
@@ -422,7 +412,7 @@ impl Chooser<'_> {
             return false;
         }
         if member.heard {
-            return self.view.now >= member.observed_at.max(self.listening_since) + learning_time(member);
+            return self.view.context.now >= member.observed_at.max(self.listening_since) + learning_time(member);
         }
         true
     }
@@ -441,7 +431,7 @@ impl Chooser<'_> {
     }
 
     fn no_free_slot(&self) -> StandbyReason {
-        StandbyReason::NoFreeSlot { first: self.view.config.slots.0, last: self.view.config.slots.1 }
+        StandbyReason::NoFreeSlot { first: self.view.context.config.slots.0, last: self.view.context.config.slots.1 }
     }
 }
 
@@ -453,6 +443,7 @@ pub(crate) fn is_own(member: &Member, own: Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::ids::Incarnation;
 
     const SLOT: Slot = Slot::new(0);
@@ -471,46 +462,45 @@ mod tests {
 
     #[test]
     fn the_lease_of_a_claim_counts_from_its_sending() {
-        let timing = Timing::new(&Config::default());
-        let won = Target::fresh(SLOT).won(&process(1, 10_000), written(7), at(1), at(4), &timing);
-        assert_eq!(won.lease.until(), Some(at(1) + timing.lease));
+        let context = Context::at(at(4));
+        let won = Target::fresh(SLOT).won(&process(1, 10_000), written(7), at(1), &context);
+        assert_eq!(won.lease.until(), Some(at(1) + context.timing.lease));
     }
 
     #[test]
     fn a_record_of_its_own_that_a_process_finds_gives_no_right_before_a_renewal() {
-        let timing = Timing::new(&Config::default());
-        let mut membership = Membership::new(&timing);
+        let context = Context::at(at(4));
+        let mut membership = Membership::new(&context);
         let record = Record::Member(Arc::new(process(1, 10_000)));
-        membership.observe_entry(at(4), Key::Slot(SLOT), Revision::new(7), &record, false);
+        membership.observe_entry(&context, Key::Slot(SLOT), Revision::new(7), &record, false);
         let member = membership.member(SLOT).expect("it was seen");
         let tenure = membership.tenure_of(member).expect("it has one");
-        let won = SlotSearch::default().adopt(at(4), SLOT, tenure, member, &timing).expect("it is its own");
+        let won = SlotSearch::default().adopt(&context, SLOT, tenure, member).expect("it is its own");
         assert_eq!(won.lease.until(), None);
     }
 
     #[test]
     fn a_claim_says_by_which_lease_its_writer_acts_also_where_it_takes_a_slot_over() {
+        let context = Context::at(at(0));
         let own = |tenure| MemberRecord { tenure, ..process(2, 10_000) };
-        assert_eq!(Target::fresh(SLOT).record(&own, Planted::default()).lease_ms, Some(10_000));
+        assert_eq!(Target::fresh(SLOT).record(&context, &own).lease_ms, Some(10_000));
 
         let (tenure, applied) = (Tenure::new(written(5)), written(3));
         let dead = MemberRecord { applied, tenure: Some(tenure), ..process(1, 4_000) };
         let predecessor = Some((Revision::new(7), tenure, Arc::new(dead)));
         let target = Target { slot: SLOT, kind: ClaimKind::TakenOver, predecessor };
-        let record = target.record(&own, Planted::default());
+        let record = target.record(&context, &own);
         assert_eq!((record.lease_ms, record.tenure, record.applied), (Some(10_000), Some(tenure), applied));
     }
 
     #[test]
     fn a_slot_whose_record_cannot_be_read_is_not_free() {
         let config = Config { slots: (SLOT, Slot::new(1)), ..Config::default() };
-        let timing = Timing::new(&config);
-        let mut membership = Membership::new(&timing);
-        membership.observe_unreadable(at(0), Key::Slot(SLOT), Revision::new(7), false);
-        let view = Surroundings {
-            now: at(1_000),
-            config: &config,
-            timing: &timing,
+        let context = Context::new(config, at(1_000)).expect("the slots are enough");
+        let mut membership = Membership::new(&context);
+        membership.observe_unreadable(&Context::at(at(0)), Key::Slot(SLOT), Revision::new(7), false);
+        let view = Seeker {
+            context: &context,
             membership: &membership,
             probing: &Probing::default(),
             dead: None,

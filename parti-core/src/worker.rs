@@ -14,7 +14,8 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, ClaimKind, Notice};
 use crate::assign::Strategy;
-use crate::config::{Config, ConfigError, Timing};
+use crate::config::{Config, ConfigError};
+use crate::context::Context;
 use crate::event::{Command, Event};
 use crate::ids::{Generation, Heard, Incarnation, Instance, Position, Revision, Slot, Token};
 use crate::key::{Bucket, Key};
@@ -45,12 +46,10 @@ use watching::Watched;
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    config: Config,
+    context: Context,
     strategy: Arc<dyn Strategy>,
-    timing: Timing,
     rng: Rng,
     instance: Instance,
-    now: Instant,
     connected: bool,
     /// Whether the connection was lost, and the members have not been listed since: a store that has lost writes may have
     /// given the revision of this worker's last one to another process.
@@ -115,19 +114,15 @@ impl Worker {
     ///
     /// [`ConfigError`] if the config breaks a rule.
     pub fn new(config: Config, seed: u64, now: Instant) -> Result<Self, ConfigError> {
-        config.validate()?;
+        let context = Context::new(config, now)?;
         let mut rng = Rng::new(seed);
         let instance = Instance::new(rng.next_u64());
-        let timing = Timing::new(&config);
         let mut worker = Self {
-            timing,
-            strategy: config.strategy.strategy(),
-            shared: SharedSettings::new(&config),
+            strategy: context.config.strategy.strategy(),
+            shared: SharedSettings::new(&context.config),
             agreement: Agreement::default(),
-            config,
             rng,
             instance,
-            now,
             connected: true,
             was_cut_off: false,
             members_watch: None,
@@ -136,7 +131,7 @@ impl Worker {
             has_listed: false,
             dead: None,
             reported: BTreeMap::new(),
-            membership: Membership::new(&timing),
+            membership: Membership::new(&context),
             plan: PlanLog::default(),
             standing: Standing::Seeking(SlotSearch::default()),
             leadership: Leadership::default(),
@@ -156,6 +151,7 @@ impl Worker {
             decisions: 0,
             due_at: Some(now),
             outbox: Outbox::default(),
+            context,
         };
         worker.watch_what_matters();
         Ok(worker)
@@ -177,24 +173,17 @@ impl Worker {
     #[doc(hidden)]
     #[must_use]
     pub fn with_planted_bug(mut self, bug: PlantedBug) -> Self {
-        self.plant(Planted::new(bug));
+        self.context.planted = Planted::new(bug);
+        self.membership = Membership::new(&self.context);
         self
-    }
-
-    #[cfg(feature = "planted-bugs")]
-    fn plant(&mut self, planted: Planted) {
-        self.timing.planted = planted;
-        self.membership.plant(planted);
-        self.plan.plant(planted);
-        self.ownership.plant(planted);
     }
 
     /// Takes in one event. Never fails, whatever the event says; after [`Action::Halt`] it does nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
-        self.now = self.now.max(now);
+        self.context.now = self.context.now.max(now);
         if !self.halted {
             let calls_for = self.observe(event);
-            if calls_for == CallsFor::Decision || self.due_at.is_some_and(|at| at <= self.now) {
+            if calls_for == CallsFor::Decision || self.due_at.is_some_and(|at| at <= self.context.now) {
                 self.decide();
                 self.decisions += 1;
                 self.due_at = self.next_due();
@@ -250,7 +239,7 @@ impl Worker {
     fn next_due(&self) -> Option<Instant> {
         let standing = match &self.standing {
             Standing::Seeking(search) if self.connected && !self.is_absent() => {
-                search.deadline(self.now, &self.config, &self.membership)
+                search.deadline(&self.context, &self.membership)
             }
             Standing::Seeking(_) => None,
             Standing::Holding(lease) => {
@@ -258,23 +247,26 @@ impl Worker {
                     && !self.was_cut_off
                     && !self.is_absent()
                     && !self.outbox.is_writing(Key::Slot(lease.slot));
-                lease.deadline(self.now, may_write, &self.timing)
+                lease.deadline(&self.context, may_write)
             }
         };
         let leadership = self.lease().filter(|_| self.connected);
-        let leadership = leadership.and_then(|_| self.leadership.deadline(self.now, &self.membership));
+        let leadership = leadership.and_then(|_| self.leadership.deadline(self.context.now, &self.membership));
         let leader = self.leader.as_ref().filter(|_| self.may_lead());
         let leader = leader.and_then(|leader| {
-            let heard = self.lease().is_some_and(|lease| lease.is_fresh(self.now, &self.timing));
+            let heard = self.lease().is_some_and(|lease| lease.is_fresh(&self.context));
             leader.deadline(heard, &self.membership, &self.plan)
         });
         let stop = self.stop.and_then(|stop| self.stop_deadline(&stop));
         let reading = earliest([self.read_plan_at, self.membership.reading_at()]);
         let probe = self.probe_targets().and_then(|targets| self.probing.deadline(targets));
-        let presence =
-            self.timing.confirm.and_then(|_| self.presence.deadline(self.now, self.connected && !self.halted));
+        let presence = self
+            .context
+            .timing
+            .confirm
+            .and_then(|_| self.presence.deadline(self.context.now, self.connected && !self.halted));
         let own = self.ownership.deadline();
-        let differing = self.agreement.deadline(self.timing.lease);
+        let differing = self.agreement.deadline(self.context.timing.lease);
         earliest([standing, leadership, leader, reading, probe, presence, own, differing, stop])
     }
 
@@ -289,7 +281,7 @@ impl Worker {
         self.outbox.notice(Notice::SlotLost { slot });
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
-        self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
+        self.ownership.cut_off(&self.context, &mut self.outbox);
         if self.lease().is_some_and(Lease::is_forgotten) {
             self.notice_regression(Bucket::Members, "a committed renewal is gone");
         }
@@ -298,7 +290,7 @@ impl Worker {
 
     /// Claims a slot anew. Silence up to now proves nothing: this worker may have lost its slot because it was cut off.
     fn seek_anew(&mut self) {
-        self.membership.start_anew(self.now, None);
+        self.membership.start_anew(&self.context, None);
         self.standing = Standing::Seeking(SlotSearch::default());
         self.members_watch = None;
         self.plan_watch = None;
@@ -309,24 +301,24 @@ impl Worker {
     /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.
     fn notice_regression(&mut self, bucket: Bucket, detail: &str) {
         self.say_regressed(bucket, detail);
-        if bucket == Bucket::Plan && self.timing.planted.has(PlantedBug::GoOnAfterLoss) {
+        if bucket == Bucket::Plan && self.context.has(PlantedBug::GoOnAfterLoss) {
             return;
         }
         match bucket {
             Bucket::Members => {
-                self.membership.forget_all(&self.timing);
+                self.membership.forget_all(&self.context);
             }
             Bucket::Plan => self.starting_over = true,
         }
         self.leadership.observe_slot_lost(&mut self.plan, &mut self.outbox);
         self.leader = None;
-        self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
+        self.ownership.cut_off(&self.context, &mut self.outbox);
     }
 
     /// From now on, whoever holds what the store has lost is waited for.
     fn say_regressed(&mut self, bucket: Bucket, detail: &str) {
         self.outbox.notice(Notice::StoreRegressed { bucket, detail: detail.into() });
-        self.store_regressed = Some(self.now);
+        self.store_regressed = Some(self.context.now);
     }
 
     fn seek_slot(&mut self) {
@@ -339,9 +331,8 @@ impl Worker {
         // An earlier write of the record that is still on its way would be followed by another one.
         let own = own.filter(|(slot, _)| !self.outbox.is_writing(Key::Slot(*slot)));
         let had_begun = self.ownership.has_begun();
-        let adopted = own.and_then(|(slot, member)| {
-            search.adopt(self.now, slot, self.membership.tenure_of(member)?, member, &self.timing)
-        });
+        let adopted = own
+            .and_then(|(slot, member)| search.adopt(&self.context, slot, self.membership.tenure_of(member)?, member));
         if let Some(won) = adopted {
             self.take_slot(won);
             // Who has held it before lost it since: the store has forgotten that.
@@ -349,20 +340,18 @@ impl Worker {
             return;
         }
         // Who cannot be present could work on nothing that it is given.
-        let present = !self.timing.needs_presence || self.presence.evidence().is_some();
+        let present = !self.context.timing.needs_presence || self.presence.evidence().is_some();
         if self.connected && !self.was_cut_off && self.stop.is_none() && !absent && present {
-            let (config, instance, beat) = (&self.config, self.instance, self.beat + 1);
+            let (config, instance, beat) = (&self.context.config, self.instance, self.beat + 1);
             let Heard { era, generation } = self.ownership.heard();
             let (server, shared) = (self.presence.server_to_name(), &self.shared);
-            let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
+            let confirm_ms = self.context.timing.confirm_ms().filter(|_| server.is_some());
             let record = || own_record(config, instance, beat, MemberPhase::Active);
             let own = || MemberRecord { server: server.clone(), confirm_ms, ..record() };
             let record = |tenure| MemberRecord { tenure, generation, era, shared: Some(shared.clone()), ..own() };
             let claimed = search.is_claiming();
-            let view = slot::Surroundings {
-                now: self.now,
-                config,
-                timing: &self.timing,
+            let view = slot::Seeker {
+                context: &self.context,
                 membership: &self.membership,
                 probing: &self.probing,
                 dead: self.dead,
@@ -380,7 +369,7 @@ impl Worker {
         if won.shows_loss && !won.is_new {
             let detail = "a revision that was seen before is given again".into();
             self.outbox.notice(Notice::StoreRegressed { bucket: Bucket::Members, detail });
-            self.store_regressed = Some(self.now);
+            self.store_regressed = Some(self.context.now);
         }
         self.starting_over = self.store_regressed.is_some() && !won.is_new;
         self.outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
@@ -388,7 +377,7 @@ impl Worker {
         self.ownership.begin(won.lease.tenure, won.applied, won.heard, &mut self.outbox);
         let mut lease = won.lease;
         if self.presence.wants_renewal() {
-            lease.renew_at_once(self.now);
+            lease.renew_at_once(self.context.now);
         }
         self.standing = Standing::Holding(lease);
     }
@@ -401,7 +390,7 @@ impl Worker {
         let tenure = MemberRecord { beat: self.beat, ..MemberRecord::new(self.instance) }.tenure_if_written(written);
         self.seek_anew();
         self.take_slot(Won {
-            lease: Lease::won(slot, tenure, revision, Some(sent_at), self.now, &self.timing),
+            lease: Lease::won(slot, tenure, revision, Some(sent_at), &self.context),
             is_new: true,
             kind: ClaimKind::Fresh,
             applied: Position::default(),
@@ -414,13 +403,8 @@ impl Worker {
     /// Asks whether those are there of whom it matters to this worker.
     fn probe(&mut self) {
         let Some(targets) = self.probe_targets() else { return };
-        let view = probing::Surroundings {
-            now: self.now,
-            interval: self.config.probe_interval,
-            timing: &self.timing,
-            membership: &self.membership,
-            server: self.presence.server(),
-        };
+        let view =
+            probing::Prober { context: &self.context, membership: &self.membership, server: self.presence.server() };
         let asks_all = self.probing.decide(&view, targets, &mut self.outbox);
         // A leader may be gone before its next round: who comes in, and who takes the place of one that has left, is named now.
         let lacks = probing::lacks_deputy(&self.deputies, &self.membership);
@@ -429,7 +413,7 @@ impl Worker {
             if deputies != core::mem::replace(&mut self.deputies, deputies.clone())
                 && let Standing::Holding(lease) = &mut self.standing
             {
-                lease.renew_at_once(self.now);
+                lease.renew_at_once(self.context.now);
             }
         }
     }
@@ -437,12 +421,12 @@ impl Worker {
     /// Of whom it matters whether they are there: to a leader all others, to its deputies the leader, to a newcomer those
     /// whose slots it might take over. Nobody is asked for without a connection.
     fn probe_targets(&self) -> Option<Targets> {
-        if !self.connected || self.stop.is_some() || self.timing.confirm.is_none() {
+        if !self.connected || self.stop.is_some() || self.context.timing.confirm.is_none() {
             return None;
         }
         match &self.standing {
             Standing::Seeking(search) if search.has_listened() => {
-                Some(self.config.preferred_slot.map_or(Targets::Unheard, Targets::One))
+                Some(self.context.config.preferred_slot.map_or(Targets::Unheard, Targets::One))
             }
             Standing::Seeking(_) => None,
             Standing::Holding(lease) if self.leader.is_some() => Some(Targets::Others { own: lease.slot }),
@@ -470,7 +454,7 @@ impl Worker {
             None => led.map_or(Duration::MAX, |member| member.observed_lease),
         };
         if let Standing::Holding(lease) = &mut self.standing {
-            lease.keep_pace(shortest, &self.timing);
+            lease.keep_pace(&self.context, shortest);
         }
     }
 
@@ -486,12 +470,11 @@ impl Worker {
         let named_at = self.leadership.catches_up_with();
         let is_behind = named_at.zip(self.members_watch.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at));
         if is_behind {
-            self.membership.read_by(self.now + self.timing.retry);
+            self.membership.read_by(self.context.now + self.context.timing.retry);
         }
         if self.connected {
-            let view = leadership::Surroundings {
-                now: self.now,
-                timing: &self.timing,
+            let view = leadership::Candidate {
+                context: &self.context,
                 probing: &self.probing,
                 may_act: self.has_right(),
                 own: self.instance,
@@ -506,25 +489,23 @@ impl Worker {
         match self.leadership.term() {
             None => self.leader = None,
             Some(term) if self.leader.as_ref().is_none_or(|leader| leader.term() != term) => {
-                self.membership.start_anew(self.now, self.leadership.predecessor());
-                self.leader = Some(Leader::new(self.now, term, self.partitions.as_ref(), &self.plan));
+                self.membership.start_anew(&self.context, self.leadership.predecessor());
+                self.leader = Some(Leader::new(self.context.now, term, self.partitions.as_ref(), &self.plan));
             }
             Some(_) => {}
         }
         if self.may_lead()
             && let (Some(leader), Standing::Holding(lease)) = (&mut self.leader, &self.standing)
         {
-            let view = leader::Surroundings {
-                now: self.now,
-                config: &self.config,
+            let view = leader::Office {
+                context: &self.context,
                 strategy: &*self.strategy,
-                timing: &self.timing,
                 own_slot: lease.slot,
                 own: self.instance,
                 lease,
                 record_limit: self.record_limit,
                 store_regressed: self.store_regressed,
-                heard: lease.is_fresh(self.now, &self.timing),
+                heard: lease.is_fresh(&self.context),
                 probing: &self.probing,
                 heard_of: self.ownership.heard(),
             };
@@ -539,17 +520,17 @@ impl Worker {
         let leads = self.membership.leader().record().filter(|leads| leads.instance != self.instance);
         let member = leads.and_then(|leads| Some((leads.slot, self.membership.member(leads.slot)?.record()?)));
         let leader = member.and_then(|(slot, record)| Some((slot, record.shared.as_ref()?)));
-        self.agreement.decide(self.now, self.timing.lease, &self.shared, leader, &mut self.outbox);
+        self.agreement.decide(self.context.now, self.context.timing.lease, &self.shared, leader, &mut self.outbox);
     }
 
     fn work(&mut self) {
         let Standing::Holding(lease) = &self.standing else {
             // Nothing is assigned, but releases of what was lost may still be under way.
-            return self.ownership.let_go(self.now, &self.config, &mut self.outbox);
+            return self.ownership.let_go(&self.context, &mut self.outbox);
         };
         let idle = self.right_until().is_none() || self.starting_over;
         // Who goes on without a lease goes on with what it has: what it has not heard of may be somebody else's by now.
-        let lapsed = !self.may_take() && !self.timing.planted.has(PlantedBug::TakeWithoutLease);
+        let lapsed = !self.may_take() && !self.context.has(PlantedBug::TakeWithoutLease);
         let applying = match (idle, self.stop.is_some() || self.ownership.is_suspended() || lapsed) {
             (true, _) => Applying::Nothing,
             (false, true) => Applying::Releases,
@@ -557,7 +538,7 @@ impl Worker {
         };
         let incarnation = self.membership.incarnation().max(self.plan.incarnation());
         let holder = Holder { incarnation, claim: lease.claim };
-        self.ownership.decide(self.now, &self.config, &holder, applying, &mut self.outbox);
+        self.ownership.decide(&self.context, &holder, applying, &mut self.outbox);
     }
 
     fn renew(&mut self) {
@@ -570,7 +551,7 @@ impl Worker {
         // An earlier lease of the same slot may have left a write on its way.
         let blocked =
             !self.connected || self.was_cut_off || self.halted || self.outbox.is_writing(Key::Slot(lease.slot));
-        if blocked || !lease.may_write(self.now, urgent) {
+        if blocked || !lease.may_write(self.context.now, urgent) {
             return;
         }
         self.beat += 1;
@@ -581,13 +562,13 @@ impl Worker {
             (WriteKind::Renewal | WriteKind::Anew | WriteKind::Deletion, _) => MemberPhase::Active,
         };
         let (applied, releasing) = self.ownership.acknowledge();
-        let record = own_record(&self.config, self.instance, self.beat, phase);
+        let record = own_record(&self.context.config, self.instance, self.beat, phase);
         let planned = self.leader.as_ref().map(Leader::reached).unwrap_or_default();
         let Heard { era, generation } = self.ownership.heard().max(planned);
         let server = self.presence.server_to_name();
         let deputies = if self.leader.is_some() { self.deputies.clone() } else { Vec::new() };
         let (unwanted, shared) = (self.ownership.unwanted(), Some(self.shared.clone()));
-        let confirm_ms = self.timing.confirm_ms().filter(|_| server.is_some());
+        let confirm_ms = self.context.timing.confirm_ms().filter(|_| server.is_some());
         let record = MemberRecord { generation, era, unwanted, shared, server, confirm_ms, deputies, ..record };
         let record = match kind {
             WriteKind::Anew => record,
@@ -595,12 +576,12 @@ impl Worker {
                 MemberRecord { tenure: Some(lease.tenure), applied, releasing, ..record }
             }
         };
-        lease.write(self.now, kind, record, self.presence.evidence(), &mut self.outbox);
+        lease.write(self.context.now, kind, record, self.presence.evidence(), &mut self.outbox);
     }
 
     /// Whether others would take this process for gone for as long as a lease lasts. Who stops has more to say, though.
     fn is_absent(&self) -> bool {
-        self.stop.is_none() && self.presence.is_absent(self.now, &self.timing)
+        self.stop.is_none() && self.presence.is_absent(&self.context)
     }
 
     /// What the next write of the member record is for.
@@ -611,7 +592,7 @@ impl Worker {
         let Some(stop) = self.stop.filter(|_| self.ownership.is_empty()) else { return WriteKind::Renewal };
         match stop.command {
             Command::Restart => WriteKind::Restarting,
-            Command::Leave if stop.is_impatient(self.now) || self.is_alone() => WriteKind::Deletion,
+            Command::Leave if stop.is_impatient(self.context.now) || self.is_alone() => WriteKind::Deletion,
             // What is still assigned is for the leader to take away, or others would wait for it in vain.
             Command::Leave if self.ownership.assignment().is_none_or(|assignment| assignment.owned.is_empty()) => {
                 WriteKind::Deletion
@@ -643,19 +624,19 @@ impl Worker {
     /// others may end its tenure early. None without a slot, or before it has had both.
     fn right_until(&self) -> Option<Instant> {
         let lease = self.lease().and_then(Lease::until)?;
-        let presence = self.timing.needs_presence && !self.timing.planted.has(PlantedBug::OutlivePresence);
+        let presence = self.context.timing.needs_presence && !self.context.has(PlantedBug::OutlivePresence);
         if presence { self.presence.until().map(|until| until.min(lease)) } else { Some(lease) }
     }
 
     /// Whether this worker may take what it is given: nobody may have ended its tenure, in whatever mode it goes on.
     fn may_take(&self) -> bool {
-        let present = self.presence.until().is_some_and(|until| self.now < until);
-        self.has_right() && (present || self.timing.confirm.is_none())
+        let present = self.presence.until().is_some_and(|until| self.context.now < until);
+        self.has_right() && (present || self.context.timing.confirm.is_none())
     }
 
     fn has_right(&self) -> bool {
         let lost = self.lease().is_none_or(Lease::is_lost);
-        !lost && self.right_until().is_some_and(|until| self.now < until)
+        !lost && self.right_until().is_some_and(|until| self.context.now < until)
     }
 }
 

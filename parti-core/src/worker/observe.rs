@@ -30,14 +30,14 @@ impl Worker {
             Event::Timeout => return CallsFor::Nothing,
             Event::Kv(event) => return self.observe_kv(event),
             Event::Listening { session, server } => {
-                let news = self.presence.observe_listening(self.now, session, server, &self.timing);
+                let news = self.presence.observe_listening(&self.context, session, server);
                 return if news { CallsFor::Decision } else { CallsFor::Nothing };
             }
             Event::Present { session, check } => return self.observe_present(session, check),
             Event::Probed { probe, outcome, server } => return self.observe_probed(probe, outcome, server.as_ref()),
             Event::Partitions(list) => {
                 if let Some(leader) = &mut self.leader {
-                    leader.observe_list(self.now, &list, &self.plan);
+                    leader.observe_list(self.context.now, &list, &self.plan);
                 }
                 self.shared.list = Some(list.digest());
                 self.partitions = Some(list);
@@ -49,7 +49,7 @@ impl Worker {
                 }
             }
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
-            Event::GivenUp { partition, token } => self.ownership.observe_given_up(&partition, token),
+            Event::GivenUp { partition, token } => self.ownership.observe_given_up(&self.context, &partition, token),
             Event::Command(command) => self.observe_command(command),
         }
         CallsFor::Decision
@@ -77,16 +77,16 @@ impl Worker {
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
                 self.connected = false;
-                self.was_cut_off = !self.timing.planted.has(PlantedBug::RenewUnlisted);
+                self.was_cut_off = !self.context.has(PlantedBug::RenewUnlisted);
                 self.lose_watches();
                 self.presence.observe_lost();
             }
             KvEvent::Restored => {
                 self.connected = true;
-                self.membership.start_anew(self.now, None);
-                self.membership.read_by(self.now + self.timing.retry);
+                self.membership.start_anew(&self.context, None);
+                self.membership.read_by(self.context.now + self.context.timing.retry);
                 if let Standing::Holding(lease) = &mut self.standing {
-                    lease.renew_at_once(self.now);
+                    lease.renew_at_once(self.context.now);
                 }
             }
         }
@@ -97,11 +97,11 @@ impl Worker {
     /// complete.
     fn observe_entry(&mut self, key: Key, revision: Revision, record: &Record, live: bool) -> CallsFor {
         self.reported.remove(&key);
-        let news = self.membership.observe_entry(self.now, key, revision, record, live);
+        let news = self.membership.observe_entry(&self.context, key, revision, record, live);
         match (key, record) {
             (Key::Slot(slot), Record::Member(member)) => {
-                self.probing.observe_member(slot, &self.membership, &self.timing);
-                if !self.timing.planted.has(PlantedBug::ForgetGeneration) {
+                self.probing.observe_member(&self.context, slot, &self.membership);
+                if !self.context.has(PlantedBug::ForgetGeneration) {
                     self.ownership.observe_heard(member.heard());
                 }
                 match (news, &mut self.leader) {
@@ -114,8 +114,8 @@ impl Worker {
                 let is_news = match &mut self.standing {
                     Standing::Seeking(search) => search.has_listened(),
                     Standing::Holding(lease) => {
-                        let of_lease =
-                            lease.slot == slot && lease.observe_record(self.now, revision, Some(member), self.instance);
+                        let of_lease = lease.slot == slot
+                            && lease.observe_record(self.context.now, revision, Some(member), self.instance);
                         let of_other = news != MemberNews::None && lease.slot != slot;
                         let of_member = of_other || self.leader.is_some();
                         of_lease || of_member || !self.membership.leader_continues()
@@ -124,14 +124,14 @@ impl Worker {
                 return if is_news { CallsFor::Decision } else { CallsFor::Patience };
             }
             (Key::Assign(slot), Record::Assignment(assignment)) => {
-                self.plan.observe_entry(key, revision, record);
+                self.plan.observe_entry(&self.context, key, revision, record);
                 match &self.standing {
                     Standing::Holding(lease) if lease.slot == slot && live => {
                         let position = Position { incarnation: self.plan.incarnation(), revision };
-                        if self.ownership.goes_back(assignment, lease.tenure) {
-                            self.read_plan_at = Some(self.now);
+                        if self.ownership.goes_back(&self.context, assignment, lease.tenure) {
+                            self.read_plan_at = Some(self.context.now);
                         } else {
-                            self.ownership.observe_assignment(position, assignment, lease.tenure);
+                            self.ownership.observe_assignment(&self.context, position, assignment, lease.tenure);
                         }
                     }
                     Standing::Holding(lease) if lease.slot == slot => {
@@ -140,7 +140,7 @@ impl Worker {
                     Standing::Holding(_) | Standing::Seeking(_) => {}
                 }
             }
-            (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(key, revision, record),
+            (Key::Cluster, Record::Cluster(_)) => self.plan.observe_entry(&self.context, key, revision, record),
             (Key::Slot(_) | Key::Leader | Key::Control(_) | Key::Assign(_) | Key::Cluster, _) => {}
         }
         CallsFor::Decision
@@ -148,14 +148,14 @@ impl Worker {
 
     fn observe_deleted(&mut self, key: Key, revision: Revision) {
         self.reported.remove(&key);
-        self.membership.observe_deleted(self.now, key, revision);
+        self.membership.observe_deleted(&self.context, key, revision);
         match key {
             Key::Slot(slot) => {
-                self.probing.observe_member(slot, &self.membership, &self.timing);
+                self.probing.observe_member(&self.context, slot, &self.membership);
                 if let Standing::Holding(lease) = &mut self.standing
                     && lease.slot == slot
                 {
-                    lease.observe_record(self.now, revision, None, self.instance);
+                    lease.observe_record(self.context.now, revision, None, self.instance);
                 }
                 if let Some(leader) = &mut self.leader {
                     leader.observe_member(slot);
@@ -169,12 +169,12 @@ impl Worker {
     /// A record that this version cannot read is left alone, whatever it is: the last good state is kept.
     fn observe_unreadable(&mut self, key: Key, revision: Revision, error: RecordError, live: bool) {
         let newer = matches!(error, RecordError::UnknownVersion { .. });
-        self.membership.observe_unreadable(self.now, key, revision, newer);
+        self.membership.observe_unreadable(&self.context, key, revision, newer);
         self.plan.observe_unreadable(key, revision, newer);
         if let Standing::Holding(lease) = &mut self.standing {
             if key == Key::Slot(lease.slot) {
                 // Whoever wrote it, it is not this process.
-                lease.observe_record(self.now, revision, None, self.instance);
+                lease.observe_record(self.context.now, revision, None, self.instance);
             } else if key == Key::Assign(lease.slot) && !live {
                 self.ownership.observe_listed(revision, None);
             }
@@ -189,7 +189,7 @@ impl Worker {
     }
 
     fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
-        let any = self.timing.planted.has(PlantedBug::ReplacedWatch);
+        let any = self.context.has(PlantedBug::ReplacedWatch);
         let is_first = |watched: &mut Watched| (any || watched.watch == watch) && watched.observe_listed(last);
         if self.members_watch.as_mut().is_some_and(is_first) {
             self.observe_members_listed(incarnation);
@@ -206,18 +206,18 @@ impl Worker {
         }
         self.ownership.observe_heard(Heard::of_life(incarnation));
         let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
-        if !core::mem::replace(&mut self.has_listed, true) && self.config.predecessor_is_dead {
-            let slot = self.config.preferred_slot;
+        if !core::mem::replace(&mut self.has_listed, true) && self.context.config.predecessor_is_dead {
+            let slot = self.context.config.preferred_slot;
             let member = slot.and_then(|slot| self.membership.member(slot)).filter(|member| !member.heard);
             self.dead = member.and_then(Member::record).map(|record| record.instance);
         }
         self.was_cut_off = false;
         let covers = |key| interest.as_ref().is_some_and(|interest| interest.covers(key));
-        self.membership.end_listing(self.now, &self.timing, incarnation, covers);
+        self.membership.end_listing(&self.context, incarnation, covers);
         match &mut self.standing {
-            Standing::Seeking(search) => search.observe_listing(self.now),
+            Standing::Seeking(search) => search.observe_listing(self.context.now),
             Standing::Holding(lease) => {
-                lease.observe_listing(self.membership.shown(lease.slot), self.timing.planted);
+                lease.observe_listing(&self.context, self.membership.shown(lease.slot));
             }
         }
     }
@@ -226,9 +226,9 @@ impl Worker {
         self.plan.end_listing(incarnation, last);
         self.ownership.observe_heard(Heard::of_life(incarnation));
         let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
-        match self.ownership.observe_listing(incarnation, tenure) {
+        match self.ownership.observe_listing(&self.context, incarnation, tenure) {
             ListingNews::Sound => {}
-            ListingNews::Doubtful => self.read_plan_at = Some(self.now + self.timing.retry),
+            ListingNews::Doubtful => self.read_plan_at = Some(self.context.now + self.context.timing.retry),
             ListingNews::Regressed if self.starting_over => {}
             ListingNews::Regressed => self.notice_regression(Bucket::Plan, "an assignment that was applied is gone"),
         }
@@ -240,7 +240,7 @@ impl Worker {
             watched.listed_to = None;
             self.membership.begin_listing();
             if self.was_cut_off && self.connected {
-                self.membership.read_by(self.now + self.timing.retry);
+                self.membership.read_by(self.context.now + self.context.timing.retry);
             }
         } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed_to = None;
@@ -256,7 +256,7 @@ impl Worker {
         for watch in watches.map(|watched| watched.as_ref().map(|watched| watched.watch)).into_iter().flatten() {
             self.observe_watch_lost(watch);
         }
-        if !self.timing.planted.has(PlantedBug::WatchOutlivesBreak) {
+        if !self.context.has(PlantedBug::WatchOutlivesBreak) {
             self.members_watch = None;
             self.plan_watch = None;
         }
@@ -264,29 +264,28 @@ impl Worker {
 
     fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
         self.outbox.observe_done(operation);
-        let (now, timing) = (self.now, self.timing);
         match &mut self.standing {
             Standing::Seeking(search) => {
-                match search.observe_done(now, operation, outcome, &mut self.membership, &timing) {
+                match search.observe_done(&self.context, operation, outcome, &mut self.membership) {
                     ClaimNews::Won(won) => return self.take_slot(*won),
                     ClaimNews::Settled => return,
                     ClaimNews::NotOurs => {}
                 }
             }
             Standing::Holding(lease) => {
-                if let Some(news) = lease.observe_done(now, operation, outcome, &timing) {
+                if let Some(news) = lease.observe_done(&self.context, operation, outcome) {
                     return self.observe_renewal(news, outcome);
                 }
             }
         }
-        let known = self.leadership.observe_done(now, operation, outcome, &timing, &mut self.membership)
-            || self.plan.observe_done(operation, outcome, &mut self.outbox);
+        let known = self.leadership.observe_done(&self.context, operation, outcome, &mut self.membership)
+            || self.plan.observe_done(&self.context, operation, outcome, &mut self.outbox);
         if self.plan.take_regressed() {
             // Who was granted something by what is gone may not have said so yet.
             self.say_regressed(Bucket::Plan, "a write that was there is gone");
         }
         if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(now, (operation, outcome), &mut self.membership, &mut self.outbox);
+            leader.observe_done(&self.context, (operation, outcome), &mut self.membership, &mut self.outbox);
         }
     }
 
@@ -298,13 +297,13 @@ impl Worker {
             LeaseNews::None => {}
             LeaseNews::Renewed { after_gap, evidence } => {
                 if after_gap {
-                    self.membership.start_anew(self.now, None);
+                    self.membership.start_anew(&self.context, None);
                 }
                 self.presence.observe_renewed(evidence);
                 if self.presence.wants_renewal()
                     && let Standing::Holding(lease) = &mut self.standing
                 {
-                    lease.renew_at_once(self.now);
+                    lease.renew_at_once(self.context.now);
                 }
             }
             LeaseNews::BegunAnew { revision, sent_at, evidence } => self.begin_anew(revision, sent_at, evidence),
@@ -317,15 +316,15 @@ impl Worker {
     /// with the probe subject may be other subscriptions too: everything is watched anew, and silence up to now proves
     /// nothing.
     fn observe_present(&mut self, session: Session, check: CheckId) -> CallsFor {
-        if !self.presence.observe_present(self.now, session, check, &self.timing) {
+        if !self.presence.observe_present(&self.context, session, check) {
             return CallsFor::Patience;
         }
         if self.ownership.suspended_for() == Some(SuspendReason::NotPresent) {
-            self.membership.start_anew(self.now, None);
+            self.membership.start_anew(&self.context, None);
             self.members_watch = None;
         }
         if let Standing::Holding(lease) = &mut self.standing {
-            lease.renew_at_once(self.now);
+            lease.renew_at_once(self.context.now);
         }
         CallsFor::Decision
     }
@@ -333,13 +332,8 @@ impl Worker {
     fn observe_probed(&mut self, probe: ProbeId, outcome: ProbeOutcome, server: Option<&ServerId>) -> CallsFor {
         let Some((slot, instance)) = self.probing.target(probe) else { return CallsFor::Nothing };
         let heard = outcome == ProbeOutcome::Answered && self.membership.observe_answered(slot, instance);
-        let view = probing::Surroundings {
-            now: self.now,
-            interval: self.config.probe_interval,
-            timing: &self.timing,
-            membership: &self.membership,
-            server: self.presence.server(),
-        };
+        let view =
+            probing::Prober { context: &self.context, membership: &self.membership, server: self.presence.server() };
         let news = self.probing.observe_probed(&view, probe, outcome, server);
         if news || heard { CallsFor::Decision } else { CallsFor::Patience }
     }
@@ -347,7 +341,7 @@ impl Worker {
     fn observe_command(&mut self, command: Command) {
         match command {
             Command::Leave | Command::Restart => {
-                self.stop.get_or_insert(Stop::new(command, self.now, &self.config));
+                self.stop.get_or_insert(Stop::new(command, &self.context));
                 self.ownership.repeat_news();
             }
             Command::Drain | Command::Undrain => {
@@ -369,7 +363,7 @@ impl Worker {
             Bucket::Members => self.members_watch.as_ref(),
             Bucket::Plan => self.plan_watch.as_ref(),
         };
-        let any = self.timing.planted.has(PlantedBug::ReplacedWatch);
+        let any = self.context.has(PlantedBug::ReplacedWatch);
         watched.filter(|watched| any || watched.watch == watch).map(Watched::is_listed)
     }
 }

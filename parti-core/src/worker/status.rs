@@ -104,7 +104,7 @@ impl Worker {
             tenure: lease.map(|lease| lease.tenure),
             lease_until: self.right_until(),
             lease_end: lease.and_then(Lease::until),
-            presence_end: lease.filter(|_| self.timing.needs_presence).and_then(|_| self.presence.until()),
+            presence_end: lease.filter(|_| self.context.timing.needs_presence).and_then(|_| self.presence.until()),
             suspended: self.ownership.is_suspended(),
             leader: term.is_some(),
             term,
@@ -174,7 +174,7 @@ impl Worker {
             Standing::Seeking(search) => return search.is_refused().then_some(SuspendReason::WritesRefused),
             Standing::Holding(lease) => lease,
         };
-        if lease.until().is_some() && !lease.is_valid(self.now) {
+        if lease.until().is_some() && !lease.is_valid(self.context.now) {
             return Some(why_it_ran_out(lease));
         }
         if self.right_until().is_some() && !self.has_right() {

@@ -2,7 +2,8 @@
 
 use super::{Standing, Watched, Worker};
 use crate::action::ReleaseReason;
-use crate::config::{Config, Mode};
+use crate::config::Mode;
+use crate::context::Context;
 use crate::event::Command;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent};
@@ -23,9 +24,9 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn new(command: Command, now: Instant, config: &Config) -> Self {
-        let patience_until = now + config.release_timeout;
-        Self { command, patience_until, give_up_at: patience_until + config.release_timeout, cancelled: false }
+    pub(super) fn new(command: Command, context: &Context) -> Self {
+        let patience_until = context.now + context.config.release_timeout;
+        Self { command, patience_until, give_up_at: patience_until + context.config.release_timeout, cancelled: false }
     }
 
     /// Whether others have had time to take over.
@@ -40,51 +41,52 @@ impl Worker {
         let Some(mut stop) = self.stop else { return };
         if self.is_store_away() {
             // Nobody can take over, and what is released now needs no release when the store is back.
-            stop.patience_until = stop.patience_until.min(self.now);
+            stop.patience_until = stop.patience_until.min(self.context.now);
             self.stop = Some(stop);
         }
         let reason = match stop.command {
             Command::Restart => Some(ReleaseReason::Restarting),
-            Command::Leave if stop.is_impatient(self.now) || self.is_alone() => Some(ReleaseReason::Leaving),
+            Command::Leave if stop.is_impatient(self.context.now) || self.is_alone() => Some(ReleaseReason::Leaving),
             Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
         };
-        let expired = self.lease().is_some_and(|lease| !lease.is_valid(self.now));
+        let expired = self.lease().is_some_and(|lease| !lease.is_valid(self.context.now));
         match reason {
             // There is no right to any of it: nobody has time to finish.
-            Some(_) if expired && self.config.mode == Mode::Strict => {
-                self.ownership.cut_off(self.now, &self.config, &mut self.outbox);
+            Some(_) if expired && self.context.config.mode == Mode::Strict => {
+                self.ownership.cut_off(&self.context, &mut self.outbox);
             }
-            Some(reason) => self.ownership.release_all(self.now, &self.config, reason, &mut self.outbox),
+            Some(reason) => self.ownership.release_all(&self.context, reason, &mut self.outbox),
             None => {}
         }
         let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
-        let gives_up = self.now >= stop.give_up_at;
+        let gives_up = self.context.now >= stop.give_up_at;
         let nothing_left = self.ownership.is_empty() && (searching || self.has_nothing_to_tell());
         if gives_up && stop.cancelled || nothing_left {
             self.halt();
         } else if gives_up {
             // Counted from now: a process that was frozen has told its application only now.
-            self.stop = Some(Stop { give_up_at: self.now + self.timing.last_wait, cancelled: true, ..stop });
+            self.stop =
+                Some(Stop { give_up_at: self.context.now + self.context.timing.last_wait, cancelled: true, ..stop });
         }
     }
 
     /// Whether writes do not get through, as far as this worker knows.
     fn is_store_away(&self) -> bool {
-        !self.connected || self.lease().is_some_and(|lease| !lease.is_fresh(self.now, &self.timing))
+        !self.connected || self.lease().is_some_and(|lease| !lease.is_fresh(&self.context))
     }
 
     /// Whether the lease is over while writes do not get through: there is nothing to protect, and nobody to tell.
     fn has_nothing_to_tell(&self) -> bool {
         let Some(lease) = self.lease() else { return false };
-        self.is_store_away() && lease.over_at(&self.timing).map_or(!self.connected, |at| self.now >= at)
+        self.is_store_away() && lease.over_at(&self.context).map_or(!self.connected, |at| self.context.now >= at)
     }
 
     /// When a stop is to be looked at again if nothing happens.
     pub(super) fn stop_deadline(&self, stop: &Stop) -> Option<Instant> {
         let lease = self.lease();
         let fresh_until = lease.and_then(Lease::fresh_until);
-        let over_at = lease.and_then(|lease| lease.over_at(&self.timing));
-        let later = |at: &Instant| *at > self.now;
+        let over_at = lease.and_then(|lease| lease.over_at(&self.context));
+        let later = |at: &Instant| *at > self.context.now;
         let patience = Some(stop.patience_until).filter(later);
         earliest([patience, Some(stop.give_up_at), fresh_until.filter(later), over_at.filter(later)])
     }
@@ -93,7 +95,7 @@ impl Worker {
     pub(super) fn is_alone(&self) -> bool {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
         let all_listed = self.members_watch.as_ref().is_some_and(Watched::has_listed_all);
-        let works = |slot| !self.membership.has_expired(self.now, slot);
+        let works = |slot| !self.membership.has_expired(self.context.now, slot);
         let others = self.membership.members().filter(|(slot, _)| *slot != own);
         let may_take_over = |member: &Member| match &member.content {
             MemberContent::Record(record) => record.phase == MemberPhase::Active,

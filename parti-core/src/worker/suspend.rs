@@ -10,18 +10,18 @@ impl Worker {
     /// Asks itself whether it is still where others would look for it, where they may act on that.
     pub(super) fn check_presence(&mut self) {
         if self.connected {
-            self.presence.decide(self.now, &self.timing, &mut self.outbox);
+            self.presence.decide(&self.context, &mut self.outbox);
         }
     }
 
     /// In `Strict` mode nothing is worked on without a right to.
     pub(super) fn suspend_if_expired(&mut self) {
-        if self.config.mode != Mode::Strict || self.right_until().is_none() {
+        if self.context.config.mode != Mode::Strict || self.right_until().is_none() {
             return;
         }
-        let expired = self.lease().filter(|lease| !lease.is_valid(self.now)).map(why_it_ran_out);
+        let expired = self.lease().filter(|lease| !lease.is_valid(self.context.now)).map(why_it_ran_out);
         match expired {
-            Some(reason) if !self.timing.planted.has(PlantedBug::OutliveLease) => self.suspend(reason),
+            Some(reason) if !self.context.has(PlantedBug::OutliveLease) => self.suspend(reason),
             None if !self.has_right() => self.suspend(SuspendReason::NotPresent),
             Some(_) | None => {}
         }
@@ -47,7 +47,7 @@ impl Worker {
         // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
         let may_act = self.connected && self.has_right();
         let told = self.plan_watch.as_ref().is_some_and(Watched::is_listed) && !self.ownership.is_doubtful();
-        let told = told || self.timing.planted.has(PlantedBug::ResumeUnread);
+        let told = told || self.context.has(PlantedBug::ResumeUnread);
         if may_act && told {
             // First what is to be given up.
             self.work();

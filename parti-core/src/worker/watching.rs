@@ -73,23 +73,25 @@ impl Worker {
             return;
         }
         let doubt = match &mut self.standing {
-            Standing::Seeking(search) => search.take_reading(self.now),
-            Standing::Holding(lease) => lease.take_reading(self.now, &self.timing),
+            Standing::Seeking(search) => search.take_reading(self.context.now),
+            Standing::Holding(lease) => lease.take_reading(&self.context),
         };
-        let doubt = self.membership.take_reading(self.now) || doubt;
+        let doubt = self.membership.take_reading(self.context.now) || doubt;
         let needs = self.members_needs();
         if self.members_watch.as_ref().is_none_or(|watched| !watched.needs.will_do_for(needs) || doubt) {
             self.membership.begin_listing();
             self.members_watch = Some(Watched::open(Bucket::Members, needs, &mut self.outbox));
             if self.was_cut_off && self.connected {
                 // Nothing is renewed before it is listed: a store that did not answer at first is soon asked again.
-                let patience = if needs == Needs::All { self.timing.renewal } else { self.timing.retry };
-                self.membership.read_by(self.now + patience);
+                let patience =
+                    if needs == Needs::All { self.context.timing.renewal } else { self.context.timing.retry };
+                self.membership.read_by(self.context.now + patience);
             }
         }
         let Some(needs) = self.plan_needs() else { return };
         // A leader, or who is about to be one, needs no second look: its next append tells.
-        let due = self.read_plan_at.take_if(|at| *at <= self.now).is_some() && !self.leadership.needs_everything();
+        let due =
+            self.read_plan_at.take_if(|at| *at <= self.context.now).is_some() && !self.leadership.needs_everything();
         if self.plan_watch.as_ref().is_none_or(|watched| watched.needs != needs || due) {
             self.plan.begin_listing();
             self.plan_watch = Some(Watched::open(Bucket::Plan, needs, &mut self.outbox));
