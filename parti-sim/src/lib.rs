@@ -1,7 +1,7 @@
 //! Runs whole fleets of [`parti_core::Worker`] in one thread, against a model of the store and under a virtual clock,
 //! and checks every guarantee after every event.
 //!
-//! As a command it plays [scenarios](Scenario), [random worlds](swarm) and [plans](plan); `parti-sim help` says how. As
+//! As a command it plays [scenarios](Scenario) and [random worlds](swarm); `parti-sim help` says how. As
 //! a library it is a [test kit](kit): your handler and your settings against crashes, rolling updates and outages, in
 //! `cargo test`, with no server.
 //!
@@ -29,49 +29,29 @@
 //! }
 //! ```
 
-mod app;
-mod clock;
-pub mod conformance;
-mod disturb;
-mod ear;
-pub mod exhaustive;
-mod fact;
-mod figures;
-mod file;
-mod invariant;
+mod check;
+mod fault;
 pub mod kit;
-mod mark;
-mod mix;
-mod network;
-mod observers;
-mod options;
-mod ownership;
-pub mod plan;
-mod plant;
-mod process;
-mod recording;
-mod report;
 mod rng;
 mod scenario;
-mod schedule;
-pub mod store;
+mod setting;
 pub mod swarm;
-mod text;
-mod trace;
-mod trouble;
-mod watch;
+mod told;
 mod world;
 
-pub use clock::Moment;
-pub use fact::{PartitionIndex, ProcessId};
-pub use figures::Figures;
-pub use file::Repeatable;
-pub use invariant::{Kind, Violation};
-pub use mark::{Mark, Marks};
-pub use options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
-pub use plant::{Around, Plant};
-pub use process::Birth;
+pub use check::invariant::{Kind, Violation};
+pub use check::mark::Mark;
+pub use check::reached::Marks;
+pub use check::{conformance, exhaustive};
+pub use fault::plant::{Around, Plant};
 pub use rng::Rng;
 pub use scenario::{Expectation, Keep, Outcome, Scenario};
-pub use text::Plain;
-pub use trace::{Trace, TraceLine};
+pub use setting::birth::Birth;
+pub use setting::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
+pub use told::fact::{PartitionIndex, ProcessId};
+pub use told::figures::Figures;
+pub use told::file::Repeatable;
+pub use told::text::Plain;
+pub use told::trace::{Trace, TraceLine};
+pub use world::clock::Moment;
+pub use world::store;

@@ -3,6 +3,7 @@
 mod exhaustive;
 mod record;
 mod replay;
+mod rounds;
 mod speed;
 mod swarm;
 
@@ -13,10 +14,10 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use exhaustive::ExhaustiveArgs;
-use parti_sim::plan::PlanArgs;
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
 use record::RecordArgs;
 use replay::ReplayArgs;
+use rounds::PlanArgs;
 use speed::SpeedArgs;
 use swarm::SwarmArgs;
 
@@ -102,7 +103,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// Prints the rounds of a change.
 fn plan(args: &PlanArgs, out: &mut impl Write) -> io::Result<u8> {
-    let rounds = parti_sim::plan::run(args).map_err(io::Error::other)?;
+    let rounds = rounds::run(args).map_err(io::Error::other)?;
     writeln!(out, "{}", rounds.trim_end())?;
     Ok(0)
 }

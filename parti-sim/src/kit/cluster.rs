@@ -7,15 +7,15 @@ use parti_core::{Config, PartitionId, Status};
 use super::failure::{Failure, Story};
 use super::handler::Seen;
 use super::setup::{Births, Setup};
-use crate::clock::Moment;
-use crate::fact::{PartitionIndex, ProcessId};
-use crate::figures::Figures;
-use crate::process::Life;
-use crate::recording::Recording;
-use crate::report::Drawing;
 use crate::rng::Rng;
 use crate::scenario::{Keep, Stage};
+use crate::told::fact::{PartitionIndex, ProcessId};
+use crate::told::figures::Figures;
+use crate::told::recording::Recording;
+use crate::told::report::Drawing;
 use crate::world::World;
+use crate::world::clock::Moment;
+use crate::world::process::Life;
 
 /// Over how long the workers of a cluster start.
 const START_SPREAD: Duration = Duration::from_secs(1);
@@ -264,7 +264,7 @@ impl Cluster {
     /// What has happened so far, as a failure tells it.
     pub fn story(&self) -> Story {
         let observers = &self.stage.world.observers;
-        let lines = observers.trace.as_ref().map(crate::trace::Trace::lines).unwrap_or_default();
+        let lines = observers.trace.as_ref().map(crate::told::trace::Trace::lines).unwrap_or_default();
         Story::tell(&self.deeds, lines, self.stage.options().seed, observers.violation.as_ref())
     }
 

@@ -7,8 +7,8 @@ use parti_core::{Command, PartitionId};
 
 use super::cluster::Cluster;
 use super::failure::Failure;
-use crate::fact::ProcessId;
-use crate::process::Life;
+use crate::told::fact::ProcessId;
+use crate::world::process::Life;
 
 /// How long the successor of a worker has to come up before the old process is told to stop.
 const SURGE_HEAD_START: Duration = Duration::from_secs(5);

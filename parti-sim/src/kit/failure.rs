@@ -6,8 +6,8 @@ use std::time::Duration;
 use parti_core::{ConfigError, PartitionError, PartitionId};
 
 use super::setup::MAX_WORKERS;
-use crate::invariant::Violation;
-use crate::trace::TraceLine;
+use crate::check::invariant::Violation;
+use crate::told::trace::TraceLine;
 
 /// How many lines of the trace are told.
 const TRACE_LINES: usize = 40;

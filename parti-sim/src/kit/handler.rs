@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parti_core::{Partition, PartitionId, ReleaseReason, SuspendReason, Token};
 
-use crate::clock::Moment;
-use crate::fact::ProcessId;
+use crate::told::fact::ProcessId;
+use crate::world::clock::Moment;
 
 /// Longer than this, no drain takes: it is cancelled long before.
 const ENDLESS: Duration = Duration::from_secs(24 * 3600);

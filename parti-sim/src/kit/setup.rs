@@ -7,8 +7,8 @@ use parti_core::{Config, Partition, PartitionError, PartitionId, PartitionList, 
 
 use super::handler::{Handler, Handlers, Life, MakeHandler};
 use super::{Cluster, Failure};
-use crate::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
-use crate::process::Birth;
+use crate::setting::birth::Birth;
+use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
 use crate::world::World;
 
 /// The most workers that a cluster begins with.
@@ -199,7 +199,7 @@ impl Births {
 
     /// The config of the worker with this number.
     pub(super) fn config(&self, number: u32, config: &Config) -> Config {
-        crate::process::config_of(&self.of(number, &config.software), config)
+        self.of(number, &config.software).config(config)
     }
 }
 

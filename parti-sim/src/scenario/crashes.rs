@@ -5,10 +5,10 @@ use std::time::Duration;
 use parti_core::Token;
 
 use super::{Scenario, Stage};
-use crate::fact::{PartitionIndex, ProcessId};
-use crate::invariant::Kind;
-use crate::mark::Mark;
-use crate::process::Birth;
+use crate::check::invariant::Kind;
+use crate::check::mark::Mark;
+use crate::setting::birth::Birth;
+use crate::told::fact::{PartitionIndex, ProcessId};
 use crate::world::World;
 
 /// How long a round trip and the handling around it may take.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use parti_core::{Control, Key, Partition, Revision, Slot};
 
 use super::{Scenario, Stage};
-use crate::fact::PartitionIndex;
-use crate::invariant::Kind;
-use crate::mark::Mark;
-use crate::process::Birth;
+use crate::check::invariant::Kind;
+use crate::check::mark::Mark;
+use crate::setting::birth::Birth;
+use crate::told::fact::PartitionIndex;
 
 /// How many zones there are: a divisor of the workers, so that the load can be even.
 const ZONES: u32 = 3;

@@ -10,12 +10,13 @@ mod stage;
 
 pub(crate) use stage::Stage;
 
-use crate::figures::Figures;
-use crate::invariant::{Kind, Violation};
-use crate::mark::{Mark, Marks};
-use crate::observers::TimelineEntry;
-use crate::options::Options;
-use crate::trace::Trace;
+use crate::check::invariant::{Kind, Violation};
+use crate::check::mark::Mark;
+use crate::check::reached::Marks;
+use crate::setting::options::Options;
+use crate::told::figures::Figures;
+use crate::told::observers::TimelineEntry;
+use crate::told::trace::Trace;
 
 /// Something that can be done to a fleet, with what must come of it.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +58,10 @@ pub struct Outcome {
     pub events: u64,
     /// Everything that happened, if a trace was asked for.
     pub trace: Option<Trace>,
-    pub(crate) recording: Option<crate::recording::Recording>,
+    pub(crate) recording: Option<crate::told::recording::Recording>,
     pub(crate) timeline: Vec<TimelineEntry>,
-    pub(crate) measured_from: crate::clock::Moment,
-    pub(crate) ended: crate::clock::Moment,
+    pub(crate) measured_from: crate::world::clock::Moment,
+    pub(crate) ended: crate::world::clock::Moment,
 }
 
 /// Something measured beside what was expected.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use parti_core::{Bucket, SuspendReason};
 
 use super::{Scenario, Stage};
-use crate::fact::ProcessId;
-use crate::invariant::Kind;
-use crate::mark::Mark;
+use crate::check::invariant::Kind;
+use crate::check::mark::Mark;
+use crate::told::fact::ProcessId;
 use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -5,9 +5,9 @@ use std::time::Duration;
 use parti_core::Slot;
 
 use super::{Scenario, Stage};
-use crate::invariant::Kind;
-use crate::mark::Mark;
-use crate::process::Birth;
+use crate::check::invariant::Kind;
+use crate::check::mark::Mark;
+use crate::setting::birth::Birth;
 use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[

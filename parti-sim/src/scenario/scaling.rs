@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Scenario, Stage};
-use crate::invariant::Kind;
-use crate::mark::Mark;
-use crate::process::Birth;
+use crate::check::invariant::Kind;
+use crate::check::mark::Mark;
+use crate::setting::birth::Birth;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {

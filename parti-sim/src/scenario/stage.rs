@@ -5,18 +5,18 @@ use std::time::Duration;
 use parti_core::{Command, Slot};
 
 use super::{Expectation, Keep, Outcome};
-use crate::clock::Moment;
-use crate::fact::{Fact, ProcessId};
-use crate::figures::{Counts, Figures};
-use crate::invariant::Kind;
-use crate::mark::Mark;
-use crate::options::Options;
-use crate::ownership::WindowFigures;
-use crate::process::Birth;
-use crate::recording::Recording;
+use crate::check::invariant::Kind;
+use crate::check::mark::Mark;
+use crate::check::ownership::WindowFigures;
 use crate::rng::Rng;
-use crate::trace::Trace;
+use crate::setting::birth::Birth;
+use crate::setting::options::Options;
+use crate::told::fact::{Fact, ProcessId};
+use crate::told::figures::{Counts, Figures};
+use crate::told::recording::Recording;
+use crate::told::trace::Trace;
 use crate::world::World;
+use crate::world::clock::Moment;
 
 /// How long anything may take before a scenario is given up.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);

@@ -2,10 +2,10 @@
 
 use parti_core::PlantedBug as Bug;
 
-use super::plan::{Act, Deed, Wish};
+use super::random::{Act, Deed, Wish};
 use super::{Plan, Trouble};
-use crate::mix::Mix;
-use crate::plant::Plant;
+use crate::fault::plant::Plant;
+use crate::setting::mix::Mix;
 
 impl Plan {
     /// Makes it a world in which a bug shows that takes a store which loses writes.
@@ -55,7 +55,7 @@ impl Plan {
     /// The plan forgets what a worker was granted that could not say so, and that is cut off and not to have it.
     fn lose_what_was_just_granted(&mut self) {
         self.level(3, 10_000, 0);
-        self.options.network = crate::options::NetworkOptions::quiet(&self.options.network);
+        self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
         (self.options.spare_partitions, self.ordinals) = (20, true);
         (self.start_gap_ms, self.begins_ms) = (300, 20_000);
         let seed = self.options.seed;
@@ -84,7 +84,7 @@ impl Plan {
         let (seed, nth_seed) = (self.options.seed, u32::try_from(self.options.seed).unwrap_or(0));
         let lease_ms = if seed % 2 == 1 { 4_000 } else { 2_000 };
         self.level(2 + nth_seed % 2, lease_ms, 0);
-        self.options.network = crate::options::NetworkOptions::quiet(&self.options.network);
+        self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
         self.repeat(14, lease_ms * 4, |nth| {
             let for_ms = lease_ms * 9 / 8 + (seed * 7 + u64::from(nth) * 3) % 10 * lease_ms / 8;
             let lost = Deed::RollBack { plan: false, writes: 2 + (nth * 5 + nth_seed) % 9, for_ms: 20 };

@@ -1,27 +1,28 @@
 //! Random worlds from a seed: random faults in a safety phase, then healing, then a deadline by which all must be well.
 
 mod loss;
-mod plan;
 mod provoke;
+mod random;
 mod shrink;
 mod trouble;
 
 use std::time::Duration;
 
-pub use plan::{Act, Deed, Plan, Wish};
+pub use random::{Act, Deed, Plan, Wish};
 pub use shrink::{Shrunk, shrink};
 pub use trouble::{Trouble, Under};
 
 use parti_core::{Bucket, Command, Key, Slot};
 
-use crate::fact::{Fact, PartitionIndex, ProcessId};
-use crate::invariant::{Kind, Violation};
-use crate::mark::Marks;
-use crate::options::Options;
-use crate::process::{Birth, Life};
+use crate::check::invariant::{Kind, Violation};
+use crate::check::reached::Marks;
 use crate::rng::Rng;
-use crate::trace::Trace;
+use crate::setting::birth::Birth;
+use crate::setting::options::Options;
+use crate::told::fact::{Fact, PartitionIndex, ProcessId};
+use crate::told::trace::Trace;
 use crate::world::World;
+use crate::world::process::Life;
 
 /// How many rounds of moves may follow the healing.
 const MAX_ROUNDS: u64 = 12;
@@ -92,7 +93,7 @@ impl Happening {
     }
 
     fn run_until_ms(&mut self, ms: u64) {
-        let until = crate::clock::Moment::from_millis(ms);
+        let until = crate::world::clock::Moment::from_millis(ms);
         while !self.is_over() && self.world.step(until) {}
     }
 
@@ -113,7 +114,7 @@ impl Happening {
         self.world.heal();
         self.run_for(Duration::from_millis(1)); // those that were paused run again
         self.world.take_back_wishes();
-        let stays = |(_, process): (ProcessId, &crate::process::Process)| {
+        let stays = |(_, process): (ProcessId, &crate::world::process::Process)| {
             process.status.state != parti_core::WorkerState::Shutdown
         };
         if !self.world.living().any(stays) {

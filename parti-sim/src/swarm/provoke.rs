@@ -3,11 +3,11 @@
 use parti_core::PlantedBug;
 
 use super::Plan;
-use super::plan::{Act, Deed, settles_ms};
+use super::random::{Act, Deed, settles_ms};
 use super::trouble::{Trouble, Under};
-use crate::mix::Mix;
-use crate::options::NetworkOptions;
-use crate::plant::{Around, Plant};
+use crate::fault::plant::{Around, Plant};
+use crate::setting::mix::Mix;
+use crate::setting::options::NetworkOptions;
 
 impl Plan {
     /// Makes it a world in which a planted bug shows soon.

@@ -1,8 +1,8 @@
 //! A failure with less in it: fewer acts, fewer kinds of trouble, smaller.
 
 use super::{Plan, Run, run};
-use crate::invariant::Violation;
-use crate::mix::Mix;
+use crate::check::invariant::Violation;
+use crate::setting::mix::Mix;
 
 /// How many runs may be spent on it.
 const MAX_RUNS: u32 = 400;
@@ -65,7 +65,7 @@ const SIMPLER: &[fn(&mut Plan)] = &[
     |plan| plan.options.worker.other_lease_ms = 0,
     |plan| plan.options.worker.probe_confirm_ms = 0,
     |plan| plan.options.worker.expected_workers = None,
-    |plan| plan.options.weights = crate::options::Weights::Equal,
+    |plan| plan.options.weights = crate::setting::options::Weights::Equal,
     |plan| plan.ordinals = false,
     |plan| plan.options.workers = (plan.options.workers / 2).max(1),
     |plan| plan.options.workers = (plan.options.workers - 1).max(1),

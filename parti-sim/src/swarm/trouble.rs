@@ -5,11 +5,11 @@ use std::time::Duration;
 use parti_core::{Key, Slot, StrategyChoice};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Act, Deed, Wish};
+use super::random::{Act, Deed, Wish};
 use super::{Happening, Plan};
-use crate::fact::ProcessId;
-use crate::options::{GRANT_BYTES, Options, RECORD_BYTES};
 use crate::rng::Rng;
+use crate::setting::options::{GRANT_BYTES, Options, RECORD_BYTES};
+use crate::told::fact::ProcessId;
 
 /// How many worlds have workers that differ, or a network and a store with more that can go wrong, in parts per million.
 const SOME_PPM: u32 = 300_000;

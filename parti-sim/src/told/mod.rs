@@ -1,0 +1,10 @@
+//! What is told of a run: the facts, and what those who look on keep, measure, print and draw.
+
+pub(crate) mod fact;
+pub(crate) mod figures;
+pub(crate) mod file;
+pub(crate) mod observers;
+pub(crate) mod recording;
+pub(crate) mod report;
+pub(crate) mod text;
+pub(crate) mod trace;
