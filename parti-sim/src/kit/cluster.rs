@@ -71,8 +71,8 @@ impl Cluster {
     }
 
     pub(super) fn begin(world: World, config: Config, births: Births) -> Result<Self, Failure> {
-        let workers = world.options.workers;
-        let rng = Rng::for_purpose(world.options.seed, "kit");
+        let workers = world.ground.options.workers;
+        let rng = Rng::for_purpose(world.ground.options.seed, "kit");
         let stage = Stage::of(world, Keep { trace: true, recording: true });
         let faulty_until = Moment::START;
         let mut cluster = Self { stage, births, config, workers: 0, updates: 0, faulty_until, deeds: Vec::new(), rng };
@@ -111,21 +111,21 @@ impl Cluster {
     ///
     /// [`Failure::Broken`] if a guarantee does not hold; [`Failure::Unsettled`] if it takes too long.
     pub fn settle(&mut self) -> Result<(), Failure> {
-        self.run_for(self.faulty_until.since(self.stage.world.now))?;
+        self.run_for(self.faulty_until.since(self.stage.world.ground.now))?;
         self.stage.calm();
-        let (quiet, mut from) = (self.stage.quiet(), self.stage.world.now);
+        let (quiet, mut from) = (self.stage.quiet(), self.stage.world.ground.now);
         let settled = self.stage.run_until(PATIENCE, |world| {
-            let ownership = &world.observers.ownership;
-            if world.living().any(|(_, process)| !process.status.resting.is_empty()) {
-                from = world.now;
+            let ownership = &world.ground.observers.ownership;
+            if world.ground.living().any(|(_, process)| !process.status.resting.is_empty()) {
+                from = world.ground.now;
             }
-            ownership.is_even() && world.now.since(ownership.last_change().max(from)) > quiet
+            ownership.is_even() && world.ground.now.since(ownership.last_change().max(from)) > quiet
         });
         self.check()?;
         if settled {
             return Ok(());
         }
-        let unowned = self.stage.world.observers.ownership.unowned();
+        let unowned = self.stage.world.ground.observers.ownership.unowned();
         Err(Failure::Unsettled { unowned, at: self.now(), patience: PATIENCE, story: Box::new(self.story()) })
     }
 
@@ -137,9 +137,9 @@ impl Cluster {
     /// [`Failure::Broken`] if a guarantee does not hold; [`Failure::Unsettled`] if it takes too long.
     pub fn finish(mut self) -> Result<Measured, Failure> {
         self.stage.world.heal();
-        self.faulty_until = self.stage.world.now;
+        self.faulty_until = self.stage.world.ground.now;
         self.settle()?;
-        self.stage.world.observers.finish(self.stage.world.now);
+        self.stage.world.ground.observers.finish(self.stage.world.ground.now);
         self.check()?;
         Ok(self.measured())
     }
@@ -152,7 +152,7 @@ impl Cluster {
     /// What happened since [`measure`](Self::measure), or since the start.
     pub fn measured(&self) -> Measured {
         let window = self.stage.window();
-        let counts = self.stage.world.observers.counts;
+        let counts = self.stage.world.ground.observers.counts;
         Measured {
             recovery: window.recovery,
             moved: window.moved,
@@ -167,7 +167,7 @@ impl Cluster {
 
     /// How long ago the cluster was started.
     pub fn now(&self) -> Duration {
-        self.stage.world.now.since(Moment::START)
+        self.stage.world.ground.now.since(Moment::START)
     }
 
     /// The numbers of the workers that have a process, in order.
@@ -193,7 +193,7 @@ impl Cluster {
     pub fn owner_at(&self, partition: &str, at: Duration) -> Result<Option<u32>, Failure> {
         let index = self.index_of(partition)?;
         let mut owner = None;
-        let changes = self.stage.world.observers.recording.iter().flat_map(|recording| &recording.changes);
+        let changes = self.stage.world.ground.observers.recording.iter().flat_map(|recording| &recording.changes);
         for change in changes.filter(|change| change.partition == index) {
             if change.at > Moment::START + at {
                 break;
@@ -210,7 +210,7 @@ impl Cluster {
     /// The partitions that a worker is at work on now, in order of their ids.
     pub fn owned_by(&self, worker: u32) -> Vec<PartitionId> {
         let Some(process) = self.process(worker) else { return Vec::new() };
-        let observers = &self.stage.world.observers;
+        let observers = &self.stage.world.ground.observers;
         let ids = observers.partitions().as_slice().iter().enumerate();
         let works = |index: usize| {
             let at_work = observers.ownership.workers_on(PartitionIndex::new(index));
@@ -226,12 +226,12 @@ impl Cluster {
 
     /// What a worker says of itself; none if no process of it runs.
     pub fn status(&self, worker: u32) -> Option<Status> {
-        self.process(worker).map(|process| self.stage.world.process(process).worker.status())
+        self.process(worker).map(|process| self.stage.world.ground.process(process).worker.status())
     }
 
     /// What all handlers were told, in order. Work is not among it: it comes all the time.
     pub fn seen(&self) -> &[Seen] {
-        self.stage.world.handlers.seen()
+        self.stage.world.applications.handlers.seen()
     }
 
     /// What the handlers of one worker were told, those of all its processes in order.
@@ -243,15 +243,16 @@ impl Cluster {
     /// handovers, and what was measured since [`measure`](Self::measure). Write it to a file, and open it in a browser.
     pub fn report(&self, title: &str) -> String {
         let Stage { world, measured_from, .. } = &self.stage;
-        let observers = &world.observers;
+        let observers = &world.ground.observers;
         let nothing = Recording::default();
-        let mut figures = Figures::take(title, &world.options, &observers.ownership, &observers.counts, world.now);
+        let mut figures =
+            Figures::take(title, &world.ground.options, &observers.ownership, &observers.counts, world.ground.now);
         figures.held = observers.violation.is_none();
         let drawing = Drawing {
             figures: &figures,
             shows: "",
             measured_from: *measured_from,
-            ends: world.now,
+            ends: world.ground.now,
             expectations: &[],
             violation: observers.violation.as_ref(),
             recording: observers.recording.as_ref().unwrap_or(&nothing),
@@ -263,13 +264,13 @@ impl Cluster {
 
     /// What has happened so far, as a failure tells it.
     pub fn story(&self) -> Story {
-        let observers = &self.stage.world.observers;
+        let observers = &self.stage.world.ground.observers;
         let lines = observers.trace.as_ref().map(crate::told::trace::Trace::lines).unwrap_or_default();
         Story::tell(&self.deeds, lines, self.stage.options().seed, observers.violation.as_ref())
     }
 
     pub(super) fn check(&self) -> Result<(), Failure> {
-        match &self.stage.world.observers.violation {
+        match &self.stage.world.ground.observers.violation {
             None => Ok(()),
             Some(violation) => {
                 Err(Failure::Broken { violation: Box::new(violation.clone()), story: Box::new(self.story()) })
@@ -287,7 +288,7 @@ impl Cluster {
     pub(super) fn disturb(&mut self, what: &str, may_move: bool, time: Duration) {
         self.note(what);
         self.stage.disturb(what, may_move);
-        self.faulty_until = self.faulty_until.max(self.stage.world.now + time);
+        self.faulty_until = self.faulty_until.max(self.stage.world.ground.now + time);
     }
 
     pub(super) fn note(&mut self, what: &str) {
@@ -311,18 +312,18 @@ impl Cluster {
 
     /// The process of a worker that has not ended: the newest, where there are two.
     pub(super) fn process(&self, worker: u32) -> Option<ProcessId> {
-        let process = self.stage.world.handlers.latest_of(worker)?;
-        (self.stage.world.process(process).life != Life::Ended).then_some(process)
+        let process = self.stage.world.applications.handlers.latest_of(worker)?;
+        (self.stage.world.ground.process(process).life != Life::Ended).then_some(process)
     }
 
     /// The number of the worker whose process it is.
     pub(super) fn number(&self, process: ProcessId) -> u32 {
-        self.stage.world.process(process).birth.number
+        self.stage.world.ground.process(process).birth.number
     }
 
     fn index_of(&self, partition: &str) -> Result<PartitionIndex, Failure> {
         let id = PartitionId::new(partition)?;
-        self.stage.world.observers.index_of(&id).ok_or(Failure::UnknownPartition { partition: id })
+        self.stage.world.ground.observers.index_of(&id).ok_or(Failure::UnknownPartition { partition: id })
     }
 }
 

@@ -8,6 +8,7 @@ use parti_core::{Command, PartitionId};
 use super::cluster::Cluster;
 use super::failure::Failure;
 use crate::told::fact::ProcessId;
+use crate::world::event::What;
 use crate::world::process::Life;
 
 /// How long the successor of a worker has to come up before the old process is told to stop.
@@ -156,27 +157,27 @@ impl Cluster {
     pub fn isolate(&mut self, worker: u32, time: Duration) -> Result<(), Failure> {
         let process = self.process_of(worker)?;
         self.disturb(&format!("isolates worker {worker} for {time:?}"), true, time);
-        self.stage.world.isolate(process, Some(time), false);
+        self.stage.world.links().isolate(process, Some(time), false);
         self.check()
     }
 
     /// Cuts all workers off from the store for a while. Nothing moves.
     pub fn isolate_all(&mut self, time: Duration) {
         self.disturb(&format!("isolates all workers for {time:?}"), false, time);
-        self.stage.world.isolate_all(time, false);
+        self.stage.world.links().isolate_all(time, false);
     }
 
     /// The store's server is gone for a while, and every connection with it. Nothing moves.
     pub fn outage(&mut self, time: Duration) {
         self.disturb(&format!("stops the store for {time:?}"), false, time);
-        self.stage.world.server_down(time);
+        self.stage.world.links().server_down(time);
     }
 
     /// The store answers nobody for a while, though connections stay: what a change of the leader of its streams looks
     /// like. With a `time` shorter than the lease, nobody stops to work.
     pub fn failover(&mut self, time: Duration) {
         self.disturb(&format!("the store answers nobody for {time:?}"), false, time);
-        self.stage.world.store_down(time);
+        self.stage.world.links().store_down(time);
     }
 
     /// Changes the list of partitions: those with these ids are in it from now on, and no others.
@@ -188,7 +189,7 @@ impl Cluster {
         let mut listed = std::collections::BTreeSet::new();
         for id in ids {
             let id = PartitionId::new(id)?;
-            let index = self.stage.world.observers.index_of(&id);
+            let index = self.stage.world.ground.observers.index_of(&id);
             listed.insert(index.ok_or(Failure::UnknownPartition { partition: id })?);
         }
         self.operate(&format!("changes the list to {} partitions", listed.len()), true);
@@ -230,8 +231,9 @@ impl Cluster {
     }
 
     fn random_fault(&mut self, lasts: Duration) -> Result<(), Failure> {
-        let is_awake =
-            |worker: &u32| self.process(*worker).is_some_and(|it| self.stage.world.process(it).life == Life::Running);
+        let is_awake = |worker: &u32| {
+            self.process(*worker).is_some_and(|it| self.stage.world.ground.process(it).life == Life::Running)
+        };
         let awake: Vec<u32> = self.running().into_iter().filter(is_awake).collect();
         let fault = self.rng.below(7);
         let Some(worker) = awake.get(self.rng.index(awake.len())).copied() else { return Ok(()) };
@@ -241,8 +243,8 @@ impl Cluster {
                 let after = Duration::from_millis(self.rng.between(0, MAX_REPLACEMENT_MS));
                 self.operate(&format!("starts worker {worker} again {after:?} later"), true);
                 let birth = self.births.of(worker, &self.software());
-                self.stage.world.start_later(after, birth);
-                self.faulty_until = self.faulty_until.max(self.stage.world.now + after);
+                self.stage.world.ground.after(after, What::Start { birth });
+                self.faulty_until = self.faulty_until.max(self.stage.world.ground.now + after);
             }
             1 => self.restart(worker, lasts.min(self.config.restart_hold / 4))?,
             2 => self.freeze(worker, lasts)?,
@@ -257,13 +259,13 @@ impl Cluster {
     /// Waits until `old` has ended and every partition has one owner again.
     fn wait_for_successor(&mut self, old: ProcessId, gap: Duration) -> Result<(), Failure> {
         let patience = gap + self.config.release_timeout + self.config.restart_hold + RESTART_SLACK;
-        let ended = self.stage.run_until(patience, |world| world.process(old).life == Life::Ended);
-        let even = self.stage.run_until(patience, |world| world.observers.ownership.is_even());
+        let ended = self.stage.run_until(patience, |world| world.ground.process(old).life == Life::Ended);
+        let even = self.stage.run_until(patience, |world| world.ground.observers.ownership.is_even());
         self.check()?;
         if ended && even {
             return Ok(());
         }
-        let unowned = self.stage.world.observers.ownership.unowned();
+        let unowned = self.stage.world.ground.observers.ownership.unowned();
         Err(Failure::Unsettled { unowned, at: self.now(), patience, story: Box::new(self.story()) })
     }
 
@@ -278,7 +280,7 @@ impl Cluster {
 
     fn running_process_of(&self, worker: u32) -> Result<ProcessId, Failure> {
         let process = self.process_of(worker)?;
-        let runs = self.stage.world.process(process).life == Life::Running;
+        let runs = self.stage.world.ground.process(process).life == Life::Running;
         if runs { Ok(process) } else { Err(Failure::NotRunning { worker, at: self.now() }) }
     }
 }

@@ -173,7 +173,7 @@ impl Setup {
             ..Options::default()
         };
         let mut world = World::made_of(&options, self.config.clone(), &all, list);
-        world.handlers = Handlers::made_by(self.make);
+        world.applications.handlers = Handlers::made_by(self.make);
         Cluster::begin(world, self.config, self.births)
     }
 }

@@ -144,7 +144,7 @@ fn crash_during_handoff(stage: &mut Stage) {
     stage.measure();
     stage.start_more((stage.options().workers / 2).max(1));
     let patience = Duration::from_secs(60);
-    let under_way = stage.run_until(patience, |world| world.observers.marks.count(Mark::Drained) > 0);
+    let under_way = stage.run_until(patience, |world| world.ground.observers.marks.count(Mark::Drained) > 0);
     stage.expect(Kind::Liveness, "handoffs are under way", under_way, "true", under_way);
     stage.run_for(Duration::from_millis(500));
     stage.crash(victim);
@@ -169,12 +169,13 @@ fn death_at_each_step(stage: &mut Stage) {
             }
             stage.operate("starts one more worker", true);
             let new = stage.world.start(Birth::default());
-            let joined = stage.world.observers.marks.count(Mark::PlannedJoin);
-            let under_way = |world: &World| world.observers.marks.count(Mark::PlannedJoin) > joined;
+            let joined = stage.world.ground.observers.marks.count(Mark::PlannedJoin);
+            let under_way = |world: &World| world.ground.observers.marks.count(Mark::PlannedJoin) > joined;
             let mut reached = stage.run_until(Duration::from_secs(30), under_way);
             if step != Mark::PlannedJoin {
-                let count = stage.world.observers.marks.count(step);
-                reached &= stage.run_until(Duration::from_secs(30), |world| world.observers.marks.count(step) > count);
+                let count = stage.world.ground.observers.marks.count(step);
+                reached &=
+                    stage.run_until(Duration::from_secs(30), |world| world.ground.observers.marks.count(step) > count);
             }
             stage.expect(Kind::Liveness, "the step is reached", reached, "true", reached);
             let victim = choose(stage, new);
@@ -201,10 +202,11 @@ fn regrant(stage: &mut Stage) {
             return;
         }
         stage.operate("starts a second worker in a zone", true);
-        let drained = stage.world.observers.marks.count(Mark::Drained);
+        let drained = stage.world.ground.observers.marks.count(Mark::Drained);
         let receiver = stage.world.start(in_zone(1));
         let patience = Duration::from_secs(60);
-        let on_their_way = stage.run_until(patience, |world| world.observers.marks.count(Mark::Drained) > drained);
+        let on_their_way =
+            stage.run_until(patience, |world| world.ground.observers.marks.count(Mark::Drained) > drained);
         stage.expect(Kind::Liveness, "partitions are on their way", on_their_way, "true", on_their_way);
         stage.run_for(Duration::from_millis(500));
         let draining = draining(stage);
@@ -215,7 +217,7 @@ fn regrant(stage: &mut Stage) {
             stage.leave(receiver);
         }
         stage.settle();
-        let ownership = &stage.world.observers.ownership;
+        let ownership = &stage.world.ground.observers.ownership;
         let is_back = |(partition, from, token): &&(PartitionIndex, ProcessId, Token)| matches!(ownership.workers_on(*partition), [(owner, new)] if owner == from && new > token);
         let back = draining.iter().filter(is_back).count();
         let (all, held) = (draining.len(), back == draining.len() && back > 0);
@@ -228,7 +230,7 @@ fn regrant(stage: &mut Stage) {
 
 /// What applications are about to finish with, and under which token.
 fn draining(stage: &Stage) -> Vec<(PartitionIndex, ProcessId, Token)> {
-    let holds = stage.world.living().flat_map(|(id, process)| process.app.holds().map(move |hold| (id, hold)));
+    let holds = stage.world.ground.living().flat_map(|(id, process)| process.app.holds().map(move |hold| (id, hold)));
     let draining = holds.filter(|(_, (_, hold))| hold.draining);
     draining.map(|(process, (partition, hold))| (partition, process, hold.token)).collect()
 }
@@ -239,7 +241,7 @@ fn false_alarm(stage: &mut Stage) {
     // Two thirds of what it takes to be believed, again and again.
     let alarm = Duration::from_millis(stage.options().worker.probe_confirm_ms) * 2 / 3;
     for process in stage.all() {
-        stage.world.process_mut(process).falsely_gone_until = stage.world.now + alarm;
+        stage.world.ground.process_mut(process).falsely_gone_until = stage.world.ground.now + alarm;
         stage.run_for(alarm * 2);
     }
     stage.settle();

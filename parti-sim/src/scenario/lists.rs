@@ -104,7 +104,7 @@ fn list_during_handoff(stage: &mut Stage) {
     let (kept, spare) = (stage.options().partitions as usize, stage.options().spare_partitions as usize);
     stage.start_more((stage.options().workers / 3).max(1));
     let patience = Duration::from_secs(60);
-    let under_way = stage.run_until(patience, |world| world.observers.marks.count(Mark::Drained) > 0);
+    let under_way = stage.run_until(patience, |world| world.ground.observers.marks.count(Mark::Drained) > 0);
     stage.expect(Kind::Liveness, "handoffs are under way", under_way, "true", under_way);
     stage.operate("changes the list", true);
     stage.world.set_list(|partition| (spare..kept + spare).contains(&partition.index()));
@@ -112,7 +112,7 @@ fn list_during_handoff(stage: &mut Stage) {
     stage.operate("empties the list", true);
     stage.world.set_list(|_| false);
     stage.run_for(Duration::from_secs(10));
-    let loads = stage.world.observers.ownership.loads();
+    let loads = stage.world.ground.observers.ownership.loads();
     let left: u64 = loads.values().map(|load| load.load).sum();
     stage.expect(Kind::Safety, "owned of an empty list", left, "0", left == 0);
     stage.operate("fills the list again", true);
@@ -135,7 +135,7 @@ fn zones(stage: &mut Stage) {
     stage.expect_orphans_within(most);
     expect_in_zones(stage, "and after a crash");
     if let Some(victim) = victim {
-        let birth = stage.world.process(victim).birth.clone();
+        let birth = stage.world.ground.process(victim).birth.clone();
         stage.operate("starts one more worker in that zone", true);
         stage.world.start(birth);
     }
@@ -147,8 +147,8 @@ fn zones(stage: &mut Stage) {
 fn expect_in_zones(stage: &mut Stage, what: &'static str) {
     let all = stage.options().all_partitions();
     let outside = |(at, partition): &(usize, &Partition)| {
-        let owners = stage.world.observers.ownership.workers_on(PartitionIndex::new(*at));
-        let labels = |process| &stage.world.process(process).birth.labels;
+        let owners = stage.world.ground.observers.ownership.workers_on(PartitionIndex::new(*at));
+        let labels = |process| &stage.world.ground.process(process).birth.labels;
         let asks_for = partition.placement.as_ref().map(|placement| &placement.requires);
         owners.iter().any(|(owner, _)| Some(labels(*owner)) != asks_for)
     };
@@ -159,7 +159,7 @@ fn expect_in_zones(stage: &mut Stage, what: &'static str) {
 fn slow_worker(stage: &mut Stage) {
     stage.begin();
     let Some(slow) = stage.any_follower() else { return };
-    stage.world.process_mut(slow).drain_percent = 1_000_000;
+    stage.world.ground.process_mut(slow).drain_percent = 1_000_000;
     stage.measure();
     stage.start_more((stage.options().workers / 2).max(1));
     stage.settle();
@@ -175,7 +175,7 @@ fn clocks(stage: &mut Stage) {
             return;
         }
         stage.disturb(&format!("{process} is cut off"), true);
-        stage.world.isolate(process, Some(Duration::from_secs(20)), false);
+        stage.world.links().isolate(process, Some(Duration::from_secs(20)), false);
         stage.run_for(Duration::from_secs(30));
     }
     stage.calm();
@@ -218,10 +218,11 @@ fn mixed_versions(stage: &mut Stage) {
     newer.beat(stage);
     let touched = newer.touched;
     stage.expect(Kind::Safety, "newer records that others wrote", touched, "0", touched == 0);
-    let others = stage.all().into_iter().filter(|process| stage.world.process(*process).status.slot == Some(slot));
+    let others =
+        stage.all().into_iter().filter(|process| stage.world.ground.process(*process).status.slot == Some(slot));
     let others = others.count();
     stage.expect(Kind::Safety, "others in its slot", others, "0", others == 0);
-    let load = stage.world.process(joined).app.count();
+    let load = stage.world.ground.process(joined).app.count();
     stage.expect(Kind::Liveness, "owned by the one that joined", load, "> 0", load > 0);
     let most = stage.options().crash_bound();
     stage.expect_orphans_within(most);
@@ -237,23 +238,23 @@ struct Newer {
 impl Newer {
     fn arrive(stage: &mut Stage, keys: [Key; 2]) -> Self {
         stage.operate("a worker of a newer version starts", false);
-        Self { written: keys.map(|key| (key, stage.world.write_newer(key, 0))), beat: 0, touched: 0 }
+        Self { written: keys.map(|key| (key, stage.world.at_store().write_newer(key, 0))), beat: 0, touched: 0 }
     }
 
     /// Looks whether all is as it was left, and writes it again.
     fn beat(&mut self, stage: &mut Stage) {
         self.beat += 1;
         for (key, revision) in &mut self.written {
-            let found = stage.world.store.entry(*key).map(|entry| entry.revision);
+            let found = stage.world.kept.store.entry(*key).map(|entry| entry.revision);
             self.touched += usize::from(found != Some(*revision));
-            *revision = stage.world.write_newer(*key, self.beat);
+            *revision = stage.world.at_store().write_newer(*key, self.beat);
         }
     }
 
     fn live_for(&mut self, stage: &mut Stage, time: Duration) {
         let renewal = Duration::from_millis(stage.options().worker.lease_ms / 4);
-        let until = stage.world.now + time;
-        while stage.is_on() && stage.world.now < until {
+        let until = stage.world.ground.now + time;
+        while stage.is_on() && stage.world.ground.now < until {
             stage.run_for(renewal);
             self.beat(stage);
         }

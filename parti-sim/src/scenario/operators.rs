@@ -41,7 +41,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 /// How many partitions are owned by this slot.
 fn load_of(stage: &Stage, slot: Slot) -> u64 {
-    stage.world.observers.ownership.loads().get(&slot).map_or(0, |load| load.load)
+    stage.world.ground.observers.ownership.loads().get(&slot).map_or(0, |load| load.load)
 }
 
 fn drain_slot(stage: &mut Stage) {
@@ -49,7 +49,7 @@ fn drain_slot(stage: &mut Stage) {
     let slot = Slot::new(stage.options().workers / 2);
     stage.measure();
     stage.operate("drains a slot", true);
-    stage.world.wish(Control::Drain(slot), true);
+    stage.world.at_store().wish(Control::Drain(slot), true);
     stage.settle();
     let load = load_of(stage, slot);
     stage.expect(Kind::Safety, "owned by the drained slot", load, "0", load == 0);
@@ -59,8 +59,8 @@ fn drain_slot(stage: &mut Stage) {
     let load = load_of(stage, slot);
     stage.expect(Kind::Safety, "and under the next leader", load, "0", load == 0);
     stage.operate("no longer drains it", true);
-    stage.world.wish(Control::Drain(slot), false);
-    stage.world.wish(Control::Rebalance, true);
+    stage.world.at_store().wish(Control::Drain(slot), false);
+    stage.world.at_store().wish(Control::Rebalance, true);
     stage.settle();
     let load = load_of(stage, slot);
     stage.expect(Kind::Liveness, "owned by it afterwards", load, "> 0", load > 0);
@@ -70,7 +70,7 @@ fn pause_rebalancing(stage: &mut Stage) {
     stage.begin();
     let joined = (stage.options().workers / 3).max(2);
     stage.operate("pauses rebalancing", false);
-    stage.world.wish(Control::Pause, true);
+    stage.world.at_store().wish(Control::Pause, true);
     stage.run_for(Duration::from_secs(1));
     stage.measure();
     // They are given what the crashed one had, and no more.
@@ -78,11 +78,11 @@ fn pause_rebalancing(stage: &mut Stage) {
     let leader = stage.leader();
     stage.crash(leader);
     stage.run_for(Duration::from_secs(60));
-    let unowned = stage.world.observers.ownership.unowned();
+    let unowned = stage.world.ground.observers.ownership.unowned();
     stage.expect(Kind::Liveness, "orphans while it is paused", unowned, "0", unowned == 0);
     stage.expect_nothing_moved();
     stage.operate("resumes rebalancing", true);
-    stage.world.wish(Control::Pause, false);
+    stage.world.at_store().wish(Control::Pause, false);
     stage.settle();
     let moved = stage.window().moved;
     stage.expect(Kind::Liveness, "moved afterwards", moved, "> 0", moved > 0);
@@ -91,11 +91,11 @@ fn pause_rebalancing(stage: &mut Stage) {
 fn maintenance(stage: &mut Stage) {
     stage.begin_with_ordinals();
     stage.operate("begins a maintenance", false);
-    stage.world.wish(Control::Maintenance, true);
+    stage.world.at_store().wish(Control::Maintenance, true);
     stage.run_for(Duration::from_secs(1));
     stage.measure();
     let gone: Vec<_> = stage.followers().into_iter().take(stage.options().workers as usize / 3).collect();
-    let births: Vec<_> = gone.iter().map(|process| stage.world.process(*process).birth.clone()).collect();
+    let births: Vec<_> = gone.iter().map(|process| stage.world.ground.process(*process).birth.clone()).collect();
     stage.disturb("a third of the machines are turned off", false);
     for process in gone {
         stage.crash(Some(process));
@@ -108,7 +108,7 @@ fn maintenance(stage: &mut Stage) {
     stage.run_for(Duration::from_secs(5));
     stage.calm();
     stage.operate("ends the maintenance", false);
-    stage.world.wish(Control::Maintenance, false);
+    stage.world.at_store().wish(Control::Maintenance, false);
     stage.settle();
     stage.expect_nothing_moved();
 }

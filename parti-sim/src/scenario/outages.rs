@@ -118,9 +118,9 @@ fn store_outage(stage: &mut Stage, time: Duration, disconnected: bool) {
     stage.measure();
     stage.disturb(&format!("the store is gone for {} s", time.as_secs()), false);
     if disconnected {
-        stage.world.server_down(time);
+        stage.world.links().server_down(time);
     } else {
-        stage.world.store_down(time);
+        stage.world.links().store_down(time);
     }
     stage.run_for(time / 2);
     expect_degraded(stage, disconnected);
@@ -140,7 +140,7 @@ fn store_outage(stage: &mut Stage, time: Duration, disconnected: bool) {
 fn expect_degraded(stage: &mut Stage, disconnected: bool) {
     let reason = disconnected.then_some(SuspendReason::ConnectionLost);
     let all = stage.all();
-    let say = all.iter().filter(|process| stage.world.process(**process).status.degraded == reason).count();
+    let say = all.iter().filter(|process| stage.world.ground.process(**process).status.degraded == reason).count();
     let what = if disconnected { "say that the connection is lost" } else { "are not degraded" };
     stage.expect(Kind::Liveness, what, say, all.len(), say == all.len());
 }
@@ -153,15 +153,15 @@ fn silent_watch(stage: &mut Stage) {
     stage.disturb("the watches of a third of the workers go silent", true);
     for process in silent {
         // Longer than it takes to read again: what is read then is a snapshot, after which the watch goes on.
-        let until = stage.world.now + Duration::from_millis(reread_ms);
-        stage.world.silence_watch(process, Bucket::Plan, until);
+        let until = stage.world.ground.now + Duration::from_millis(reread_ms);
+        stage.world.watchers.silence(process, Bucket::Plan, until);
     }
     let joined = (stage.options().workers / 3).max(1);
     stage.start_more(joined);
     let workers = (stage.options().workers + joined) as usize;
-    let have = |world: &World| world.observers.ownership.loads().values().filter(|load| load.load > 0).count();
+    let have = |world: &World| world.ground.observers.ownership.loads().values().filter(|load| load.load > 0).count();
     let all = stage.run_until(Duration::from_millis(2 * reread_ms), |world| {
-        world.observers.ownership.last_change() == world.now && have(world) == workers
+        world.ground.observers.ownership.last_change() == world.ground.now && have(world) == workers
     });
     let have = have(&stage.world);
     stage.expect(Kind::Liveness, "workers that have something", have, workers, all);
@@ -174,7 +174,7 @@ fn isolate(stage: &mut Stage, choose: impl Fn(&mut Stage) -> Vec<ProcessId>) {
     stage.measure();
     stage.disturb("some workers are cut off", true);
     for process in choose(stage) {
-        stage.world.isolate(process, Some(ISOLATION), false);
+        stage.world.links().isolate(process, Some(ISOLATION), false);
     }
     stage.run_for(ISOLATION);
     stage.calm();
@@ -187,7 +187,7 @@ fn isolate_all(stage: &mut Stage) {
     stage.begin();
     stage.measure();
     stage.disturb("all workers are cut off", false);
-    stage.world.isolate_all(ISOLATION, false);
+    stage.world.links().isolate_all(ISOLATION, false);
     stage.run_for(ISOLATION);
     stage.calm();
     stage.settle();
@@ -201,8 +201,8 @@ fn store_rollback(stage: &mut Stage) {
     stage.run_for(Duration::from_secs(4));
     stage.measure();
     stage.disturb("the store restarts and has lost its last writes", true);
-    stage.world.roll_back(Bucket::Plan, 5, Duration::from_secs(3));
-    stage.world.roll_back(Bucket::Members, 30, Duration::from_secs(3));
+    stage.world.at_store().roll_back(Bucket::Plan, 5, Duration::from_secs(3));
+    stage.world.at_store().roll_back(Bucket::Members, 30, Duration::from_secs(3));
     stage.run_for(Duration::from_secs(3));
     stage.calm();
     stage.settle();
@@ -213,7 +213,7 @@ fn bucket_recreated(stage: &mut Stage) {
     stage.measure();
     for bucket in [Bucket::Plan, Bucket::Members] {
         stage.disturb(&format!("the bucket {bucket:?} is deleted and made anew"), true);
-        stage.world.recreate(bucket, false);
+        stage.world.at_store().recreate(bucket, false);
         stage.settle();
     }
     stage.calm();

@@ -79,7 +79,7 @@ fn rolling_update(stage: &mut Stage) {
     stage.measure();
     stage.operate("begins a rolling update", false);
     for process in stage.all().into_iter().rev() {
-        let birth = stage.world.process(process).birth.clone();
+        let birth = stage.world.ground.process(process).birth.clone();
         stage.operate(&format!("restarts {process}"), false);
         stage.world.restart(process, GAP, Birth { predecessor_is_dead: true, ..birth });
         wait_until_even(stage);
@@ -96,7 +96,7 @@ fn pod_crashes(stage: &mut Stage) {
     stage.operate("kills one pod after the other", false);
     for process in stage.all() {
         stage.replace(Some(process));
-        let even = stage.run_until(PATIENCE, |world| world.observers.ownership.is_even());
+        let even = stage.run_until(PATIENCE, |world| world.ground.observers.ownership.is_even());
         stage.run_for(Duration::from_secs(1));
         if !even {
             stage.expect(Kind::Liveness, "a pod goes on", "it does not", "within a minute", false);
@@ -130,14 +130,14 @@ fn surge_wait_runs_out(stage: &mut Stage) {
     stage.start_fleet(|_| Birth { software: "1".into(), ..Birth::default() });
     stage.calm();
     stage.settle();
-    let old_slots: Vec<_> = stage.world.observers.ownership.loads().into_keys().collect();
+    let old_slots: Vec<_> = stage.world.ground.observers.ownership.loads().into_keys().collect();
     stage.measure();
     let count = (stage.options().workers / 2).max(1) as usize;
     stage.operate(&format!("starts {count} workers of another version, and stops none"), true);
     let birth = || Birth { software: "2".into(), ..Birth::default() };
     let newcomers: Vec<_> = (0..count).map(|_| stage.world.start(birth())).collect();
     let slots_of = |world: &World| -> Vec<Slot> {
-        newcomers.iter().filter_map(|process| world.process(*process).status.slot).collect()
+        newcomers.iter().filter_map(|process| world.ground.process(*process).status.slot).collect()
     };
     let surge_wait = Duration::from_millis(stage.options().worker.surge_wait_ms);
     stage.run_for(surge_wait.saturating_sub(SLACK));
@@ -170,7 +170,7 @@ fn restart_all(stage: &mut Stage, killed: bool) {
     stage.start_fleet(|_| Birth::default());
     stage.settle();
     stage.expect_nothing_moved();
-    let slots: Vec<_> = stage.world.observers.ownership.loads().into_keys().collect();
+    let slots: Vec<_> = stage.world.ground.observers.ownership.loads().into_keys().collect();
     let expected: Vec<_> = (0..stage.options().workers).map(Slot::new).collect();
     let same = slots == expected;
     stage.expect(Kind::Safety, "same slots", same, "true", same);
@@ -178,9 +178,9 @@ fn restart_all(stage: &mut Stage, killed: bool) {
 
 /// Waits until the worker that was restarted is gone, and everything has an owner again.
 fn wait_until_even(stage: &mut Stage) {
-    let halted = stage.world.observers.marks.count(Mark::Halted);
-    let stopped = stage.run_until(PATIENCE, |world| world.observers.marks.count(Mark::Halted) > halted);
-    let even = stage.run_until(PATIENCE, |world| world.observers.ownership.is_even());
+    let halted = stage.world.ground.observers.marks.count(Mark::Halted);
+    let stopped = stage.run_until(PATIENCE, |world| world.ground.observers.marks.count(Mark::Halted) > halted);
+    let even = stage.run_until(PATIENCE, |world| world.ground.observers.ownership.is_even());
     if !stopped || !even {
         stage.expect(Kind::Liveness, "a restart ends", "it does not", "within a minute", false);
     }

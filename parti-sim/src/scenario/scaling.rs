@@ -115,7 +115,7 @@ fn crowd(stage: &mut Stage) {
     stage.calm();
     stage.measure();
     stage.settle();
-    let most = stage.world.observers.claims.values().copied().max().unwrap_or(0);
+    let most = stage.world.ground.observers.claims.values().copied().max().unwrap_or(0);
     stage.expect(Kind::Liveness, "most tries of one worker", most, format!("<= {HANDFUL}"), most <= HANDFUL);
     let settle_window = Duration::from_millis(stage.options().worker.settle_window_ms);
     stage.expect_recovery_within(settle_window + Duration::from_secs(1));
@@ -128,7 +128,7 @@ fn steady(stage: &mut Stage) {
     stage.run_for(Duration::from_secs(60 * MINUTES));
     let renewals = 60_000 * MINUTES / (stage.options().worker.lease_ms / 4) + 1;
     let most = renewals * u64::from(stage.options().workers);
-    let writes = stage.world.observers.counts.store_writes;
+    let writes = stage.world.ground.observers.counts.store_writes;
     stage.expect(Kind::Liveness, "store writes", writes, format!("<= {most}"), writes <= most);
     stage.expect_nothing_moved();
     stage.expect_orphans_within(Duration::ZERO);
@@ -140,7 +140,7 @@ fn standby(stage: &mut Stage) {
     stage.start_more(more);
     stage.settle();
     let without = |stage: &Stage| {
-        let standing_by = |process| stage.world.process(process).status.slot.is_none();
+        let standing_by = |process| stage.world.ground.process(process).status.slot.is_none();
         stage.all().into_iter().filter(|process| standing_by(*process)).count()
     };
     let waiting = without(stage);
@@ -168,8 +168,9 @@ fn leave_while_joining(stage: &mut Stage) {
     for process in leaving {
         stage.leave(process);
     }
-    let handed_over =
-        stage.run_until(Duration::from_secs(2), |world| world.observers.marks.count(Mark::Halted) >= u64::from(count));
+    let handed_over = stage.run_until(Duration::from_secs(2), |world| {
+        world.ground.observers.marks.count(Mark::Halted) >= u64::from(count)
+    });
     stage.expect(Kind::Liveness, "they are gone before the window closes", handed_over, "true", handed_over);
     stage.settle();
     let drain = Duration::from_millis(stage.options().application.drain_ms.1);
@@ -178,12 +179,12 @@ fn leave_while_joining(stage: &mut Stage) {
 
 fn scale_up(stage: &mut Stage) {
     stage.begin();
-    let before = stage.world.observers.ownership.loads();
+    let before = stage.world.ground.observers.ownership.loads();
     stage.measure();
     stage.start_more((stage.options().workers / 2).max(1));
     stage.settle();
     stage.expect_rounds_within_budget();
-    let after = stage.world.observers.ownership.loads();
+    let after = stage.world.ground.observers.ownership.loads();
     let least = least_moves(&before.values().map(|load| load.load).collect::<Vec<_>>(), after.len() as u64);
     let most = (least * 105).div_ceil(100);
     let moved = stage.window().moved;

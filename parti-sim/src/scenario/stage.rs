@@ -40,14 +40,14 @@ impl Stage {
 
     /// The stage of a world that is there.
     pub(crate) fn of(mut world: World, keep: Keep) -> Self {
-        world.observers.trace = keep.trace.then(Trace::default);
-        world.observers.recording = keep.recording.then(Recording::default);
-        let rng = Rng::for_purpose(world.options.seed, "scenario");
+        world.ground.observers.trace = keep.trace.then(Trace::default);
+        world.ground.observers.recording = keep.recording.then(Recording::default);
+        let rng = Rng::for_purpose(world.ground.options.seed, "scenario");
         Self { world, rng, expectations: Vec::new(), measured_from: Moment::START }
     }
 
     pub(crate) fn options(&self) -> &Options {
-        &self.world.options
+        &self.world.ground.options
     }
 
     /// Starts all workers, one shortly after the other, and waits until the work is divided.
@@ -66,7 +66,7 @@ impl Stage {
 
     /// From here on, nothing is wrong with the world unless the scenario says so.
     pub(crate) fn calm(&mut self) {
-        self.world.tell(&Fact::Healed);
+        self.world.ground.tell(&Fact::Healed);
     }
 
     /// Starts all workers, one shortly after the other.
@@ -90,31 +90,31 @@ impl Stage {
 
     /// Tells that someone does something on purpose.
     pub(crate) fn operate(&mut self, what: &str, may_move: bool) {
-        self.world.tell(&Fact::Operated { what, may_move });
+        self.world.ground.tell(&Fact::Operated { what, may_move });
     }
 
     /// Tells that something goes wrong.
     pub(crate) fn disturb(&mut self, what: &str, may_move: bool) {
-        self.world.tell(&Fact::Disturbed { what, may_move });
+        self.world.ground.tell(&Fact::Disturbed { what, may_move });
     }
 
     /// Begins to take figures.
     pub(crate) fn measure(&mut self) {
-        self.measured_from = self.world.now;
-        self.world.observers.ownership.open_window(self.world.now);
-        let events = self.world.observers.counts.events;
-        self.world.observers.counts = Counts { events, ..Counts::default() };
+        self.measured_from = self.world.ground.now;
+        self.world.ground.observers.ownership.open_window(self.world.ground.now);
+        let events = self.world.ground.observers.counts.events;
+        self.world.ground.observers.counts = Counts { events, ..Counts::default() };
     }
 
     /// Lets time pass.
     pub(crate) fn run_for(&mut self, time: Duration) {
-        let until = self.world.now + time;
+        let until = self.world.ground.now + time;
         while self.is_on() && self.world.step(until) {}
     }
 
     /// Lets time pass until `reached`, and says whether that came to be.
     pub(crate) fn run_until(&mut self, limit: Duration, mut reached: impl FnMut(&World) -> bool) -> bool {
-        let until = self.world.now + limit;
+        let until = self.world.ground.now + limit;
         while self.is_on() {
             if reached(&self.world) {
                 return true;
@@ -129,13 +129,13 @@ impl Stage {
     /// Waits until every partition has one owner and nothing has moved for longer than any window lasts.
     pub(crate) fn settle(&mut self) {
         let quiet = self.quiet();
-        let from = self.world.now;
+        let from = self.world.ground.now;
         let settled = self.run_until(PATIENCE, |world| {
-            let ownership = &world.observers.ownership;
-            ownership.is_even() && world.now.since(ownership.last_change().max(from)) > quiet
+            let ownership = &world.ground.observers.ownership;
+            ownership.is_even() && world.ground.now.since(ownership.last_change().max(from)) > quiet
         });
         if !settled {
-            let unowned = self.world.observers.ownership.unowned();
+            let unowned = self.world.ground.observers.ownership.unowned();
             self.expect(Kind::Liveness, "settles", format!("{unowned} unowned"), "all owned once", false);
         }
     }
@@ -169,14 +169,14 @@ impl Stage {
     pub(crate) fn expect_nothing_moved(&mut self) {
         let moved = self.window().moved;
         self.expect(Kind::Safety, "partitions moved", moved, "0", moved == 0);
-        let rounds = self.world.observers.counts.rounds;
+        let rounds = self.world.ground.observers.counts.rounds;
         self.expect(Kind::Safety, "rebalances", rounds, "0", rounds == 0);
     }
 
     /// Expects that no planned round took more partitions from those who stay than it may.
     pub(crate) fn expect_rounds_within_budget(&mut self) {
         let budget = self.options().partitions as usize * self.options().worker.move_budget_percent as usize;
-        let (largest, most) = (self.world.observers.counts.largest_round, budget.div_ceil(100));
+        let (largest, most) = (self.world.ground.observers.counts.largest_round, budget.div_ceil(100));
         self.expect(Kind::Safety, "most moved in one round", largest, format!("<= {most}"), largest <= most);
     }
 
@@ -195,12 +195,12 @@ impl Stage {
 
     /// What the window has added up to.
     pub(crate) fn window(&self) -> WindowFigures {
-        self.world.observers.ownership.figures(self.world.now)
+        self.world.ground.observers.ownership.figures(self.world.ground.now)
     }
 
     /// The process that leads.
     pub(crate) fn leader(&self) -> Option<ProcessId> {
-        self.world.leader()
+        self.world.ground.living().find(|(_, process)| process.status.leader).map(|(process, _)| process)
     }
 
     /// Some process that does not lead.
@@ -212,12 +212,12 @@ impl Stage {
     /// The processes that do not lead, in order of their starts.
     pub(crate) fn followers(&self) -> Vec<ProcessId> {
         let leader = self.leader();
-        self.world.living().map(|(process, _)| process).filter(|process| Some(*process) != leader).collect()
+        self.world.ground.all_living().into_iter().filter(|process| Some(*process) != leader).collect()
     }
 
     /// The processes that run, in order of their starts.
     pub(crate) fn all(&self) -> Vec<ProcessId> {
-        self.world.living().map(|(process, _)| process).collect()
+        self.world.ground.all_living()
     }
 
     /// Asks a worker to hand over and leave.
@@ -235,23 +235,24 @@ impl Stage {
     /// Ends a process without a word, and starts another one like it, which knows that.
     pub(crate) fn replace(&mut self, process: Option<ProcessId>) {
         let Some(process) = process else { return };
-        let birth = self.world.process(process).birth.clone();
+        let birth = self.world.ground.process(process).birth.clone();
         self.world.crash(process);
         self.world.start(Birth { predecessor_is_dead: birth.preferred_slot.is_some(), ..birth });
     }
 
     /// Nothing has broken an invariant.
     pub(crate) const fn is_on(&self) -> bool {
-        self.world.observers.violation.is_none()
+        self.world.ground.observers.violation.is_none()
     }
 
     /// Takes the figures, and looks at how things ended.
     pub(crate) fn close(mut self, name: &str, required: &[Mark]) -> Outcome {
-        self.world.observers.finish(self.world.now);
+        self.world.ground.observers.finish(self.world.ground.now);
         self.expect_no_duplicate();
         let Self { world, expectations, measured_from, .. } = self;
-        let observers = world.observers;
-        let mut figures = Figures::take(name, &world.options, &observers.ownership, &observers.counts, world.now);
+        let observers = world.ground.observers;
+        let mut figures =
+            Figures::take(name, &world.ground.options, &observers.ownership, &observers.counts, world.ground.now);
         let missed = observers.marks.missed(required);
         let broken = expectations.iter().any(|expectation| !expectation.held);
         figures.held = observers.violation.is_none() && missed.is_empty() && !broken;
@@ -261,14 +262,14 @@ impl Stage {
             violation: observers.violation,
             missed,
             marks: observers.marks,
-            options: world.options,
-            virtual_s: world.now.as_secs(),
+            options: world.ground.options,
+            virtual_s: world.ground.now.as_secs(),
             events: observers.counts.events,
             trace: observers.trace,
             recording: observers.recording,
             timeline: observers.timeline,
             measured_from,
-            ended: world.now,
+            ended: world.ground.now,
         }
     }
 }

@@ -265,6 +265,28 @@ impl NetworkOptions {
         }
     }
 
+    /// Nothing goes wrong any more; who notices late goes on to notice late.
+    pub(crate) fn end_faults(&mut self) {
+        for rate in [
+            &mut self.slow_ppm,
+            &mut self.request_lost_ppm,
+            &mut self.reply_lost_ppm,
+            &mut self.refused_ppm,
+            &mut self.false_conflict_ppm,
+            &mut self.probe_lost_ppm,
+            &mut self.shown_twice_ppm,
+            &mut self.stale_read_ppm,
+            &mut self.partial_members_ppm,
+            &mut self.partial_plan_ppm,
+            &mut self.mixed_listing_ppm,
+            &mut self.missed_ppm,
+            &mut self.waits_in_queue_ppm,
+            &mut self.listens_late_ppm,
+        ] {
+            *rate = 0;
+        }
+    }
+
     /// Whether messages get lost or are slow enough for a worker to seem gone, clients take longer than a lease to notice
     /// that an outage is over, or reads are not what is stored.
     pub fn is_unreliable(&self) -> bool {

@@ -82,10 +82,14 @@ impl Trouble {
 
 impl Happening {
     pub(super) fn trouble_one(&mut self, process: ProcessId, trouble: &Trouble) {
-        let ms = Duration::from_millis;
+        let (ms, now) = (Duration::from_millis, self.world.ground.now);
         match *trouble {
-            Trouble::StoreAway { for_ms, .. } => self.world.take_store_away(process, ms(for_ms)),
-            Trouble::ReadOnly { for_ms, .. } => self.world.make_read_only(process, ms(for_ms)),
+            Trouble::StoreAway { for_ms, .. } => {
+                self.world.ground.process_mut(process).link.take_store_away(now + ms(for_ms))
+            }
+            Trouble::ReadOnly { for_ms, .. } => {
+                self.world.ground.process_mut(process).link.make_read_only(now + ms(for_ms))
+            }
             Trouble::Sleep { for_ms, .. } => self.world.sleep(process, ms(for_ms)),
             Trouble::StepClock { forward_ms, .. } => self.world.step_clock(process, ms(forward_ms)),
             Trouble::RaceForTheDead { apart_ms, for_ms, .. } => {
@@ -97,7 +101,7 @@ impl Happening {
 
     pub(super) fn trouble_all(&mut self, trouble: &Trouble) {
         if let Trouble::Garbage { under, stays } = trouble {
-            self.world.leave_garbage(under.key(), *stays);
+            self.world.at_store().leave_garbage(under.key(), *stays);
         }
     }
 }

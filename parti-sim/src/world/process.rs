@@ -44,6 +44,29 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// A process that begins.
+    pub(super) fn new(worker: Worker, clock: WorkerClock, birth: Birth) -> Self {
+        Self {
+            clock,
+            app: App::default(),
+            link: Link::default(),
+            ear: Ear::default(),
+            life: Life::Running,
+            birth,
+            armed: Moment::NEVER,
+            decisions: worker.decisions(),
+            status: worker.status(),
+            worker,
+            pending: BTreeSet::new(),
+            successor: None,
+            falsely_gone_until: Moment::START,
+            drain_percent: 100,
+            missed_list: false,
+            sleeps_since: None,
+            overslept: false,
+        }
+    }
+
     /// Whether its status differs from the one `before` in what is told of.
     fn tells_of(&self, before: &Status) -> bool {
         let after = &self.status;
@@ -112,5 +135,16 @@ impl Link {
     /// Whether messages get through.
     pub(crate) const fn is_up(&self) -> bool {
         !self.broken && !self.noticed && !self.closed
+    }
+
+    /// The store is out of reach for a while, although the connection stands: what others publish still comes, and
+    /// probes are answered.
+    pub(crate) fn take_store_away(&mut self, until: Moment) {
+        self.store_away_until = self.store_away_until.max(until);
+    }
+
+    /// The store takes no write for a while; reads and watches go on.
+    pub(crate) fn make_read_only(&mut self, until: Moment) {
+        self.read_only_until = self.read_only_until.max(until);
     }
 }

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use parti_core::{
-    AssignmentRecord, Bucket, Event, Generation, Incarnation, Interest, Key, KvEvent, Record, Revision, WatchId,
-};
+use parti_core::{AssignmentRecord, Bucket, Generation, Interest, Key, KvEvent, Record, Revision, WatchId};
 
+use super::event::{Shown, What};
+use super::requests::AtStore;
+use super::store::Entry;
+use super::watches::Watch;
 use crate::check::mark::Mark;
 use crate::fault::plant::Around;
 use crate::setting::options::NetworkOptions;
 use crate::told::fact::{Fact, Mishap, ProcessId};
-use crate::world::World;
-use crate::world::clock::Moment;
-use crate::world::event::{Shown, What};
-use crate::world::store::Entry;
-use crate::world::watches::{Watch, Watches};
 
 /// How soon a watch that broke is opened again.
 const REOPENED_AFTER: Duration = Duration::from_millis(50);
@@ -25,101 +22,106 @@ const LACKING_PPM: u32 = 300_000;
 /// How often a planted bug shows old news as new, in parts per million.
 const OLD_NEWS_PPM: u32 = 50_000;
 
-impl World {
+/// What of a watch's message a worker hears.
+pub(super) enum Heard {
+    Nothing,
+    One(KvEvent),
+    Listing {
+        /// The watch broke before it.
+        lost: Option<KvEvent>,
+        entries: Vec<KvEvent>,
+        end: KvEvent,
+        /// It is of the watch that the worker has, so that its end may wait in the queue.
+        current: bool,
+    },
+}
+
+impl AtStore<'_> {
     /// A worker asks for a watch, in place of the one that it had.
     pub(crate) fn open_watch(&mut self, process: ProcessId, watch: WatchId, bucket: Bucket, interest: Interest) {
-        self.watches_of(bucket).insert(process, Watch::new(watch, interest));
+        self.watchers.of_mut(bucket).insert(process, Watch::new(watch, interest));
         self.schedule_snapshot(process, bucket, watch);
     }
 
     /// A worker's adapter reads everything that it watches anew.
     pub(crate) fn reread(&mut self, process: ProcessId) {
         for bucket in Bucket::ALL {
-            if let Some(watch) = self.watches_of(bucket).get(process).map(|watch| watch.id) {
+            if let Some(watch) = self.watchers.of(bucket).get(process).map(|watch| watch.id) {
                 self.schedule_snapshot(process, bucket, watch);
             }
         }
     }
 
-    /// Every watch of a worker has broken with its connection, and is read anew.
-    pub(crate) fn lose_watches(&mut self, process: ProcessId) {
-        for bucket in Bucket::ALL {
-            if let Some(watch) = self.watches_of(bucket).get(process).map(|watch| watch.id) {
-                self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
-            }
-        }
-        self.reread(process);
-    }
-
     pub(crate) fn schedule_reread(&mut self, process: ProcessId) {
-        let (least, most) = self.options.network.reread_ms;
-        let pause = Duration::from_millis(self.network_rng.between(least, most));
-        self.schedule.push(self.now + pause, What::Reread { process });
+        let (least, most) = self.ground.options.network.reread_ms;
+        let pause = Duration::from_millis(self.network.rng.between(least, most));
+        self.ground.schedule.push(self.ground.now + pause, What::Reread { process });
     }
 
     fn schedule_snapshot(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) {
-        let reads = self.now + self.one_way();
-        self.schedule.push(reads, What::ReadSnapshot { process, bucket, watch });
+        let reads = self.ground.now + self.network.one_way(&self.ground.options);
+        self.ground.schedule.push(reads, What::ReadSnapshot { process, bucket, watch });
     }
 
     /// The store reads the current values for a watch. A connection that is gone needs no answer: another reading
     /// follows when it is back.
     pub(crate) fn read_snapshot(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) {
-        if !self.is_current(process, bucket, watch) {
+        if !self.watchers.is_current(process, bucket, watch) {
             return;
         }
-        let link = &self.process(process).link;
+        let link = &self.ground.process(process).link;
         if link.broken || link.closed {
-            self.process_mut(process).link.held.push(What::ReadSnapshot { process, bucket, watch });
+            self.ground.process_mut(process).link.held.push(What::ReadSnapshot { process, bucket, watch });
             return;
         }
-        if self.now < self.store_down_until {
-            self.schedule.push(self.store_down_until, What::ReadSnapshot { process, bucket, watch });
+        if self.ground.now < self.network.store_down_until {
+            self.ground.schedule.push(self.network.store_down_until, What::ReadSnapshot { process, bucket, watch });
             return;
         }
-        let away_until = self.process(process).link.store_away_until;
-        if self.now < away_until {
-            self.tell(&Fact::Reached { process, mark: Mark::StoreAwayForOne });
-            self.schedule.push(away_until, What::ReadSnapshot { process, bucket, watch });
+        let away_until = self.ground.process(process).link.store_away_until;
+        if self.ground.now < away_until {
+            self.ground.tell(&Fact::Reached { process, mark: Mark::StoreAwayForOne });
+            self.ground.schedule.push(away_until, What::ReadSnapshot { process, bucket, watch });
             return;
         }
-        let stale = self.network_rng.chance(self.options.network.stale_read_ppm);
-        let behind = if stale { self.network_rng.between(1, MAX_BEHIND) } else { 0 };
+        let stale = self.network.rng.chance(self.ground.options.network.stale_read_ppm);
+        let behind = if stale { self.network.rng.between(1, MAX_BEHIND) } else { 0 };
         let partial_ppm = match bucket {
-            Bucket::Members => self.options.network.partial_members_ppm,
-            Bucket::Plan => self.options.network.partial_plan_ppm,
+            Bucket::Members => self.ground.options.network.partial_members_ppm,
+            Bucket::Plan => self.ground.options.network.partial_plan_ppm,
         };
-        let partial = self.network_rng.chance(partial_ppm);
+        let partial = self.network.rng.chance(partial_ppm);
         if stale {
-            self.tell(&Fact::Mishap { process, mishap: Mishap::StaleRead });
+            self.ground.tell(&Fact::Mishap { process, mishap: Mishap::StaleRead });
         }
         if partial {
-            self.tell(&Fact::Mishap { process, mishap: Mishap::PartialListing });
+            self.ground.tell(&Fact::Mishap { process, mishap: Mishap::PartialListing });
         }
         let interest = self.watch_of(process, bucket).interest.clone();
-        let entries = self.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
-        let mut last = self.store.last_revision(bucket).value().saturating_sub(behind);
+        let entries = self.kept.store.snapshot(bucket, &interest, usize::try_from(behind).unwrap_or(0));
+        let mut last = self.kept.store.last_revision(bucket).value().saturating_sub(behind);
         let mut shown = Vec::with_capacity(entries.len());
         let entries = self.mixed_with_older(process, bucket, &interest, entries, &mut last);
         for (key, entry) in entries {
-            if !partial || !self.network_rng.chance(LACKING_PPM) {
+            if !partial || !self.network.rng.chance(LACKING_PPM) {
                 shown.push(entry.shown(watch, key));
                 continue;
             }
             last = last.min(entry.revision.value() - 1); // it says how far it is complete
-            if self.options.has(Around::AbsenceIsDeletion) {
+            if self.ground.options.has(Around::AbsenceIsDeletion) {
                 shown.push(KvEvent::Deleted { watch, key, revision: entry.revision.next() });
             }
         }
-        let life = self.store.life(bucket);
-        let arrives = self.now + self.notify_delay();
+        let life = self.kept.store.life(bucket);
+        let arrives = self.ground.now + self.network.notify_delay(&self.ground.options);
         let watch = self.watch_of(process, bucket);
         watch.open = true;
         watch.front = watch.front.max(arrives);
         watch.key_fronts.clear();
         watch.missed.clear();
         let (at, watch) = (watch.front, watch.id);
-        self.schedule
+        self.ground
+            .schedule
             .push(at, What::Show { process, bucket, watch, shown: Shown::Snapshot(shown, life, Revision::new(last)) });
     }
 
@@ -133,15 +135,15 @@ impl World {
         mut entries: Vec<(Key, Entry)>,
         last: &mut u64,
     ) -> Vec<(Key, Entry)> {
-        if !self.network_rng.chance(self.options.network.mixed_listing_ppm) {
+        if !self.network.rng.chance(self.ground.options.network.mixed_listing_ppm) {
             return entries;
         }
-        let behind = usize::try_from(self.network_rng.between(1, MAX_BEHIND)).unwrap_or(0);
-        let older = self.store.snapshot(bucket, interest, behind);
+        let behind = usize::try_from(self.network.rng.between(1, MAX_BEHIND)).unwrap_or(0);
+        let older = self.kept.store.snapshot(bucket, interest, behind);
         let count = entries.len();
         entries.retain_mut(|(key, entry)| {
             let before = older.binary_search_by_key(&&*key, |(other, _)| other).ok().map(|place| &older[place].1);
-            if before == Some(&*entry) || !self.network_rng.chance(LACKING_PPM) {
+            if before == Some(&*entry) || !self.network.rng.chance(LACKING_PPM) {
                 return true;
             }
             if *interest == Interest::All {
@@ -150,7 +152,7 @@ impl World {
             before.inspect(|before| entry.clone_from(before)).is_some()
         });
         if entries.len() < count || !older.is_empty() {
-            self.tell(&Fact::Reached { process, mark: Mark::MixedListing });
+            self.ground.tell(&Fact::Reached { process, mark: Mark::MixedListing });
         }
         entries
     }
@@ -158,170 +160,151 @@ impl World {
     /// Shows the last write of `key` to everyone who watches it.
     pub(crate) fn notify(&mut self, key: Key) {
         let bucket = key.bucket();
-        let Some(written) = self.store.entry(key).cloned() else { return };
-        for process in self.watches_of(bucket).watchers(key) {
+        let Some(written) = self.kept.store.entry(key).cloned() else { return };
+        for process in self.watchers.of(bucket).watchers(key) {
             let watch = self.watch_of(process, bucket);
             let (open, silent_until) = (watch.open, watch.silent_until);
-            if !open || self.process(process).link.noticed {
+            if !open || self.ground.process(process).link.noticed {
                 continue;
             }
-            if self.network_rng.chance(self.options.network.missed_ppm) {
+            if self.network.rng.chance(self.ground.options.network.missed_ppm) {
                 self.watch_of(process, bucket).missed.insert(key);
-            } else if silent_until <= self.now {
+            } else if silent_until <= self.ground.now {
                 if self.watch_of(process, bucket).missed.remove(&key) {
-                    self.tell(&Fact::Reached { process, mark: Mark::MissedChange });
+                    self.ground.tell(&Fact::Reached { process, mark: Mark::MissedChange });
                 }
                 self.show_change(process, key, &written);
             } else {
-                self.tell(&Fact::Mishap { process, mishap: Mishap::Unheard });
+                self.ground.tell(&Fact::Mishap { process, mishap: Mishap::Unheard });
             }
         }
     }
 
     fn show_change(&mut self, process: ProcessId, key: Key, written: &Entry) {
         let bucket = key.bucket();
-        let arrives = self.now + self.notify_delay();
-        let reorder = self.options.network.reorder;
+        let arrives = self.ground.now + self.network.notify_delay(&self.ground.options);
+        let reorder = self.ground.options.network.reorder;
         let watch = self.watch_of(process, bucket);
         let front = if reorder { watch.key_fronts.entry(key).or_insert(watch.front) } else { &mut watch.front };
         *front = arrives.max(*front);
         let (at, watch) = (*front, watch.id);
         let change = written.shown(watch, key);
-        let life = self.store.incarnation(bucket);
-        let twice = self.network_rng.chance(self.options.network.shown_twice_ppm);
+        let life = self.kept.store.incarnation(bucket);
+        let twice = self.network.rng.chance(self.ground.options.network.shown_twice_ppm);
         if twice {
             let shown = Shown::Change(change.clone(), life);
-            self.schedule.push(at, What::Show { process, bucket, watch, shown });
+            self.ground.schedule.push(at, What::Show { process, bucket, watch, shown });
         }
-        if self.options.has(Around::OldNewsAsNew)
+        if self.ground.options.has(Around::OldNewsAsNew)
             && let Some(old) = old_news(&change)
-            && self.network_rng.chance(OLD_NEWS_PPM)
+            && self.network.rng.chance(OLD_NEWS_PPM)
         {
             for change in [change, old] {
                 let shown = Shown::Change(change, life);
-                self.schedule.push(at, What::Show { process, bucket, watch, shown });
+                self.ground.schedule.push(at, What::Show { process, bucket, watch, shown });
             }
             return;
         }
-        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Change(change, life) });
+        self.ground.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Change(change, life) });
     }
 
-    /// A watch's message reaches the worker.
-    pub(crate) fn show(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown) {
+    /// A watch's message reaches the process; what its worker hears.
+    pub(super) fn reaches(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, shown: Shown) -> Heard {
         if let Shown::End(incarnation, last, epoch) = shown {
-            if self.process(process).link.epoch != epoch {
-                self.tell(&Fact::Mishap { process, mishap: Mishap::OldNews });
+            if self.ground.process(process).link.epoch != epoch {
+                self.ground.tell(&Fact::Mishap { process, mishap: Mishap::OldNews });
             }
-            return self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
+            return Heard::One(KvEvent::CaughtUp { watch, incarnation, last });
         }
-        if !self.is_current(process, bucket, watch) {
-            return self.show_replaced(process, watch, shown);
+        if !self.watchers.is_current(process, bucket, watch) {
+            return self.reaches_late(process, watch, shown);
         }
         let waits_until = self.watch_of(process, bucket).waits_until;
-        if waits_until > self.now {
-            return self.schedule.push(waits_until, What::Show { process, bucket, watch, shown });
+        if waits_until > self.ground.now {
+            self.ground.schedule.push(waits_until, What::Show { process, bucket, watch, shown });
+            return Heard::Nothing;
         }
-        let link = &mut self.process_mut(process).link;
+        let link = &mut self.ground.process_mut(process).link;
         if link.noticed || (link.closed && !link.broken) {
-            return; // the subscription is gone; another reading follows
+            return Heard::Nothing; // the subscription is gone; another reading follows
         }
         if link.broken {
             link.held.push(What::Show { process, bucket, watch, shown });
-            return;
+            return Heard::Nothing;
         }
         match shown {
             Shown::Change(change, life) => match &mut self.watch_of(process, bucket).heard {
                 // Each change says which one of the key it follows: here not the one that was shown.
-                Some(((known, _), _)) if *known != life => self.schedule_snapshot(process, bucket, watch),
+                Some(((known, _), _)) if *known != life => {
+                    self.schedule_snapshot(process, bucket, watch);
+                    Heard::Nothing
+                }
                 heard => {
                     if let Some((_, heard)) = heard {
                         *heard = (*heard).max(revision(&change).unwrap_or_default());
                     }
-                    self.feed(process, Event::Kv(change));
+                    Heard::One(change)
                 }
             },
-            Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
+            Shown::Lost => Heard::One(KvEvent::WatchLost { watch }),
             Shown::Snapshot(entries, life @ (incarnation, _), last) => {
                 let before = self.watch_of(process, bucket).heard.replace((life, last));
-                if before.is_some_and(|(known, heard)| known != life || heard > last) {
-                    // The bucket was made anew or purged, has lost writes, or a replica lags: who reads it cannot tell.
-                    self.feed(process, Event::Kv(KvEvent::WatchLost { watch }));
-                }
-                for entry in entries {
-                    self.feed(process, Event::Kv(entry));
-                }
-                if self.network_rng.chance(self.options.network.waits_in_queue_ppm) {
-                    return self.let_wait(process, bucket, watch, (incarnation, last));
-                }
-                self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
+                // The bucket was made anew or purged, has lost writes, or a replica lags: who reads it cannot tell.
+                let is_lost = before.is_some_and(|(known, heard)| known != life || heard > last);
+                let lost = is_lost.then_some(KvEvent::WatchLost { watch });
+                Heard::Listing { lost, entries, end: KvEvent::CaughtUp { watch, incarnation, last }, current: true }
             }
             Shown::End(..) => unreachable!("it was told above"),
         }
     }
 
-    /// The end of a snapshot was heard, and waits in the worker's queue, and so does what comes after it.
-    fn let_wait(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId, end: (Incarnation, Revision)) {
-        let waits = Duration::from_millis(self.network_rng.below(NetworkOptions::WAITS_MS));
-        let (until, shown) = (self.now + waits, Shown::End(end.0, end.1, self.process(process).link.epoch));
-        // What was listed may have made the worker ask for another one.
-        if let Some(watch) = self.watches_of(bucket).get_mut(process).filter(|current| current.id == watch) {
-            watch.waits_until = until;
-        }
-        self.schedule.push(until, What::Show { process, bucket, watch, shown });
-    }
-
     /// What a replaced watch had under way may still reach the worker.
-    fn show_replaced(&mut self, process: ProcessId, watch: WatchId, shown: Shown) {
-        if !self.process(process).link.is_up() {
-            return;
+    fn reaches_late(&mut self, process: ProcessId, watch: WatchId, shown: Shown) -> Heard {
+        if !self.ground.process(process).link.is_up() {
+            return Heard::Nothing;
         }
-        self.tell(&Fact::Mishap { process, mishap: Mishap::ReplacedWatch });
+        self.ground.tell(&Fact::Mishap { process, mishap: Mishap::ReplacedWatch });
         match shown {
-            Shown::Change(change, _) => self.feed(process, Event::Kv(change)),
-            Shown::Lost => self.feed(process, Event::Kv(KvEvent::WatchLost { watch })),
+            Shown::Change(change, _) => Heard::One(change),
+            Shown::Lost => Heard::One(KvEvent::WatchLost { watch }),
             Shown::Snapshot(entries, (incarnation, _), last) => {
-                for entry in entries {
-                    self.feed(process, Event::Kv(entry));
-                }
-                self.feed(process, Event::Kv(KvEvent::CaughtUp { watch, incarnation, last }));
+                let end = KvEvent::CaughtUp { watch, incarnation, last };
+                Heard::Listing { lost: None, entries, end, current: false }
             }
             Shown::End(..) => unreachable!("no watch is too old for it"),
         }
     }
 
-    /// A watch breaks, says so, and is opened again with a snapshot.
-    pub(crate) fn break_watch(&mut self, process: ProcessId, bucket: Bucket) {
-        let now = self.now;
-        let Some(watch) = self.watches_of(bucket).get_mut(process) else { return };
-        watch.open = false;
-        let (at, watch) = (watch.front.max(now), watch.id);
-        self.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Lost });
-        self.schedule.push(at + REOPENED_AFTER, What::ReadSnapshot { process, bucket, watch });
+    /// The end of a snapshot may wait in the worker's queue, and what comes after it does too; whether it waits.
+    pub(super) fn waits(&mut self, process: ProcessId, bucket: Bucket, end: &KvEvent) -> bool {
+        let KvEvent::CaughtUp { watch, incarnation, last } = *end else { return false };
+        if !self.network.rng.chance(self.ground.options.network.waits_in_queue_ppm) {
+            return false;
+        }
+        let waits = Duration::from_millis(self.network.rng.below(NetworkOptions::WAITS_MS));
+        let until = self.ground.now + waits;
+        let shown = Shown::End(incarnation, last, self.ground.process(process).link.epoch);
+        // What was listed may have made the worker ask for another one.
+        if let Some(watch) = self.watchers.of_mut(bucket).get_mut(process).filter(|current| current.id == watch) {
+            watch.waits_until = until;
+        }
+        self.ground.schedule.push(until, What::Show { process, bucket, watch, shown });
+        true
     }
 
-    /// A watch shows nothing for a while, and says nothing about that.
-    pub(crate) fn silence_watch(&mut self, process: ProcessId, bucket: Bucket, until: Moment) {
-        if let Some(watch) = self.watches_of(bucket).get_mut(process) {
-            watch.silent_until = until;
-        }
+    /// A watch breaks, says so, and is opened again with a snapshot.
+    pub(crate) fn break_watch(&mut self, process: ProcessId, bucket: Bucket) {
+        let now = self.ground.now;
+        let Some(watch) = self.watchers.of_mut(bucket).get_mut(process) else { return };
+        watch.open = false;
+        let (at, watch) = (watch.front.max(now), watch.id);
+        self.ground.schedule.push(at, What::Show { process, bucket, watch, shown: Shown::Lost });
+        self.ground.schedule.push(at + REOPENED_AFTER, What::ReadSnapshot { process, bucket, watch });
     }
 
     /// The watch of a process that has one.
     fn watch_of(&mut self, process: ProcessId, bucket: Bucket) -> &mut Watch {
-        self.watches_of(bucket).get_mut(process).expect("it has one")
-    }
-
-    /// The watch was not replaced by another.
-    fn is_current(&mut self, process: ProcessId, bucket: Bucket, watch: WatchId) -> bool {
-        self.watches_of(bucket).get(process).is_some_and(|current| current.id == watch)
-    }
-
-    pub(crate) const fn watches_of(&mut self, bucket: Bucket) -> &mut Watches {
-        let [members, plan] = &mut self.watches;
-        match bucket {
-            Bucket::Members => members,
-            Bucket::Plan => plan,
-        }
+        self.watchers.of_mut(bucket).get_mut(process).expect("it has one")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parti_core::{Interest, Key, Revision, WatchId};
+use parti_core::{Bucket, Interest, Key, Revision, WatchId};
 
 use super::clock::Moment;
 use super::store::LifeAndPurges;
@@ -106,4 +106,50 @@ impl Watches {
 fn enlist(processes: &mut Vec<ProcessId>, process: ProcessId) {
     let place = processes.partition_point(|other| *other < process);
     processes.insert(place, process);
+}
+
+/// The watches of both buckets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watchers {
+    members: Watches,
+    plan: Watches,
+}
+
+impl Watchers {
+    pub(crate) const fn of(&self, bucket: Bucket) -> &Watches {
+        match bucket {
+            Bucket::Members => &self.members,
+            Bucket::Plan => &self.plan,
+        }
+    }
+
+    pub(crate) const fn of_mut(&mut self, bucket: Bucket) -> &mut Watches {
+        match bucket {
+            Bucket::Members => &mut self.members,
+            Bucket::Plan => &mut self.plan,
+        }
+    }
+
+    /// Whether this is the watch that a process has of a bucket, and no other one has taken its place.
+    pub(crate) fn is_current(&self, process: ProcessId, bucket: Bucket, watch: WatchId) -> bool {
+        self.of(bucket).get(process).is_some_and(|current| current.id == watch)
+    }
+
+    /// A watch shows nothing for a while, and says nothing about that.
+    pub(crate) fn silence(&mut self, process: ProcessId, bucket: Bucket, until: Moment) {
+        if let Some(watch) = self.of_mut(bucket).get_mut(process) {
+            watch.silent_until = until;
+        }
+    }
+
+    /// A process has ended: nobody watches for it.
+    pub(crate) fn remove(&mut self, process: ProcessId) {
+        self.members.remove(process);
+        self.plan.remove(process);
+    }
+
+    /// Whether a process has seen who is there.
+    pub(crate) fn has_looked_around(&self, process: ProcessId) -> bool {
+        self.members.get(process).is_some_and(|watch| watch.heard.is_some())
+    }
 }

@@ -66,37 +66,39 @@ pub(super) type Read = Vec<(Rc<Process>, Tokens)>;
 /// processes in the state that this one follows on; what is read now takes its place.
 pub(super) fn fingerprint(state: &State, before: &[(Rc<Process>, Tokens)]) -> (u64, Read) {
     let world = &state.world;
-    let mut processes = Vec::with_capacity(world.processes.len());
-    for (index, process) in world.processes.iter().enumerate() {
+    let mut processes = Vec::with_capacity(world.ground.processes.len());
+    for (index, process) in world.ground.processes.iter().enumerate() {
         let known = before.get(index).filter(|(earlier, _)| Rc::ptr_eq(earlier, process));
         let tokens = known.map_or_else(|| read_process(index, process), |(_, tokens)| Rc::clone(tokens));
         processes.push((Rc::clone(process), tokens));
     }
     let mut rest = Scanner::default();
-    rest.read(&(state.faults_left, &state.connects_at_once, &world.servers, &world.lost_writes_at));
+    rest.read(&(state.faults_left, &state.connects_at_once, &world.servers, &world.kept.lost_writes_at));
     for bucket in Bucket::ALL {
         if state.faults_left > 0 {
-            rest.read(&world.store.journal(bucket));
+            rest.read(&world.kept.store.journal(bucket));
         }
-        let (store, watches) = (&world.store, &world.watches[usize::from(bucket == Bucket::Plan)]);
+        let (store, watches) = (&world.kept.store, world.watchers.of(bucket));
         rest.read(&(store.incarnation(bucket), store.last_revision(bucket), store.entries(bucket)));
         for (process, watch) in watches.iter() {
             rest.read(&(process, watch.id, &watch.interest, watch.open, watch.heard));
         }
     }
-    for partition in 0..world.options.partitions as usize {
-        rest.read(&world.observers.ownership.workers_on(PartitionIndex::new(partition)));
+    for partition in 0..world.ground.options.partitions as usize {
+        rest.read(&world.ground.observers.ownership.workers_on(PartitionIndex::new(partition)));
     }
-    for invariant in world.observers.invariants().filter(|invariant| !WITHOUT_MEMORY.contains(&invariant.name())) {
+    for invariant in world.ground.observers.invariants().filter(|invariant| !WITHOUT_MEMORY.contains(&invariant.name()))
+    {
         rest.read(&invariant);
     }
     let pending = read_pending(state);
     let parts = || processes.iter().map(|(_, tokens)| tokens.as_ref()).chain([rest.tokens.as_slice()]);
-    let lasts = Bucket::ALL.map(|bucket| world.store.last_revision(bucket).value());
+    let lasts = Bucket::ALL.map(|bucket| world.kept.store.last_revision(bucket).value());
     let names = Names::of(parts().chain(pending.iter().map(Vec::as_slice)).flatten(), lasts);
-    let locals: Vec<Instant> = world.processes.iter().map(|process| process.clock.at(world.now)).collect();
-    let heard = nanos(world.options.observed_lease());
-    let sight = Sight { now: world.now, locals: &locals, horizon: state.horizon, heard, names: &names };
+    let locals: Vec<Instant> =
+        world.ground.processes.iter().map(|process| process.clock.at(world.ground.now)).collect();
+    let heard = nanos(world.ground.options.observed_lease());
+    let sight = Sight { now: world.ground.now, locals: &locals, horizon: state.horizon, heard, names: &names };
     let mut hash = parts().fold(0, |hash, tokens| sight.hash(hash, tokens));
     // What is to come has no order but that of time and of the watches, which its text tells.
     hash = mix(hash ^ pending.iter().map(|tokens| sight.hash(1, tokens)).fold(0, u64::wrapping_add));
@@ -122,7 +124,7 @@ fn read_pending(state: &State) -> Vec<Vec<Token>> {
     let pending = state.pending();
     let read = |(place, (at, number, what)): (usize, &(Moment, u64, &What))| {
         let mut scanner = Scanner::default();
-        let due = if *at <= world.now { Moment::START } else { *at };
+        let due = if *at <= world.ground.now { Moment::START } else { *at };
         scanner.read(&due);
         if let What::Show { process, bucket, watch, shown } = what {
             // Snapshots and changes do not overtake each other.

@@ -297,8 +297,8 @@ impl<'a> Search<'a> {
         let mut state = before.state.clone();
         let followed = state.take(step);
         self.progress.seen += 1;
-        self.marks.add(&std::mem::take(&mut state.world.observers.marks));
-        if let Some(violation) = state.world.observers.violation.take() {
+        self.marks.add(&std::mem::take(&mut state.world.ground.observers.marks));
+        if let Some(violation) = state.world.ground.observers.violation.take() {
             return Err(Box::new(Failure { violation, path: self.tell(node, step) }));
         }
         let (print, read) = fingerprint(&state, &before.read);
@@ -351,10 +351,10 @@ impl<'a> Search<'a> {
         let mut state = self.root.clone();
         let mut told = Vec::new();
         for (number, step) in self.path_to(node).into_iter().chain([last]).enumerate() {
-            state.world.observers.trace = Some(Trace::default());
+            state.world.ground.observers.trace = Some(Trace::default());
             told.push(format!("{:>3}. {}", number + 1, Told(&state, step)));
             state.take(step);
-            let trace = state.world.observers.trace.take().unwrap_or_default();
+            let trace = state.world.ground.observers.trace.take().unwrap_or_default();
             told.extend(trace.lines().iter().map(|line| format!("       {line}")));
         }
         told

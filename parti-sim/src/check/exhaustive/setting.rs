@@ -36,8 +36,11 @@ pub(super) fn beginning(bounds: &Bounds) -> State {
     let options = options(bounds, bounds.workers - joining);
     let mut world = World::new(&options);
     let most_lost = if bounds.faults > 0 && bounds.kinds.contains(&Fault::Loss) { bounds.lost } else { 0 };
-    world.store = Store::losing_at_most(most_lost as usize, Revision::new(PLAN_BEGINS_AT));
-    world.observers.keep_invariants(&INVARIANTS[..if bounds.probes { INVARIANTS.len() } else { INVARIANTS.len() - 1 }]);
+    world.kept.store = Store::losing_at_most(most_lost as usize, Revision::new(PLAN_BEGINS_AT));
+    world
+        .ground
+        .observers
+        .keep_invariants(&INVARIANTS[..if bounds.probes { INVARIANTS.len() } else { INVARIANTS.len() - 1 }]);
     for server in (0..bounds.workers - joining).map(|number| number % bounds.servers.max(1)) {
         let process = world.start(Birth::default());
         if server > 0 {
@@ -57,14 +60,17 @@ pub(super) fn beginning(bounds: &Bounds) -> State {
 
 /// Waits until everything has had an owner for two leases, and nothing is under way.
 fn settle(world: &mut World) {
-    let quiet = world.options.observed_lease() * 2;
+    let quiet = world.ground.options.observed_lease() * 2;
     loop {
-        let ownership = &world.observers.ownership;
-        let rests = world.schedule.next_at().is_some_and(|at| at > world.now);
-        if ownership.is_even() && world.now.since(ownership.last_change()) > quiet && rests {
+        let ownership = &world.ground.observers.ownership;
+        let rests = world.ground.schedule.next_at().is_some_and(|at| at > world.ground.now);
+        if ownership.is_even() && world.ground.now.since(ownership.last_change()) > quiet && rests {
             return;
         }
-        assert!(world.step(PATIENCE) && world.observers.violation.is_none(), "a small group without faults settles");
+        assert!(
+            world.step(PATIENCE) && world.ground.observers.violation.is_none(),
+            "a small group without faults settles"
+        );
     }
 }
 

@@ -13,6 +13,7 @@ use crate::world::World;
 use crate::world::clock::Moment;
 use crate::world::event::Shown;
 use crate::world::event::What;
+use crate::world::probes::makes_a_difference;
 use crate::world::process::Life;
 use crate::world::schedule::Schedule;
 
@@ -85,7 +86,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(world: World, bounds: &Bounds, horizon: u64) -> Self {
-        let struck_at = world.now;
+        let struck_at = world.ground.now;
         let Bounds { faults: faults_left, orders, .. } = *bounds;
         let (servers, connects_at_once) = (bounds.servers.max(1), BTreeSet::new());
         let mut state = Self { world, faults_left, horizon, servers, connects_at_once, orders, struck_at };
@@ -96,12 +97,12 @@ impl State {
 
     /// How long ago the last fault came, or the beginning.
     pub(super) fn since_fault(&self) -> Duration {
-        self.world.now.since(self.struck_at)
+        self.world.ground.now.since(self.struck_at)
     }
 
     /// What is to come, in the order in which it was pushed.
     pub(super) fn pending(&self) -> Vec<(Moment, u64, &What)> {
-        let mut pending: Vec<_> = self.world.schedule.entries().collect();
+        let mut pending: Vec<_> = self.world.ground.schedule.entries().collect();
         pending.sort_unstable_by_key(|(_, number, _)| *number);
         pending
     }
@@ -110,24 +111,24 @@ impl State {
     pub(super) fn choices(&self, faults: &[Fault]) -> Vec<Step> {
         let pending = self.pending();
         let can_be = |place: &usize| self.is_free(&pending, *place);
-        let due: Vec<usize> = (0..pending.len()).filter(|place| pending[*place].0 <= self.world.now).collect();
+        let due: Vec<usize> = (0..pending.len()).filter(|place| pending[*place].0 <= self.world.ground.now).collect();
         let due: Vec<usize> = due.into_iter().filter(can_be).collect();
         let late: Vec<usize> = (0..pending.len()).filter(|place| is_late(pending[*place].0)).filter(can_be).collect();
         let mut steps: Vec<_> = due.iter().chain(&late).copied().map(|place| Step::Happen(pending[place].1)).collect();
-        let must_come = |place: &usize| comes_by(pending[*place].0).is_some_and(|by| by <= self.world.now);
+        let must_come = |place: &usize| comes_by(pending[*place].0).is_some_and(|by| by <= self.world.ground.now);
         let nothing_must_come =
             due.is_empty() && !late.iter().any(must_come) && !self.must_wake() && self.connects_at_once.is_empty();
         if nothing_must_come && self.next_deadline().is_some() {
             steps.push(Step::Pass);
         }
-        for (process, one) in self.world.living() {
+        for (process, one) in self.world.ground.living() {
             if let Life::Paused { .. } = one.life {
                 steps.push(Step::Wake(process));
             }
             if one.link.broken {
                 steps.push(Step::Mend(process));
             }
-            if one.ear.is_refused(self.world.now) {
+            if one.ear.is_refused(self.world.ground.now) {
                 steps.push(Step::Allow(process));
             }
         }
@@ -149,14 +150,14 @@ impl State {
     fn is_free(&self, pending: &[(Moment, u64, &What)], place: usize) -> bool {
         let what = pending[place].2;
         if let Some(process) = what.needs() {
-            let one = self.world.process(process);
+            let one = self.world.ground.process(process);
             let runs = one.life == Life::Running;
             if !runs || (is_message(what) && one.link.broken) {
                 return false;
             }
         }
         if let What::Arrive { process, .. } | What::ReadSnapshot { process, .. } = what
-            && self.world.process(*process).link.broken
+            && self.world.ground.process(*process).link.broken
         {
             return false;
         }
@@ -165,7 +166,7 @@ impl State {
 
     /// When the processes that stand still must go on, each.
     fn wake_times(&self) -> impl Iterator<Item = Moment> {
-        self.world.living().filter_map(|(_, one)| match one.life {
+        self.world.ground.living().filter_map(|(_, one)| match one.life {
             Life::Paused { until } => Some(until),
             Life::Running | Life::Ended => None,
         })
@@ -173,47 +174,47 @@ impl State {
 
     /// Whether a process has stood still for as long as it may.
     fn must_wake(&self) -> bool {
-        self.wake_times().any(|until| until <= self.world.now)
+        self.wake_times().any(|until| until <= self.world.ground.now)
     }
 
     /// When the next timer fires that somebody waits for, or something must come in the end.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let awaited =
-            |what: &What| what.needs().is_none_or(|process| self.world.process(process).life == Life::Running);
-        let entries = self.world.schedule.entries().filter(|(_, _, what)| awaited(what));
+            |what: &What| what.needs().is_none_or(|process| self.world.ground.process(process).life == Life::Running);
+        let entries = self.world.ground.schedule.entries().filter(|(_, _, what)| awaited(what));
         let times = entries.map(|(at, ..)| comes_by(at).unwrap_or(at)).chain(self.wake_times());
-        times.filter(|at| (self.world.now < *at) && *at < LATE).min()
+        times.filter(|at| (self.world.ground.now < *at) && *at < LATE).min()
     }
 
     /// By when something must come that is late from now on.
     pub(super) fn latest(&self) -> Moment {
-        self.world.now + self.world.options.observed_lease() * LEASES_LATE
+        self.world.ground.now + self.world.ground.options.observed_lease() * LEASES_LATE
     }
 
     /// Lets it happen, and what follows at once. Returns how many things followed.
     pub(super) fn take(&mut self, step: Step) -> u32 {
         match step {
             Step::Happen(number) | Step::HappenBut(number, _) => {
-                let what = self.world.schedule.take(number).expect("the step is one of the choices");
+                let what = self.world.ground.schedule.take(number).expect("the step is one of the choices");
                 self.world.happen(what);
             }
-            Step::Pass => self.world.now = self.next_deadline().expect("the step is one of the choices"),
+            Step::Pass => self.world.ground.now = self.next_deadline().expect("the step is one of the choices"),
             Step::Delay(number) => self.delay(number),
             Step::Do(fault, process) => self.strike(fault, process),
             Step::Wake(process) => {
-                let now = self.world.now;
-                self.world.process_mut(process).life = Life::Paused { until: now };
+                let now = self.world.ground.now;
+                self.world.ground.process_mut(process).life = Life::Paused { until: now };
                 self.world.wake(process);
             }
             Step::Mend(process) => self.mend(process),
-            Step::Allow(process) => self.world.heal_ear(process),
+            Step::Allow(process) => self.world.ground.process_mut(process).ear.refused_until = Moment::START,
             Step::CutRoute => self.world.servers.cut_for_good(0, 1),
-            Step::MendRoute => self.world.heal_servers(),
+            Step::MendRoute => self.world.servers.heal(),
             Step::Lose(bucket, writes) => self.lose(bucket, writes),
         }
         if let Step::HappenBut(..) | Step::Delay(_) | Step::Do(..) | Step::CutRoute | Step::Lose(..) = step {
             self.faults_left -= 1;
-            self.struck_at = self.world.now;
+            self.struck_at = self.world.ground.now;
         }
         self.tidy();
         self.follow_up(match step {
@@ -225,17 +226,17 @@ impl State {
     /// Lets everything come that comes at once, but for the one that is late. Returns how many there were.
     fn follow_up(&mut self, late: Option<u32>) -> u32 {
         let mut followed = 0;
-        while self.orders == Orders::Requests && self.world.observers.violation.is_none() {
+        while self.orders == Orders::Requests && self.world.ground.observers.violation.is_none() {
             let pending = self.pending();
             let comes = |place: &usize| {
                 let (at, _, what) = &pending[*place];
-                *at <= self.world.now && comes_at_once(what) && self.is_free(&pending, *place)
+                *at <= self.world.ground.now && comes_at_once(what) && self.is_free(&pending, *place)
             };
             let Some(number) = (0..pending.len()).find(comes).map(|place| pending[place].1) else { break };
             if Some(followed) == late {
                 self.delay(number);
             } else {
-                let what = self.world.schedule.take(number).expect("it was just there");
+                let what = self.world.ground.schedule.take(number).expect("it was just there");
                 self.world.happen(what);
             }
             self.tidy();
@@ -248,29 +249,29 @@ impl State {
     fn tidy(&mut self) {
         self.hold_what_cannot_pass();
         let timed_out = self.probes_that_time_out();
-        let mut schedule = std::mem::replace(&mut self.world.schedule, Schedule::new());
-        let now = self.world.now;
+        let mut schedule = std::mem::replace(&mut self.world.ground.schedule, Schedule::new());
+        let now = self.world.ground.now;
         let world = &mut self.world;
         let mut timers = BTreeSet::new();
         schedule.rearrange(|at, what| {
-            let ended = |process| world.process(process).life == Life::Ended;
+            let ended = |process| world.ground.process(process).life == Life::Ended;
             if what.needs().is_some_and(ended) {
                 return None;
             }
             let kept = match what {
-                What::Timer { process } => world.process(*process).armed == at && timers.insert(*process),
+                What::Timer { process } => world.ground.process(*process).armed == at && timers.insert(*process),
                 What::GiveUp { process, operation } | What::Reply { process, operation, .. } => {
-                    world.process(*process).pending.contains(operation)
+                    world.ground.process(*process).pending.contains(operation)
                 }
                 What::Show { process, bucket, watch, .. } | What::ReadSnapshot { process, bucket, watch } => {
-                    world.watches_of(*bucket).get(*process).is_some_and(|current| current.id == *watch)
+                    world.watchers.is_current(*process, *bucket, *watch)
                 }
                 What::NoticeBreak { process, epoch } => {
-                    let link = &world.process(*process).link;
+                    let link = &world.ground.process(*process).link;
                     link.epoch == *epoch && !link.noticed
                 }
                 What::Reconnect { process, epoch } | What::Mend { process, epoch } => {
-                    world.process(*process).link.epoch == *epoch
+                    world.ground.process(*process).link.epoch == *epoch
                 }
                 What::Reread { .. }
                 | What::AppWrite { .. }
@@ -278,26 +279,32 @@ impl State {
                 | What::RightEnds { .. }
                 | What::ClearGarbage => false,
                 What::Ear(step) => {
-                    world.makes_a_difference(step) && !(is_late(at) && Self::is_settled(step, &timed_out))
+                    makes_a_difference(step, &world.ground) && !(is_late(at) && Self::is_settled(step, &timed_out))
                 }
-                What::Arrive { process, request, sent } => !world.is_of_a_former_life(*process, request, *sent),
+                What::Arrive { process, request, sent } => {
+                    !world.kept.is_of_a_former_life(*process, request, *sent, &world.ground)
+                }
                 What::ReportReleased { .. } | What::Drained { .. } | What::Start { .. } | What::Race { .. } => true,
             };
             // An application may be done at once.
             let drained = matches!(what, What::Drained { .. }) && !is_late(at);
             kept.then_some(if drained { now } else { at })
         });
-        self.world.schedule = schedule;
-        self.world.observers.timeline.clear();
+        self.world.ground.schedule = schedule;
+        self.world.ground.observers.timeline.clear();
     }
 
     /// What cannot pass a connection that is cut waits at its end; in which order it gets there makes no difference.
     fn hold_what_cannot_pass(&mut self) {
         loop {
-            let stuck =
-                self.world.schedule.entries().find(|(at, _, what)| *at <= self.world.now && self.is_stuck(what));
+            let stuck = self
+                .world
+                .ground
+                .schedule
+                .entries()
+                .find(|(at, _, what)| *at <= self.world.ground.now && self.is_stuck(what));
             let Some((_, number, _)) = stuck else { return };
-            let what = self.world.schedule.take(number).expect("it was just there");
+            let what = self.world.ground.schedule.take(number).expect("it was just there");
             self.world.happen(what);
         }
     }
@@ -310,7 +317,7 @@ impl State {
         else {
             return false;
         };
-        let one = self.world.process(*process);
+        let one = self.world.ground.process(*process);
         one.life != Life::Ended && one.link.broken
     }
 }

@@ -1,0 +1,178 @@
+//! A store that loses writes, is made anew or purged, and what it has forgotten then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parti_core::{Bucket, Generation, Instance, Key, Position, Record, Revision, Slot, Tenure};
+
+use super::clock::Moment;
+use super::process::{Life, Process};
+use super::requests::AtStore;
+use super::store::{Store, Stored};
+use crate::told::fact::{Fact, Forgotten};
+
+impl AtStore<'_> {
+    /// The store's server restarts and has lost its last writes.
+    pub(crate) fn roll_back(&mut self, bucket: Bucket, writes: usize, time: Duration) {
+        self.forget_last(bucket, writes);
+        self.links().server_down(time);
+    }
+
+    /// The store's server restarts with an older disk: a former life of a bucket is back, as it was `without` its last
+    /// writes; where there was none, only those are lost.
+    pub(crate) fn bring_back(&mut self, bucket: Bucket, without: usize, time: Duration) {
+        self.forget_writes(bucket, |store| {
+            if !store.bring_back(bucket, without) {
+                store.roll_back(bucket, without);
+            }
+        });
+        self.links().server_down(time);
+    }
+
+    /// The last writes of a bucket are gone; everybody is still connected.
+    pub(crate) fn forget_last(&mut self, bucket: Bucket, writes: usize) {
+        self.forget_writes(bucket, |store| {
+            store.roll_back(bucket, writes);
+        });
+    }
+
+    fn forget_writes(&mut self, bucket: Bucket, lose: impl FnOnce(&mut Store)) {
+        let (before, unseen) = (self.slot_holders(), self.unseen_grants());
+        lose(&mut self.kept.store);
+        self.kept.lost_writes_at.insert(bucket, self.ground.now);
+        let after = self.slot_holders();
+        for (slot, (instance, tenure)) in before {
+            match after.get(&slot) {
+                Some((other, same)) if *same == tenure && *other != instance => {
+                    self.tell_forgotten(instance, Forgotten::Takeover);
+                    self.tell_forgotten(*other, Forgotten::Replacement);
+                }
+                Some((_, same)) if *same == tenure => {}
+                Some(_) | None => self.tell_forgotten(instance, Forgotten::Claim(slot)),
+            }
+        }
+        for (slot, (instance, revision)) in unseen {
+            let stands = self
+                .kept
+                .store
+                .entries(Bucket::Plan)
+                .get(&Key::Assign(slot))
+                .is_some_and(|now| now.revision == revision);
+            if !stands {
+                self.tell_forgotten(instance, Forgotten::Grant);
+            }
+        }
+        if bucket == Bucket::Plan {
+            let generation = self.kept.store.generations(Bucket::Plan).max().unwrap_or_default();
+            self.ground.tell(&Fact::PlanBroughtBack { generation });
+        }
+        self.plan_regressed();
+    }
+
+    /// A bucket is deleted and made anew, by somebody who knows of its lives before, or does not.
+    pub(crate) fn recreate(&mut self, bucket: Bucket, unknowing: bool) {
+        if unknowing {
+            self.kept.store.recreate_unknowing(bucket);
+        } else {
+            self.kept.store.recreate(bucket);
+        }
+        self.kept.lost_writes_at.insert(bucket, self.ground.now);
+        self.empty(bucket);
+    }
+
+    /// An operator purges a bucket: no marker is left, and its life goes on.
+    pub(crate) fn purge(&mut self, bucket: Bucket) {
+        let holders = self.slot_holders();
+        self.kept.store.purge(bucket);
+        if bucket == Bucket::Members {
+            for (slot, (instance, _)) in holders {
+                self.tell_forgotten(instance, Forgotten::Claim(slot));
+            }
+        }
+        self.empty(bucket);
+    }
+
+    fn empty(&mut self, bucket: Bucket) {
+        self.kept.emptied_at.insert(bucket, self.ground.now);
+        let recent = |at: &Moment| self.ground.now < *at + self.ground.options.observed_lease();
+        if Bucket::ALL.iter().all(|bucket| self.kept.emptied_at.get(bucket).is_some_and(recent)) {
+            // Who was there remembers, but a newcomer need not hear of it in time.
+            self.tell_what_is_stored();
+            for process in self.ground.all_living() {
+                self.ground.tell(&Fact::Forgotten { process, what: Forgotten::Everything });
+            }
+        } else if bucket == Bucket::Members {
+            // A newcomer may lead before one of those who remember has a record again.
+            self.tell_what_is_stored();
+        }
+        self.plan_regressed();
+    }
+
+    /// Where the assignment of each slot is one that the record there does not say that its process has applied: the process,
+    /// and the revision of the assignment.
+    fn unseen_grants(&self) -> BTreeMap<Slot, (Instance, Revision)> {
+        let grants = self.kept.store.entries(Bucket::Plan).iter().filter_map(|(key, entry)| match key {
+            Key::Assign(slot) => Some((*slot, entry.revision)),
+            _ => None,
+        });
+        let unseen = grants.filter_map(|(slot, revision)| {
+            let Stored::Record(Record::Member(record)) =
+                &self.kept.store.entries(Bucket::Members).get(&Key::Slot(slot))?.value
+            else {
+                return None;
+            };
+            (record.applied.revision < revision).then_some((slot, (record.instance, revision)))
+        });
+        unseen.collect()
+    }
+
+    /// Whose record is in each slot, and where its tenure began.
+    pub(super) fn slot_holders(&self) -> BTreeMap<Slot, (Instance, Position)> {
+        let incarnation = self.kept.store.incarnation(Bucket::Members);
+        let holders =
+            self.kept.store.entries(Bucket::Members).iter().filter_map(|(key, entry)| match (key, &entry.value) {
+                (Key::Slot(slot), Stored::Record(Record::Member(record))) => {
+                    let written = Position { incarnation, revision: entry.revision };
+                    Some((*slot, (record.instance, record.tenure.map_or(written, Tenure::begun))))
+                }
+                _ => None,
+            });
+        holders.collect()
+    }
+
+    pub(super) fn tell_forgotten(&mut self, instance: Instance, what: Forgotten) {
+        if let Some(process) = self.ground.by_instance.get(&instance).copied() {
+            self.ground.tell(&Fact::Forgotten { process, what });
+        }
+    }
+
+    pub(super) fn plan_regressed(&mut self) {
+        let last = self.kept.store.last_revision(Bucket::Plan);
+        let generation = self.kept.store.generations(Bucket::Plan).max().unwrap_or_default();
+        self.ground.tell(&Fact::PlanRegressed { last, generation });
+        self.tell_what_is_remembered();
+    }
+
+    fn tell_what_is_stored(&mut self) {
+        let generation = self.stored_generation();
+        self.ground.tell(&Fact::Remembered { era: self.kept.store.era(), generation });
+    }
+
+    pub(crate) fn tell_what_is_remembered(&mut self) {
+        // Only a member record tells others; who stands by may stand by for long.
+        let tells =
+            |process: &Process| process.life == Life::Running && !process.link.broken && process.status.slot.is_some();
+        let heard = self.ground.living().filter(|(_, process)| tells(process));
+        let (mut era, mut generation) = (self.kept.store.era(), self.stored_generation());
+        for (of_era, of_plan) in heard.map(|(_, process)| process.worker.heard_of_plans()) {
+            (era, generation) = (era.max(of_era), generation.max(of_plan));
+        }
+        self.ground.tell(&Fact::Remembered { era, generation });
+    }
+
+    /// The newest plan of which a record is left.
+    fn stored_generation(&self) -> Generation {
+        let stored = Bucket::ALL.into_iter().flat_map(|bucket| self.kept.store.generations(bucket));
+        stored.max().unwrap_or_default()
+    }
+}
