@@ -1,6 +1,6 @@
 //! Random worlds hold; with a planted bug they do not, and the right invariant says so.
 
-use parti_sim::swarm::{self, Act, Deed, Plan, Trouble};
+use parti_sim::swarm::{self, Act, Plan, ToOne, Trouble};
 use parti_sim::{Around, Mark, Options, Plant};
 
 /// Within how many seeds each planted bug must be found.
@@ -104,14 +104,14 @@ fn who_wakes_within_its_lease_without_a_connection_works_no_longer_than_that() {
     let options = Options { workers: 2, partitions: 8, ..Options::default() };
     let lease_ms = options.worker.lease_ms;
     for (who, eighths) in (0..2).flat_map(|who| (1..8).map(move |eighths| (who, eighths))) {
-        let cut_off = Deed::Isolate { who, for_ms: 4 * lease_ms, closed: true };
-        let sleep = Deed::Trouble(Trouble::Sleep { who, for_ms: lease_ms * eighths / 8 });
+        let cut_off = ToOne::Isolate { who, for_ms: 4 * lease_ms, closed: true };
+        let sleep = ToOne::Trouble(Trouble::Sleep { who, for_ms: lease_ms * eighths / 8 });
         let plan = Plan {
             options: options.clone(),
             ordinals: false,
             start_gap_ms: 0,
             begins_ms: 60_000,
-            acts: vec![Act { at_ms: 0, deed: cut_off }, Act { at_ms: 10, deed: sleep }],
+            acts: vec![Act { at_ms: 0, deed: cut_off.into() }, Act { at_ms: 10, deed: sleep.into() }],
             lingers_ms: 4 * lease_ms,
         };
         let run = swarm::run(&plan, false);

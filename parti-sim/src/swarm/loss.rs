@@ -2,8 +2,8 @@
 
 use parti_core::PlantedBug as Bug;
 
-use super::random::{Act, Deed, Wish};
-use super::{Plan, Trouble};
+use super::Plan;
+use super::deed::{Act, Deed, ToAll, ToOne, Trouble, Wish};
 use crate::fault::plant::Plant;
 use crate::setting::mix::Mix;
 
@@ -15,8 +15,8 @@ impl Plan {
             Plant::Core(Bug::GrantInQuarantine) => {
                 self.level(5, 10_000, 0);
                 self.repeat(6, 25_000, |nth| {
-                    let cut_off = Deed::Isolate { who: nth * 7, for_ms: 9_000, closed: false };
-                    vec![(0, cut_off), (20, Deed::Recreate { plan: false, unknowing: false })]
+                    let cut_off = Deed::One(ToOne::Isolate { who: nth * 7, for_ms: 9_000, closed: false });
+                    vec![(0, cut_off), (20, Deed::All(ToAll::Recreate { plan: false, unknowing: false }))]
                 });
             }
             // Somebody notices late that the plan is lost.
@@ -25,11 +25,11 @@ impl Plan {
                 self.level(4, 4_000, if is_purged { 750 } else { 0 });
                 self.repeat(6, 24_000, |nth| {
                     let lost = if is_purged {
-                        Deed::Purge { plan: true }
+                        Deed::All(ToAll::Purge { plan: true })
                     } else {
-                        Deed::Recreate { plan: true, unknowing: false }
+                        Deed::All(ToAll::Recreate { plan: true, unknowing: false })
                     };
-                    vec![(0, Deed::SilenceWatch { who: nth * 7, for_ms: 16_000, plan: true }), (30, lost)]
+                    vec![(0, Deed::One(ToOne::SilenceWatch { who: nth * 7, for_ms: 16_000, plan: true })), (30, lost)]
                 });
             }
             // An eviction is undone, and who was evicted comes back.
@@ -39,9 +39,10 @@ impl Plan {
                 self.level(4, lease_ms, if seed % 2 == 1 { 750 } else { 0 });
                 self.repeat(8, lease_ms * 3, |nth| {
                     let for_ms = lease_ms * 5 / 4 + u64::from(nth * 37 % 10) * lease_ms / 8;
-                    let lost = Deed::RollBack { plan: false, writes: 1 + (nth * 5 + nth_seed) % 14, for_ms: 500 };
+                    let lost =
+                        Deed::All(ToAll::RollBack { plan: false, writes: 1 + (nth * 5 + nth_seed) % 14, for_ms: 500 });
                     vec![
-                        (0, Deed::Isolate { who: nth * 7, for_ms, closed: nth % 2 == 0 }),
+                        (0, Deed::One(ToOne::Isolate { who: nth * 7, for_ms, closed: nth % 2 == 0 })),
                         (lease_ms * 5 / 4 + lease_ms / 8 * (seed % 4), lost),
                     ]
                 });
@@ -62,17 +63,17 @@ impl Plan {
         let later_ms = 16_500 + seed % 5 * 200;
         self.repeat(6, 30_000, |nth| {
             let who = 1 + nth % 2;
-            let list = |keep_percent| Deed::ChangeList { seed: seed * 7 + u64::from(nth), keep_percent };
-            let drain = |slot, wanted| Deed::Wish { wish: Wish::Drain(slot), wanted };
+            let list = |keep_percent| Deed::All(ToAll::ChangeList { seed: seed * 7 + u64::from(nth), keep_percent });
+            let drain = |slot, wanted| Deed::All(ToAll::Wish { wish: Wish::Drain(slot), wanted });
             let writes = 1 + u32::try_from(seed % 8).unwrap_or(0).wrapping_add(nth) % 8;
             vec![
                 (0, drain(1, false)),
                 (1, drain(2, false)),
                 (2, list(50)),
-                (15_000, Deed::Trouble(Trouble::ReadOnly { who, for_ms: 4_000 })),
+                (15_000, Deed::One(ToOne::Trouble(Trouble::ReadOnly { who, for_ms: 4_000 }))),
                 (15_100, list(100)),
-                (later_ms, Deed::Isolate { who, for_ms: 9_000, closed: false }),
-                (later_ms + 10, Deed::RollBack { plan: true, writes, for_ms: 50 }),
+                (later_ms, Deed::One(ToOne::Isolate { who, for_ms: 9_000, closed: false })),
+                (later_ms + 10, Deed::All(ToAll::RollBack { plan: true, writes, for_ms: 50 })),
                 (later_ms + 100, drain(who, true)),
             ]
         });
@@ -87,12 +88,12 @@ impl Plan {
         self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
         self.repeat(14, lease_ms * 4, |nth| {
             let for_ms = lease_ms * 9 / 8 + (seed * 7 + u64::from(nth) * 3) % 10 * lease_ms / 8;
-            let lost = Deed::RollBack { plan: false, writes: 2 + (nth * 5 + nth_seed) % 9, for_ms: 20 };
+            let lost = Deed::All(ToAll::RollBack { plan: false, writes: 2 + (nth * 5 + nth_seed) % 9, for_ms: 20 });
             vec![
-                (0, Deed::Isolate { who: nth, for_ms, closed: true }),
+                (0, Deed::One(ToOne::Isolate { who: nth, for_ms, closed: true })),
                 (lease_ms / 2, lost),
-                (lease_ms / 2 + 30, Deed::Join { ordinal: None }),
-                (lease_ms / 2 + 500, Deed::Leave { who: nth + 1 }),
+                (lease_ms / 2 + 30, Deed::All(ToAll::Join { ordinal: None })),
+                (lease_ms / 2 + 500, Deed::One(ToOne::Leave { who: nth + 1 })),
             ]
         });
     }

@@ -1,6 +1,8 @@
 //! Random worlds from a seed: random faults in a safety phase, then healing, then a deadline by which all must be well.
 
+mod deed;
 mod loss;
+mod perform;
 mod provoke;
 mod random;
 mod shrink;
@@ -8,21 +10,19 @@ mod trouble;
 
 use std::time::Duration;
 
-pub use random::{Act, Deed, Plan, Wish};
+pub use deed::{Act, Deed, Left, ToAll, ToOne, Trouble, Under, Wish};
+pub use random::Plan;
 pub use shrink::{Shrunk, shrink};
-pub use trouble::{Trouble, Under};
 
-use parti_core::{Bucket, Command, Key, Slot};
+use parti_core::Slot;
 
 use crate::check::invariant::{Kind, Violation};
 use crate::check::reached::Marks;
-use crate::rng::Rng;
 use crate::setting::birth::Birth;
 use crate::setting::options::Options;
-use crate::told::fact::{Fact, PartitionIndex, ProcessId};
+use crate::told::fact::{Fact, ProcessId};
 use crate::told::trace::Trace;
 use crate::world::World;
-use crate::world::process::Life;
 
 /// How many rounds of moves may follow the healing.
 const MAX_ROUNDS: u64 = 12;
@@ -132,7 +132,7 @@ impl Happening {
             + Duration::from_millis(windows + drains + self.world.ground.options.network.reread_ms.1);
         let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
         self.run_for(least);
-        if plan.acts.iter().any(|act| matches!(act.deed, Deed::GiveUp { .. })) {
+        if plan.acts.iter().any(|act| matches!(act.deed, Deed::One(ToOne::GiveUp { .. }))) {
             self.run_for(GIVEN_UP_FOR);
         }
         let deadline = self.world.ground.now + Duration::from_millis(rounds) + quiet + LONGEST_RESTS;
@@ -183,136 +183,4 @@ impl Happening {
     fn birth_of(&self, process: ProcessId) -> Birth {
         self.world.ground.process(process).birth.clone()
     }
-
-    fn perform(&mut self, deed: &Deed) {
-        let what = format!("{deed:?}");
-        let may_move = deed.may_move();
-        if deed.is_fault() {
-            self.world.ground.tell(&Fact::Disturbed { what: &what, may_move });
-        } else {
-            self.world.ground.tell(&Fact::Operated { what: &what, may_move });
-        }
-        if let Some(who) = deed.who() {
-            if let Some(process) = self.pick(who) {
-                self.perform_on(process, deed);
-            }
-        } else {
-            self.perform_on_all(deed);
-        }
-    }
-
-    fn perform_on(&mut self, process: ProcessId, deed: &Deed) {
-        let ms = Duration::from_millis;
-        match *deed {
-            Deed::Crash { .. } => self.world.crash(process),
-            Deed::CrashAndReplace { after_ms, .. } => self.world.crash_and_replace(process, ms(after_ms)),
-            Deed::Restart { gap_ms, .. } => {
-                let birth = Birth { predecessor_is_dead: false, ..self.birth_of(process) };
-                if self.world.ground.process(process).life == Life::Running {
-                    self.world.restart(process, ms(gap_ms), birth);
-                }
-            }
-            Deed::Leave { .. } => self.world.command(process, Command::Leave),
-            Deed::RebalanceNow { .. } => self.world.command(process, Command::RebalanceNow),
-            Deed::Drain { drains, .. } => {
-                self.world.command(process, if drains { Command::Drain } else { Command::Undrain });
-            }
-            Deed::GiveUp { which, .. } => self.world.give_up(process, which),
-            Deed::Upgrade { software, .. } => {
-                let birth = Birth { software: software.to_string(), ..self.birth_of(process) };
-                self.world.start_in_turn(Birth { predecessor_is_dead: false, ..birth });
-                self.world.command(process, Command::Restart);
-            }
-            Deed::Freeze { for_ms, .. } => self.world.freeze(process, ms(for_ms)),
-            Deed::Pause { for_ms, .. } => self.world.pause(process, ms(for_ms)),
-            Deed::Isolate { for_ms, closed, .. } => self.world.links().isolate(process, Some(ms(for_ms)), closed),
-            Deed::SilenceWatch { for_ms, plan, .. } => {
-                let until = self.world.ground.now + ms(for_ms);
-                self.world.watchers.silence(process, bucket(plan), until);
-            }
-            Deed::BreakWatch { plan, .. } => self.world.at_store().break_watch(process, bucket(plan)),
-            Deed::FalselyGone { for_ms, .. } => {
-                let until = self.world.ground.now + ms(for_ms);
-                self.world.ground.process_mut(process).falsely_gone_until = until;
-            }
-            Deed::Reconnect { .. } => self.world.reconnect_unheard(process),
-            Deed::TakeSubscription { for_ms, told, .. } => {
-                self.world.probing().take_subscription(process, ms(for_ms), told)
-            }
-            Deed::SlowApplication { percent, .. } => self.world.ground.process_mut(process).drain_percent = percent,
-            Deed::Trouble(ref trouble) => self.trouble_one(process, trouble),
-            Deed::Join { .. }
-            | Deed::Wish { .. }
-            | Deed::CutRoute { .. }
-            | Deed::StallServer { .. }
-            | Deed::IsolateAll { .. }
-            | Deed::StoreDown { .. }
-            | Deed::StoreFull { .. }
-            | Deed::ServerDown { .. }
-            | Deed::RollBack { .. }
-            | Deed::Recreate { .. }
-            | Deed::BringBack { .. }
-            | Deed::Purge { .. }
-            | Deed::ChangeList { .. }
-            | Deed::Garbage { .. } => {}
-        }
-    }
-
-    fn perform_on_all(&mut self, deed: &Deed) {
-        let ms = Duration::from_millis;
-        match *deed {
-            Deed::Join { ordinal } => {
-                let birth = self.newcomer(ordinal.map(Slot::new));
-                self.world.start(birth);
-            }
-            Deed::Wish { wish, wanted } => self.world.at_store().wish(wish.control(), wanted),
-            Deed::IsolateAll { for_ms, closed } => self.world.links().isolate_all(ms(for_ms), closed),
-            Deed::CutRoute { one, other, for_ms } => self.world.probing().cut_route(one, other, ms(for_ms)),
-            Deed::StallServer { server, for_ms } => self.world.probing().stall_server(server, ms(for_ms)),
-            Deed::StoreDown { for_ms } => self.world.links().store_down(ms(for_ms)),
-            Deed::StoreFull { for_ms } => self.world.links().store_full(ms(for_ms)),
-            Deed::ServerDown { for_ms } => self.world.links().server_down(ms(for_ms)),
-            Deed::RollBack { plan, writes, for_ms } => {
-                self.world.at_store().roll_back(bucket(plan), writes as usize, ms(for_ms))
-            }
-            Deed::Recreate { plan, unknowing } => self.world.at_store().recreate(bucket(plan), unknowing),
-            Deed::BringBack { plan, writes, for_ms } => {
-                self.world.at_store().bring_back(bucket(plan), writes as usize, ms(for_ms));
-            }
-            Deed::Purge { plan } => self.world.at_store().purge(bucket(plan)),
-            Deed::ChangeList { seed, keep_percent } => {
-                let keeps = |partition: PartitionIndex| {
-                    Rng::new(seed ^ partition.index() as u64).below(100) < u64::from(keep_percent)
-                };
-                self.world.set_list(keeps);
-            }
-            Deed::Garbage { slot, plan } => {
-                let slot = Slot::new(slot);
-                let key = if plan { Key::Assign(slot) } else { Key::Slot(slot) };
-                self.world.at_store().write_garbage(key);
-            }
-            Deed::Crash { .. }
-            | Deed::CrashAndReplace { .. }
-            | Deed::Restart { .. }
-            | Deed::Leave { .. }
-            | Deed::RebalanceNow { .. }
-            | Deed::Drain { .. }
-            | Deed::GiveUp { .. }
-            | Deed::Upgrade { .. }
-            | Deed::Pause { .. }
-            | Deed::Freeze { .. }
-            | Deed::Isolate { .. }
-            | Deed::SilenceWatch { .. }
-            | Deed::BreakWatch { .. }
-            | Deed::FalselyGone { .. }
-            | Deed::Reconnect { .. }
-            | Deed::TakeSubscription { .. }
-            | Deed::SlowApplication { .. } => {}
-            Deed::Trouble(ref trouble) => self.trouble_all(trouble),
-        }
-    }
-}
-
-const fn bucket(plan: bool) -> Bucket {
-    if plan { Bucket::Plan } else { Bucket::Members }
 }

@@ -3,8 +3,8 @@
 use parti_core::PlantedBug;
 
 use super::Plan;
-use super::random::{Act, Deed, settles_ms};
-use super::trouble::{Trouble, Under};
+use super::deed::{Act, Deed, Left, ToAll, ToOne, Trouble, Under};
+use super::random::settles_ms;
 use crate::fault::plant::{Around, Plant};
 use crate::setting::mix::Mix;
 use crate::setting::options::NetworkOptions;
@@ -27,20 +27,20 @@ impl Plan {
             // What is given up has to be worked on until somebody asks for it.
             Plant::Core(PlantedBug::GiveUpUnasked) => {
                 for (act, who) in self.acts.iter_mut().zip(0..).step_by(2) {
-                    act.deed = Deed::GiveUp { who, which: who };
+                    act.deed = Deed::One(ToOne::GiveUp { who, which: who });
                 }
             }
             // The connection has to break while what was listed waits.
             Plant::Core(PlantedBug::WatchOutlivesBreak) => {
                 network.waits_in_queue_ppm = 700_000;
                 for act in self.acts.iter_mut().step_by(2) {
-                    act.deed = Deed::IsolateAll { for_ms: 100, closed: true };
+                    act.deed = Deed::All(ToAll::IsolateAll { for_ms: 100, closed: true });
                 }
             }
             // A claim has to be undone, and its revision to be given to another one.
             Plant::Core(PlantedBug::TenureByRevision) => {
                 for (act, writes) in self.acts.iter_mut().zip(1..).step_by(2) {
-                    act.deed = Deed::RollBack { plan: false, writes, for_ms: 500 };
+                    act.deed = Deed::All(ToAll::RollBack { plan: false, writes, for_ms: 500 });
                 }
             }
             // Capacities have to differ, and partitions to be many and alike.
@@ -58,14 +58,14 @@ impl Plan {
     /// Makes it a world in which workers judge each other while some are cut off, and little else happens.
     fn provoke_judgement(&mut self, plant: Plant) {
         use PlantedBug as Bug;
-        let isolate = |who| Deed::Isolate { who, for_ms: 6_000, closed: false };
-        let join = Deed::Join { ordinal: None };
-        let garbage = |slot| Deed::Trouble(Trouble::Garbage { under: Under::Slot(slot), stays: false });
+        let isolate = |who| Deed::One(ToOne::Isolate { who, for_ms: 6_000, closed: false });
+        let join = Deed::All(ToAll::Join { ordinal: None });
+        let garbage = |slot| Deed::All(ToAll::Trouble(Left::Garbage { under: Under::Slot(slot), stays: false }));
         let acts: Vec<(u64, Deed)> = match plant {
             // Some are waited for that come back after another one has taken the slot over.
             Plant::Core(Bug::DeadWhoeverIsThere) => {
                 let race = |nth: u64| Trouble::RaceForTheDead { who: 1, apart_ms: 5 + nth % 7 * 20, for_ms: 4_000 };
-                (0..12).map(|nth| (nth * 8_000, Deed::Trouble(race(nth)))).collect()
+                (0..12).map(|nth| (nth * 8_000, Deed::One(ToOne::Trouble(race(nth))))).collect()
             }
             // Who is in the slot must be unable to hear what becomes of it.
             Plant::Core(Bug::UnreadableIsFree | Bug::GarbageEndsTenure) => {
@@ -73,7 +73,7 @@ impl Plan {
             }
             // Who judges has a longer lease than others, and writes go nowhere for longer than the shorter one.
             Plant::Core(Bug::JudgeUnheard) => {
-                let down = |nth: u64| Deed::StoreDown { for_ms: 1_500 + nth * 100 };
+                let down = |nth: u64| Deed::All(ToAll::StoreDown { for_ms: 1_500 + nth * 100 });
                 (0..20).map(|nth| (nth * 10_000, down(nth))).collect()
             }
             _ => return,
@@ -106,11 +106,12 @@ impl Plan {
         type DeedOf<'a> = &'a dyn Fn(u32) -> Deed;
         let who = |nth: u32| nth * 7;
         let lasts = |nth: u32| 1_000 + u64::from(nth % 4) * 1_000;
-        let take = |nth| Deed::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false };
-        let reconnect = |nth| Deed::Reconnect { who: who(nth) };
-        let cut = |nth: u32| Deed::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) };
-        let blink = |nth: u32| Deed::FalselyGone { who: who(nth - nth % 2), for_ms: 150 };
-        let take_briefly = |nth| Deed::TakeSubscription { who: who(nth), for_ms: 800 + lasts(nth) / 10, told: false };
+        let take = |nth| Deed::One(ToOne::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false });
+        let reconnect = |nth| Deed::One(ToOne::Reconnect { who: who(nth) });
+        let cut = |nth: u32| Deed::All(ToAll::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) });
+        let blink = |nth: u32| Deed::One(ToOne::FalselyGone { who: who(nth - nth % 2), for_ms: 150 });
+        let take_briefly =
+            |nth| Deed::One(ToOne::TakeSubscription { who: who(nth), for_ms: 800 + lasts(nth) / 10, told: false });
         // Which deeds, how far apart, how many servers, and how much is late.
         let (deeds, gap_ms, servers, late_ppm): (&[DeedOf], u64, u32, u32) = match plant {
             Plant::Core(Bug::PresenceTooLong) => (&[&take], 4_000, 1, 0),

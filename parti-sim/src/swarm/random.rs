@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::trouble::Trouble;
+use super::deed::{Act, Deed, ToAll, ToOne, Wish};
 use crate::fault::plant::Plant;
 use crate::rng::Rng;
 use crate::setting::mix::Mix;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
-use parti_core::{Control, Slot};
 
 /// A random world: its setting, and what is done to it when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,235 +26,6 @@ pub struct Plan {
     pub lingers_ms: u64,
 }
 
-/// Something that is done to the world.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Act {
-    /// When, after the plan's beginning.
-    pub at_ms: u64,
-    /// What.
-    pub deed: Deed,
-}
-
-/// What can be done to the world. `who` counts those that live at the time, around and around.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the fields are what the variants say")]
-pub enum Deed {
-    /// A process ends without a word.
-    Crash { who: u32 },
-    /// A process ends without a word, and another one like it starts.
-    CrashAndReplace { who: u32, after_ms: u64 },
-    /// A worker restarts.
-    Restart { who: u32, gap_ms: u64 },
-    /// A worker leaves.
-    Leave { who: u32 },
-    /// A worker joins, with a slot that it asks for or without.
-    Join { ordinal: Option<u32> },
-    /// An operator asks for another plan.
-    RebalanceNow { who: u32 },
-    /// A worker gives up everything, and stays; or takes part again.
-    Drain { who: u32, drains: bool },
-    /// A worker's application cannot work on one of its partitions, and wants it to be elsewhere.
-    GiveUp { who: u32, which: u32 },
-    /// A worker is replaced by one of another software version, which starts first and waits for its slot.
-    Upgrade { who: u32, software: u32 },
-    /// An operator wants something, or no longer wants it.
-    Wish { wish: Wish, wanted: bool },
-    /// A process stops for a while.
-    Pause { who: u32, for_ms: u64 },
-    /// A process stops for a while, in which its connection is closed.
-    Freeze { who: u32, for_ms: u64 },
-    /// A process is cut off: silently, or with its connection closed.
-    Isolate { who: u32, for_ms: u64, closed: bool },
-    /// All processes are cut off.
-    IsolateAll { for_ms: u64, closed: bool },
-    /// The store answers nobody.
-    StoreDown { for_ms: u64 },
-    /// The store refuses every write, and says so.
-    StoreFull { for_ms: u64 },
-    /// The store's server is gone.
-    ServerDown { for_ms: u64 },
-    /// A watch shows nothing for a while.
-    SilenceWatch { who: u32, for_ms: u64, plan: bool },
-    /// A watch breaks.
-    BreakWatch { who: u32, plan: bool },
-    /// Probes of a process are told that nobody listens.
-    FalselyGone { who: u32, for_ms: u64 },
-    /// A client connects again, and only a counter tells.
-    Reconnect { who: u32 },
-    /// A server takes a process's subscription away, and takes no other one for a while; it may say so.
-    TakeSubscription { who: u32, for_ms: u64, told: bool },
-    /// The route between two servers breaks.
-    CutRoute { one: u32, other: u32, for_ms: u64 },
-    /// A server is slow to answer.
-    StallServer { server: u32, for_ms: u64 },
-    /// A worker's application takes longer to drain.
-    SlowApplication { who: u32, percent: u32 },
-    /// The store restarts without its last writes.
-    RollBack { plan: bool, writes: u32, for_ms: u64 },
-    /// A bucket is made anew, by somebody who knows of its lives before, or does not.
-    Recreate { plan: bool, unknowing: bool },
-    /// The store restarts with an older disk: a former life of a bucket, without its last writes.
-    BringBack { plan: bool, writes: u32, for_ms: u64 },
-    /// An operator purges a bucket.
-    Purge { plan: bool },
-    /// The list of partitions changes.
-    ChangeList { seed: u64, keep_percent: u32 },
-    /// Somebody writes something that is not a record.
-    Garbage { slot: u32, plan: bool },
-    /// What troubles one worker alone, or is left in the store.
-    Trouble(Trouble),
-}
-
-/// What an operator can want.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "see parti_core::Control")]
-pub enum Wish {
-    Drain(u32),
-    Pause,
-    Maintenance,
-    Rebalance,
-}
-
-impl Wish {
-    /// The key under which it is made.
-    pub(super) const fn control(self) -> Control {
-        match self {
-            Self::Drain(slot) => Control::Drain(Slot::new(slot)),
-            Self::Pause => Control::Pause,
-            Self::Maintenance => Control::Maintenance,
-            Self::Rebalance => Control::Rebalance,
-        }
-    }
-}
-
-impl Deed {
-    /// To whom it is done, if to one.
-    pub const fn who(&self) -> Option<u32> {
-        match self {
-            Self::Crash { who }
-            | Self::CrashAndReplace { who, .. }
-            | Self::Restart { who, .. }
-            | Self::Leave { who }
-            | Self::RebalanceNow { who }
-            | Self::Drain { who, .. }
-            | Self::GiveUp { who, .. }
-            | Self::Upgrade { who, .. }
-            | Self::Pause { who, .. }
-            | Self::Freeze { who, .. }
-            | Self::Isolate { who, .. }
-            | Self::SilenceWatch { who, .. }
-            | Self::BreakWatch { who, .. }
-            | Self::FalselyGone { who, .. }
-            | Self::Reconnect { who }
-            | Self::TakeSubscription { who, .. }
-            | Self::SlowApplication { who, .. } => Some(*who),
-            Self::Trouble(trouble) => trouble.who(),
-            Self::Join { .. }
-            | Self::Wish { .. }
-            | Self::CutRoute { .. }
-            | Self::StallServer { .. }
-            | Self::IsolateAll { .. }
-            | Self::StoreDown { .. }
-            | Self::StoreFull { .. }
-            | Self::ServerDown { .. }
-            | Self::RollBack { .. }
-            | Self::Recreate { .. }
-            | Self::BringBack { .. }
-            | Self::Purge { .. }
-            | Self::ChangeList { .. }
-            | Self::Garbage { .. } => None,
-        }
-    }
-
-    /// Whether partitions may move because of it.
-    pub const fn may_move(&self) -> bool {
-        match self {
-            Self::Restart { .. }
-            | Self::IsolateAll { .. }
-            | Self::StoreDown { .. }
-            | Self::StoreFull { .. }
-            | Self::ServerDown { .. }
-            | Self::BreakWatch { .. }
-            | Self::StallServer { .. }
-            | Self::SlowApplication { .. } => false,
-            Self::Crash { .. }
-            | Self::CrashAndReplace { .. }
-            | Self::Leave { .. }
-            | Self::Join { .. }
-            | Self::RebalanceNow { .. }
-            | Self::Drain { .. }
-            | Self::GiveUp { .. }
-            | Self::Upgrade { .. }
-            | Self::Wish { .. }
-            | Self::Pause { .. }
-            | Self::Freeze { .. }
-            | Self::Isolate { .. }
-            | Self::SilenceWatch { .. }
-            | Self::FalselyGone { .. }
-            | Self::Reconnect { .. }
-            | Self::TakeSubscription { .. }
-            | Self::CutRoute { .. }
-            | Self::RollBack { .. }
-            | Self::Recreate { .. }
-            | Self::BringBack { .. }
-            | Self::Purge { .. }
-            | Self::ChangeList { .. }
-            | Self::Garbage { .. }
-            | Self::Trouble(_) => true,
-        }
-    }
-
-    /// Its name as traces have it, with the bucket if it happens to one.
-    fn kind(&self) -> String {
-        let deed = serde_json::to_value(self).expect("plain data has no value that JSON lacks");
-        let Some((name, fields)) = deed.as_object().and_then(|deed| deed.iter().next()) else { return String::new() };
-        match fields["plan"].as_bool() {
-            Some(plan) => format!("{name} {}", if plan { "plan" } else { "members" }),
-            None => name.clone(),
-        }
-    }
-
-    /// Whether something goes wrong, rather than somebody wants it.
-    pub const fn is_fault(&self) -> bool {
-        match self {
-            Self::Restart { .. }
-            | Self::Leave { .. }
-            | Self::Join { .. }
-            | Self::RebalanceNow { .. }
-            | Self::Drain { .. }
-            | Self::GiveUp { .. }
-            | Self::Upgrade { .. }
-            | Self::Wish { .. }
-            | Self::ChangeList { .. } => false,
-            Self::Crash { .. }
-            | Self::CrashAndReplace { .. }
-            | Self::Pause { .. }
-            | Self::Freeze { .. }
-            | Self::Isolate { .. }
-            | Self::IsolateAll { .. }
-            | Self::StoreDown { .. }
-            | Self::StoreFull { .. }
-            | Self::ServerDown { .. }
-            | Self::SilenceWatch { .. }
-            | Self::BreakWatch { .. }
-            | Self::FalselyGone { .. }
-            | Self::Reconnect { .. }
-            | Self::TakeSubscription { .. }
-            | Self::CutRoute { .. }
-            | Self::StallServer { .. }
-            | Self::SlowApplication { .. }
-            | Self::RollBack { .. }
-            | Self::Recreate { .. }
-            | Self::BringBack { .. }
-            | Self::Purge { .. }
-            | Self::Garbage { .. }
-            | Self::Trouble(_) => true,
-        }
-    }
-}
-
 /// What kind of trouble a world has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Temper {
@@ -271,7 +41,7 @@ impl Plan {
     /// The kinds of everything that went wrong until `at`, each once, in order of their names.
     pub fn faults_before(&self, at: crate::world::clock::Moment) -> Vec<String> {
         let is_before = |act: &&Act| crate::world::clock::Moment::from_millis(self.begins_ms + act.at_ms) <= at;
-        let faults = self.acts.iter().filter(is_before).filter(|act| act.deed.is_fault());
+        let faults = self.acts.iter().filter(is_before).filter(|act| act.deed.nature().is_fault);
         faults.map(|act| act.deed.kind()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
@@ -427,49 +197,52 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
     let plan = rng.chance(500_000);
     let wish = [Wish::Drain(who % 4), Wish::Pause, Wish::Maintenance, Wish::Rebalance][rng.index(4)];
     let gentle = [
-        Deed::Restart { who, gap_ms: rng.below(3_000) },
-        Deed::ServerDown { for_ms },
-        Deed::ServerDown { for_ms: rng.between(4_000, 9_000) },
-        Deed::StoreDown { for_ms: if closed { lease_ms * 8 } else { for_ms } },
-        Deed::StoreFull { for_ms: if plan { lease_ms * 8 } else { for_ms } },
-        Deed::IsolateAll { for_ms, closed },
-        Deed::BreakWatch { who, plan },
+        Deed::One(ToOne::Restart { who, gap_ms: rng.below(3_000) }),
+        Deed::All(ToAll::ServerDown { for_ms }),
+        Deed::All(ToAll::ServerDown { for_ms: rng.between(4_000, 9_000) }),
+        Deed::All(ToAll::StoreDown { for_ms: if closed { lease_ms * 8 } else { for_ms } }),
+        Deed::All(ToAll::StoreFull { for_ms: if plan { lease_ms * 8 } else { for_ms } }),
+        Deed::All(ToAll::IsolateAll { for_ms, closed }),
+        Deed::One(ToOne::BreakWatch { who, plan }),
         // For longer than a lease, and those who do not hear themselves hold nothing up any more.
-        Deed::StallServer { server: who % options.servers, for_ms: rng.between(50, 3_000).min(lease_ms / 3) },
+        Deed::All(ToAll::StallServer {
+            server: who % options.servers,
+            for_ms: rng.between(50, 3_000).min(lease_ms / 3),
+        }),
     ];
     let rough = [
-        Deed::Crash { who },
-        Deed::CrashAndReplace { who, after_ms: rng.below(10_000) },
-        Deed::Leave { who },
-        Deed::Join { ordinal: rng.chance(200_000).then(|| who % options.worker.slots.min(8)) },
-        Deed::Join { ordinal: None },
-        Deed::RebalanceNow { who },
-        Deed::Drain { who, drains: closed },
-        Deed::GiveUp { who, which: who / 8 },
-        Deed::Upgrade { who, software: who % 3 },
-        Deed::Wish { wish, wanted: !plan || !closed },
-        Deed::Freeze { who, for_ms },
-        Deed::Pause { who, for_ms },
-        Deed::Pause { who, for_ms: lease_ms * 5 / 4 },
-        Deed::Isolate { who, for_ms, closed },
-        Deed::Isolate { who: who + 1, for_ms: lease_ms * 3 / 2, closed },
-        Deed::SilenceWatch { who, for_ms, plan },
-        Deed::FalselyGone { who, for_ms: options.worker.probe_interval_ms },
-        Deed::Reconnect { who },
-        Deed::Reconnect { who: who + 1 },
+        Deed::One(ToOne::Crash { who }),
+        Deed::One(ToOne::CrashAndReplace { who, after_ms: rng.below(10_000) }),
+        Deed::One(ToOne::Leave { who }),
+        Deed::All(ToAll::Join { ordinal: rng.chance(200_000).then(|| who % options.worker.slots.min(8)) }),
+        Deed::All(ToAll::Join { ordinal: None }),
+        Deed::One(ToOne::RebalanceNow { who }),
+        Deed::One(ToOne::Drain { who, drains: closed }),
+        Deed::One(ToOne::GiveUp { who, which: who / 8 }),
+        Deed::One(ToOne::Upgrade { who, software: who % 3 }),
+        Deed::All(ToAll::Wish { wish, wanted: !plan || !closed }),
+        Deed::One(ToOne::Freeze { who, for_ms }),
+        Deed::One(ToOne::Pause { who, for_ms }),
+        Deed::One(ToOne::Pause { who, for_ms: lease_ms * 5 / 4 }),
+        Deed::One(ToOne::Isolate { who, for_ms, closed }),
+        Deed::One(ToOne::Isolate { who: who + 1, for_ms: lease_ms * 3 / 2, closed }),
+        Deed::One(ToOne::SilenceWatch { who, for_ms, plan }),
+        Deed::One(ToOne::FalselyGone { who, for_ms: options.worker.probe_interval_ms }),
+        Deed::One(ToOne::Reconnect { who }),
+        Deed::One(ToOne::Reconnect { who: who + 1 }),
         // Who comes back at a server that its own former one does not reach looks gone there until it has renewed.
-        Deed::CutRoute { one: who % 3, other: (who + 1) % 3, for_ms },
-        Deed::TakeSubscription { who, for_ms: if plan { 1 } else { for_ms }, told: closed },
-        Deed::SlowApplication { who, percent: [100, 1_000, 100_000][rng.index(3)] },
-        Deed::ChangeList { seed: rng.next_u64(), keep_percent: [50, 90, 100][rng.index(3)] },
+        Deed::All(ToAll::CutRoute { one: who % 3, other: (who + 1) % 3, for_ms }),
+        Deed::One(ToOne::TakeSubscription { who, for_ms: if plan { 1 } else { for_ms }, told: closed }),
+        Deed::One(ToOne::SlowApplication { who, percent: [100, 1_000, 100_000][rng.index(3)] }),
+        Deed::All(ToAll::ChangeList { seed: rng.next_u64(), keep_percent: [50, 90, 100][rng.index(3)] }),
     ];
     let lossy = [
-        Deed::RollBack { plan, writes: u32::try_from(rng.between(1, 20)).unwrap_or(1), for_ms: 500 },
-        Deed::Recreate { plan, unknowing: closed },
-        Deed::BringBack { plan, writes: u32::try_from(rng.below(20)).unwrap_or(0), for_ms: 500 },
-        Deed::Purge { plan },
+        Deed::All(ToAll::RollBack { plan, writes: u32::try_from(rng.between(1, 20)).unwrap_or(1), for_ms: 500 }),
+        Deed::All(ToAll::Recreate { plan, unknowing: closed }),
+        Deed::All(ToAll::BringBack { plan, writes: u32::try_from(rng.below(20)).unwrap_or(0), for_ms: 500 }),
+        Deed::All(ToAll::Purge { plan }),
         // In the plan it stops all grants until somebody deletes it, so that nothing could be expected of such a world.
-        Deed::Garbage { slot: who % 8, plan: false },
+        Deed::All(ToAll::Garbage { slot: who % 8, plan: false }),
     ];
     match temper {
         Temper::Gentle => gentle[rng.index(gentle.len())].clone(),

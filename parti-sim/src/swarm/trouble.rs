@@ -1,15 +1,11 @@
 //! What can trouble one worker alone, and what somebody who is no worker can leave in the store.
 
-use std::time::Duration;
+use parti_core::StrategyChoice;
 
-use parti_core::{Key, Slot, StrategyChoice};
-use serde::{Deserialize, Serialize};
-
-use super::random::{Act, Deed, Wish};
-use super::{Happening, Plan};
+use super::Plan;
+use super::deed::{Act, Deed, Left, ToAll, ToOne, Trouble, Under, Wish};
 use crate::rng::Rng;
 use crate::setting::options::{GRANT_BYTES, Options, RECORD_BYTES};
-use crate::told::fact::ProcessId;
 
 /// How many worlds have workers that differ, or a network and a store with more that can go wrong, in parts per million.
 const SOME_PPM: u32 = 300_000;
@@ -20,91 +16,6 @@ const OTHER_LEASE_PPM: u32 = 150_000;
 /// The least that a record may have where its size is limited: what any record has besides its partitions, and some of
 /// those. A plan for few workers can be too large for that.
 const LEAST_RECORD_BYTES: u32 = 1_000;
-
-/// What can trouble one worker alone, and what can be left in the store. `who` counts those that live at the time, around
-/// and around.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the fields are what the variants say")]
-pub enum Trouble {
-    /// The store is out of reach for one worker, whose connection stands.
-    StoreAway { who: u32, for_ms: u64 },
-    /// The store takes no write of one worker, which can read and watch.
-    ReadOnly { who: u32, for_ms: u64 },
-    /// A machine sleeps; the clock goes on, the timer does not.
-    Sleep { who: u32, for_ms: u64 },
-    /// A clock jumps forward.
-    StepClock { who: u32, forward_ms: u64 },
-    /// Somebody writes something that is not a record, and nobody deletes it before all faults are over; or never, if it
-    /// stays.
-    Garbage { under: Under, stays: bool },
-    /// A worker with a slot of its own dies, and two are after the slot, one of which is cut off for a while.
-    RaceForTheDead { who: u32, apart_ms: u64, for_ms: u64 },
-}
-
-/// Where something can be that is not a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "see parti_core::Key")]
-pub enum Under {
-    Slot(u32),
-    Leader,
-    Control(Wish),
-    Assign(u32),
-    Cluster,
-}
-
-impl Under {
-    const fn key(self) -> Key {
-        match self {
-            Self::Slot(slot) => Key::Slot(Slot::new(slot)),
-            Self::Leader => Key::Leader,
-            Self::Control(wish) => Key::Control(wish.control()),
-            Self::Assign(slot) => Key::Assign(Slot::new(slot)),
-            Self::Cluster => Key::Cluster,
-        }
-    }
-}
-
-impl Trouble {
-    /// To whom it is done, if to one.
-    pub const fn who(&self) -> Option<u32> {
-        match self {
-            Self::StoreAway { who, .. }
-            | Self::ReadOnly { who, .. }
-            | Self::Sleep { who, .. }
-            | Self::StepClock { who, .. }
-            | Self::RaceForTheDead { who, .. } => Some(*who),
-            Self::Garbage { .. } => None,
-        }
-    }
-}
-
-impl Happening {
-    pub(super) fn trouble_one(&mut self, process: ProcessId, trouble: &Trouble) {
-        let (ms, now) = (Duration::from_millis, self.world.ground.now);
-        match *trouble {
-            Trouble::StoreAway { for_ms, .. } => {
-                self.world.ground.process_mut(process).link.take_store_away(now + ms(for_ms))
-            }
-            Trouble::ReadOnly { for_ms, .. } => {
-                self.world.ground.process_mut(process).link.make_read_only(now + ms(for_ms))
-            }
-            Trouble::Sleep { for_ms, .. } => self.world.sleep(process, ms(for_ms)),
-            Trouble::StepClock { forward_ms, .. } => self.world.step_clock(process, ms(forward_ms)),
-            Trouble::RaceForTheDead { apart_ms, for_ms, .. } => {
-                self.world.race_for_the_dead(process, ms(apart_ms), ms(for_ms));
-            }
-            Trouble::Garbage { .. } => {}
-        }
-    }
-
-    pub(super) fn trouble_all(&mut self, trouble: &Trouble) {
-        if let Trouble::Garbage { under, stays } = trouble {
-            self.world.at_store().leave_garbage(under.key(), *stays);
-        }
-    }
-}
 
 impl Plan {
     /// Lets more go wrong in some worlds, and lets workers differ in some. What else happens stays as it is.
@@ -120,8 +31,8 @@ impl Plan {
             let count = rng.between(1, 4);
             for _ in 0..count {
                 let at_ms = rng.below(length_ms);
-                if let Some(trouble) = trouble(&self.options, lossy, &mut rng) {
-                    self.acts.push(Act { at_ms, deed: Deed::Trouble(trouble) });
+                if let Some(deed) = trouble(&self.options, lossy, &mut rng) {
+                    self.acts.push(Act { at_ms, deed });
                 }
             }
             self.acts.sort_by_key(|act| act.at_ms);
@@ -193,25 +104,26 @@ impl Plan {
 }
 
 /// One that fits the world.
-fn trouble(options: &Options, lossy: bool, rng: &mut Rng) -> Option<Trouble> {
+fn trouble(options: &Options, lossy: bool, rng: &mut Rng) -> Option<Deed> {
     let who = u32::try_from(rng.below(1_000)).unwrap_or(0);
     let lease_ms = options.worker.lease_ms;
     let for_ms = rng.between(50, lease_ms * 5 / 2);
     let wish = [Wish::Drain(who % 4), Wish::Pause, Wish::Maintenance, Wish::Rebalance][rng.index(4)];
     let stays = rng.chance(300_000);
+    let one = |trouble| Deed::One(ToOne::Trouble(trouble));
+    let garbage = |under, stays| Deed::All(ToAll::Trouble(Left::Garbage { under, stays }));
     Some(match rng.below(8) {
-        0 => Trouble::StoreAway { who, for_ms },
-        1 => Trouble::ReadOnly { who, for_ms },
-        2 => Trouble::Sleep { who, for_ms },
-        3 => Trouble::StepClock { who, forward_ms: step_ms(options)? },
-        4 => Trouble::Garbage { under: Under::Leader, stays: false },
-        5 => Trouble::Garbage { under: Under::Control(wish), stays },
-        6 if lossy => {
-            let under = [Under::Cluster, Under::Slot(who % 8)][rng.index(2)];
-            Trouble::Garbage { under, stays: false }
-        }
+        0 => one(Trouble::StoreAway { who, for_ms }),
+        1 => one(Trouble::ReadOnly { who, for_ms }),
+        2 => one(Trouble::Sleep { who, for_ms }),
+        3 => one(Trouble::StepClock { who, forward_ms: step_ms(options)? }),
+        4 => garbage(Under::Leader, false),
+        5 => garbage(Under::Control(wish), stays),
+        6 if lossy => garbage([Under::Cluster, Under::Slot(who % 8)][rng.index(2)], false),
         6 => return None,
-        _ if options.mix.dead_predecessors => Trouble::RaceForTheDead { who, apart_ms: rng.between(1, 300), for_ms },
+        _ if options.mix.dead_predecessors => {
+            one(Trouble::RaceForTheDead { who, apart_ms: rng.between(1, 300), for_ms })
+        }
         _ => return None,
     })
 }
