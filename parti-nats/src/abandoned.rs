@@ -7,6 +7,7 @@ use std::time::Duration;
 use parti_core::{Instant, PartitionId};
 
 use crate::health::Signs;
+use crate::input::GuardEnd;
 use crate::metrics::Metrics;
 
 /// The warning that nobody works on some partitions.
@@ -40,17 +41,6 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), longest: Duration::from_secs(60), tries: Some(3) }
     }
-}
-
-/// Why a guard is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum GuardEnd {
-    /// It was dropped.
-    Dropped,
-    /// Its handler could not go on.
-    Failed(String),
-    /// Its handler wants another worker to have the partition.
-    GivenBack,
 }
 
 /// The partitions on which nobody works, or lately did not.

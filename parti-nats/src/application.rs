@@ -7,12 +7,13 @@ use arc_swap::ArcSwap;
 use parti_core::{Event, Instant, Partition, PartitionId, ReleaseReason, SuspendReason, Token, Weight};
 use tokio::sync::mpsc;
 
-use crate::abandoned::{Abandoned, GuardEnd};
+use crate::abandoned::Abandoned;
 use crate::changes;
+use crate::changes::Change;
 use crate::clock;
-use crate::driver::Input;
 use crate::guard::{Guard, Lease, Permit, Phase};
-use crate::handle::{Assignment, Change};
+use crate::handle::Assignment;
+use crate::input::{GuardEnd, Input};
 use crate::metrics::Metrics;
 
 /// The warning that all work is suspended.

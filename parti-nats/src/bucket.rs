@@ -11,6 +11,7 @@ use parti_core::{Bucket, GroupName, Incarnation};
 use crate::clock;
 
 use crate::error::{Error, ErrorKind};
+use crate::mismatch::Mismatch;
 
 /// How many watches of other tools a bucket admits; some servers allow only 1 000 unless told otherwise. The workers
 /// themselves need none.
@@ -64,18 +65,6 @@ impl Names {
             bucket,
         }
     }
-}
-
-/// One setting of an existing stream that has to change.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("set {setting} to {needed}, it is {found}")]
-pub struct Mismatch {
-    /// The setting, as the server names it.
-    pub setting: &'static str,
-    /// What it is.
-    pub found: String,
-    /// What it has to be.
-    pub needed: String,
 }
 
 /// Creates the buckets of `group`, that of its partition list included, where they are not there yet: for an operator,

@@ -18,11 +18,12 @@ use crate::abandoned::{Abandoned, RetryPolicy};
 use crate::application::Application;
 use crate::bucket::Names;
 use crate::connection::{self, Connection};
-use crate::driver::{Driver, Input, Parts};
+use crate::driver::{Driver, Parts};
 use crate::error::{Error, ErrorKind};
 use crate::guard::Lease;
 use crate::handle::{Assignment, Handle};
 use crate::health::{HealthCheck, Signs};
+use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::panics::{Caught, caught};
 use crate::publisher::Publisher;
@@ -47,16 +48,19 @@ pub struct Builder {
     retry_first_connection: bool,
 }
 
-/// Everything that is known before there is a connection.
-struct Plan {
+/// How a worker begins.
+struct Beginning {
     door: Door,
     /// Whether the partition list is kept in the store.
     has_bucket: bool,
-    replicas: usize,
+    /// Whether to try again where the first connection fails.
     retry: bool,
+}
+
+/// The partitions of a worker, and what it takes to read them.
+struct Lists {
+    partitions: Partitions,
     refresh: Arc<Notify>,
-    signs: Arc<Signs>,
-    metrics: Arc<Metrics>,
     inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -279,33 +283,29 @@ impl Builder {
         let (input_sender, inputs) = mpsc::unbounded_channel();
         let (change_sender, changes) = changes::queue();
         let (end_sender, end) = watch::channel(None);
-        let plan = Plan {
-            door,
-            has_bucket: matches!(partitions, Partitions::Bucket),
-            replicas: self.replicas,
-            retry: self.retry_first_connection,
-            refresh: Arc::default(),
+        let refresh = Arc::<Notify>::default();
+        let health = HealthCheck {
+            status: status.clone(),
+            end: end.clone(),
             signs: Arc::clone(&signs),
-            metrics: Arc::clone(&metrics),
-            inputs: input_sender.clone(),
+            lease: self.config.lease,
         };
-        let (refresh, health) = (
-            Arc::clone(&plan.refresh),
-            HealthCheck { status: status.clone(), end: end.clone(), signs, lease: self.config.lease },
-        );
+        let has_bucket = matches!(partitions, Partitions::Bucket);
+        let beginning = Beginning { door, has_bucket, retry: self.retry_first_connection };
+        let lists = Lists { partitions, refresh: Arc::clone(&refresh), inputs: input_sender.clone() };
         let application = Application::new(
             Arc::clone(&lease),
             input_sender.clone(),
             change_sender,
             Arc::clone(&assignment),
-            Abandoned::new(self.retry, Arc::clone(&plan.signs), Arc::clone(&metrics)),
+            Abandoned::new(self.retry, Arc::clone(&signs), Arc::clone(&metrics)),
             Arc::clone(&metrics),
         );
         let publisher = Publisher {
             mode: self.config.mode,
             lease: Arc::clone(&lease),
             status: status_sender,
-            signs: Arc::clone(&plan.signs),
+            signs,
             metrics,
             last: clock::now(),
         };
@@ -314,7 +314,7 @@ impl Builder {
         let life = Life { lease, end: end_sender };
         let task = async move {
             // It holds the worker: large for a future, of which there would be several copies.
-            let ended = caught(Box::pin(run(parts, plan, partitions, inputs))).await;
+            let ended = caught(Box::pin(run(parts, beginning, lists, inputs))).await;
             let ended = ended.unwrap_or_else(|message| Err(Error::new(ErrorKind::Panicked { message })));
             if let Err(error) = &ended {
                 tracing::error!(event = "worker_failed", %error, "the worker has ended");
@@ -351,19 +351,20 @@ impl Drop for Life {
 /// Connects, then runs the worker to its end.
 async fn run(
     mut parts: Parts,
-    plan: Plan,
-    partitions: Partitions,
+    beginning: Beginning,
+    lists: Lists,
     mut inputs: mpsc::UnboundedReceiver<Input>,
 ) -> Result<(), Error> {
     let connection = tokio::select! {
-        connected = connect(&parts, &plan) => connected?,
+        connected = connect(&parts, &beginning) => connected?,
         // Nothing is held yet that would have to be given up.
         () = asked_to_stop(&mut inputs) => return Ok(()),
     };
     // Ends with the worker.
     let mut beside = JoinSet::new();
-    let (way, status) = (plan.door.way(), parts.publisher.status.subscribe());
+    let (way, status) = (beginning.door.way(), parts.publisher.status.subscribe());
     beside.spawn(lookout::look_out(connection.clone(), way, status).in_current_span());
+    let Lists { partitions, refresh, inputs: listed } = lists;
     let source: Box<dyn AnySource> = match partitions {
         Partitions::List(list) => {
             parts.worker.handle(clock::now(), Event::Partitions(list));
@@ -372,8 +373,9 @@ async fn run(
         Partitions::Bucket => Box::new(BucketSource::new(connection.clone(), &parts.group)),
         Partitions::Source(source) => source,
     };
-    let Plan { refresh, signs, metrics, inputs: lists, .. } = plan;
-    let reader = Reader { source, inputs: lists, refresh, signs, metrics };
+    let Publisher { signs, metrics, .. } = &parts.publisher;
+    let (signs, metrics) = (Arc::clone(signs), Arc::clone(metrics));
+    let reader = Reader { source, inputs: listed, refresh, signs, metrics };
     beside.spawn(reader.run().in_current_span());
     Box::pin(drive(Driver::new(parts, connection, inputs), beside)).await
 }
@@ -395,10 +397,10 @@ async fn drive(driver: Driver, mut beside: JoinSet<()>) -> Result<(), Error> {
     }
 }
 
-async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
+async fn connect(parts: &Parts, beginning: &Beginning) -> Result<Connection, Error> {
     loop {
-        match connect_once(parts, plan).await {
-            Err(error) if plan.retry && error.is_transient() => {
+        match connect_once(parts, beginning).await {
+            Err(error) if beginning.retry && error.is_transient() => {
                 tracing::warn!(%error, "cannot begin yet, trying again");
                 tokio::time::sleep(clock::jittered(BETWEEN_FIRST_CONNECTIONS)).await;
             }
@@ -407,18 +409,18 @@ async fn connect(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
     }
 }
 
-async fn connect_once(parts: &Parts, plan: &Plan) -> Result<Connection, Error> {
-    let signs = Arc::clone(&plan.signs);
-    let connection = match &plan.door {
+async fn connect_once(parts: &Parts, beginning: &Beginning) -> Result<Connection, Error> {
+    let signs = Arc::clone(&parts.publisher.signs);
+    let connection = match &beginning.door {
         Door::Servers(servers, options) => Connection::open(servers, (**options).clone(), &parts.config, signs).await?,
         Door::Client(client) => Connection::adopt(client.clone(), &parts.config, signs).await?,
     };
     server::check(&connection.client.server_info())?;
-    let asking = if plan.retry { connection.clone() } else { connection.patient() };
+    let asking = if beginning.retry { connection.clone() } else { connection.patient() };
     let ready = async {
-        bucket::ensure(&asking.jetstream, &parts.group, plan.replicas).await?;
-        if plan.has_bucket {
-            bucket::ensure_one(&asking.jetstream, &Names::partitions(&parts.group), plan.replicas).await?;
+        bucket::ensure(&asking.jetstream, &parts.group, parts.replicas).await?;
+        if beginning.has_bucket {
+            bucket::ensure_one(&asking.jetstream, &Names::partitions(&parts.group), parts.replicas).await?;
         }
         permissions::check(&asking, &parts.group, parts.config.slots.0).await
     };

@@ -1,15 +1,75 @@
-//! The queue of changes to the application, which knows how much of it is read.
+//! What changes for the application, and the queue of it, which knows how much of it is read.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use parti_core::Instant;
+use parti_core::{Instant, PartitionId, ReleaseReason, SuspendReason, Token};
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::handle::Change;
+use crate::guard::Guard;
+
+/// Something that has changed for the application, in the order in which it happened.
+#[non_exhaustive]
+pub enum Change {
+    /// A partition has come, or is offered again after its handler has stopped unasked: work on it as long as the guard
+    /// allows, then drop the guard.
+    Acquired(Guard),
+    /// A partition will probably come: warm up, but do no work on it.
+    Prepare {
+        /// Which one.
+        partition: PartitionId,
+    },
+    /// A partition is to be given up: finish its work, then drop its guard. The guard says so too.
+    Releasing {
+        /// Which one.
+        partition: PartitionId,
+        /// The token of its guard.
+        token: Token,
+        /// Why.
+        reason: ReleaseReason,
+    },
+    /// The work on a partition that was to be given up had to end before it was finished.
+    Cancelled {
+        /// Which one.
+        partition: PartitionId,
+        /// The token of its guard.
+        token: Token,
+    },
+    /// All work is to stop for now; the guards are invalid until [`Resumed`](Self::Resumed).
+    Suspended {
+        /// Why.
+        reason: SuspendReason,
+    },
+    /// Work may go on, with the same guards.
+    Resumed,
+}
+
+/// For people: tokens are shown as they are logged.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acquired(guard) => f.debug_tuple("Acquired").field(guard).finish(),
+            Self::Prepare { partition } => f.debug_struct("Prepare").field("partition", partition).finish(),
+            Self::Releasing { partition, token, reason } => f
+                .debug_struct("Releasing")
+                .field("partition", partition)
+                .field("token", &format_args!("{token}"))
+                .field("reason", reason)
+                .finish(),
+            Self::Cancelled { partition, token } => f
+                .debug_struct("Cancelled")
+                .field("partition", partition)
+                .field("token", &format_args!("{token}"))
+                .finish(),
+            Self::Suspended { reason } => f.debug_struct("Suspended").field("reason", reason).finish(),
+            Self::Resumed => f.write_str("Resumed"),
+        }
+    }
+}
 
 /// The driver's end.
 #[derive(Debug)]

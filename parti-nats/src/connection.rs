@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::health::Signs;
-use crate::permissions::{Refusals, Said};
+use crate::said::{Refusals, Said};
 
 /// The shortest wait before a reconnect; the client's own default doubles to 4 s, which would outlast a short outage.
 const SHORTEST_RECONNECT_DELAY: Duration = Duration::from_millis(20);

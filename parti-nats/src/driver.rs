@@ -1,28 +1,17 @@
 //! The loop: feed the core, drain it, do what it asks for.
 
-use parti_core::{Config, Event, GroupName, Instant, KvEvent, PartitionId, Token, Worker};
+use parti_core::{Config, Event, GroupName, Instant, KvEvent, Worker};
 use tokio::sync::mpsc;
 
-use crate::abandoned::GuardEnd;
 use crate::application::Application;
 use crate::attention::Attention;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::input::Input;
 use crate::orders::{Outside, carry_out};
 use crate::publisher::Publisher;
 use crate::transport::Transport;
 use crate::{clock, notice};
-
-/// What comes from the application.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// For the core.
-    Event(Event),
-    /// A guard was dropped.
-    Finished { partition: PartitionId, token: Token, end: GuardEnd },
-    /// The application wants another worker to have a partition.
-    GiveBack { partition: PartitionId },
-}
 
 /// What a worker is made of before there is a connection.
 #[derive(Debug)]

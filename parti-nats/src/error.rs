@@ -6,7 +6,7 @@ use std::{error, fmt};
 
 use parti_core::{ConfigError, GroupNameError, PartitionError};
 
-use crate::bucket::Mismatch;
+use crate::mismatch::Mismatch;
 
 /// What went wrong, and what lay beneath it. Cheap to clone.
 #[derive(Clone)]

@@ -8,9 +8,8 @@ use std::time::Duration;
 use parti_core::{Instant, Partition, PartitionId, ReleaseReason, Token, Weight};
 use tokio::sync::{mpsc, watch};
 
-use crate::abandoned::GuardEnd;
 use crate::clock;
-use crate::driver::Input;
+use crate::input::{GuardEnd, Input};
 
 /// How often a guard whose lease has run out looks whether it was renewed.
 const RENEWAL_CHECK: Duration = Duration::from_millis(20);
@@ -253,7 +252,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handle::Change;
+    use crate::changes::Change;
 
     fn guard(lease: &Arc<Lease>) -> (Guard, Permit, mpsc::UnboundedReceiver<Input>) {
         let permit = Permit::new(Phase::Active);

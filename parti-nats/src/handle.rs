@@ -1,22 +1,18 @@
 //! What a service holds while its worker runs.
 
 use std::collections::{BTreeMap, VecDeque, btree_map};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parti_core::{
-    Command, Event, PartitionId, PartitionList, ReleaseReason, Status, SuspendReason, Token, WorkerState,
-};
+use parti_core::{Command, Event, PartitionId, PartitionList, Status, Token, WorkerState};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::changes;
-use crate::driver::Input;
+use crate::changes::{self, Change};
 use crate::error::{Error, ErrorKind};
-use crate::guard::Guard;
 use crate::health::{Health, HealthCheck};
+use crate::input::Input;
 
 /// A running worker.
 ///
@@ -32,65 +28,6 @@ pub struct Handle {
     pub(crate) refresh: Arc<Notify>,
     /// How the worker ended, once it has.
     pub(crate) end: watch::Receiver<Option<Result<(), Error>>>,
-}
-
-/// Something that has changed for the application, in the order in which it happened.
-#[non_exhaustive]
-pub enum Change {
-    /// A partition has come, or is offered again after its handler has stopped unasked: work on it as long as the guard
-    /// allows, then drop the guard.
-    Acquired(Guard),
-    /// A partition will probably come: warm up, but do no work on it.
-    Prepare {
-        /// Which one.
-        partition: PartitionId,
-    },
-    /// A partition is to be given up: finish its work, then drop its guard. The guard says so too.
-    Releasing {
-        /// Which one.
-        partition: PartitionId,
-        /// The token of its guard.
-        token: Token,
-        /// Why.
-        reason: ReleaseReason,
-    },
-    /// The work on a partition that was to be given up had to end before it was finished.
-    Cancelled {
-        /// Which one.
-        partition: PartitionId,
-        /// The token of its guard.
-        token: Token,
-    },
-    /// All work is to stop for now; the guards are invalid until [`Resumed`](Self::Resumed).
-    Suspended {
-        /// Why.
-        reason: SuspendReason,
-    },
-    /// Work may go on, with the same guards.
-    Resumed,
-}
-
-/// For people: tokens are shown as they are logged.
-impl fmt::Debug for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Acquired(guard) => f.debug_tuple("Acquired").field(guard).finish(),
-            Self::Prepare { partition } => f.debug_struct("Prepare").field("partition", partition).finish(),
-            Self::Releasing { partition, token, reason } => f
-                .debug_struct("Releasing")
-                .field("partition", partition)
-                .field("token", &format_args!("{token}"))
-                .field("reason", reason)
-                .finish(),
-            Self::Cancelled { partition, token } => f
-                .debug_struct("Cancelled")
-                .field("partition", partition)
-                .field("token", &format_args!("{token}"))
-                .finish(),
-            Self::Suspended { reason } => f.debug_struct("Suspended").field("reason", reason).finish(),
-            Self::Resumed => f.write_str("Resumed"),
-        }
-    }
 }
 
 /// The partitions that a worker holds and is to keep, with their tokens. Serialized as a map from id to token.

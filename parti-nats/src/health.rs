@@ -12,10 +12,12 @@ use crate::clock;
 use crate::error::Error;
 use crate::login::{LOGIN_REFUSED, Login};
 use crate::metrics::Metrics;
-use crate::publisher::NOT_PRESENT;
 use crate::refusal::{Forbidden, RefusedWrites, WRITE_REFUSED};
 use crate::upkeep::{BUCKET_UNREAD, UnknownWishes, Upkeep};
 use crate::warnings::{Warning, Warnings};
+
+/// The warning that this worker does not hear itself.
+pub(crate) const NOT_PRESENT: &str = "not_present";
 
 /// How a worker is, for the questions of a platform such as Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -79,8 +79,8 @@ mod tests {
     use super::*;
     use crate::abandoned::Abandoned;
     use crate::changes;
+    use crate::changes::Change;
     use crate::guard::{Guard, Lease};
-    use crate::handle::Change;
     use crate::health::Signs;
     use crate::metrics::Metrics;
 

@@ -7,14 +7,11 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::guard::Lease;
-use crate::health::Signs;
+use crate::health::{NOT_PRESENT, Signs};
 use crate::metrics::Metrics;
 
 /// The warning that the last plan was refused.
 const PLAN_REFUSED: &str = "plan_refused";
-
-/// The warning that this worker does not hear itself.
-pub(crate) const NOT_PRESENT: &str = "not_present";
 
 /// Publishes the status of a worker, and until when its guards are valid.
 #[derive(Debug)]

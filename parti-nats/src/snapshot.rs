@@ -3,7 +3,6 @@
 use crate::bucket::{self, Names};
 use crate::connection::Connection;
 use crate::kv::{is_marker, last_message};
-use crate::watch::Request;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
@@ -14,6 +13,14 @@ use parti_core::{Bucket, Incarnation, Interest, Key, KvEvent, Revision, WatchId}
 const READS_IN_FLIGHT: usize = 64;
 /// The status of the message that ends an answer of many.
 const END: u16 = 204;
+
+/// What the core wants to watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) watch: WatchId,
+    pub(crate) bucket: Bucket,
+    pub(crate) interest: Interest,
+}
 
 /// What the store held at one time.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Where the list of partitions comes from: a fixed list, the store, or a user's own place.
 
-mod bucket;
+mod partition_bucket;
 mod stored;
 
 use std::error;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use parti_core::{Event, PartitionList};
 use tokio::sync::{Notify, mpsc};
 
-pub(crate) use bucket::BucketSource;
-pub use bucket::{Listed, PartitionBucket};
+pub(crate) use partition_bucket::BucketSource;
+pub use partition_bucket::{Listed, PartitionBucket};
 
 use crate::clock;
-use crate::driver::Input;
 use crate::health::Signs;
+use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::panics::caught;
 

@@ -28,8 +28,9 @@ use crate::error::ErrorKind;
 use crate::health::Signs;
 use crate::kv::{Store, is_marker, last_message};
 use crate::probe::{self, Ear, Prober};
+use crate::snapshot;
 use crate::support::{Cluster, Server};
-use crate::watch::{self, Watch};
+use crate::watch::Watch;
 
 /// Longer than anything here takes on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -187,7 +188,7 @@ impl World {
         within("acknowledgement", stored).await
     }
 
-    fn watch_of(&self, request: watch::Request, shown: mpsc::Sender<Event>, interval: Duration) -> Watch {
+    fn watch_of(&self, request: snapshot::Request, shown: mpsc::Sender<Event>, interval: Duration) -> Watch {
         Watch::new(self.connection.clone(), &self.group, request, shown, interval)
     }
 
@@ -198,7 +199,7 @@ impl World {
     /// A watch that reads the store again at this mean interval where nothing is seen to be lost.
     fn watch_every(&self, bucket: Bucket, interest: Interest, interval: Duration) -> Watched {
         let (sender, events) = mpsc::channel(1024);
-        let request = watch::Request { watch: WatchId::new(7), bucket, interest };
+        let request = snapshot::Request { watch: WatchId::new(7), bucket, interest };
         let mut tasks = JoinSet::new();
         tasks.spawn(self.watch_of(request, sender, interval).run());
         Watched { events, incarnation: None, last: Revision::default(), _tasks: tasks }

@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind};
 use crate::kv::Store;
 use crate::metrics::Metrics;
 use crate::probe::{Ear, Prober};
-use crate::watch::{self as watching, Watch};
+use crate::snapshot;
+use crate::watch::Watch;
 
 /// How many pieces of news from the store may wait.
 const EVENT_QUEUE: usize = 1024;
@@ -124,7 +125,7 @@ impl Transport {
 
     /// Watches in place of what was watched in that bucket before.
     pub(crate) fn watch(&mut self, watch: WatchId, bucket: Bucket, interest: Interest) {
-        let request = watching::Request { watch, bucket, interest };
+        let request = snapshot::Request { watch, bucket, interest };
         let (connection, events) = (self.connection.clone(), self.events.clone());
         let watch = Watch::new(connection, &self.group, request, events, self.interval).recreating(self.replicas);
         let span = tracing::debug_span!("parti_watch", %bucket);

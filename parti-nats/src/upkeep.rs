@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parti_core::Instant;
 
-use crate::bucket::Mismatch;
 use crate::clock;
+use crate::mismatch::Mismatch;
 use crate::warnings::Warnings;
 
 /// The warning that a bucket cannot be read.

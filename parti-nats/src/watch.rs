@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::SelectAll;
-use parti_core::{Bucket, Event, GroupName, Incarnation, Interest, Key, KvEvent, Revision, WatchId};
+use parti_core::{Bucket, Event, GroupName, Incarnation, Interest, Key, KvEvent, Revision};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::bucket::{self, Names};
 use crate::clock::jittered;
 use crate::connection::Connection;
 use crate::kv::is_marker;
-use crate::snapshot::{self, Change, Head, Snapshot, number};
+use crate::snapshot::{self, Change, Head, Request, Snapshot, number};
 
 /// How soon after a sign of loss the store is read again; several signs are answered by one reading.
 const AFTER_LOSS: Duration = Duration::from_millis(50);
@@ -38,14 +38,6 @@ const SILENT_READINGS: u32 = 2;
 
 /// How many changes may wait for one before them; what comes then is read from the store.
 const MAX_AHEAD: usize = 10_000;
-
-/// What the core wants to watch.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) watch: WatchId,
-    pub(crate) bucket: Bucket,
-    pub(crate) interest: Interest,
-}
 
 /// One watch of one bucket.
 #[derive(Debug)]

@@ -95,7 +95,7 @@ impl StoreUnderTest for Real<'_> {
     }
 
     fn watch(&mut self, watch: WatchId, bucket: Bucket, interest: Interest) {
-        let request = watch::Request { watch, bucket, interest };
+        let request = snapshot::Request { watch, bucket, interest };
         let watch = self.world.watch_of(request, self.sender.clone(), Duration::from_secs(600));
         self.watching.spawn_on(watch.run(), self.runtime.handle());
     }
