@@ -7,9 +7,9 @@ use async_nats::ConnectOptions;
 use async_nats::jetstream::stream::{self, ClusterInfo};
 use parti_nats::Config;
 
-use crate::lab::agent::Spec;
-use crate::lab::fleet::Fleet;
-use crate::lab::proxy::{Proxy, Way};
+use crate::processes::agent::Spec;
+use crate::processes::fleet::Fleet;
+use crate::processes::proxy::{Proxy, Way};
 use crate::support::Cluster;
 use crate::{PATIENCE, operate, outage, settled, spec};
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::lab::agent::{Order, Spec};
-use crate::lab::fleet::Fleet;
-use crate::lab::proxy::{Proxy, Way};
+use crate::processes::agent::{Order, Spec};
+use crate::processes::fleet::Fleet;
+use crate::processes::proxy::{Proxy, Way};
 use crate::support::Server;
 use crate::{LEASE, LONG_LEASE, PATIENCE, fleet, lasting, member, settled, spec};
 

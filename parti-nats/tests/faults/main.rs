@@ -7,10 +7,10 @@
 //! `cargo run --release -p parti-benches --bin live -- --check`. With `PARTI_LONG_TESTS` set, outages last a minute.
 
 mod cluster;
-#[path = "../lab/mod.rs"]
-mod lab;
 mod lease;
 mod permissions;
+#[path = "../processes/mod.rs"]
+mod processes;
 mod restart;
 mod server;
 #[path = "../support/mod.rs"]
@@ -20,10 +20,10 @@ mod worker;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, jetstream};
-use lab::agent::{self, Spec};
-use lab::fleet::Fleet;
-use lab::journal::Who;
 use parti_nats::Config;
+use processes::agent::{self, Spec};
+use processes::fleet::Fleet;
+use processes::journal::Who;
 use support::quick;
 
 /// Short, so that tests are.

@@ -3,9 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::lab::agent::Order;
-use crate::lab::fleet::Fleet;
-use crate::lab::journal::Who;
+use crate::processes::agent::Order;
+use crate::processes::fleet::Fleet;
+use crate::processes::journal::Who;
 use crate::support::Server;
 use crate::{LONG_LEASE, PATIENCE, lasting, member, settled};
 

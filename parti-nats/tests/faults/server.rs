@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::lab::agent::Order;
-use crate::lab::fleet::Fleet;
-use crate::lab::journal::{Journal, Who};
+use crate::processes::agent::Order;
+use crate::processes::fleet::Fleet;
+use crate::processes::journal::{Journal, Who};
 use crate::support::Server;
 use crate::{PATIENCE, operate, outage, settled, spec};
 use async_nats::ConnectOptions;

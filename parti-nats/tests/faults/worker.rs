@@ -2,10 +2,10 @@
 
 use std::thread::sleep;
 
-use crate::lab::agent::Spec;
-use crate::lab::fleet::Fleet;
-use crate::lab::journal::{At, Journal};
-use crate::lab::proxy::{Proxy, Way};
+use crate::processes::agent::Spec;
+use crate::processes::fleet::Fleet;
+use crate::processes::journal::{At, Journal};
+use crate::processes::proxy::{Proxy, Way};
 use crate::support::Server;
 use crate::{LEASE, LONG_LEASE, PATIENCE, fleet, lasting, settled, spec};
 
@@ -134,7 +134,7 @@ fn without(process: u32) -> impl Fn(&Journal) -> bool {
     move |journal| journal.is_covered() && journal.owners().values().all(|who| who.process != process)
 }
 
-fn kept_by_others(fleet: &Fleet, process: u32) -> Vec<(u32, (crate::lab::journal::Who, String))> {
+fn kept_by_others(fleet: &Fleet, process: u32) -> Vec<(u32, (crate::processes::journal::Who, String))> {
     let grants = fleet.journal().grants();
     grants.into_iter().filter(|(_, (who, _))| who.process != process).collect()
 }

@@ -6,8 +6,8 @@
 //! cargo run --release -p parti-benches --bin live -- --quick   # less than one
 //! ```
 
-#[path = "../../../../parti-nats/tests/lab/mod.rs"]
-mod lab;
+#[path = "../../../../parti-nats/tests/processes/mod.rs"]
+mod processes;
 mod report;
 mod resources;
 mod scenes;
@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use lab::agent::{self, Spec};
 use parti_nats::Config;
+use processes::agent::{self, Spec};
 use report::Report;
 use stage::Stage;
 

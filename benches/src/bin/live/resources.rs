@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use parti_nats::Config;
 
 use crate::Scale;
-use crate::lab::agent::Spec;
-use crate::lab::fleet::Fleet;
-use crate::lab::journal::At;
+use crate::processes::agent::Spec;
+use crate::processes::fleet::Fleet;
+use crate::processes::journal::At;
 use crate::report::Report;
 use crate::stage::{Operator, PATIENCE, Stage};
 use crate::support::Server;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use parti_nats::Config;
 
-use crate::lab::agent::{Order, Spec};
-use crate::lab::fleet::Fleet;
-use crate::lab::journal::{At, Journal, Who};
-use crate::lab::proxy::{Proxy, Way};
+use crate::processes::agent::{Order, Spec};
+use crate::processes::fleet::Fleet;
+use crate::processes::journal::{At, Journal, Who};
+use crate::processes::proxy::{Proxy, Way};
 use crate::report::Report;
 use crate::stage::{Operator, PATIENCE, Stage};
 use crate::support::{Cluster, Server};

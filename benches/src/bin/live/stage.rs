@@ -6,8 +6,8 @@ use async_nats::jetstream::{self, kv};
 use parti_nats::Config;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::lab::agent::Spec;
-use crate::lab::fleet::Fleet;
+use crate::processes::agent::Spec;
+use crate::processes::fleet::Fleet;
 use crate::support::Server;
 
 /// Longer than anything here takes.
