@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use super::said::USAGE;
 use clap::Args;
 use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Level, Orders, Progress};
 use parti_sim::{Kind, Plant};
@@ -56,7 +57,7 @@ pub(super) struct ExhaustiveArgs {
 pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Result<u8> {
     let Ok(limit) = Duration::try_from_secs_f64(args.minutes * 60.0) else {
         writeln!(io::stderr(), "parti-sim: --minutes must be a number from 0, but is {}", args.minutes)?;
-        return Ok(super::USAGE);
+        return Ok(USAGE);
     };
     let beginnings = if args.from.is_empty() { &Beginning::ALL[..] } else { &args.from };
     for beginning in beginnings {

@@ -4,6 +4,7 @@ mod exhaustive;
 mod record;
 mod replay;
 mod rounds;
+mod said;
 mod speed;
 mod swarm;
 
@@ -18,13 +19,9 @@ use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
 use record::RecordArgs;
 use replay::ReplayArgs;
 use rounds::PlanArgs;
+use said::{TRACE_LINES, USAGE, json};
 use speed::SpeedArgs;
 use swarm::SwarmArgs;
-
-/// How many lines of the trace are printed after a failure.
-const TRACE_LINES: usize = 40;
-/// The exit code for a wrong command line.
-const USAGE: u8 = 2;
 
 /// Many workers in one thread, against a model of the store, under a virtual clock.
 #[derive(Debug, Parser)]
@@ -177,8 +174,4 @@ fn explain(scenario: &Scenario, args: &ScenarioArgs, outcome: &Outcome, out: &mu
         "repeat it: cargo run -p parti-sim -- scenario {} --workers {} --partitions {} --seed {}{plant}",
         figures.scenario, figures.workers, figures.partitions, figures.seed
     )
-}
-
-fn json(data: &impl serde::Serialize) -> String {
-    serde_json::to_string(data).expect("plain data has no value that JSON lacks")
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use super::said::USAGE;
 use clap::Args;
 use parti_sim::{Keep, Scenario};
 
@@ -32,7 +33,7 @@ pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
     let scenarios: Vec<_> = Scenario::all().into_iter().filter(chosen).collect();
     if scenarios.is_empty() {
         writeln!(io::stderr(), "parti-sim: there is no scenario {:?}: `scenario list` names them all", args.names)?;
-        return Ok(super::USAGE);
+        return Ok(USAGE);
     }
     writeln!(
         out,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use parti_core::{Config, PartitionId, Status};
 
+use super::births::Births;
 use super::failure::{Failure, Story};
 use super::handler::Seen;
-use super::setup::{Births, Setup};
 use crate::rng::Rng;
 use crate::scenario::{Keep, Stage};
 use crate::told::fact::{PartitionIndex, ProcessId};
@@ -65,11 +65,6 @@ pub struct Measured {
 }
 
 impl Cluster {
-    /// Begins to say what a cluster of so many workers is made of.
-    pub fn of(workers: u32) -> Setup {
-        Setup::new(workers)
-    }
-
     pub(super) fn begin(world: World, config: Config, births: Births) -> Result<Self, Failure> {
         let workers = world.ground.options.workers;
         let rng = Rng::for_purpose(world.ground.options.seed, "kit");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parti_core::{ConfigError, PartitionError, PartitionId};
 
-use super::setup::MAX_WORKERS;
+use super::births::MAX_WORKERS;
 use crate::check::invariant::Violation;
 use crate::told::trace::TraceLine;
 

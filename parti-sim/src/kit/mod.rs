@@ -48,6 +48,7 @@
 //!   other clocks, and with [`random_faults`](Cluster::random_faults) other faults.
 //! - **Asserting** with `assert!` is fine: a test that panics while it has a cluster also prints its story.
 
+mod births;
 mod cluster;
 mod deeds;
 mod failure;
@@ -56,7 +57,8 @@ mod setup;
 
 pub(crate) use handler::Handlers;
 
+pub use births::MAX_WORKERS;
 pub use cluster::{Cluster, Measured};
 pub use failure::{Failure, Story};
 pub use handler::{Call, Handler, Life, Seen};
-pub use setup::{MAX_WORKERS, Setup};
+pub use setup::Setup;

@@ -3,16 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use parti_core::{Config, Partition, PartitionError, PartitionId, PartitionList, ReleaseReason, Slot, Token};
+use parti_core::{Config, Partition, PartitionError, PartitionId, PartitionList, ReleaseReason, Token};
 
+use super::births::Births;
+use super::births::MAX_WORKERS;
+use super::cluster::Cluster;
+use super::failure::Failure;
 use super::handler::{Handler, Handlers, Life, MakeHandler};
-use super::{Cluster, Failure};
-use crate::setting::birth::Birth;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
 use crate::world::World;
 
-/// The most workers that a cluster begins with.
-pub const MAX_WORKERS: u32 = 10_000;
 /// How often an application does a unit of work, unless told otherwise.
 const WORK_EVERY: Duration = Duration::from_secs(1);
 
@@ -31,15 +31,15 @@ pub struct Setup {
     births: Births,
 }
 
-/// How the processes of a cluster come into the world.
-#[derive(Clone)]
-pub(super) struct Births {
-    ordinals: bool,
-    capacity: Rc<dyn Fn(u32) -> u32>,
+impl Cluster {
+    /// Begins to say what a cluster of so many workers is made of.
+    pub fn of(workers: u32) -> Setup {
+        Setup::new(workers)
+    }
 }
 
 impl Setup {
-    pub(super) fn new(workers: u32) -> Self {
+    fn new(workers: u32) -> Self {
         Self {
             workers,
             partitions: Vec::new(),
@@ -184,25 +184,6 @@ fn application(config: &Config, work_every: Duration) -> ApplicationOptions {
     ApplicationOptions { drain_ms: (0, ms(config.release_timeout)), write_every_ms: ms(work_every) }
 }
 
-impl Births {
-    /// How a process of the worker with this number comes into the world, with this version of your software.
-    pub(super) fn of(&self, number: u32, software: &str) -> Birth {
-        Birth {
-            number,
-            preferred_slot: self.ordinals.then_some(Slot::new(number)),
-            predecessor_is_dead: self.ordinals,
-            software: software.into(),
-            capacity: (self.capacity)(number),
-            ..Birth::default()
-        }
-    }
-
-    /// The config of the worker with this number.
-    pub(super) fn config(&self, number: u32, config: &Config) -> Config {
-        self.of(number, &config.software).config(config)
-    }
-}
-
 /// An application of which nothing is known.
 struct Idle;
 
@@ -214,12 +195,6 @@ struct Drains<F>(Rc<F>);
 impl<F: Fn(&PartitionId) -> Duration> Handler for Drains<F> {
     fn release(&mut self, partition: &PartitionId, _: Token, _: ReleaseReason) -> Duration {
         (self.0)(partition)
-    }
-}
-
-impl std::fmt::Debug for Births {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Births").field("ordinals", &self.ordinals).finish_non_exhaustive()
     }
 }
 

@@ -67,7 +67,7 @@ impl Happening {
             }
             ToOne::Reconnect { .. } => self.world.reconnect_unheard(process),
             ToOne::TakeSubscription { for_ms, told, .. } => {
-                self.world.probing().take_subscription(process, ms(for_ms), told)
+                self.world.probing().take_subscription(process, ms(for_ms), told);
             }
             ToOne::SlowApplication { percent, .. } => self.world.ground.process_mut(process).drain_percent = percent,
             ToOne::Trouble(ref trouble) => self.trouble(process, trouble),
@@ -78,10 +78,10 @@ impl Happening {
         let (ms, now) = (Duration::from_millis, self.world.ground.now);
         match *trouble {
             Trouble::StoreAway { for_ms, .. } => {
-                self.world.ground.process_mut(process).link.take_store_away(now + ms(for_ms))
+                self.world.ground.process_mut(process).link.take_store_away(now + ms(for_ms));
             }
             Trouble::ReadOnly { for_ms, .. } => {
-                self.world.ground.process_mut(process).link.make_read_only(now + ms(for_ms))
+                self.world.ground.process_mut(process).link.make_read_only(now + ms(for_ms));
             }
             Trouble::Sleep { for_ms, .. } => self.world.sleep(process, ms(for_ms)),
             Trouble::StepClock { forward_ms, .. } => self.world.step_clock(process, ms(forward_ms)),
@@ -106,7 +106,7 @@ impl Happening {
             ToAll::StoreFull { for_ms } => self.world.links().store_full(ms(for_ms)),
             ToAll::ServerDown { for_ms } => self.world.links().server_down(ms(for_ms)),
             ToAll::RollBack { plan, writes, for_ms } => {
-                self.world.at_store().roll_back(bucket(plan), writes as usize, ms(for_ms))
+                self.world.at_store().roll_back(bucket(plan), writes as usize, ms(for_ms));
             }
             ToAll::Recreate { plan, unknowing } => self.world.at_store().recreate(bucket(plan), unknowing),
             ToAll::BringBack { plan, writes, for_ms } => {

@@ -207,8 +207,8 @@ impl World {
         match self.at_store().reaches(process, bucket, watch, shown) {
             Heard::Nothing => {}
             Heard::One(event) => self.feed(process, Event::Kv(event)),
-            Heard::Listing { lost, entries, end, current } => {
-                for event in lost.into_iter().chain(entries) {
+            Heard::Listing { before, entries, end, current } => {
+                for event in before.into_iter().chain(entries) {
                     self.feed(process, Event::Kv(event));
                 }
                 if !(current && self.at_store().waits(process, bucket, &end)) {

@@ -150,7 +150,7 @@ impl Links<'_> {
     /// The outages that all see are over.
     pub(crate) fn end_outages(&mut self) {
         let now = self.ground.now;
-        let network = &mut self.network;
+        let network = &mut *self.network;
         (network.store_down_until, network.store_full_until, network.all_cut_off_until) = (now, now, now);
     }
 

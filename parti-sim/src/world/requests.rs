@@ -97,32 +97,32 @@ impl AtStore<'_> {
         let now = self.ground.now;
         let operation = request.operation;
         let gives_up = now.max(sent + self.ground.request_timeout());
-        let give_up = What::GiveUp { process, operation };
+        let end = What::GiveUp { process, operation };
         if self.ground.process(process).link.broken {
-            self.ground.schedule.push(gives_up, give_up);
+            self.ground.schedule.push(gives_up, end);
             self.ground.process_mut(process).link.held.push(What::Arrive { process, request, sent });
             return;
         }
         if self.ground.process(process).link.closed {
-            return self.ground.schedule.push(gives_up, give_up);
+            return self.ground.schedule.push(gives_up, end);
         }
         if now < self.network.store_down_until {
             return self.arrive_at_nobody(process, request, sent, gives_up);
         }
         if now < self.ground.process(process).link.store_away_until {
             self.ground.tell(&Fact::Reached { process, mark: Mark::StoreAwayForOne });
-            return self.ground.schedule.push(gives_up, give_up);
+            return self.ground.schedule.push(gives_up, end);
         }
         let late = now > sent + self.ground.request_timeout();
         if self.kept.is_of_a_former_life(process, &request, sent, self.ground) {
             // Revisions are given again then: that one fits which was meant for another, no condition can tell.
-            return self.ground.schedule.push(gives_up, give_up);
+            return self.ground.schedule.push(gives_up, end);
         }
         let outcome =
             if self.refuses(process) { Outcome::Refused } else { self.carry_out(process, &request.write, late) };
         if self.network.rng.chance(self.ground.options.network.reply_lost_ppm) {
             self.ground.tell(&Fact::Mishap { process, mishap: Mishap::ReplyLost });
-            return self.ground.schedule.push(gives_up, give_up);
+            return self.ground.schedule.push(gives_up, end);
         }
         let falsely = self.network.rng.chance(self.ground.options.network.false_conflict_ppm);
         let outcome = match outcome {
@@ -134,7 +134,7 @@ impl AtStore<'_> {
         };
         let replies = now + self.network.one_way(&self.ground.options);
         if replies > gives_up {
-            self.ground.schedule.push(gives_up, give_up);
+            self.ground.schedule.push(gives_up, end);
         }
         self.ground.schedule.push(replies, What::Reply { process, operation, outcome, sent });
     }

@@ -27,8 +27,8 @@ pub(super) enum Heard {
     Nothing,
     One(KvEvent),
     Listing {
-        /// The watch broke before it.
-        lost: Option<KvEvent>,
+        /// The watch broke.
+        before: Option<KvEvent>,
         entries: Vec<KvEvent>,
         end: KvEvent,
         /// It is of the watch that the worker has, so that its end may wait in the queue.
@@ -251,8 +251,8 @@ impl AtStore<'_> {
                 let before = self.watch_of(process, bucket).heard.replace((life, last));
                 // The bucket was made anew or purged, has lost writes, or a replica lags: who reads it cannot tell.
                 let is_lost = before.is_some_and(|(known, heard)| known != life || heard > last);
-                let lost = is_lost.then_some(KvEvent::WatchLost { watch });
-                Heard::Listing { lost, entries, end: KvEvent::CaughtUp { watch, incarnation, last }, current: true }
+                let before = is_lost.then_some(KvEvent::WatchLost { watch });
+                Heard::Listing { before, entries, end: KvEvent::CaughtUp { watch, incarnation, last }, current: true }
             }
             Shown::End(..) => unreachable!("it was told above"),
         }
@@ -269,7 +269,7 @@ impl AtStore<'_> {
             Shown::Lost => Heard::One(KvEvent::WatchLost { watch }),
             Shown::Snapshot(entries, (incarnation, _), last) => {
                 let end = KvEvent::CaughtUp { watch, incarnation, last };
-                Heard::Listing { lost: None, entries, end, current: false }
+                Heard::Listing { before: None, entries, end, current: false }
             }
             Shown::End(..) => unreachable!("no watch is too old for it"),
         }

@@ -1,11 +1,11 @@
 //! What may go wrong in a small world, and what is done to it.
 
-use std::fmt;
 use std::time::Duration;
 
 use parti_core::{Bucket, Command, ProbeOutcome, WorkerState};
 
-use super::state::{LATE, LATE_BUT, State, Step};
+use super::bounds::{Fault, Step};
+use super::state::{LATE, LATE_BUT, State};
 use crate::setting::birth::Birth;
 use crate::told::fact::ProcessId;
 use crate::world::clock::Moment;
@@ -15,61 +15,6 @@ use crate::world::process::Life;
 
 /// How many times as long it takes to notice that a connection was closed, as that nothing gets through.
 const NOTICES_LATE: u32 = 2;
-
-/// Something that goes wrong, or that somebody does to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Fault {
-    /// A message comes at any later time, or never; an application takes that long to release a partition. Changes that a
-    /// watch shows, for which later ones wait, come within two leases as others see them.
-    Late,
-    /// A process ends without a word; another one may take its place at any later time.
-    Crash,
-    /// A process stands still until any later time within two leases as others see them, while its clock goes on.
-    Pause,
-    /// Nothing gets through to or from a process until any later time.
-    Cut,
-    /// The same, and the other side has closed the connection: nobody listens there any more, and what is sent into it is
-    /// lost. The client notices later than one that was cut off, or when it can be reached again.
-    Close,
-    /// A worker is told to hand over and leave.
-    Leave,
-    /// A worker is told to restart; when it has halted, another process takes its place.
-    Restart,
-    /// A server takes away the subscription of a process for its probes, and lets it have no other one until any later
-    /// time within two leases as others see them; it says nothing about that. Where there are probes.
-    Deafen,
-    /// A client connects again, to another server if there are two, and was never away. Where there are probes.
-    Reconnect,
-    /// The route between the servers breaks until any later time. Where there are two.
-    Route,
-    /// The store restarts without the last writes of one bucket, whose revisions are given again. What was under way is
-    /// lost. Everybody who was connected notices at once, and is connected again before time passes.
-    Loss,
-}
-
-impl Fault {
-    /// Every fault.
-    pub const ALL: [Self; 11] = [
-        Self::Late,
-        Self::Crash,
-        Self::Pause,
-        Self::Cut,
-        Self::Close,
-        Self::Leave,
-        Self::Restart,
-        Self::Deafen,
-        Self::Reconnect,
-        Self::Route,
-        Self::Loss,
-    ];
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = clap::ValueEnum::to_possible_value(self).expect("no variant is hidden");
-        f.write_str(value.get_name())
-    }
-}
 
 impl State {
     /// Every fault of these kinds that can come now, but for those of a single message.

@@ -34,6 +34,7 @@
 //! which time after the last one. A loss takes one write unless `--lost` says more. The planted bugs that
 //! take a store that loses writes have not been found within these bounds.
 
+mod bounds;
 mod fault;
 mod fingerprint;
 mod setting;
@@ -41,76 +42,21 @@ mod state;
 mod told;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
-pub use self::fault::Fault;
+use self::bounds::Step;
+pub use self::bounds::{Beginning, Bounds, Fault, Orders};
 use self::fingerprint::{Read, fingerprint};
 use self::setting::beginning;
-pub use self::state::Orders;
-use self::state::{State, Step};
+use self::state::State;
 use self::told::Told;
 use crate::check::invariant::Violation;
 use crate::check::reached::Marks;
-use crate::fault::plant::Plant;
 use crate::told::trace::Trace;
 use crate::world::clock::nanos;
 
 /// How many states that are still to be looked at are kept as they are; the others are made again from their paths.
 const KEPT: usize = 50_000;
-/// How large the worlds are, how they begin, and how far they are followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// How many workers.
-    pub workers: u32,
-    /// How many partitions.
-    pub partitions: u32,
-    /// What there is at first.
-    pub beginning: Beginning,
-    /// Whether workers ask for each other and for themselves.
-    pub probes: bool,
-    /// How many servers there are, to which the workers that are there at first are connected in turn: 1 or 2.
-    pub servers: u32,
-    /// Which things may come in any order, if nothing goes wrong.
-    pub orders: Orders,
-    /// How often something may go wrong.
-    pub faults: u32,
-    /// What may go wrong.
-    pub kinds: Vec<Fault>,
-    /// How many of the last writes of a bucket may be lost at once.
-    pub lost: u32,
-    /// The longest path.
-    pub depth: u32,
-    /// A deliberate bug.
-    pub plant: Option<Plant>,
-}
-
-/// What there is at first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Beginning {
-    /// An empty store, and workers that start at once.
-    Fresh,
-    /// A group in which everything has an owner.
-    Settled,
-    /// Such a group but for one worker, which starts now and is to get its share.
-    Joining,
-}
-
-impl Beginning {
-    /// Every beginning.
-    pub const ALL: [Self; 3] = [Self::Fresh, Self::Settled, Self::Joining];
-}
-
-impl fmt::Display for Beginning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fresh => "fresh",
-            Self::Settled => "settled",
-            Self::Joining => "joining",
-        })
-    }
-}
-
 /// How far a search has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use parti_core::Revision;
 
-use super::fault::Fault;
+use super::bounds::{Beginning, Bounds, Fault};
 use super::fingerprint::PLAN_BEGINS_AT;
 use super::state::State;
-use super::{Beginning, Bounds};
 use crate::setting::birth::Birth;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
 use crate::world::World;

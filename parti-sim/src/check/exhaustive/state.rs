@@ -1,13 +1,9 @@
 //! One state of a small world, what can happen next in it, and what comes of that.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
-use parti_core::Bucket;
-
-use super::Bounds;
-use super::fault::Fault;
+use super::bounds::{Bounds, Fault, Orders, Step};
 use crate::told::fact::ProcessId;
 use crate::world::World;
 use crate::world::clock::Moment;
@@ -23,50 +19,6 @@ pub(super) const LATE: Moment = Moment::from_nanos(u64::MAX - 1);
 pub(super) const LATE_BUT: Moment = Moment::from_nanos(1 << 62);
 /// How many times as long as a lease, as others see it, what must come in the end may take.
 const LEASES_LATE: u32 = 2;
-
-/// Which things may come in any order, if nothing goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Orders {
-    /// Requests and timers. What follows from them, replies and what watches show, comes at once and in order; that it
-    /// does not is a fault.
-    Requests,
-    /// Everything.
-    All,
-}
-
-impl fmt::Display for Orders {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = clap::ValueEnum::to_possible_value(self).expect("no variant is hidden");
-        f.write_str(value.get_name())
-    }
-}
-
-/// What can happen next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// The thing with this number in the schedule happens.
-    Happen(u64),
-    /// The same, but of what follows at once, what comes as this one is late.
-    HappenBut(u64, u32),
-    /// Nothing happens until the next timer.
-    Pass,
-    /// The thing with this number is late.
-    Delay(u64),
-    /// Something is done to a process.
-    Do(Fault, ProcessId),
-    /// A process that stands still goes on.
-    Wake(ProcessId),
-    /// A process that was cut off is reached again.
-    Mend(ProcessId),
-    /// A process may listen for probes again.
-    Allow(ProcessId),
-    /// The route between the servers breaks.
-    CutRoute,
-    /// It is back.
-    MendRoute,
-    /// The store loses this many of the last writes of a bucket.
-    Lose(Bucket, usize),
-}
 
 /// A small world, and what may still go wrong in it.
 #[derive(Clone, Debug)]

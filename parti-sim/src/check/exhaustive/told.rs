@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::fault::Fault;
-use super::state::{State, Step, key};
+use super::bounds::{Fault, Step};
+use super::state::{State, key};
 use crate::told::trace::verb;
 use crate::world::event::Shown;
 use crate::world::event::What;
