@@ -7,7 +7,7 @@
 //! ```
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use parti_nats::{Builder, Change, Guard, HealthCheck, METRICS, MetricKind, Verdict};
+use parti_nats::{Builder, Change, Guard, HealthCheck, SECONDS_BUCKETS, Verdict, describe_metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -21,8 +21,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = arguments.next().unwrap_or("127.0.0.1:9090".into());
 
     // The recorder comes before the worker, whose metrics would else go nowhere.
-    let prometheus = PrometheusBuilder::new().install_recorder()?;
-    describe();
+    let prometheus = PrometheusBuilder::new().set_buckets(SECONDS_BUCKETS)?.install_recorder()?;
+    describe_metrics();
     let partitions = (0..64).map(|number| format!("orders-{number}"));
     let mut worker = Builder::new("orders").server(url).partition_ids(partitions).start()?;
     tokio::spawn(serve(TcpListener::bind(address).await?, prometheus, worker.health_check()));
@@ -37,17 +37,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn work(guard: Guard) {
     while guard.may_work().await {
         guard.released().await;
-    }
-}
-
-/// Gives every metric its help text.
-fn describe() {
-    for metric in METRICS {
-        match metric.kind {
-            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.help),
-            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
-            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metrics::Unit::Seconds, metric.help),
-        }
     }
 }
 

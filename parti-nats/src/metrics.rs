@@ -2,10 +2,13 @@
 //!
 //! They go through the `metrics` facade: install a recorder before the first worker starts, or they go nowhere.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use parti_core::{Bucket, Instant, Notice, Outcome, ReleaseReason, Status, SuspendReason, WorkerState};
 
 /// What kind of metric one is.
@@ -19,6 +22,11 @@ pub enum MetricKind {
     Histogram,
 }
 
+/// Bounds for the buckets of every histogram, in seconds: histograms with the same bounds add up over workers, which
+/// quantiles do not. From half a millisecond, a quick write, to a minute, a slow drain.
+pub const SECONDS_BUCKETS: &[f64] =
+    &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0];
+
 /// One metric: its name, its kind, its label besides `group`, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -30,6 +38,37 @@ pub struct Metric {
     pub label: &'static str,
     /// What it says.
     pub help: &'static str,
+}
+
+impl Metric {
+    /// What its numbers count: seconds, or things.
+    pub fn unit(&self) -> Unit {
+        if self.name.ends_with("_seconds") || self.name.ends_with("_seconds_total") {
+            Unit::Seconds
+        } else {
+            Unit::Count
+        }
+    }
+}
+
+/// Tells the recorder the unit and the help text of every metric. Install the recorder first.
+///
+/// ```
+/// use metrics_exporter_prometheus::PrometheusBuilder;
+///
+/// let recorder = PrometheusBuilder::new().set_buckets(parti_nats::SECONDS_BUCKETS)?.install_recorder()?;
+/// parti_nats::describe_metrics();
+/// # drop(recorder);
+/// # Ok::<(), metrics_exporter_prometheus::BuildError>(())
+/// ```
+pub fn describe_metrics() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, metric.unit(), metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.unit(), metric.help),
+            MetricKind::Histogram => describe_histogram!(metric.name, metric.unit(), metric.help),
+        }
+    }
 }
 
 macro_rules! metrics_table {
@@ -133,7 +172,7 @@ impl Metrics {
             conflicts: counter!(CONFLICTS, "group" => own(), "bucket" => bucket.to_string()),
             unknown: counter!(UNKNOWN, "group" => own(), "bucket" => bucket.to_string()),
         });
-        let state = |state: WorkerState| gauge!(STATE, "group" => own(), "state" => state.to_string());
+        let state = |state: WorkerState| gauge!(STATE, "group" => own(), "state" => label_value(&state));
         Self {
             group: own(),
             workers: gauge!(WORKERS, "group" => own()),
@@ -268,9 +307,22 @@ impl Metrics {
     }
 
     /// Reasons are rare, so that their counters need not be kept.
-    fn by_reason(&self, name: &'static str, reason: &impl std::fmt::Debug) {
-        counter!(name, "group" => self.group.clone(), "reason" => format!("{reason:?}")).increment(1);
+    fn by_reason(&self, name: &'static str, reason: &impl fmt::Debug) {
+        counter!(name, "group" => self.group.clone(), "reason" => label_value(reason)).increment(1);
     }
+}
+
+/// The name of a variant in snake case, as label values are written.
+fn label_value(variant: &impl fmt::Debug) -> String {
+    let name = format!("{variant:?}");
+    let mut value = String::with_capacity(name.len() + 4);
+    for (at, letter) in name.char_indices() {
+        if letter.is_ascii_uppercase() && at > 0 {
+            value.push('_');
+        }
+        value.push(letter.to_ascii_lowercase());
+    }
+    value
 }
 
 /// What was left of a right when it was made longer.
@@ -289,7 +341,30 @@ fn number(count: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use parti_core::PlanReason;
+
     use super::*;
+
+    #[test]
+    fn label_values_are_in_snake_case_and_the_same_as_in_json() {
+        let is_value = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        for state in WorkerState::ALL {
+            let value = label_value(&state);
+            assert!(is_value(&value), "{value}");
+            assert_eq!(serde_json::to_value(state).expect("plain data"), value);
+        }
+        assert_eq!(label_value(&PlanReason::WorkersJoined), "workers_joined");
+        assert_eq!(label_value(&SuspendReason::LeaseRanOut), "lease_ran_out");
+    }
+
+    #[test]
+    fn times_are_in_seconds_and_all_else_is_counted() {
+        let seconds = METRICS.iter().filter(|metric| metric.unit() == Unit::Seconds);
+        let histograms = METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram);
+        assert_eq!(seconds.clone().count(), histograms.count() + 1);
+        assert!(seconds.map(|metric| metric.name).any(|name| name == UNOWNED_SECONDS));
+        assert!(SECONDS_BUCKETS.is_sorted());
+    }
 
     #[test]
     fn the_documentation_has_every_metric() {
