@@ -7,12 +7,17 @@
 
 #![allow(clippy::print_stdout)] // it is made to be looked at
 
+mod common;
+
 use parti_nats::{Builder, Change, Guard};
 
 #[tokio::main]
 async fn main() -> Result<(), parti_nats::Error> {
+    common::log();
+    let url = common::server("One worker that says which of 64 partitions are its own: start it several times");
     let partitions = (0..64).map(|number| format!("orders-{number}"));
-    let mut worker = Builder::new("orders").server("nats://localhost:4222").partition_ids(partitions).start()?;
+    let mut worker = Builder::new("orders").server(url).partition_ids(partitions).start()?;
+    common::stop_when_told(&worker);
     while let Some(change) = worker.next_change().await {
         if let Change::Acquired(guard) = change {
             tokio::spawn(work(guard));

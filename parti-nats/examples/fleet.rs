@@ -5,13 +5,15 @@
 //! cargo run -p parti-nats --example fleet -- --workers 5 --partitions 100
 //! ```
 
+mod common;
 mod simulated;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::num::NonZeroUsize;
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -19,8 +21,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 use simulated::{Options, Stop};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// How long a step may take.
@@ -32,13 +35,13 @@ const QUIET: Duration = Duration::from_millis(1_500);
 #[command(about = "Runs a fleet of worker processes and shows who owns what")]
 struct Arguments {
     /// How many workers to begin with.
-    #[arg(long, default_value_t = 5)]
-    workers: usize,
+    #[arg(long, default_value = "5")]
+    workers: NonZeroUsize,
     /// How many partitions to divide.
-    #[arg(long, default_value_t = 100)]
-    partitions: usize,
+    #[arg(long, default_value = "100")]
+    partitions: NonZeroUsize,
     /// A NATS server with JetStream; a private one is started if none is given.
-    #[arg(long)]
+    #[arg(long, env = "NATS_URL")]
     url: Option<String>,
     #[command(subcommand)]
     role: Option<Role>,
@@ -55,9 +58,16 @@ enum Role {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Role::Worker(options)) = arguments.role {
+        common::log();
         return simulated::run(options, told_to_stop()).await;
     }
-    match show(&arguments).await {
+    let mut stop = common::StopSignal::new();
+    // Whatever the show has started ends with it.
+    let shown = tokio::select! {
+        shown = show(&arguments) => shown,
+        () = stop.received() => Err("stopped before the end".into()),
+    };
+    match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {error}"));
@@ -67,17 +77,25 @@ async fn main() -> ExitCode {
 }
 
 async fn told_to_stop() -> Stop {
-    let mut told = String::new();
-    // An error means that the fleet is gone.
-    let _ = tokio::io::stdin().read_to_string(&mut told).await;
-    if told.trim() == "restart" { Stop::Restart } else { Stop::Leave }
+    let (tell, told) = oneshot::channel();
+    // A thread of its own: the runtime would not end before the standard input does.
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        // An error means that the fleet is gone.
+        let _ = std::io::stdin().read_to_string(&mut text);
+        tell.send(text)
+    });
+    match told.await {
+        Ok(text) if text.trim() == "restart" => Stop::Restart,
+        Ok(_) | Err(_) => Stop::Leave,
+    }
 }
 
 type Error = Box<dyn std::error::Error>;
 
 /// The whole show.
 async fn show(arguments: &Arguments) -> Result<(), Error> {
-    let Arguments { workers, partitions, .. } = *arguments;
+    let (workers, partitions) = (arguments.workers.get(), arguments.partitions.get());
     let private = if arguments.url.is_none() { Some(support::Server::start()) } else { None };
     let url = private.as_ref().map(support::Server::url).or(arguments.url.clone()).expect("one of both is there");
     say(&format!("{workers} workers share {partitions} partitions, over {url}\n"));
@@ -222,7 +240,7 @@ impl Fleet {
     }
 
     /// Waits until the step is done, and tells what came of it.
-    async fn end(&self, step: Step, what: &str, workers: usize) -> Result<(), Error> {
+    async fn end(&mut self, step: Step, what: &str, workers: usize) -> Result<(), Error> {
         self.settle(workers, QUIET).await?;
         let books = self.books();
         let took = books.changed.map_or(Duration::ZERO, |changed| changed.saturating_duration_since(step.at));
@@ -242,9 +260,18 @@ impl Fleet {
     }
 
     /// Waits until every partition has one owner, `workers` share them, and nothing has changed for as long as `quiet`.
-    async fn settle(&self, workers: usize, quiet: Duration) -> Result<(), Error> {
+    /// Ends at once with a process that nobody has ended.
+    async fn settle(&mut self, workers: usize, quiet: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
+            for process in &mut self.processes {
+                if let Some(status) = process.child.try_wait()? {
+                    let number = process.number + 1;
+                    return Err(
+                        format!("worker process {number} has ended with {status}; what it said stands above").into()
+                    );
+                }
+            }
             if self.books().is_settled(self.partitions, workers, quiet) {
                 return Ok(());
             }
@@ -312,7 +339,9 @@ impl Books {
         owners.sort_unstable();
         owners.dedup();
         let owned = self.owners.values().filter(|owners| owners.len() == 1).count();
-        owned == partitions && owners.len() == workers && self.changed.is_some_and(|changed| changed.elapsed() >= quiet)
+        owned == partitions
+            && owners.len() == workers.min(partitions)
+            && self.changed.is_some_and(|changed| changed.elapsed() >= quiet)
     }
 }
 

@@ -2,10 +2,15 @@
 //! as Kubernetes.
 //!
 //! ```sh
-//! cargo run -p parti-nats --example metrics -- nats://127.0.0.1:4222 127.0.0.1:9090
+//! cargo run -p parti-nats --example metrics -- --listen 127.0.0.1:9090
 //! curl http://127.0.0.1:9090/metrics
 //! ```
 
+mod common;
+
+use std::net::SocketAddr;
+
+use clap::Parser;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parti_nats::{Builder, Change, Guard, HealthCheck, SECONDS_BUCKETS, Verdict, describe_metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,18 +19,27 @@ use tokio::net::{TcpListener, TcpStream};
 /// A request line is shorter; what else a client says is not read.
 const MAX_REQUEST_BYTES: usize = 1_024;
 
+/// One worker that shows itself under `/metrics`, `/livez` and `/readyz`.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    server: common::Server,
+    /// Where to listen for questions.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    listen: SocketAddr,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().unwrap_or("nats://127.0.0.1:4222".into());
-    let address = arguments.next().unwrap_or("127.0.0.1:9090".into());
-
+    common::log();
+    let arguments = Arguments::parse();
     // The recorder comes before the worker, whose metrics would else go nowhere.
     let prometheus = PrometheusBuilder::new().set_buckets(SECONDS_BUCKETS)?.install_recorder()?;
     describe_metrics();
     let partitions = (0..64).map(|number| format!("orders-{number}"));
-    let mut worker = Builder::new("orders").server(url).partition_ids(partitions).start()?;
-    tokio::spawn(serve(TcpListener::bind(address).await?, prometheus, worker.health_check()));
+    let mut worker = Builder::new("orders").server(arguments.server.url).partition_ids(partitions).start()?;
+    tokio::spawn(serve(TcpListener::bind(arguments.listen).await?, prometheus, worker.health_check()));
+    common::stop_when_told(&worker);
     while let Some(change) = worker.next_change().await {
         if let Change::Acquired(guard) = change {
             tokio::spawn(work(guard));

@@ -5,13 +5,13 @@
 //! cargo run -p parti-nats --example worker -- --url nats://127.0.0.1:4222 --partitions 12
 //! ```
 
+mod common;
 mod simulated;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use simulated::{Options, Stop};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 #[command(about = "One worker whose work is simulated; prints one JSON object a line")]
@@ -26,13 +26,11 @@ struct Arguments {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Arguments { options, on_sigterm } = Arguments::parse();
+    common::log();
+    let mut stop = common::StopSignal::new();
     let asked_to_stop = async {
-        let [mut terminate, mut interrupt] = [SignalKind::terminate(), SignalKind::interrupt()]
-            .map(|kind| signal(kind).expect("the runtime must be able to wait for signals"));
-        tokio::select! {
-            _ = terminate.recv() => on_sigterm,
-            _ = interrupt.recv() => on_sigterm,
-        }
+        stop.received().await;
+        on_sigterm
     };
     simulated::run(options, asked_to_stop).await
 }

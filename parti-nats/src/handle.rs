@@ -112,6 +112,27 @@ impl AssignmentReader {
     }
 }
 
+/// Stops a worker from anywhere, such as from a task that waits for signals; cheap to clone. See [`Handle::stopper`].
+#[derive(Clone, Debug)]
+pub struct Stopper(mpsc::UnboundedSender<Input>);
+
+impl Stopper {
+    /// As [`Handle::stop`].
+    pub fn stop(&self) {
+        self.send(Command::Leave);
+    }
+
+    /// As [`Handle::restart`].
+    pub fn restart(&self) {
+        self.send(Command::Restart);
+    }
+
+    fn send(&self, command: Command) {
+        // An error means that the worker has stopped already.
+        let _ = self.0.send(Input::Event(Event::Command(command)));
+    }
+}
+
 impl Handle {
     /// The next thing that has changed for the application; `None` once the worker has stopped. Cancel-safe.
     ///
@@ -213,6 +234,11 @@ impl Handle {
     /// Returns at once; see [`finished`](Self::finished).
     pub fn restart(&self) {
         self.send(Event::Command(Command::Restart));
+    }
+
+    /// What is needed to stop this worker from anywhere else.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.inputs.clone())
     }
 
     /// Lets the worker hand everything over to others, but stay: for maintenance of what it depends on. It takes part

@@ -157,7 +157,7 @@ pub use connection::connect_options;
 pub use error::{Error, ErrorKind};
 pub use fence::{Fence, FenceError, TOKEN_HEADER};
 pub use guard::Guard;
-pub use handle::{Assignment, AssignmentIter, AssignmentReader, Handle};
+pub use handle::{Assignment, AssignmentIter, AssignmentReader, Handle, Stopper};
 pub use health::{Health, HealthCheck, Verdict};
 pub use login::credentials_file;
 pub use metrics::{METRICS, Metric, MetricKind, SECONDS_BUCKETS, describe_metrics};

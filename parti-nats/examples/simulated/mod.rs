@@ -9,18 +9,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use parti_nats::{
-    Builder, Change, Config, Guard, Partition, PartitionId, PartitionList, ReleaseReason, Slot, Status, Token, Weight,
-    WorkerState,
+    Builder, Change, Config, Guard, HumanDuration, Partition, PartitionId, PartitionList, ReleaseReason, Slot, Status,
+    Token, Weight, WorkerState,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::common::Server;
+
 /// The settings of a simulated worker.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
-    /// The NATS server, or several separated by commas.
-    #[arg(long, default_value = "nats://127.0.0.1:4222")]
-    pub(crate) url: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
     /// The group of workers that share the partitions.
     #[arg(long, default_value = "demo")]
     pub(crate) group: String,
@@ -46,20 +47,20 @@ pub(crate) struct Options {
     #[arg(long, default_value = "")]
     pub(crate) software: String,
     /// How long this worker may act after its last renewal, such as 4s or 750ms.
-    #[arg(long, value_parser = duration)]
-    pub(crate) lease: Option<Duration>,
-    #[arg(long, value_parser = duration)]
-    pub(crate) settle_window: Option<Duration>,
-    #[arg(long, value_parser = duration)]
-    pub(crate) cold_start_window: Option<Duration>,
-    #[arg(long, value_parser = duration)]
-    pub(crate) planned_scale_window: Option<Duration>,
-    #[arg(long, value_parser = duration)]
-    pub(crate) rebalance_interval: Option<Duration>,
-    #[arg(long, value_parser = duration)]
-    pub(crate) restart_hold: Option<Duration>,
-    #[arg(long, value_parser = duration)]
-    pub(crate) release_timeout: Option<Duration>,
+    #[arg(long)]
+    pub(crate) lease: Option<HumanDuration>,
+    #[arg(long)]
+    pub(crate) settle_window: Option<HumanDuration>,
+    #[arg(long)]
+    pub(crate) cold_start_window: Option<HumanDuration>,
+    #[arg(long)]
+    pub(crate) planned_scale_window: Option<HumanDuration>,
+    #[arg(long)]
+    pub(crate) rebalance_interval: Option<HumanDuration>,
+    #[arg(long)]
+    pub(crate) restart_hold: Option<HumanDuration>,
+    #[arg(long)]
+    pub(crate) release_timeout: Option<HumanDuration>,
 }
 
 /// The two ways to stop.
@@ -84,7 +85,7 @@ pub(crate) async fn run(options: Options, asked_to_stop: impl Future<Output = St
 
 async fn try_run(options: Options, asked_to_stop: impl Future<Output = Stop>) -> Result<(), Error> {
     let mut worker = Builder::new(&options.group)
-        .server(&options.url)
+        .server(&options.server.url)
         .partitions(options.partition_list()?)
         .replicas(options.replicas)
         .config(options.config())
@@ -270,15 +271,16 @@ impl Life {
 
 impl Options {
     fn config(&self) -> Config {
+        let or = |given: Option<HumanDuration>, default| given.map_or(default, |given| given.0);
         let default = Config::default();
         Config {
-            lease: self.lease.unwrap_or(default.lease),
-            settle_window: self.settle_window.unwrap_or(default.settle_window),
-            cold_start_window: self.cold_start_window.unwrap_or(default.cold_start_window),
-            planned_scale_window: self.planned_scale_window.unwrap_or(default.planned_scale_window),
-            rebalance_interval: self.rebalance_interval.unwrap_or(default.rebalance_interval),
-            restart_hold: self.restart_hold.unwrap_or(default.restart_hold),
-            release_timeout: self.release_timeout.unwrap_or(default.release_timeout),
+            lease: or(self.lease, default.lease),
+            settle_window: or(self.settle_window, default.settle_window),
+            cold_start_window: or(self.cold_start_window, default.cold_start_window),
+            planned_scale_window: or(self.planned_scale_window, default.planned_scale_window),
+            rebalance_interval: or(self.rebalance_interval, default.rebalance_interval),
+            restart_hold: or(self.restart_hold, default.restart_hold),
+            release_timeout: or(self.release_timeout, default.release_timeout),
             preferred_slot: self.slot.map(Slot::new),
             expected_workers: self.expected_workers,
             software: self.software.clone(),
@@ -310,16 +312,6 @@ fn read_partitions(path: &Path) -> Result<Vec<Partition>, Error> {
         partitions.push(partition.with_weight(weight));
     }
     Ok(partitions)
-}
-
-/// Reads `4s`, `0.5s` or `750ms`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, scale) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1e-3),
-        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
-    };
-    let seconds = number.parse::<f64>().map_err(|error| format!("{error}: give seconds, or a number with s or ms"))?;
-    Duration::try_from_secs_f64(seconds * scale).map_err(|error| error.to_string())
 }
 
 /// The name by its slot, or by the process where it has none yet.
