@@ -29,29 +29,41 @@
 //! }
 //! ```
 
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, unreachable_pub, reason = "what the command alone plays, counts and prints")
+)]
+
 mod check;
 mod fault;
 pub mod kit;
 mod rng;
 mod scenario;
 mod setting;
+#[cfg(feature = "cli")]
 pub mod swarm;
 mod told;
 mod world;
 
+pub use check::conformance;
+#[cfg(feature = "cli")]
+pub use check::exhaustive;
 pub use check::invariant::{Kind, Violation};
-pub use check::mark::Mark;
-pub use check::reached::Marks;
-pub use check::{conformance, exhaustive};
-pub use fault::plant::{Around, Plant};
+#[cfg(feature = "cli")]
+pub use check::{mark::Mark, reached::Marks};
+#[cfg(feature = "planted-bugs")]
+pub use fault::{around::Around, plant::Plant};
+#[cfg(feature = "cli")]
 pub use rng::Rng;
+#[cfg(feature = "cli")]
 pub use scenario::{Expectation, Keep, Outcome, Scenario};
-pub use setting::birth::Birth;
-pub use setting::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
+pub use setting::options::NetworkOptions;
+#[cfg(feature = "cli")]
+pub use setting::options::{ApplicationOptions, Options, Weights, WorkerOptions};
 pub use told::fact::{PartitionIndex, ProcessId};
-pub use told::figures::Figures;
-pub use told::file::Repeatable;
-pub use told::text::Plain;
-pub use told::trace::{Trace, TraceLine};
+pub use told::trace::TraceLine;
+#[cfg(feature = "cli")]
+pub use told::{figures::Figures, file::Repeatable, text::Plain, trace::Trace};
 pub use world::clock::Moment;
+#[cfg(feature = "cli")]
 pub use world::store;

@@ -2,6 +2,7 @@
 //! and what the core relies on in a store.
 
 pub mod conformance;
+#[cfg(feature = "cli")]
 pub mod exhaustive;
 pub(crate) mod invariant;
 pub(crate) mod mark;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parti_core::{Bucket, Command, Event, MemberPhase};
 
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::setting::birth::Birth;
 use crate::told::fact::{Fact, ProcessId};
 use crate::world::World;

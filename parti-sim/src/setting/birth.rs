@@ -5,25 +5,25 @@ use parti_core::{Config, Mode, Slot, StrategyChoice};
 
 /// How a process comes into the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Birth {
+pub(crate) struct Birth {
     /// The slot that it asks for.
-    pub preferred_slot: Option<Slot>,
+    pub(crate) preferred_slot: Option<Slot>,
     /// Whether an earlier holder of that slot is certainly dead.
-    pub predecessor_is_dead: bool,
+    pub(crate) predecessor_is_dead: bool,
     /// The version of the user's software.
-    pub software: String,
+    pub(crate) software: String,
     /// How much load it takes compared with others; 0 stands for 1.
-    pub capacity: u32,
+    pub(crate) capacity: u32,
     /// What partitions can ask for.
-    pub labels: Labels,
+    pub(crate) labels: Labels,
     /// The number of the worker whose process it is, where somebody numbers them.
-    pub number: u32,
+    pub(crate) number: u32,
     /// How it divides the partitions where it leads, if not as the group's settings say.
-    pub strategy: Option<StrategyChoice>,
+    pub(crate) strategy: Option<StrategyChoice>,
     /// What it does when its lease runs out, if not what the group's settings say.
-    pub mode: Option<Mode>,
+    pub(crate) mode: Option<Mode>,
     /// Which list of partitions it has; 0 for all that are listed.
-    pub list: u32,
+    pub(crate) list: u32,
 }
 
 impl Birth {

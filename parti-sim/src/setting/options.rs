@@ -5,7 +5,9 @@ use std::time::Duration;
 use parti_core::{Config, Mode, Partition, PartitionId, PartitionList, Slot, Weight};
 use serde::{Deserialize, Serialize};
 
-use crate::fault::plant::{Around, Plant};
+use crate::fault::around::Around;
+#[cfg(feature = "planted-bugs")]
+use crate::fault::plant::Plant;
 use crate::setting::mix::Mix;
 
 /// What a record has besides its partitions, at most, and what each of those takes.
@@ -45,6 +47,7 @@ pub struct Options {
     /// How many bytes a record may have, where records are encoded; 0 for as many as it has.
     pub record_limit: u32,
     /// A deliberate bug.
+    #[cfg(feature = "planted-bugs")]
     pub plant: Option<Plant>,
 }
 
@@ -179,6 +182,7 @@ impl Default for Options {
             clock_ppm: 100,
             encoded: false,
             record_limit: 0,
+            #[cfg(feature = "planted-bugs")]
             plant: None,
         }
     }
@@ -317,8 +321,16 @@ impl Default for ApplicationOptions {
 
 impl Options {
     /// Whether what surrounds the core has this bug.
+    #[cfg(feature = "planted-bugs")]
     pub(crate) fn has(&self, bug: Around) -> bool {
         self.plant == Some(Plant::Around(bug))
+    }
+
+    /// Nothing has a bug that nobody can plant.
+    #[cfg(not(feature = "planted-bugs"))]
+    #[expect(clippy::unused_self, reason = "where bugs can be planted, it looks")]
+    pub(crate) const fn has(&self, _: Around) -> bool {
+        false
     }
 
     /// The config of a worker in this setting.

@@ -5,7 +5,8 @@ use parti_core::PlantedBug;
 use super::Plan;
 use super::deed::{Act, Deed, Left, ToAll, ToOne, Trouble, Under};
 use super::random::settles_ms;
-use crate::fault::plant::{Around, Plant};
+use crate::fault::around::Around;
+use crate::fault::plant::Plant;
 use crate::setting::mix::Mix;
 use crate::setting::options::NetworkOptions;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod fact;
 pub(crate) mod figures;
+#[cfg(feature = "cli")]
 pub(crate) mod file;
 pub(crate) mod observers;
 pub(crate) mod recording;

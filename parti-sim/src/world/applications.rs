@@ -7,7 +7,7 @@ use parti_core::{Event, Partition, ReleaseReason, Revision, Token};
 use super::app::{App, FencedStore};
 use super::event::What;
 use super::ground::Ground;
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::kit::Handlers;
 use crate::rng::Rng;
 use crate::setting::options::Options;

@@ -9,7 +9,9 @@ use super::clock::WorkerClock;
 use super::ground::Ground;
 use super::process::Process;
 use crate::check::mark::Mark;
-use crate::fault::plant::{Around, Plant};
+use crate::fault::around::Around;
+#[cfg(feature = "planted-bugs")]
+use crate::fault::plant::Plant;
 use crate::rng::Rng;
 use crate::setting::birth::Birth;
 use crate::setting::mix::list_of;
@@ -59,6 +61,7 @@ impl Births {
             config.lease = Duration::from_millis(ground.options.worker.other_lease_ms);
         }
         let worker = Worker::new(config, seed, clock.at(ground.now)).expect("the group's config was checked");
+        #[cfg(feature = "planted-bugs")]
         let worker = match ground.options.plant {
             Some(Plant::Core(bug)) => worker.with_planted_bug(bug),
             Some(Plant::Around(_)) | None => worker,

@@ -33,7 +33,7 @@ use self::process::Life;
 use self::requests::{AtStore, Kept};
 use self::watch::Heard;
 use self::watches::Watchers;
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::setting::birth::Birth;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};

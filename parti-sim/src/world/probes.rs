@@ -12,7 +12,7 @@ use super::ground::Ground;
 use super::network::Network;
 use super::process::Life;
 use crate::check::mark::Mark;
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::setting::options::NetworkOptions;
 use crate::told::fact::{Fact, Mishap, ProcessId};
 

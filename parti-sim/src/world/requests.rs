@@ -14,7 +14,7 @@ use super::network::{Links, Network};
 use super::store::{Entry, Store, Stored};
 use super::watches::Watchers;
 use crate::check::mark::Mark;
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, Forgotten, Mishap, ProcessId};
 

@@ -9,7 +9,7 @@ use super::requests::AtStore;
 use super::store::Entry;
 use super::watches::Watch;
 use crate::check::mark::Mark;
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::setting::options::NetworkOptions;
 use crate::told::fact::{Fact, Mishap, ProcessId};
 

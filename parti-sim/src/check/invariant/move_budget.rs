@@ -6,7 +6,7 @@ use parti_core::{Generation, Outcome, PlannerPhase, Record, Term, Write};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
-use crate::fault::plant::Around;
+use crate::fault::around::Around;
 use crate::setting::options::{Options, WorkerOptions};
 use crate::told::fact::{Fact, Topic};
 
