@@ -16,6 +16,24 @@ use crate::input::Input;
 
 /// A running worker.
 ///
+/// ```no_run
+/// # async fn look() -> Result<(), parti_nats::Error> {
+/// use std::time::Duration;
+/// use parti_nats::{Builder, Change, WorkerState};
+///
+/// let mut worker = Builder::new("orders").partition_ids(["eu", "us"]).start()?;
+/// worker.wait_for_state(WorkerState::Stable, Duration::from_secs(30)).await?;
+/// println!("owns {:?}", worker.assignment());
+/// worker.stop();
+/// while let Some(change) = worker.next_change().await {
+///     if let Change::Releasing { partition, .. } = change {
+///         println!("gives up {partition}"); // whoever has its guard drops it
+///     }
+/// }
+/// worker.finished().await
+/// # }
+/// ```
+///
 /// Dropping it lets the worker leave in the background, as [`stop`](Self::stop) does, as long as the runtime goes on.
 #[derive(Debug)]
 pub struct Handle {

@@ -91,6 +91,18 @@ pub enum Step {
 }
 
 /// What is there: workers, partitions, and who holds what.
+///
+/// ```
+/// use parti_core::assign::{Balanced, Problem, WorkerInput, plan};
+/// use parti_core::{PartitionList, Slot};
+///
+/// let workers = [0, 1].map(|slot| WorkerInput::new(Slot::new(slot)));
+/// let partitions = PartitionList::from_pairs([("a", 2), ("b", 1), ("c", 1)])?;
+/// let holders = [Some(Slot::new(0)), None, None]; // as many as partitions, in the same order
+/// let answer = plan(&Balanced, &Problem::new(&workers, &partitions, &holders)?)?;
+/// assert_eq!(answer.owners, [Some(Slot::new(0)), Some(Slot::new(1)), Some(Slot::new(1))]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Problem<'a> {
     workers: Vec<&'a WorkerInput>,

@@ -22,7 +22,24 @@ const START_SPREAD: Duration = Duration::from_secs(1);
 /// How long a cluster may take to settle.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
-/// A simulated cluster. See the [module](super) for an example.
+/// A simulated cluster.
+///
+/// ```
+/// use std::time::Duration;
+/// use parti_sim::kit::{Cluster, Failure};
+///
+/// # fn main() -> Result<(), Failure> {
+/// let mut cluster = Cluster::of(3).partition_ids((0..30).map(|n| format!("orders-{n}"))).start()?;
+/// cluster.settle()?;
+/// let owner = cluster.owner("orders-7")?.expect("everything has an owner");
+/// cluster.measure();
+/// cluster.crash(owner)?;
+/// cluster.settle()?;
+/// assert_ne!(cluster.owner("orders-7")?, Some(owner));
+/// assert!(cluster.finish()?.longest_orphan < Duration::from_secs(15));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// Workers are named by number, 0 for the one that was started first. A worker that restarts keeps its number.
 ///

@@ -17,6 +17,37 @@ const ENDLESS: Duration = Duration::from_secs(24 * 3600);
 /// Each process has a handler of its own. A process that crashes is never heard of again, and its handler is dropped
 /// without a call, as memory is; what is to outlive it, such as a database, is shared between handlers by `Rc`. A
 /// process that is frozen or has ended is not called. Every method has a default, which does nothing.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::collections::BTreeMap;
+/// use std::rc::Rc;
+/// use parti_core::{PartitionId, Token};
+/// use parti_sim::kit::{Cluster, Failure, Handler};
+///
+/// /// A database that outlives every process, and refuses tokens that are not the newest.
+/// type Database = Rc<RefCell<BTreeMap<PartitionId, Token>>>;
+///
+/// struct Service(Database);
+///
+/// impl Handler for Service {
+///     fn work(&mut self, partition: &PartitionId, token: Token) {
+///         let mut database = self.0.borrow_mut();
+///         let newest = database.entry(partition.clone()).or_default();
+///         *newest = token.max(*newest);
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Failure> {
+/// let database = Database::default();
+/// let shared = Rc::clone(&database);
+/// let mut cluster = Cluster::of(2).partition_ids(["eu", "us"]).handler(move |_| Service(Rc::clone(&shared))).start()?;
+/// cluster.settle()?;
+/// cluster.finish()?;
+/// assert_eq!(database.borrow().len(), 2, "both were worked on");
+/// # Ok(())
+/// # }
+/// ```
 pub trait Handler {
     /// This process may work on a partition from now on, and sends `token` along with all that it does for it.
     fn acquired(&mut self, partition: &Partition, token: Token) {

@@ -17,6 +17,28 @@ use crate::world::World;
 const WORK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a cluster is made of: as much of it as a test is about, the rest by default. [`Cluster::of`] begins one.
+///
+/// ```
+/// use std::time::Duration;
+/// use parti_core::Config;
+/// use parti_sim::NetworkOptions;
+/// use parti_sim::kit::{Cluster, Failure};
+///
+/// # fn main() -> Result<(), Failure> {
+/// let mut cluster = Cluster::of(4)
+///     .partition_ids((0..40).map(|n| format!("orders-{n}")))
+///     .config(Config { lease: Duration::from_secs(20), ..Config::default() })
+///     .network(NetworkOptions { reply_lost_ppm: 10_000, ..NetworkOptions::default() })
+///     .drain_time(|_| Duration::from_millis(300))
+///     .capacity(|worker| if worker == 0 { 2 } else { 1 })
+///     .stateful_set()
+///     .seed(7)
+///     .start()?;
+/// cluster.settle()?;
+/// cluster.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Setup {
     workers: u32,

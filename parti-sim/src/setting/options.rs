@@ -136,11 +136,11 @@ pub struct NetworkOptions {
     pub mixed_listing_ppm: u32,
     /// How many changes a watch does not show, and says nothing about that.
     pub missed_ppm: u32,
-    /// How many times the end of a snapshot waits in the worker's queue, for up to [`WAITS_MS`](Self::WAITS_MS) and
+    /// How many times the end of a snapshot waits in the worker's queue, for up to a second and
     /// whatever becomes of the connection meanwhile.
     pub waits_in_queue_ppm: u32,
     /// How much of what a process sends to its own subject, or hears there, takes longer, for up to
-    /// [`LISTENS_LATE_MS`](Self::LISTENS_LATE_MS).
+    /// 0.7 s.
     #[serde(default)]
     pub listens_late_ppm: u32,
     /// When a worker gives up on a request.
@@ -250,9 +250,9 @@ impl Default for NetworkOptions {
 
 impl NetworkOptions {
     /// How long news may wait in a worker's queue.
-    pub const WAITS_MS: u64 = 1_000;
+    pub(crate) const WAITS_MS: u64 = 1_000;
     /// How much longer something may take on its way to or from a process's own subject.
-    pub const LISTENS_LATE_MS: u64 = 700;
+    pub(crate) const LISTENS_LATE_MS: u64 = 700;
 
     /// The same times, and nothing goes wrong.
     pub(crate) fn quiet(timed: &Self) -> Self {
@@ -293,7 +293,7 @@ impl NetworkOptions {
 
     /// Whether messages get lost or are slow enough for a worker to seem gone, clients take longer than a lease to notice
     /// that an outage is over, or reads are not what is stored.
-    pub fn is_unreliable(&self) -> bool {
+    pub(crate) fn is_unreliable(&self) -> bool {
         let rates = [
             self.slow_ppm,
             self.request_lost_ppm,

@@ -42,7 +42,7 @@ impl PartitionIndex {
     }
 
     /// Its place in the list.
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
 }

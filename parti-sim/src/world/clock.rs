@@ -14,7 +14,7 @@ impl Moment {
     /// When the run begins.
     pub const START: Self = Self(0);
     /// Later than everything.
-    pub const NEVER: Self = Self(u64::MAX);
+    pub(crate) const NEVER: Self = Self(u64::MAX);
 
     /// The moment `nanos` nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Self {
@@ -27,7 +27,7 @@ impl Moment {
     }
 
     /// Nanoseconds since the start.
-    pub const fn as_nanos(self) -> u64 {
+    pub(crate) const fn as_nanos(self) -> u64 {
         self.0
     }
 
