@@ -274,7 +274,7 @@ impl Handle {
     /// Asks for another worker to have `partition`, which this one holds. Returns at once. It is worked on here until
     /// [`Change::Releasing`], which comes only where there is another worker that may have it and has not given it back
     /// itself; it does not come back for a minute. One whose handler cannot go on at all is better given back by
-    /// [`Guard::give_back`].
+    /// [`Guard::give_back`](crate::Guard::give_back).
     pub fn give_back(&self, partition: &PartitionId) {
         // An error means that the worker has stopped already, and holds nothing.
         let _ = self.inputs.send(Input::GiveBack { partition: partition.clone() });
