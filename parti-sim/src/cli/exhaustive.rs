@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::said::USAGE;
+use super::output::USAGE;
 use clap::Args;
 use parti_sim::exhaustive::{self, Beginning, Bounds, Fault, Found, Level, Orders, Progress};
 use parti_sim::{Kind, Plant};

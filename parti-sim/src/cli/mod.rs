@@ -1,10 +1,10 @@
 //! The command line.
 
 mod exhaustive;
+mod output;
 mod record;
 mod replay;
 mod rounds;
-mod said;
 mod speed;
 mod swarm;
 
@@ -15,11 +15,11 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use exhaustive::ExhaustiveArgs;
+use output::{TRACE_LINES, USAGE, json};
 use parti_sim::{Keep, Outcome, Plain, Plant, Repeatable, Scenario};
 use record::RecordArgs;
 use replay::ReplayArgs;
 use rounds::PlanArgs;
-use said::{TRACE_LINES, USAGE, json};
 use speed::SpeedArgs;
 use swarm::SwarmArgs;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::said::USAGE;
+use super::output::USAGE;
 use clap::Args;
 use parti_sim::{Keep, Scenario};
 

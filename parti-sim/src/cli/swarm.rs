@@ -11,7 +11,7 @@ use clap::Args;
 use parti_sim::swarm::{self, Plan, Run};
 use parti_sim::{Kind, Marks, Plant, Repeatable, Violation};
 
-use super::said::{TRACE_LINES, json};
+use super::output::{TRACE_LINES, json};
 
 /// How often progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);

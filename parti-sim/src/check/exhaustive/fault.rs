@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parti_core::{Bucket, Command, ProbeOutcome, WorkerState};
 
-use super::bounds::{Fault, Step};
+use super::scope::{Fault, Step};
 use super::state::{LATE, LATE_BUT, State};
 use crate::setting::birth::Birth;
 use crate::told::fact::ProcessId;

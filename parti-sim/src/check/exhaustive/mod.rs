@@ -34,9 +34,9 @@
 //! which time after the last one. A loss takes one write unless `--lost` says more. The planted bugs that
 //! take a store that loses writes have not been found within these bounds.
 
-mod bounds;
 mod fault;
 mod fingerprint;
+mod scope;
 mod setting;
 mod state;
 mod told;
@@ -44,9 +44,9 @@ mod told;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use self::bounds::Step;
-pub use self::bounds::{Beginning, Bounds, Fault, Orders};
 use self::fingerprint::{Read, fingerprint};
+use self::scope::Step;
+pub use self::scope::{Beginning, Bounds, Fault, Orders};
 use self::setting::beginning;
 use self::state::State;
 use self::told::Told;

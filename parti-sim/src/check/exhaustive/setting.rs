@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use parti_core::Revision;
 
-use super::bounds::{Beginning, Bounds, Fault};
 use super::fingerprint::PLAN_BEGINS_AT;
+use super::scope::{Beginning, Bounds, Fault};
 use super::state::State;
 use crate::setting::birth::Birth;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};

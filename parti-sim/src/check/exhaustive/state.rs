@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::bounds::{Bounds, Fault, Orders, Step};
+use super::scope::{Bounds, Fault, Orders, Step};
 use crate::told::fact::ProcessId;
 use crate::world::World;
 use crate::world::clock::Moment;

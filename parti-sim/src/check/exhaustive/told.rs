@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::bounds::{Fault, Step};
+use super::scope::{Fault, Step};
 use super::state::{State, key};
 use crate::told::trace::verb;
 use crate::world::event::Shown;
