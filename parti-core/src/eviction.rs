@@ -21,6 +21,8 @@ use crate::time::{Duration, Instant, earliest};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction {
     in_flight: BTreeMap<OperationId, (Slot, EvictReason)>,
+    /// Those that have succeeded and of which nobody was told yet.
+    untold: Vec<(Slot, EvictReason)>,
     /// Tried without success: not again before this instant, unless something new is seen of the slot.
     tried: BTreeMap<Slot, (Revision, Instant)>,
     /// The wait for workers that went silent at once, more than a crash explains.
@@ -59,14 +61,13 @@ impl Eviction {
         operation: OperationId,
         outcome: Outcome,
         membership: &mut Membership,
-        outbox: &mut Outbox,
     ) -> Option<(Slot, EvictReason)> {
         let (slot, reason) = self.in_flight.remove(&operation)?;
         match outcome {
             Outcome::Committed(revision) => {
                 self.tried.remove(&slot);
                 membership.observe_deleted(context, Key::Slot(slot), revision);
-                outbox.notice(Notice::Evicted { slot, reason });
+                self.untold.push((slot, reason));
             }
             Outcome::Conflict => {
                 let expected = self.tried.get(&slot).map(|(expected, _)| *expected).unwrap_or_default();
@@ -75,6 +76,13 @@ impl Eviction {
             Outcome::Refused | Outcome::Unknown => {}
         }
         Some((slot, reason))
+    }
+
+    /// Says whose tenures have been ended since it said so last.
+    pub(crate) fn tell_evicted(&mut self, outbox: &mut Outbox) {
+        for (slot, reason) in self.untold.drain(..) {
+            outbox.notice(Notice::Evicted { slot, reason });
+        }
     }
 
     /// Whose lease has run out, as far as this leader could hear, and who are still there.

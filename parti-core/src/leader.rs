@@ -178,9 +178,8 @@ impl Leader {
         context: &Context,
         (operation, outcome): (OperationId, Outcome),
         membership: &mut Membership,
-        outbox: &mut Outbox,
     ) {
-        let Some((slot, reason)) = self.eviction.observe_done(context, operation, outcome, membership, outbox) else {
+        let Some((slot, reason)) = self.eviction.observe_done(context, operation, outcome, membership) else {
             return;
         };
         if let (Outcome::Committed(_), EvictReason::LeaseRanOut | EvictReason::NobodyListens) = (outcome, reason) {
@@ -191,6 +190,11 @@ impl Leader {
             self.wait_until(context.now + membership.longest_observed_lease());
         }
         self.observe_member(slot);
+    }
+
+    /// Says whose tenures it has ended.
+    pub(crate) fn tell_evicted(&mut self, outbox: &mut Outbox) {
+        self.eviction.tell_evicted(outbox);
     }
 
     fn wait_until(&mut self, until: Instant) {

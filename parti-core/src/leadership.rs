@@ -140,8 +140,8 @@ impl Leadership {
         true
     }
 
-    /// This worker no longer holds its slot.
-    pub(crate) fn observe_slot_lost(&mut self, plan: &mut PlanLog, outbox: &mut Outbox) {
+    /// Gives up what rests on the slot, which this worker no longer holds.
+    pub(crate) fn lose_slot(&mut self, plan: &mut PlanLog, outbox: &mut Outbox) {
         self.step_down(StepDownReason::SlotLost, plan, outbox);
     }
 

@@ -164,17 +164,11 @@ impl PlanLog {
     }
 
     /// Takes in the outcome of an append; false if the operation is not one of this log's.
-    pub(crate) fn observe_done(
-        &mut self,
-        context: &Context,
-        operation: OperationId,
-        outcome: Outcome,
-        outbox: &mut Outbox,
-    ) -> bool {
+    pub(crate) fn observe_done(&mut self, context: &Context, operation: OperationId, outcome: Outcome) -> bool {
         let at = self.chain.iter().position(|append| append.operation == Some(operation));
         let Some(append) = at.and_then(|at| self.chain.remove(at)) else { return false };
         if outcome == Outcome::Conflict && context.has(PlantedBug::LeadThroughConflict) {
-            self.try_again_on_top(context, append, outbox);
+            self.try_again_on_top(append);
             return true;
         }
         match outcome {
@@ -183,9 +177,7 @@ impl PlanLog {
             Outcome::Refused => self.broken = self.broken.or(Some(ChainBreak::Refused)),
             Outcome::Unknown => self.broken = self.broken.or(Some(ChainBreak::Unknown)),
         }
-        if self.broken.is_none() {
-            self.send_next(context, outbox);
-        } else {
+        if self.broken.is_some() {
             self.chain.clear(); // it would not follow what it was made to follow
         }
         true
@@ -199,6 +191,11 @@ impl PlanLog {
         let tells = !context.has(PlantedBug::CommitTellsNothing);
         self.has_regressed |= (written <= self.seen || in_other_life) && tells;
         self.seen = written;
+    }
+
+    /// Sends the append whose turn has come.
+    pub(crate) fn decide(&mut self, context: &Context, outbox: &mut Outbox) {
+        self.send_next(context, outbox);
     }
 
     /// Whether an append has shown that writes are gone. Asking makes it forget that.
@@ -217,11 +214,10 @@ impl PlanLog {
     }
 
     /// A planted bug: appends after what somebody else has written, whatever that was.
-    fn try_again_on_top(&mut self, context: &Context, append: Append, outbox: &mut Outbox) {
+    fn try_again_on_top(&mut self, append: Append) {
         self.chain.push_front(Append { operation: None, ..append });
         self.chain.iter_mut().for_each(|append| append.revision = append.revision.next());
         self.tail = self.tail.next();
-        self.send_next(context, outbox);
     }
 
     /// Takes in what a watch shows. Older news than what is known is ignored.
@@ -373,7 +369,8 @@ mod tests {
         plan.append(&context, Key::Assign(Slot::new(0)), assignment(), &mut outbox);
         let first = appends(&mut outbox);
         assert_eq!(first.len(), 1);
-        assert!(plan.observe_done(&context, first[0].0, Outcome::Committed(Revision::new(1)), &mut outbox));
+        assert!(plan.observe_done(&context, first[0].0, Outcome::Committed(Revision::new(1))));
+        plan.decide(&context, &mut outbox);
         assert_eq!(appends(&mut outbox).iter().map(|(_, last)| last.value()).collect::<Vec<_>>(), [1]);
     }
 
@@ -385,7 +382,8 @@ mod tests {
         plan.append(&context, Key::Cluster, head(1), &mut outbox);
         plan.append(&context, Key::Assign(Slot::new(0)), assignment(), &mut outbox);
         let first = appends(&mut outbox);
-        plan.observe_done(&context, first[0].0, Outcome::Conflict, &mut outbox);
+        plan.observe_done(&context, first[0].0, Outcome::Conflict);
+        plan.decide(&context, &mut outbox);
         assert_eq!(appends(&mut outbox), []);
         assert_eq!(plan.broken(), Some(ChainBreak::Conflict));
     }

@@ -86,7 +86,7 @@ pub(crate) enum ClaimNews {
 }
 
 /// A slot that was won.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Won {
     pub(crate) lease: Lease,
     /// Whether there was nothing before it: neither another process in the tenure nor an earlier write of this one.

@@ -1,7 +1,9 @@
-//! Each event is recorded in one part, without output.
+//! Each event is recorded in one part, without output: what it asks for is for the next decision.
 
-use super::{Standing, Stop, Watched, Worker};
-use crate::action::{Notice, SuspendReason};
+use super::mind::{Mind, News, Standing};
+use super::stopping::{Parting, Stop};
+use super::watching::Watched;
+use crate::action::SuspendReason;
 use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 use crate::ids::{CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
 use crate::key::{Bucket, Key};
@@ -24,7 +26,7 @@ pub(super) enum CallsFor {
     Decision,
 }
 
-impl Worker {
+impl Mind {
     pub(super) fn observe(&mut self, event: Event) -> CallsFor {
         match event {
             Event::Timeout => return CallsFor::Nothing,
@@ -39,11 +41,11 @@ impl Worker {
                 if let Some(leader) = &mut self.leader {
                     leader.observe_list(self.context.now, &list, &self.plan);
                 }
-                self.shared.list = Some(list.digest());
-                self.partitions = Some(list);
+                self.own.shared.list = Some(list.digest());
+                self.task.partitions = Some(list);
             }
             Event::RecordLimit(bytes) => {
-                self.record_limit = bytes;
+                self.task.record_limit = bytes;
                 if let Some(leader) = &mut self.leader {
                     leader.observe_record_limit();
                 }
@@ -76,13 +78,13 @@ impl Worker {
             KvEvent::WatchLost { watch } => self.observe_watch_lost(watch),
             KvEvent::Done { operation, outcome } => self.observe_done(operation, outcome),
             KvEvent::Lost => {
-                self.connected = false;
-                self.was_cut_off = !self.context.has(PlantedBug::RenewUnlisted);
+                self.link.connected = false;
+                self.link.was_cut_off = !self.context.has(PlantedBug::RenewUnlisted);
                 self.lose_watches();
                 self.presence.observe_lost();
             }
             KvEvent::Restored => {
-                self.connected = true;
+                self.link.connected = true;
                 self.membership.start_anew(&self.context, None);
                 self.membership.read_by(self.context.now + self.context.timing.retry);
                 if let Standing::Holding(lease) = &mut self.standing {
@@ -115,7 +117,7 @@ impl Worker {
                     Standing::Seeking(search) => search.has_listened(),
                     Standing::Holding(lease) => {
                         let of_lease = lease.slot == slot
-                            && lease.observe_record(self.context.now, revision, Some(member), self.instance);
+                            && lease.observe_record(self.context.now, revision, Some(member), self.own.instance);
                         let of_other = news != MemberNews::None && lease.slot != slot;
                         let of_member = of_other || self.leader.is_some();
                         of_lease || of_member || !self.membership.leader_continues()
@@ -129,7 +131,7 @@ impl Worker {
                     Standing::Holding(lease) if lease.slot == slot && live => {
                         let position = Position { incarnation: self.plan.incarnation(), revision };
                         if self.ownership.goes_back(&self.context, assignment, lease.tenure) {
-                            self.read_plan_at = Some(self.context.now);
+                            self.link.read_plan_at = Some(self.context.now);
                         } else {
                             self.ownership.observe_assignment(&self.context, position, assignment, lease.tenure);
                         }
@@ -155,7 +157,7 @@ impl Worker {
                 if let Standing::Holding(lease) = &mut self.standing
                     && lease.slot == slot
                 {
-                    lease.observe_record(self.context.now, revision, None, self.instance);
+                    lease.observe_record(self.context.now, revision, None, self.own.instance);
                 }
                 if let Some(leader) = &mut self.leader {
                     leader.observe_member(slot);
@@ -174,7 +176,7 @@ impl Worker {
         if let Standing::Holding(lease) = &mut self.standing {
             if key == Key::Slot(lease.slot) {
                 // Whoever wrote it, it is not this process.
-                lease.observe_record(self.context.now, revision, None, self.instance);
+                lease.observe_record(self.context.now, revision, None, self.own.instance);
             } else if key == Key::Assign(lease.slot) && !live {
                 self.ownership.observe_listed(revision, None);
             }
@@ -184,16 +186,16 @@ impl Worker {
         }
         // It is shown again at every re-reading, and by a newer worker's every renewal, and was already spoken of.
         if self.reported.insert(key, error.clone()).as_ref() != Some(&error) {
-            self.outbox.notice(Notice::Undecodable { key, revision, error });
+            self.news = Some(News::Unreadable { key, revision, error });
         }
     }
 
     fn observe_caught_up(&mut self, watch: WatchId, incarnation: Incarnation, last: Revision) {
         let any = self.context.has(PlantedBug::ReplacedWatch);
         let is_first = |watched: &mut Watched| (any || watched.watch == watch) && watched.observe_listed(last);
-        if self.members_watch.as_mut().is_some_and(is_first) {
+        if self.link.members.as_mut().is_some_and(is_first) {
             self.observe_members_listed(incarnation);
-        } else if self.plan_watch.as_mut().is_some_and(is_first) {
+        } else if self.link.plan.as_mut().is_some_and(is_first) {
             self.observe_plan_listed(incarnation, last);
         }
     }
@@ -201,17 +203,17 @@ impl Worker {
     fn observe_members_listed(&mut self, incarnation: Incarnation) {
         let known = self.membership.incarnation();
         if known != Incarnation::default() && known != incarnation {
-            self.notice_regression(Bucket::Members, "the bucket was made anew");
-            return self.seek_anew();
+            self.news = Some(News::MembersMadeAnew);
+            return;
         }
         self.ownership.observe_heard(Heard::of_life(incarnation));
-        let interest = self.members_watch.as_ref().map(|watched| watched.interest.clone());
-        if !core::mem::replace(&mut self.has_listed, true) && self.context.config.predecessor_is_dead {
+        let interest = self.link.members.as_ref().map(|watched| watched.interest.clone());
+        if !core::mem::replace(&mut self.predecessor.looked_for, true) && self.context.config.predecessor_is_dead {
             let slot = self.context.config.preferred_slot;
             let member = slot.and_then(|slot| self.membership.member(slot)).filter(|member| !member.heard);
-            self.dead = member.and_then(Member::record).map(|record| record.instance);
+            self.predecessor.dead = member.and_then(Member::record).map(|record| record.instance);
         }
-        self.was_cut_off = false;
+        self.link.was_cut_off = false;
         let covers = |key| interest.as_ref().is_some_and(|interest| interest.covers(key));
         self.membership.end_listing(&self.context, incarnation, covers);
         match &mut self.standing {
@@ -228,21 +230,21 @@ impl Worker {
         let Some(tenure) = self.lease().map(|lease| lease.tenure) else { return };
         match self.ownership.observe_listing(&self.context, incarnation, tenure) {
             ListingNews::Sound => {}
-            ListingNews::Doubtful => self.read_plan_at = Some(self.context.now + self.context.timing.retry),
-            ListingNews::Regressed if self.starting_over => {}
-            ListingNews::Regressed => self.notice_regression(Bucket::Plan, "an assignment that was applied is gone"),
+            ListingNews::Doubtful => self.link.read_plan_at = Some(self.context.now + self.context.timing.retry),
+            ListingNews::Regressed if self.loss.starting_over => {}
+            ListingNews::Regressed => self.news = Some(News::PlanLost),
         }
     }
 
     /// What is missed until the watch is back is made up for by another listing.
     fn observe_watch_lost(&mut self, watch: WatchId) {
-        if let Some(watched) = self.members_watch.as_mut().filter(|watched| watched.watch == watch) {
+        if let Some(watched) = self.link.members.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed_to = None;
             self.membership.begin_listing();
-            if self.was_cut_off && self.connected {
+            if self.link.was_cut_off && self.link.connected {
                 self.membership.read_by(self.context.now + self.context.timing.retry);
             }
-        } else if let Some(watched) = self.plan_watch.as_mut().filter(|watched| watched.watch == watch) {
+        } else if let Some(watched) = self.link.plan.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed_to = None;
             // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
             self.plan.begin_listing();
@@ -252,22 +254,21 @@ impl Worker {
     /// What is missed meanwhile, listings of new watches make up for: until then nothing is known for certain. What
     /// the old ones have shown may still be under way, and is of a time before the break.
     fn lose_watches(&mut self) {
-        let watches = [&self.members_watch, &self.plan_watch];
+        let watches = [&self.link.members, &self.link.plan];
         for watch in watches.map(|watched| watched.as_ref().map(|watched| watched.watch)).into_iter().flatten() {
             self.observe_watch_lost(watch);
         }
         if !self.context.has(PlantedBug::WatchOutlivesBreak) {
-            self.members_watch = None;
-            self.plan_watch = None;
+            self.link.members = None;
+            self.link.plan = None;
         }
     }
 
     fn observe_done(&mut self, operation: OperationId, outcome: Outcome) {
-        self.outbox.observe_done(operation);
         match &mut self.standing {
             Standing::Seeking(search) => {
                 match search.observe_done(&self.context, operation, outcome, &mut self.membership) {
-                    ClaimNews::Won(won) => return self.take_slot(*won),
+                    ClaimNews::Won(won) => return self.news = Some(News::Won(won)),
                     ClaimNews::Settled => return,
                     ClaimNews::NotOurs => {}
                 }
@@ -279,13 +280,9 @@ impl Worker {
             }
         }
         let known = self.leadership.observe_done(&self.context, operation, outcome, &mut self.membership)
-            || self.plan.observe_done(&self.context, operation, outcome, &mut self.outbox);
-        if self.plan.take_regressed() {
-            // Who was granted something by what is gone may not have said so yet.
-            self.say_regressed(Bucket::Plan, "a write that was there is gone");
-        }
+            || self.plan.observe_done(&self.context, operation, outcome);
         if !known && let Some(leader) = &mut self.leader {
-            leader.observe_done(&self.context, (operation, outcome), &mut self.membership, &mut self.outbox);
+            leader.observe_done(&self.context, (operation, outcome), &mut self.membership);
         }
     }
 
@@ -306,9 +303,10 @@ impl Worker {
                     lease.renew_at_once(self.context.now);
                 }
             }
-            LeaseNews::BegunAnew { revision, sent_at, evidence } => self.begin_anew(revision, sent_at, evidence),
-            LeaseNews::Finished if self.stop.is_none() => self.seek_anew(),
-            LeaseNews::Finished => self.halt(),
+            LeaseNews::BegunAnew { revision, sent_at, evidence } => {
+                self.news = Some(News::BegunAnew { revision, sent_at, evidence });
+            }
+            LeaseNews::Finished => self.news = Some(News::Finished),
         }
     }
 
@@ -321,7 +319,7 @@ impl Worker {
         }
         if self.ownership.suspended_for() == Some(SuspendReason::NotPresent) {
             self.membership.start_anew(&self.context, None);
-            self.members_watch = None;
+            self.link.members = None;
         }
         if let Standing::Holding(lease) = &mut self.standing {
             lease.renew_at_once(self.context.now);
@@ -340,12 +338,10 @@ impl Worker {
 
     fn observe_command(&mut self, command: Command) {
         match command {
-            Command::Leave | Command::Restart => {
-                self.stop.get_or_insert(Stop::new(command, &self.context));
-                self.ownership.repeat_news();
-            }
+            Command::Leave => self.observe_stop(Parting::Leave),
+            Command::Restart => self.observe_stop(Parting::Restart),
             Command::Drain | Command::Undrain => {
-                self.draining = command == Command::Drain;
+                self.departure.draining = command == Command::Drain;
                 self.ownership.repeat_news();
             }
             Command::RebalanceNow => {
@@ -356,12 +352,17 @@ impl Worker {
         }
     }
 
+    fn observe_stop(&mut self, parting: Parting) {
+        self.departure.stop.get_or_insert(Stop::new(parting, &self.context));
+        self.ownership.repeat_news();
+    }
+
     /// Whether `key` belongs to the current watch of its bucket, and if so whether that watch has shown a complete
     /// listing before.
     fn is_current(&self, watch: WatchId, key: Key) -> Option<bool> {
         let watched = match key.bucket() {
-            Bucket::Members => self.members_watch.as_ref(),
-            Bucket::Plan => self.plan_watch.as_ref(),
+            Bucket::Members => self.link.members.as_ref(),
+            Bucket::Plan => self.link.plan.as_ref(),
         };
         let any = self.context.has(PlantedBug::ReplacedWatch);
         watched.filter(|watched| any || watched.watch == watch).map(Watched::is_listed)

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
+use super::Worker;
+use super::mind::{Mind, Standing};
 use super::suspend::why_it_ran_out;
-use super::{Standing, Worker};
 use crate::action::SuspendReason;
 use crate::ids::{Generation, Instance, Slot, Tenure, Term};
 use crate::key::{Control, Key};
@@ -93,13 +94,19 @@ impl Worker {
 
     /// A cheap look at the worker.
     pub fn status(&self) -> Status {
+        self.mind.status()
+    }
+}
+
+impl Mind {
+    fn status(&self) -> Status {
         let lease = self.lease();
         let term = self.leadership.term().filter(|_| self.may_lead());
         let state = self.state();
         Status {
             state,
             degraded: self.degraded().filter(|_| state == WorkerState::Degraded),
-            instance: self.instance,
+            instance: self.own.instance,
             slot: lease.map(|lease| lease.slot),
             tenure: lease.map(|lease| lease.tenure),
             lease_until: self.right_until(),
@@ -113,7 +120,7 @@ impl Worker {
             fleet: self.leader.as_ref().filter(|_| term.is_some()).map(Leader::fleet),
             owned: self.ownership.owned_count(),
             releasing: self.ownership.releasing_count(),
-            draining: self.draining,
+            draining: self.departure.draining,
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             differences: self.agreement.differences().to_vec(),
             resting: self.leader.as_ref().filter(|_| term.is_some()).map(Leader::resting).unwrap_or_default(),
@@ -125,14 +132,14 @@ impl Worker {
 
     /// Whether the store has lost writes, and this worker is not over it yet.
     fn is_recovering(&self) -> bool {
-        self.starting_over || self.leader.as_ref().is_some_and(Leader::is_recovering)
+        self.loss.starting_over || self.leader.as_ref().is_some_and(Leader::is_recovering)
     }
 
     fn state(&self) -> WorkerState {
-        if self.halted || self.stop.is_some() {
+        if self.halted || self.departure.stop.is_some() {
             return WorkerState::Shutdown;
         }
-        if !self.has_listed {
+        if !self.predecessor.looked_for {
             return WorkerState::Init;
         }
         if self.degraded().is_some() {
@@ -161,7 +168,7 @@ impl Worker {
     /// Why the store is of no use, if it is: the connection is gone, or no renewal has been committed for a lease, or none
     /// since the connection came back, or it refuses what this worker writes.
     fn degraded(&self) -> Option<SuspendReason> {
-        if !self.connected {
+        if !self.link.connected {
             return Some(SuspendReason::ConnectionLost);
         }
         if self.is_recovering() {

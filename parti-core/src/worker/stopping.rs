@@ -1,19 +1,29 @@
 //! How a worker stops: what it releases when, and for what it waits.
 
-use super::{Standing, Watched, Worker};
+use super::mind::{Mind, Standing};
+use super::watching::Watched;
 use crate::action::ReleaseReason;
 use crate::config::Mode;
 use crate::context::Context;
-use crate::event::Command;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent};
+use crate::outbox::Outbox;
 use crate::record::MemberPhase;
 use crate::time::{Instant, earliest};
+
+/// What becomes of the slot when a worker stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// Others take over, and the tenure ends.
+    Leave,
+    /// The successor goes on in it.
+    Restart,
+}
 
 /// A stop under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stop {
-    pub(super) command: Command,
+    pub(super) parting: Parting,
     /// When to release what nobody has taken over.
     patience_until: Instant,
     /// When to wait no longer: first for the application, which has been told to cancel everything by then, and then
@@ -24,9 +34,9 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn new(command: Command, context: &Context) -> Self {
+    pub(super) fn new(parting: Parting, context: &Context) -> Self {
         let patience_until = context.now + context.config.release_timeout;
-        Self { command, patience_until, give_up_at: patience_until + context.config.release_timeout, cancelled: false }
+        Self { parting, patience_until, give_up_at: patience_until + context.config.release_timeout, cancelled: false }
     }
 
     /// Whether others have had time to take over.
@@ -35,50 +45,50 @@ impl Stop {
     }
 }
 
-impl Worker {
+impl Mind {
     /// Releases what is to be released before this worker can go.
-    pub(super) fn advance_stop(&mut self) {
-        let Some(mut stop) = self.stop else { return };
+    pub(super) fn advance_stop(&mut self, outbox: &mut Outbox) {
+        let Some(mut stop) = self.departure.stop else { return };
         if self.is_store_away() {
             // Nobody can take over, and what is released now needs no release when the store is back.
             stop.patience_until = stop.patience_until.min(self.context.now);
-            self.stop = Some(stop);
+            self.departure.stop = Some(stop);
         }
-        let reason = match stop.command {
-            Command::Restart => Some(ReleaseReason::Restarting),
-            Command::Leave if stop.is_impatient(self.context.now) || self.is_alone() => Some(ReleaseReason::Leaving),
-            Command::Leave | Command::Drain | Command::Undrain | Command::RebalanceNow => None,
+        let reason = match stop.parting {
+            Parting::Restart => Some(ReleaseReason::Restarting),
+            Parting::Leave if stop.is_impatient(self.context.now) || self.is_alone() => Some(ReleaseReason::Leaving),
+            Parting::Leave => None,
         };
         let expired = self.lease().is_some_and(|lease| !lease.is_valid(self.context.now));
         match reason {
             // There is no right to any of it: nobody has time to finish.
             Some(_) if expired && self.context.config.mode == Mode::Strict => {
-                self.ownership.cut_off(&self.context, &mut self.outbox);
+                self.ownership.cut_off(&self.context, outbox);
             }
-            Some(reason) => self.ownership.release_all(&self.context, reason, &mut self.outbox),
+            Some(reason) => self.ownership.release_all(&self.context, reason, outbox),
             None => {}
         }
         let searching = matches!(self.standing, Standing::Seeking(ref search) if !search.is_claiming());
         let gives_up = self.context.now >= stop.give_up_at;
         let nothing_left = self.ownership.is_empty() && (searching || self.has_nothing_to_tell());
         if gives_up && stop.cancelled || nothing_left {
-            self.halt();
+            self.halt(outbox);
         } else if gives_up {
             // Counted from now: a process that was frozen has told its application only now.
-            self.stop =
+            self.departure.stop =
                 Some(Stop { give_up_at: self.context.now + self.context.timing.last_wait, cancelled: true, ..stop });
         }
     }
 
     /// Whether writes do not get through, as far as this worker knows.
     fn is_store_away(&self) -> bool {
-        !self.connected || self.lease().is_some_and(|lease| !lease.is_fresh(&self.context))
+        !self.link.connected || self.lease().is_some_and(|lease| !lease.is_fresh(&self.context))
     }
 
     /// Whether the lease is over while writes do not get through: there is nothing to protect, and nobody to tell.
     fn has_nothing_to_tell(&self) -> bool {
         let Some(lease) = self.lease() else { return false };
-        self.is_store_away() && lease.over_at(&self.context).map_or(!self.connected, |at| self.context.now >= at)
+        self.is_store_away() && lease.over_at(&self.context).map_or(!self.link.connected, |at| self.context.now >= at)
     }
 
     /// When a stop is to be looked at again if nothing happens.
@@ -94,7 +104,7 @@ impl Worker {
     /// Whether no other worker is there to take over, as far as the whole list of members tells.
     pub(super) fn is_alone(&self) -> bool {
         let Some(own) = self.lease().map(|lease| lease.slot) else { return true };
-        let all_listed = self.members_watch.as_ref().is_some_and(Watched::has_listed_all);
+        let all_listed = self.link.members.as_ref().is_some_and(Watched::has_listed_all);
         let works = |slot| !self.membership.has_expired(self.context.now, slot);
         let others = self.membership.members().filter(|(slot, _)| *slot != own);
         let may_take_over = |member: &Member| match &member.content {

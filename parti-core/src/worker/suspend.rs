@@ -1,59 +1,95 @@
 //! When a worker must not work for now, and when it may again.
 
-use super::{Standing, Watched, Worker};
+use super::mind::{Mind, Standing};
+use super::watching::Watched;
 use crate::action::SuspendReason;
 use crate::config::Mode;
 use crate::lease::Lease;
+use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
+use crate::time::Instant;
 
-impl Worker {
+impl Mind {
     /// Asks itself whether it is still where others would look for it, where they may act on that.
-    pub(super) fn check_presence(&mut self) {
-        if self.connected {
-            self.presence.decide(&self.context, &mut self.outbox);
+    pub(super) fn check_presence(&mut self, outbox: &mut Outbox) {
+        if self.link.connected {
+            self.presence.decide(&self.context, outbox);
         }
     }
 
     /// In `Strict` mode nothing is worked on without a right to.
-    pub(super) fn suspend_if_expired(&mut self) {
+    pub(super) fn suspend_if_expired(&mut self, outbox: &mut Outbox) {
         if self.context.config.mode != Mode::Strict || self.right_until().is_none() {
             return;
         }
         let expired = self.lease().filter(|lease| !lease.is_valid(self.context.now)).map(why_it_ran_out);
         match expired {
-            Some(reason) if !self.context.has(PlantedBug::OutliveLease) => self.suspend(reason),
-            None if !self.has_right() => self.suspend(SuspendReason::NotPresent),
+            Some(reason) if !self.context.has(PlantedBug::OutliveLease) => self.suspend(reason, outbox),
+            None if !self.has_right() => self.suspend(SuspendReason::NotPresent, outbox),
             Some(_) | None => {}
         }
     }
 
     /// All work stops, and what this worker is to hold is read anew before it goes on.
-    fn suspend(&mut self, reason: SuspendReason) {
+    fn suspend(&mut self, reason: SuspendReason, outbox: &mut Outbox) {
         // A leader looks again as well, and takes over anew: the bucket may have been made anew meanwhile, and have the
         // very revision that its next append expects.
         if !self.ownership.is_suspended() {
-            self.plan_watch = None;
+            self.link.plan = None;
         }
-        self.ownership.suspend(reason, &mut self.outbox);
+        self.ownership.suspend(reason, outbox);
     }
 
     /// Work goes on when a renewal shows that nobody has taken over, and what this worker was told to give up meanwhile
     /// has been seen: a store that has lost writes may have forgotten that it had ended the tenure, and still know whose
     /// the partitions are.
-    pub(super) fn resume(&mut self) {
+    pub(super) fn resume(&mut self, outbox: &mut Outbox) {
         if !matches!(self.standing, Standing::Holding(_)) || !self.ownership.is_suspended() {
             return;
         }
         // A reply that was slow to be heard may renew a lease that has run out again meanwhile.
-        let may_act = self.connected && self.has_right();
-        let told = self.plan_watch.as_ref().is_some_and(Watched::is_listed) && !self.ownership.is_doubtful();
+        let may_act = self.link.connected && self.has_right();
+        let told = self.link.plan.as_ref().is_some_and(Watched::is_listed) && !self.ownership.is_doubtful();
         let told = told || self.context.has(PlantedBug::ResumeUnread);
         if may_act && told {
             // First what is to be given up.
-            self.work();
-            self.ownership.resume(&mut self.outbox);
-            self.work();
+            self.work(outbox);
+            self.ownership.resume(outbox);
+            self.work(outbox);
         }
+    }
+
+    pub(super) fn lease(&self) -> Option<&Lease> {
+        match &self.standing {
+            Standing::Seeking(_) => None,
+            Standing::Holding(lease) => Some(lease),
+        }
+    }
+
+    /// Whether this worker may decide anything for others: it has a valid lease, hears and is heard, and need not doubt
+    /// what it knows.
+    pub(super) fn may_lead(&self) -> bool {
+        let sure = self.link.connected && !self.ownership.is_suspended();
+        sure && self.has_right()
+    }
+
+    /// Until when this worker may act, in `Strict` mode and for others: to the end of its lease, and of its presence where
+    /// others may end its tenure early. None without a slot, or before it has had both.
+    pub(super) fn right_until(&self) -> Option<Instant> {
+        let lease = self.lease().and_then(Lease::until)?;
+        let presence = self.context.timing.needs_presence && !self.context.has(PlantedBug::OutlivePresence);
+        if presence { self.presence.until().map(|until| until.min(lease)) } else { Some(lease) }
+    }
+
+    /// Whether this worker may take what it is given: nobody may have ended its tenure, in whatever mode it goes on.
+    pub(super) fn may_take(&self) -> bool {
+        let present = self.presence.until().is_some_and(|until| self.context.now < until);
+        self.has_right() && (present || self.context.timing.confirm.is_none())
+    }
+
+    pub(super) fn has_right(&self) -> bool {
+        let lost = self.lease().is_none_or(Lease::is_lost);
+        !lost && self.right_until().is_some_and(|until| self.context.now < until)
     }
 }
 

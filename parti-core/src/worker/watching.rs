@@ -1,11 +1,31 @@
 //! What a worker watches of each bucket.
 
-use super::{Standing, Worker};
-use crate::event::Command;
+use super::mind::{Mind, Standing};
+use super::stopping::Parting;
 use crate::ids::{Revision, WatchId};
 use crate::key::{Bucket, Interest, Key};
 use crate::membership::LeaderKey;
 use crate::outbox::Outbox;
+use crate::time::Instant;
+
+/// The way to the store, and what this worker watches of it.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) connected: bool,
+    /// Whether the connection was lost, and the members have not been listed since: a store that has lost writes may have
+    /// given the revision of this worker's last one to another process.
+    pub(super) was_cut_off: bool,
+    pub(super) members: Option<Watched>,
+    pub(super) plan: Option<Watched>,
+    /// When to list the plan again, since the last listing has shown less than was applied.
+    pub(super) read_plan_at: Option<Instant>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { connected: true, was_cut_off: false, members: None, plan: None, read_plan_at: None }
+    }
+}
 
 /// A watch of one bucket.
 #[derive(Clone, Debug)]
@@ -66,9 +86,9 @@ impl Watched {
     }
 }
 
-impl Worker {
+impl Mind {
     /// Watches as much of each bucket as this worker's role needs, and reads anew what is in doubt.
-    pub(super) fn watch_what_matters(&mut self) {
+    pub(super) fn watch_what_matters(&mut self, outbox: &mut Outbox) {
         if self.halted {
             return;
         }
@@ -78,10 +98,10 @@ impl Worker {
         };
         let doubt = self.membership.take_reading(self.context.now) || doubt;
         let needs = self.members_needs();
-        if self.members_watch.as_ref().is_none_or(|watched| !watched.needs.will_do_for(needs) || doubt) {
+        if self.link.members.as_ref().is_none_or(|watched| !watched.needs.will_do_for(needs) || doubt) {
             self.membership.begin_listing();
-            self.members_watch = Some(Watched::open(Bucket::Members, needs, &mut self.outbox));
-            if self.was_cut_off && self.connected {
+            self.link.members = Some(Watched::open(Bucket::Members, needs, outbox));
+            if self.link.was_cut_off && self.link.connected {
                 // Nothing is renewed before it is listed: a store that did not answer at first is soon asked again.
                 let patience =
                     if needs == Needs::All { self.context.timing.renewal } else { self.context.timing.retry };
@@ -90,17 +110,17 @@ impl Worker {
         }
         let Some(needs) = self.plan_needs() else { return };
         // A leader, or who is about to be one, needs no second look: its next append tells.
-        let due =
-            self.read_plan_at.take_if(|at| *at <= self.context.now).is_some() && !self.leadership.needs_everything();
-        if self.plan_watch.as_ref().is_none_or(|watched| watched.needs != needs || due) {
+        let due = self.link.read_plan_at.take_if(|at| *at <= self.context.now).is_some()
+            && !self.leadership.needs_everything();
+        if self.link.plan.as_ref().is_none_or(|watched| watched.needs != needs || due) {
             self.plan.begin_listing();
-            self.plan_watch = Some(Watched::open(Bucket::Plan, needs, &mut self.outbox));
+            self.link.plan = Some(Watched::open(Bucket::Plan, needs, outbox));
         }
     }
 
     /// Everyone, for who seeks a slot, leads, or leaves; else the leader and this worker.
     fn members_needs(&self) -> Needs {
-        let leaves = self.stop.is_some_and(|stop| stop.command == Command::Leave);
+        let leaves = self.departure.stop.is_some_and(|stop| stop.parting == Parting::Leave);
         // Whether anybody may lead by a record of a newer version, only the records of all workers tell.
         let unread = matches!(self.membership.leader(), LeaderKey::Unreadable { .. });
         let Some(lease) = self.lease().filter(|_| !leaves && !unread && !self.leadership.needs_everything()) else {

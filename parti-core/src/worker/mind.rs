@@ -1,0 +1,148 @@
+//! What a worker knows, part by part.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::stopping::Stop;
+use super::watching::Link;
+use crate::assign::Strategy;
+use crate::context::Context;
+use crate::ids::{Instance, Revision, Slot};
+use crate::key::Key;
+use crate::leader::Leader;
+use crate::leadership::Leadership;
+use crate::lease::Lease;
+use crate::membership::Membership;
+use crate::ownership::Ownership;
+use crate::partition::PartitionList;
+use crate::plan_log::PlanLog;
+use crate::presence::{Evidence, Presence};
+use crate::probing::Probing;
+use crate::record::{MemberPhase, MemberRecord, RecordError};
+use crate::rng::Rng;
+use crate::settings::{Agreement, SharedSettings};
+use crate::slot::{SlotSearch, Won};
+use crate::time::Instant;
+
+/// Everything that a worker knows. The outbox is not in it: what observes is not handed it, and so can ask for nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Mind {
+    pub(super) context: Context,
+    pub(super) rng: Rng,
+    pub(super) own: Own,
+    pub(super) task: Task,
+    pub(super) link: Link,
+    pub(super) predecessor: Predecessor,
+    pub(super) membership: Membership,
+    pub(super) plan: PlanLog,
+    pub(super) standing: Standing,
+    pub(super) presence: Presence,
+    pub(super) probing: Probing,
+    pub(super) leadership: Leadership,
+    pub(super) leader: Option<Leader>,
+    pub(super) ownership: Ownership,
+    pub(super) agreement: Agreement,
+    pub(super) loss: Loss,
+    pub(super) departure: Departure,
+    /// The keys whose records cannot be read, and why, as it was already said.
+    pub(super) reported: BTreeMap<Key, RecordError>,
+    /// What was observed last, if the next decision begins with it.
+    pub(super) news: Option<News>,
+    pub(super) halted: bool,
+}
+
+/// A slot, or the search for one.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    Seeking(SlotSearch),
+    Holding(Lease),
+}
+
+/// What a worker says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) instance: Instance,
+    /// How often it has written its record.
+    pub(super) beat: u64,
+    /// What the group must agree on, as this worker has it.
+    pub(super) shared: SharedSettings,
+    /// Who is to see whether this worker is there, while it leads.
+    pub(super) deputies: Vec<Slot>,
+}
+
+/// What is to be divided, and how, should this worker lead.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) strategy: Arc<dyn Strategy>,
+    pub(super) partitions: Option<PartitionList>,
+    /// How many bytes a record may have.
+    pub(super) record_limit: usize,
+}
+
+/// The process that had the preferred slot before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Predecessor {
+    /// Whether the members have ever been listed: it is looked for in the first listing only.
+    pub(super) looked_for: bool,
+    /// The process of which this worker was told that it is dead: whose the preferred slot was when the members were first
+    /// listed. Whoever has the slot later is another one.
+    pub(super) dead: Option<Instance>,
+}
+
+/// What this worker does about writes that the store has lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loss {
+    /// When this process noticed that a bucket was made anew or has lost writes, if it has.
+    pub(super) noticed_at: Option<Instant>,
+    /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
+    pub(super) starting_over: bool,
+}
+
+/// Whether this worker is about to go, or to give everything away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Departure {
+    /// Whether the application wants this worker to own nothing.
+    pub(super) draining: bool,
+    pub(super) stop: Option<Stop>,
+}
+
+/// What was observed and turns more than one part around. Observers record it, and the next decision begins with it: it is
+/// made for the same event, so that nothing comes between.
+#[derive(Clone, Debug)]
+pub(super) enum News {
+    /// A claim was committed.
+    Won(Box<Won>),
+    /// The write that begins another tenure in this worker's slot is committed.
+    BegunAnew { revision: Revision, sent_at: Instant, evidence: Option<Evidence> },
+    /// The last write in this tenure is committed.
+    Finished,
+    /// The members' bucket has another life than before.
+    MembersMadeAnew,
+    /// The plan has lost an assignment that this worker had applied.
+    PlanLost,
+    /// A record cannot be read, and nobody was told so yet.
+    Unreadable { key: Key, revision: Revision, error: RecordError },
+}
+
+impl Own {
+    /// What a process says of itself, before what it says of its tenure.
+    pub(super) fn record(&self, context: &Context, presence: &Presence, phase: MemberPhase) -> MemberRecord {
+        let config = &context.config;
+        let server = presence.server_to_name();
+        MemberRecord {
+            phase,
+            // No shorter than the lease by which it acts.
+            lease_ms: u64::try_from(config.lease.as_micros().div_ceil(1_000)).ok(),
+            capacity: config.capacity,
+            labels: config.labels.clone(),
+            software: config.software.clone(),
+            shared: Some(self.shared.clone()),
+            beat: self.beat,
+            confirm_ms: context.timing.confirm_ms().filter(|_| server.is_some()),
+            server,
+            ..MemberRecord::new(self.instance)
+        }
+    }
+}
