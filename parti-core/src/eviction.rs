@@ -21,7 +21,7 @@ use crate::time::{Duration, Instant, earliest};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Eviction {
     in_flight: BTreeMap<OperationId, (Slot, EvictReason)>,
-    /// Those that have succeeded and of which nobody was told yet.
+    /// Evictions that have succeeded and of which nobody was told yet.
     untold: Vec<(Slot, EvictReason)>,
     /// Tried without success: not again before this instant, unless something new is seen of the slot.
     tried: BTreeMap<Slot, (Revision, Instant)>,
@@ -29,12 +29,13 @@ pub(crate) struct Eviction {
     patience: Option<Patience>,
     /// When the first of the workers that a maintenance holds is waited for no longer.
     held_until: Option<Instant>,
-    /// Whose lease has run out, and who are still there.
+    /// The slots whose leases have run out and whose records are still there.
     silent: Vec<Slot>,
     /// Whether, at the last look, there were workers who would have been evicted but for that wait.
     waits: bool,
-    /// What the last look was made at, and when the next one is due if nothing changes.
+    /// The state of the members at the last look.
     looked_at: u64,
+    /// When the next look is due if nothing changes.
     next_look: Option<Instant>,
 }
 
@@ -45,7 +46,7 @@ struct Patience {
     silent: usize,
 }
 
-/// What evictions are decided from.
+/// The parts from which evictions are decided.
 pub(crate) struct Judge<'a> {
     pub(crate) context: &'a Context,
     pub(crate) own_slot: Slot,
@@ -85,7 +86,7 @@ impl Eviction {
         }
     }
 
-    /// Whose lease has run out, as far as this leader could hear, and who are still there.
+    /// The slots whose leases have run out, as far as this leader could hear, and whose records are still there.
     pub(crate) fn silent(&self) -> &[Slot] {
         &self.silent
     }
@@ -108,6 +109,7 @@ impl Eviction {
 
     /// Evicts every worker whose lease, or time to come back, has run out. O(1) where nothing has changed.
     pub(crate) fn decide(&mut self, view: &Judge<'_>, membership: &mut Membership, outbox: &mut Outbox) {
+        // Its own silence it cannot hear; whether its lease holds it knows better.
         let mut expired = membership.expired(view.context.now);
         expired.retain(|slot| *slot != view.own_slot);
         self.silent.clone_from(&expired);
@@ -116,6 +118,7 @@ impl Eviction {
         if self.held_until.is_some() && !held {
             outbox.notice(Notice::Waiting { reason: WaitReason::Maintenance });
         }
+        // Who is gone by what its own server says need not be waited for; every other judgement rests on silence.
         self.evict_gone(view, membership, outbox);
         let unchanged = membership.changes() == self.looked_at && expired.is_empty() && self.patience.is_none();
         if unchanged && self.next_look.is_none_or(|at| view.context.now < at) {
@@ -129,6 +132,7 @@ impl Eviction {
         if self.waits && !waited {
             outbox.notice(Notice::Waiting { reason: WaitReason::Restart });
         }
+        // Should one of them have renewed meanwhile, the delete expects a revision that is in the past, and fails.
         if !self.waits_for_restart(view.context.now) {
             for slot in expired {
                 self.evict(view, membership, slot, EvictReason::LeaseRanOut, outbox);
@@ -142,6 +146,7 @@ impl Eviction {
         for slot in stayed_away(view, membership) {
             self.evict(view, membership, slot, EvictReason::RestartHoldRanOut, outbox);
         }
+        // These deletes expect that the key was never written: they succeed only if there really is no record.
         for slot in named_without_record(view, membership) {
             self.evict(view, membership, slot, EvictReason::NoRecord, outbox);
         }
@@ -149,7 +154,7 @@ impl Eviction {
     }
 
     /// Evicts the workers whose processes are gone, as far as probes can tell; none where it looks as if too many were.
-    /// Those count too who have died less than a lease ago and have successors by now: in a fleet that was killed as a
+    /// Processes count too that have died less than a lease ago and have successors by now: in a fleet that was killed as a
     /// whole, the successors of the others are on their way.
     fn evict_gone(&mut self, view: &Judge<'_>, membership: &Membership, outbox: &mut Outbox) {
         let mut gone = view.probing.gone(view.context, membership).filter(|slot| *slot != view.own_slot).peekable();
@@ -275,4 +280,102 @@ fn without_record(plan: &PlanLog, membership: &Membership) -> impl Iterator<Item
     let holds = plan.assignments().filter(|(_, a)| !a.record.owned.is_empty() || !a.record.releasing.is_empty());
     let unknown = move |slot, tenure| membership.tenure_state(slot, tenure) == TenureState::NoRecord;
     holds.filter(move |(slot, a)| unknown(*slot, a.record.tenure)).map(|(slot, _)| slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::action::Action;
+    use crate::ids::{Incarnation, Instance};
+    use crate::record::{MemberRecord, Record};
+
+    const LEADER: Slot = Slot::new(0);
+
+    /// A leader that has seen so many workers, its own slot included, and each of them at revision 10 and its slot.
+    struct Stage {
+        context: Context,
+        membership: Membership,
+        eviction: Eviction,
+        outbox: Outbox,
+    }
+
+    impl Stage {
+        fn with_workers(count: u32) -> Self {
+            let context = Context::at(Instant::ORIGIN);
+            let mut membership = Membership::new(&context);
+            membership.end_listing(&context, Incarnation::new(1), |_| true);
+            let mut stage = Self { context, membership, eviction: Eviction::default(), outbox: Outbox::default() };
+            (0..count).for_each(|slot| stage.hears(slot, 10));
+            stage
+        }
+
+        fn hears(&mut self, slot: u32, revision: u64) {
+            let record = Record::Member(Arc::new(MemberRecord::new(Instance::new(slot.into()))));
+            let revision = Revision::new(revision + u64::from(slot));
+            self.membership.observe_entry(&self.context, Key::Slot(Slot::new(slot)), revision, &record, true);
+        }
+
+        /// Lets a lease and the margin pass, in which all but these slots are heard of.
+        fn passes_without(&mut self, silent: &[u32], workers: u32) {
+            self.context.now = self.context.now + self.context.timing.observed_lease();
+            (0..workers).filter(|slot| !silent.contains(slot)).for_each(|slot| self.hears(slot, 100));
+        }
+
+        fn does(&mut self) -> Vec<Action> {
+            let (plan, probing) = (PlanLog::default(), Probing::default());
+            let view = Judge { context: &self.context, own_slot: LEADER, plan: &plan, probing: &probing };
+            self.eviction.decide(&view, &mut self.membership, &mut self.outbox);
+            self.eviction.tell_evicted(&mut self.outbox);
+            core::iter::from_fn(|| self.outbox.pop()).collect()
+        }
+    }
+
+    fn deletion(actions: &[Action]) -> (OperationId, Revision) {
+        match actions {
+            [Action::Kv(request)] => match request.write {
+                Write::Delete { key: Key::Slot(_), expected } => (request.operation, expected),
+                ref other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_is_silent_for_a_lease_and_the_margin_is_evicted_by_a_delete_on_what_was_judged() {
+        let mut stage = Stage::with_workers(4);
+        assert_eq!(stage.does(), []);
+        stage.passes_without(&[2], 4);
+        let (operation, expected) = deletion(&stage.does());
+        assert_eq!(expected, Revision::new(12));
+        stage.eviction.observe_done(
+            &stage.context,
+            operation,
+            Outcome::Committed(Revision::new(200)),
+            &mut stage.membership,
+        );
+        let evicted = Notice::Evicted { slot: Slot::new(2), reason: EvictReason::LeaseRanOut };
+        assert_eq!(stage.does(), [Action::Notice(evicted)]);
+    }
+
+    #[test]
+    fn a_delete_that_conflicts_is_not_tried_again_at_once() {
+        let mut stage = Stage::with_workers(4);
+        stage.passes_without(&[2], 4);
+        let (operation, _) = deletion(&stage.does());
+        stage.eviction.observe_done(&stage.context, operation, Outcome::Conflict, &mut stage.membership);
+        stage.outbox.observe_done(operation);
+        assert_eq!(stage.does(), []);
+        stage.context.now = stage.context.now + stage.context.timing.renewal;
+        assert_eq!(deletion(&stage.does()).1, Revision::new(12));
+    }
+
+    #[test]
+    fn more_than_half_silent_at_once_are_waited_for_and_nobody_is_evicted() {
+        let mut stage = Stage::with_workers(4);
+        stage.passes_without(&[1, 2, 3], 4);
+        assert_eq!(stage.does(), [Action::Notice(Notice::Waiting { reason: WaitReason::Restart })]);
+        assert!(stage.eviction.waits());
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) struct GivenUp {
 }
 
 impl GivenUp {
-    /// What the workers of `roster` have given up. O(P) if there is any.
+    /// Reads from the roster what its workers have given up. O(P) if there is any.
     pub(crate) fn of(roster: &Roster, handoff: &Handoff) -> Self {
         let mut refusers: BTreeMap<&PartitionId, BTreeSet<Slot>> = BTreeMap::new();
         for (slot, unwanted) in &roster.unwanted {

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::context::Context;
-use crate::ids::{Generation, Incarnation, Position, Revision, Slot, Tenure, Term};
+use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Slot, Tenure, Term};
 use crate::key::Key;
 use crate::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
@@ -70,15 +70,15 @@ struct Sheet {
     changed: bool,
 }
 
-/// What every record says of the plan that it belongs to.
+/// The plan that a record belongs to, as each record names it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edition {
     pub(crate) term: Term,
-    pub(crate) era: Incarnation,
-    pub(crate) generation: Generation,
+    /// How far plans have come with this one.
+    pub(crate) reached: Heard,
 }
 
-/// What the records are written from.
+/// The parts from which the records are written.
 pub(crate) struct Basis<'a> {
     pub(crate) context: &'a Context,
     pub(crate) edition: Edition,
@@ -240,6 +240,8 @@ impl Handoff {
         self.targets = targets;
         self.owners = slots_of(&self.targets);
         self.unplaced = count_unplaced(&self.targets);
+        // What moves is only revoked here. It stays in its holder's record, so that nobody else can be granted it before the
+        // holder has acknowledged that very record, or its tenure has ended.
         for (slot, sheet) in &mut self.sheets {
             sheet.revoke(|at| self.targets[at as usize] == Some(*slot), &self.list);
         }
@@ -251,6 +253,7 @@ impl Handoff {
         let mut incoming: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         for (at, (target, holder)) in self.targets.iter().zip(&self.holders).enumerate() {
             match (target, holder) {
+                // In nobody's record: free, and granted as soon as the tenure there is the one planned for.
                 (Some(_), None) => self.ready.push(place(at)),
                 (Some(target), Some(holder)) if target != holder => {
                     if context.has(PlantedBug::GrantUnreleased) {
@@ -373,13 +376,15 @@ impl Handoff {
         let mut granted: BTreeMap<Slot, Vec<u32>> = BTreeMap::new();
         let mut waiting = Vec::new();
         let raised = !view.context.has(PlantedBug::EpochNotRaised);
-        let epoch = if raised { view.edition.generation } else { Generation::new(1) };
+        let epoch = if raised { view.edition.reached.generation } else { Generation::new(1) };
         for place in core::mem::take(&mut self.ready) {
             if let Some(slot) = self.targets[place as usize] {
                 granted.entry(slot).or_default().push(place);
             }
         }
         for (slot, places) in granted {
+            // The plan was made for one tenure of the slot. Another one may have begun since, which has acknowledged nothing
+            // of what this record says, or nobody may be there any more: then the grant waits for the next plan.
             let planned = (view.planned)(slot);
             let goes_on = |tenure| view.membership.tenure_state(slot, tenure) == TenureState::Continues;
             let is_meant = |sheet: &&mut Sheet| Some(sheet.tenure) == planned && goes_on(sheet.tenure);
@@ -387,6 +392,8 @@ impl Handoff {
                 waiting.extend(places);
                 continue;
             };
+            // From here on the partition counts as held, though the append may yet fail: then this leader steps down, and the
+            // next one reads what is really there.
             for place in &places {
                 self.holders[*place as usize] = Some(slot);
             }
@@ -460,7 +467,7 @@ impl Sheet {
         (owned, core::mem::take(&mut self.releasing))
     }
 
-    /// What the worker was told to give up by this very record and no longer holds. A record that is not written yet
+    /// Takes out what the worker was told to give up by this very record and no longer holds. A record that is not written yet
     /// has told it nothing.
     fn take_acknowledged(&mut self, member: &MemberRecord, incarnation: Incarnation) -> Vec<PartitionId> {
         let written = Position { incarnation, revision: self.revision };
@@ -471,7 +478,11 @@ impl Sheet {
         self.releasing.extract_if(.., |id| still_held.find(id).is_none()).collect()
     }
 
-    fn record(&self, list: &PartitionList, Edition { term, era, generation }: Edition) -> AssignmentRecord {
+    fn record(
+        &self,
+        list: &PartitionList,
+        Edition { term, reached: Heard { era, generation } }: Edition,
+    ) -> AssignmentRecord {
         let partition = |at: u32| &list.as_slice()[at as usize];
         let grant = |(at, epoch): &(u32, Generation)| Grant {
             partition: partition(*at).id.clone(),
@@ -543,8 +554,7 @@ mod tests {
             membership.observe_entry(&context, Key::Slot(SLOT), Revision::new(20), &entry, true);
             let mut handoff = Handoff::new(PartitionList::default(), &PlanLog::default());
             handoff.sheets.insert(SLOT, revoking(later));
-            let edition =
-                Edition { term: Term::default(), era: Incarnation::default(), generation: Generation::default() };
+            let edition = Edition { term: Term::default(), reached: Heard::default() };
             let incarnation = Incarnation::new(2);
             let view = Basis { context: &context, edition, incarnation, membership: &membership, planned: &|_| None };
             handoff.drop_released(SLOT, &view)

@@ -1,6 +1,6 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -11,12 +11,13 @@ use crate::assign::{Step, Strategy};
 use crate::context::Context;
 use crate::event::Outcome;
 use crate::eviction::{self, Eviction};
+use crate::fleet::Fleet;
 use crate::given_up::GivenUp;
 use crate::handoff::{self, Edition, Handoff};
-use crate::ids::{Generation, Heard, Incarnation, Instance, OperationId, Position, Slot, Tenure, Term};
+use crate::ids::{Heard, Instance, OperationId, Position, Slot, Term};
 use crate::key::{Control, Key};
 use crate::lease::Lease;
-use crate::membership::{Membership, TenureState};
+use crate::membership::Membership;
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::plan_log::PlanLog;
@@ -25,10 +26,10 @@ use crate::planted::PlantedBug;
 use crate::probing::Probing;
 use crate::rebalance::{Rebalance, Roster, Verdict};
 use crate::record::{ClusterRecord, MemberRecord, Record};
+use crate::recovery::Recovery;
 use crate::state::PlannerPhase;
 use crate::strain::Strain;
 use crate::time::{Duration, Instant, earliest};
-use crate::worker::Fleet;
 
 /// When a plan that was refused is tried again though nothing has changed: what refuses it may have.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
@@ -39,26 +40,15 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     term: Term,
-    generation: Generation,
-    /// As great as any that anybody has told of.
-    era: Incarnation,
+    /// How far plans have come: this leader's own, and whatever anybody has told of.
+    reached: Heard,
     /// The last write of `control.rebalance` that was acted on.
     rebalanced: Option<Position>,
-    /// Until when nothing is granted, since holders whose records the store has lost may not have noticed yet.
-    quarantine_until: Option<Instant>,
-    /// The tenures that were forgotten by the store and are waited for, or have been.
-    forgotten: BTreeSet<Tenure>,
-    /// The tenures in the plan of which nothing certain is known, since what was seen of their slots is older, and since
-    /// when.
-    unclear: BTreeMap<(Slot, Tenure), Instant>,
-    /// Whether no member has applied what the plan does not have.
-    sound: bool,
-    /// Whether it has said that it waits for everyone to have noticed a loss of writes.
-    told_recovery: bool,
+    recovery: Recovery,
     eviction: Eviction,
-    /// Who has died again and again.
+    /// The workers that have died again and again.
     strain: Strain,
-    /// Who was silent when the roster was made.
+    /// The slots that were silent when the roster was made.
     silent: Vec<Slot>,
     rebalance: Rebalance,
     /// None until the list of partitions has come.
@@ -80,7 +70,7 @@ pub(crate) struct Leader {
     published: PlannerPhase,
 }
 
-/// What a leader decides from.
+/// The parts of the worker from which a leader decides.
 pub(crate) struct Office<'a> {
     pub(crate) context: &'a Context,
     /// How partitions are divided.
@@ -103,14 +93,9 @@ impl Leader {
     pub(crate) fn new(now: Instant, term: Term, list: Option<&PartitionList>, plan: &PlanLog) -> Self {
         let mut leader = Self {
             term,
-            generation: plan.last_generation(),
-            era: plan.last_era(),
+            reached: Heard { era: plan.last_era(), generation: plan.last_generation() },
             rebalanced: None,
-            quarantine_until: None,
-            forgotten: BTreeSet::new(),
-            unclear: BTreeMap::new(),
-            sound: true,
-            told_recovery: false,
+            recovery: Recovery::default(),
             eviction: Eviction::default(),
             strain: Strain::default(),
             silent: Vec::new(),
@@ -146,7 +131,7 @@ impl Leader {
 
     /// How far plans have come, as far as it has made, read or heard of them.
     pub(crate) fn reached(&self) -> Heard {
-        Heard { era: self.era, generation: self.generation }
+        self.reached
     }
 
     /// The list of partitions has come or changed.
@@ -187,7 +172,7 @@ impl Leader {
         }
         if let (Outcome::Committed(_) | Outcome::Unknown, EvictReason::NoRecord) = (outcome, reason) {
             // There really was no record, as far as is known: whoever had it has not noticed yet, or is gone.
-            self.wait_until(context.now + membership.longest_observed_lease());
+            self.recovery.wait_until(context.now + membership.longest_observed_lease());
         }
         self.observe_member(slot);
     }
@@ -197,16 +182,12 @@ impl Leader {
         self.eviction.tell_evicted(outbox);
     }
 
-    fn wait_until(&mut self, until: Instant) {
-        self.quarantine_until = self.quarantine_until.max(Some(until));
-    }
-
     /// The process in `slot` has applied or released something. That changes nothing but what can be handed over, unless
     /// it tells of something that the plan does not have.
     pub(crate) fn observe_acknowledgement(&mut self, slot: Slot, record: &MemberRecord, plan: &PlanLog) {
         self.observe_member(slot);
-        let tells_more = record.heard().max(self.reached()) != self.reached();
-        if !self.sound || tells_more || has_lost(plan, slot, record) {
+        let tells_more = record.heard().max(self.reached) != self.reached;
+        if tells_more || self.recovery.concerns(plan, slot, record) {
             self.roster_of = None;
         }
     }
@@ -238,31 +219,40 @@ impl Leader {
     ) {
         let context = view.context;
         let now = context.now;
+        // Evictions come first: what they free may be granted by the very plan that follows.
         if view.heard {
             self.end_garbled(context, membership, outbox);
             let surroundings = eviction::Judge { context, own_slot: view.own_slot, plan, probing: view.probing };
             self.eviction.decide(&surroundings, membership, outbox);
         }
-        if self.quarantine_until.take_if(|until| *until <= now).is_some() {
+        if self.recovery.end_wait(now) {
             self.roster_of = None;
         }
-        self.look_at_unclear(view, membership);
+        for slot in self.recovery.clear_up(view.lease, membership) {
+            self.roster_of = None;
+            self.observe_member(slot);
+        }
         self.strain.decide(now, membership);
+        // Renewals, which are nearly all that is heard, change nothing of this: the roll is called only for the rest.
         let is_current = self.silent == self.eviction.silent() && self.strain.is_unchanged();
         if self.roster_of != Some(membership.changes()) || !is_current {
             self.plan_due = true;
             self.call_the_roll(now, membership, outbox);
             self.roster_of = Some(membership.changes());
             self.accounted = eviction::all_have_records(plan, membership);
-            self.look_for_lost_writes(view, membership, plan);
+            self.listen(view, membership, plan);
+            self.recovery.look(context, view.store_regressed, membership, plan, self.handoff.as_ref());
             self.look_for_request(membership, plan);
         }
-        self.tell_recovery(outbox);
-        let waits = self.grants_nothing(context) || self.eviction.asks_for_record();
+        self.recovery.tell(outbox);
+        // On top of an append whose outcome is not known nothing is decided: acknowledgements are of records that are
+        // really there, and a plan that was broken into is another leader's by now.
+        let waits = self.recovery.grants_nothing(context) || self.eviction.asks_for_record();
         if !plan.is_settled() || plan.broken().is_some() || waits {
             return;
         }
         self.plan_due |= self.deadline_of_plan().is_some_and(|at| at <= now);
+        // While some tenure in the plan has no record, nobody knows whether it still works, and so whose its partitions are.
         if self.accounted && core::mem::take(&mut self.plan_due) {
             self.plan(view, plan, outbox);
         }
@@ -270,7 +260,7 @@ impl Leader {
         self.publish_phase(view, plan, outbox);
     }
 
-    /// What garbage has broken off is over once its holder has stopped.
+    /// Ends the tenures that garbage has broken off, once their holders have stopped.
     fn end_garbled(&mut self, context: &Context, membership: &mut Membership, outbox: &mut Outbox) {
         for slot in membership.end_garbled(context) {
             outbox.notice(Notice::Evicted { slot, reason: EvictReason::Garbled });
@@ -308,77 +298,21 @@ impl Leader {
         }
     }
 
-    /// The store may have lost writes. Then members hold partitions that the plan knows nothing of: nothing is granted
-    /// until each of them has noticed and started over. A lease later, who holds what the plan has lost has told so with
-    /// a renewal, or cannot renew since its record is lost, and has stopped.
-    fn look_for_lost_writes(&mut self, view: &Office<'_>, membership: &Membership, plan: &PlanLog) {
-        let records = || membership.members().filter_map(|(slot, member)| Some((slot, member.record()?)));
-        self.sound = !records().any(|(slot, record)| has_lost(plan, slot, record));
-        let told = records().map(|(_, record)| record.heard()).fold(view.heard_of, Heard::max);
+    /// Takes in what members have heard of plans: the next plan goes beyond all of it.
+    fn listen(&mut self, view: &Office<'_>, membership: &Membership, plan: &PlanLog) {
+        let records = membership.members().filter_map(|(_, member)| member.record());
+        let told = records.map(|record| record.heard()).fold(view.heard_of, Heard::max);
         if !view.context.has(PlantedBug::ForgetGeneration) {
-            self.generation = self.generation.max(told.generation);
+            self.reached.generation = self.reached.generation.max(told.generation);
         }
         let lives = plan.incarnation().max(membership.incarnation());
         let forgets = view.context.has(PlantedBug::ForgetEra);
-        self.era = if forgets { lives } else { self.era.max(lives).max(told.era) };
-        let tenures: Vec<_> = self.handoff.iter().flat_map(Handoff::tenures_with_partitions).collect();
-        let was_forgotten = |(slot, tenure): &(Slot, Tenure)| {
-            tenure.begun().incarnation != membership.incarnation() || membership.was_forgotten(*slot, *tenure)
-        };
-        for (_, tenure) in tenures.iter().filter(|tenure| was_forgotten(tenure)) {
-            if self.forgotten.insert(*tenure) {
-                self.wait_until(view.context.now + membership.longest_observed_lease());
-            }
-        }
-        let noticed = view.store_regressed.map(|at| at + membership.longest_observed_lease());
-        if let Some(until) = noticed.filter(|until| *until > view.context.now) {
-            self.wait_until(until);
-        }
-        let is_unclear =
-            |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) == TenureState::Unclear;
-        let known = core::mem::take(&mut self.unclear);
-        let since = |tenure| (tenure, known.get(&tenure).copied().unwrap_or(view.context.now));
-        self.unclear = self.handoff.iter().flat_map(Handoff::tenures).filter(is_unclear).map(since).collect();
-    }
-
-    /// Says so when the wait for everyone to have noticed a loss of writes begins.
-    fn tell_recovery(&mut self, outbox: &mut Outbox) {
-        let recovers = self.is_recovering();
-        if !core::mem::replace(&mut self.told_recovery, recovers) && recovers {
-            outbox.notice(Notice::Waiting { reason: WaitReason::StoreRegressed });
-        }
-    }
-
-    /// The store has forgotten a tenure if it commits a write with a revision no higher than where the tenure began, and
-    /// this worker knew of the tenure when it sent that write.
-    fn look_at_unclear(&mut self, view: &Office<'_>, membership: &mut Membership) {
-        let incarnation = membership.incarnation();
-        for ((slot, tenure), since) in &self.unclear {
-            let written = view.lease.written_since(*since).map(|revision| Position { incarnation, revision });
-            if written.is_some_and(|written| tenure.begun().has_reached(written)) {
-                membership.forget(*slot, *tenure);
-            }
-        }
-        let is_clear =
-            |(slot, tenure): &(Slot, Tenure)| membership.tenure_state(*slot, *tenure) != TenureState::Unclear;
-        if self.unclear.keys().any(is_clear) {
-            self.roster_of = None;
-            for (slot, _) in core::mem::take(&mut self.unclear).into_keys() {
-                self.observe_member(slot);
-            }
-        }
+        self.reached.era = if forgets { lives } else { self.reached.era.max(lives).max(told.era) };
     }
 
     /// Whether this leader waits for everyone to have noticed that the store has lost writes.
     pub(crate) fn is_recovering(&self) -> bool {
-        !self.sound || self.quarantine_until.is_some()
-    }
-
-    /// Whether it grants nothing because of that.
-    fn grants_nothing(&self, context: &Context) -> bool {
-        let unsound = !self.sound && !context.has(PlantedBug::GrantUnsound);
-        let quarantine = self.quarantine_until.is_some() && !context.has(PlantedBug::GrantInQuarantine);
-        (unsound || quarantine) && !context.has(PlantedBug::GrantWhileRecovering)
+        self.recovery.is_under_way()
     }
 
     fn plan(&mut self, view: &Office<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
@@ -421,7 +355,8 @@ impl Leader {
             let stays = format!("{:?} was given up, but stays where it is", handoff.list().as_slice()[*at].id);
             return self.refuse(view.context.now, stays, outbox);
         }
-        if let Err(too_large) = handoff.check_sizes(&planned.owners, self.generation.next(), view.record_limit) {
+        if let Err(too_large) = handoff.check_sizes(&planned.owners, self.reached.generation.next(), view.record_limit)
+        {
             return self.refuse(view.context.now, too_large.to_string(), outbox);
         }
         self.refused = None;
@@ -436,14 +371,14 @@ impl Leader {
         let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
         let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
         if changes {
-            let edition = Edition { term: self.term, era: self.era, generation: self.generation };
+            let edition = Edition { term: self.term, reached: self.reached };
             handoff.write_revoked(view.context, edition, plan, outbox);
         }
         handoff.retarget(view.context, planned.owners, self.roster.workers.keys().copied());
         if changes {
-            self.generation = self.generation.next();
+            self.reached.generation = self.reached.generation.next();
             outbox.notice(Notice::Planned {
-                generation: self.generation,
+                generation: self.reached.generation,
                 reason,
                 moved: planned.moved,
                 placed: planned.placed,
@@ -480,7 +415,7 @@ impl Leader {
         let roster = &self.roster;
         let planned = |slot| rebalance.planned_tenure(slot).filter(|_| !roster.away.contains(&slot));
         let incarnation = plan.incarnation();
-        let edition = Edition { term: self.term, era: self.era, generation: self.generation };
+        let edition = Edition { term: self.term, reached: self.reached };
         let view = handoff::Basis { context, edition, incarnation, membership, planned: &planned };
         handoff.decide(&view, plan, outbox);
     }
@@ -501,7 +436,7 @@ impl Leader {
         self.strain.tired().collect()
     }
 
-    /// What the planner is doing.
+    /// The planner's phase, as status and plan show it.
     pub(crate) fn phase(&self) -> PlannerPhase {
         let Some(handoff) = &self.handoff else { return PlannerPhase::Idle };
         if self.published != PlannerPhase::Idle || !handoff.is_settled() {
@@ -550,8 +485,8 @@ impl Leader {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let record = ClusterRecord {
             term: self.term,
-            generation: self.generation,
-            era: self.era,
+            generation: self.reached.generation,
+            era: self.reached.era,
             leader: view.own_slot,
             instance: view.own,
             phase,
@@ -581,11 +516,6 @@ impl Leader {
         let planning = self.deadline_of_plan().filter(|_| may_plan && !self.eviction.asks_for_record());
         let judging = self.eviction.deadline(membership).filter(|_| heard);
         let rested = self.strain.deadline();
-        earliest([planning, judging, self.quarantine_until, rested])
+        earliest([planning, judging, self.recovery.deadline(), rested])
     }
-}
-
-/// Whether the worker has applied an assignment that the plan does not have.
-fn has_lost(plan: &PlanLog, slot: Slot, record: &MemberRecord) -> bool {
-    record.applied != Position::default() && plan.has_lost(slot, record.applied)
 }

@@ -52,7 +52,7 @@ enum Role {
     Resigning { operation: OperationId, expected: Revision },
 }
 
-/// What leadership is decided from.
+/// A worker that might lead: the parts from which its leadership is decided.
 #[allow(clippy::struct_excessive_bools)] // Independent facts.
 pub(crate) struct Candidate<'a> {
     pub(crate) context: &'a Context,
@@ -358,5 +358,130 @@ fn has_stopped_leading(held: LeaderRecord, view: &Candidate<'_>) -> bool {
             let gone = member.is_some_and(|member| view.probing.is_gone(view.context, held.slot, member));
             restarting || replaced || gone || silent()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::action::Action;
+    use crate::ids::{Incarnation, Position, Tenure};
+    use crate::record::MemberRecord;
+
+    const OWN: Slot = Slot::new(0);
+    const OTHER: Slot = Slot::new(1);
+
+    /// A worker in a group, and what its leadership is decided from.
+    struct Stage {
+        context: Context,
+        lease: Lease,
+        membership: Membership,
+        plan: PlanLog,
+        leadership: Leadership,
+        outbox: Outbox,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let context = Context::at(Instant::ORIGIN);
+            let mut membership = Membership::new(&context);
+            membership.end_listing(&context, Incarnation::new(1), |_| true);
+            Self {
+                lease: Lease::won(OWN, tenure(5), Revision::new(5), Some(context.now), &context),
+                membership,
+                plan: PlanLog::default(),
+                leadership: Leadership::default(),
+                outbox: Outbox::default(),
+                context,
+            }
+        }
+
+        /// The worker in the other slot has written this record of the leader, and one of its own.
+        fn other_leads(&mut self) {
+            let member = MemberRecord { tenure: Some(tenure(6)), ..MemberRecord::new(Instance::new(2)) };
+            let leader = LeaderRecord { slot: OTHER, tenure: tenure(6), instance: Instance::new(2) };
+            let (member, leader) = (Record::Member(Arc::new(member)), Record::Leader(leader));
+            self.membership.observe_entry(&self.context, Key::Slot(OTHER), Revision::new(7), &member, true);
+            self.membership.observe_entry(&self.context, Key::Leader, Revision::new(8), &leader, true);
+        }
+
+        /// The writes that are asked for now.
+        fn writes(&mut self, stopping: bool) -> Vec<(OperationId, Write)> {
+            let view = Candidate {
+                context: &self.context,
+                probing: &Probing::default(),
+                may_act: true,
+                own: Instance::new(1),
+                lease: &self.lease,
+                membership: &self.membership,
+                members_listed: true,
+                all_listed: true,
+                stopping,
+            };
+            self.leadership.decide(&view, &mut self.plan, &mut self.outbox);
+            let request = |action| match action {
+                Action::Kv(request) => Some((request.operation, request.write)),
+                _ => None,
+            };
+            core::iter::from_fn(|| self.outbox.pop()).filter_map(request).collect()
+        }
+
+        fn is_done(&mut self, operation: OperationId, outcome: Outcome) {
+            self.outbox.observe_done(operation);
+            let taken = self.leadership.observe_done(&self.context, operation, outcome, &mut self.membership);
+            assert!(taken || self.plan.observe_done(&self.context, operation, outcome));
+        }
+    }
+
+    fn tenure(revision: u64) -> Tenure {
+        Tenure::new(Position { incarnation: Incarnation::new(1), revision: Revision::new(revision) })
+    }
+
+    #[test]
+    fn who_finds_no_leader_is_named_then_appends_its_term_and_only_then_leads() {
+        let mut stage = Stage::new();
+        let claim = stage.writes(false);
+        let [(operation, Write::Create { key: Key::Leader, .. })] = claim[..] else { panic!("{claim:?}") };
+        stage.is_done(operation, Outcome::Committed(Revision::new(9)));
+        let takeover = stage.writes(false);
+        let [(operation, Write::Append { key: Key::Cluster, .. })] = takeover[..] else { panic!("{takeover:?}") };
+        assert_eq!(stage.leadership.term(), None, "it is named, and no more");
+        stage.is_done(operation, Outcome::Committed(Revision::new(1)));
+        assert_eq!(stage.writes(false), []);
+        assert_eq!(stage.leadership.term(), Some(Term::new(1)));
+    }
+
+    #[test]
+    fn a_leader_is_replaced_when_its_lease_and_the_margin_have_passed_in_silence_and_not_before() {
+        let mut stage = Stage::new();
+        stage.other_leads();
+        let over = Instant::ORIGIN + stage.context.timing.observed_lease();
+        stage.context.now = Instant::from_nanos(over.as_nanos() - 1);
+        stage.lease = Lease::won(OWN, tenure(5), Revision::new(5), Some(stage.context.now), &stage.context);
+        assert_eq!(stage.writes(false), []);
+        stage.context.now = over;
+        let claim = stage.writes(false);
+        let [(_, Write::Update { key: Key::Leader, expected, .. })] = claim[..] else { panic!("{claim:?}") };
+        assert_eq!(expected, Revision::new(8));
+    }
+
+    #[test]
+    fn who_could_not_write_itself_replaces_nobody_for_its_silence() {
+        let mut stage = Stage::new();
+        stage.other_leads();
+        stage.context.now = Instant::ORIGIN + stage.context.timing.observed_lease();
+        assert_eq!(stage.writes(false), []);
+    }
+
+    #[test]
+    fn a_leader_that_leaves_deletes_the_record_that_names_it() {
+        let mut stage = Stage::new();
+        let (operation, _) = stage.writes(false).remove(0);
+        stage.is_done(operation, Outcome::Committed(Revision::new(9)));
+        let resigns = stage.writes(true);
+        let [(_, Write::Delete { key: Key::Leader, expected })] = resigns[..] else { panic!("{resigns:?}") };
+        assert_eq!(expected, Revision::new(9));
     }
 }

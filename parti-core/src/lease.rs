@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use crate::action::Write;
 use crate::context::Context;
+use crate::doubt::Doubt;
 use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
 use crate::key::Key;
@@ -42,17 +43,8 @@ pub(crate) struct Lease {
     refused: bool,
     lost: bool,
     forgotten: bool,
-    /// How many listings in a row have shown less of the record than is known to be committed.
-    doubts: u32,
-}
-
-/// How many listings in a row must show less than is known to be committed before the store counts as rolled back: one
-/// may come from a replica that lags.
-pub(crate) const MAX_DOUBTS: u32 = 3;
-
-/// Whether what so many listings in a row have not shown is lost.
-pub(crate) fn is_lost_after(context: &Context, doubts: u32) -> bool {
-    doubts >= MAX_DOUBTS && !context.has(PlantedBug::NeverBelieve)
+    /// Whether listings show less of the record than is known to be committed.
+    doubt: Doubt,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +58,7 @@ struct InFlight {
     another: bool,
 }
 
-/// What a write of the record is for.
+/// The purpose of a write of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteKind {
     /// To renew the lease and to say what has been applied.
@@ -79,7 +71,7 @@ pub(crate) enum WriteKind {
     Deletion,
 }
 
-/// What became of a write of the record.
+/// The outcome of a write of the record, as far as other parts care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseNews {
     /// Nothing that others need to know.
@@ -118,7 +110,7 @@ impl Lease {
             refused: false,
             lost: false,
             forgotten: false,
-            doubts: 0,
+            doubt: Doubt::default(),
         }
     }
 
@@ -217,8 +209,8 @@ impl Lease {
     /// that revision.
     pub(crate) fn observe_listing(&mut self, context: &Context, shown: Option<Revision>) {
         let shows_less = self.contested_since.is_some() && shown.is_none_or(|shown| shown < self.revision);
-        self.doubts = if shows_less { self.doubts + 1 } else { 0 };
-        if is_lost_after(context, self.doubts) {
+        self.doubt.observe_listing(shows_less);
+        if self.doubt.is_certain(context) {
             self.lost = true;
             self.forgotten = true;
         }

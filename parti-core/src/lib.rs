@@ -166,16 +166,20 @@
 extern crate alloc;
 
 mod action;
+mod agreement;
 pub mod assign;
 mod config;
 mod context;
+mod doubt;
 mod duration;
 mod event;
 mod eviction;
+mod fleet;
 mod given_up;
 mod handoff;
 mod ids;
 mod key;
+mod labels;
 mod leader;
 mod leadership;
 mod lease;
@@ -190,6 +194,7 @@ mod presence;
 mod probing;
 mod rebalance;
 mod record;
+mod recovery;
 mod rng;
 mod settings;
 mod size;
@@ -212,6 +217,7 @@ pub use config::{
 };
 pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
+pub use fleet::Fleet;
 pub use ids::{
     CheckId, Generation, Incarnation, Instance, OperationId, Position, ProbeId, Revision, ServerId, Session, Slot,
     Tenure, Term, Token, TokenError, WatchId,
@@ -230,4 +236,4 @@ pub use record::{
 pub use settings::{Difference, Setting, SharedSettings};
 pub use state::{PlannerPhase, WorkerState};
 pub use time::{Duration, Instant};
-pub use worker::{Fleet, Status, Worker};
+pub use worker::{Status, Worker};

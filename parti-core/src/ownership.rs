@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::context::Context;
+use crate::doubt::Doubt;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Tenure, Token};
-use crate::lease::is_lost_after;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
 use crate::planted::PlantedBug;
@@ -18,7 +18,7 @@ use crate::time::{Duration, Instant, earliest};
 /// How long a partition that was given up and is gone does not come back, if there is another worker for it.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 
-/// What the application works on, and what it should work on.
+/// The partitions that the application works on, and those that it should work on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ownership {
     holds: BTreeMap<PartitionId, Hold>,
@@ -26,8 +26,8 @@ pub(crate) struct Ownership {
     assignment: Option<(Position, Arc<AssignmentRecord>)>,
     /// The assignment of this slot in a listing that is not complete.
     listed: Option<(Revision, Option<Arc<AssignmentRecord>>)>,
-    /// How many listings in a row have shown less than was applied.
-    doubts: u32,
+    /// Whether listings show less than was applied.
+    doubt: Doubt,
     /// The tenure that it is of, or was.
     tenure: Tenure,
     /// The newest assignment that the tenure has applied; never goes back within a tenure.
@@ -39,7 +39,7 @@ pub(crate) struct Ownership {
     suspended: Option<SuspendReason>,
     /// Releases that the application has not confirmed, in order of their deadlines.
     drains: BTreeSet<(Instant, PartitionId)>,
-    /// What the application cannot work on: until when that is said, once it is gone.
+    /// The partitions that the application cannot work on: until when that is said, once it is gone.
     unwanted: BTreeMap<PartitionId, Option<Instant>>,
     /// Whether the last renewal says less than is true.
     news: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Ownership {
     revoked_by: Option<Position>,
 }
 
-/// What a listing of the plan says about the store.
+/// The state of the store, as a listing of the plan shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListingNews {
     Sound,
@@ -79,7 +79,7 @@ struct Hold {
     cut_off: bool,
 }
 
-/// Who holds the partitions: the parts of a token that do not come from the grant.
+/// The holder of the partitions: the parts of a token that do not come from the grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holder {
     /// The life of the store, for grants of older versions, which name no era.
@@ -117,7 +117,7 @@ impl Ownership {
         self.assignment = None;
         self.revoked_by = None;
         self.listed = None;
-        self.doubts = 0;
+        self.doubt = Doubt::default();
         self.applied = applied;
         self.prepared.clear();
         self.news = true;
@@ -187,16 +187,13 @@ impl Ownership {
         if self.applied != Position::default() && incarnation != self.applied.incarnation {
             return ListingNews::Regressed;
         }
-        if !position.has_reached(self.applied)
+        let shows_less = !position.has_reached(self.applied)
             && self.applied != Position::default()
-            && !context.has(PlantedBug::OlderAssignment)
-        {
-            // One listing may come from a replica that lags.
-            self.doubts += 1;
-            let is_lost = is_lost_after(context, self.doubts);
-            return if is_lost { ListingNews::Regressed } else { ListingNews::Doubtful };
+            && !context.has(PlantedBug::OlderAssignment);
+        self.doubt.observe_listing(shows_less);
+        if shows_less {
+            return if self.doubt.is_certain(context) { ListingNews::Regressed } else { ListingNews::Doubtful };
         }
-        self.doubts = 0;
         if let (Some((newest, known)), Some((_, Some(record)))) = (&self.assignment, &listed)
             && *newest == position
             && known != record
@@ -216,7 +213,7 @@ impl Ownership {
 
     /// Whether the last listing has shown less than was applied.
     pub(crate) fn is_doubtful(&self) -> bool {
-        self.doubts > 0
+        self.doubt.is_raised()
     }
 
     /// The application has stopped working on a partition.
@@ -246,7 +243,7 @@ impl Ownership {
         }
     }
 
-    /// What the application cannot work on, in order.
+    /// The partitions that the application cannot work on, in order.
     pub(crate) fn unwanted(&self) -> Vec<PartitionId> {
         self.unwanted.keys().cloned().collect()
     }
@@ -323,7 +320,7 @@ impl Ownership {
         self.news = true;
     }
 
-    /// What a renewal says: the newest assignment applied, and the partitions that this worker was told to give up and
+    /// Gives a renewal what it acknowledges: the newest assignment applied, and the partitions that this worker was told to give up and
     /// still holds, in order.
     pub(crate) fn acknowledge(&mut self) -> (Position, Vec<PartitionId>) {
         self.news = false;

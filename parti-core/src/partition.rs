@@ -12,9 +12,9 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::assign::Labels;
 use crate::config::{MAX_LABELS, MAX_TEXT_BYTES};
 use crate::ids::Slot;
+use crate::labels::Labels;
 use crate::text_name::text_name;
 
 /// The longest id, in bytes.

@@ -26,7 +26,7 @@ pub(crate) struct Planned {
     pub(crate) another_round: bool,
 }
 
-/// Who asks for a plan, and for which step.
+/// A question to the calculator, before it is put in the calculator's terms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planner<'a> {
     pub(crate) strategy: &'a dyn Strategy,
@@ -119,7 +119,7 @@ fn is_from_staying(reason: MoveReason) -> bool {
     }
 }
 
-/// What the partitions that may not be anywhere ask for, and where those are not to be that were given up.
+/// Gives each partition that may not be anywhere, or was given up, the rule that says where it may be.
 fn rules(list: &PartitionList, avoids: &BTreeMap<PartitionId, BTreeSet<Slot>>) -> Vec<Rule> {
     let placed = list.as_slice().iter().enumerate().filter_map(|(at, of)| Some((at, of.placement.as_ref()?)));
     let rule = |(partition, placement): (usize, &Arc<Placement>)| Rule {

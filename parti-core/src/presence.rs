@@ -108,7 +108,7 @@ impl Presence {
         silent && context.timing.needs_presence
     }
 
-    /// What this worker may say in a write that is sent now, and prove with it.
+    /// The evidence that a write may name that is sent now, and that it proves if it commits.
     pub(crate) fn evidence(&self) -> Option<Evidence> {
         self.heard.then_some(self.evidence)
     }
@@ -148,7 +148,7 @@ impl Presence {
         self.until
     }
 
-    /// What came before proves nothing any more.
+    /// Takes back all evidence: what came before proves nothing any more.
     fn doubt(&mut self) {
         self.evidence.0 += 1;
         (self.heard, self.proven, self.earned) = (false, false, None);

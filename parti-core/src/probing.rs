@@ -27,17 +27,17 @@ const MAX_HELPERS: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probing {
     next_round: Instant,
-    /// For whom it asked in the last round.
+    /// The targets of the last round.
     targets: Option<Targets>,
     last: ProbeId,
-    /// What is on its way.
+    /// The probes that are on their way.
     asked: BTreeMap<ProbeId, Asked>,
     suspects: BTreeMap<Slot, Suspect>,
     /// When each suspect is asked for next.
     due: BTreeSet<(Instant, Slot)>,
     /// The suspects whose rows are long enough.
     gone: BTreeSet<Slot>,
-    /// Who can be asked to ask, by the server: as of the last round.
+    /// The processes that can be asked to ask, by the server: as of the last round.
     helpers: BTreeMap<ServerId, Vec<(Slot, Instance)>>,
     /// How many workers there were at the last round.
     workers: usize,
@@ -63,7 +63,7 @@ struct Suspect {
     due: Instant,
 }
 
-/// For whom to ask in a round.
+/// The processes to ask for in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Targets {
     /// A leader asks for everyone else.
@@ -74,7 +74,7 @@ pub(crate) enum Targets {
     Unheard,
 }
 
-/// What probing is decided from.
+/// The parts from which probing is decided.
 pub(crate) struct Prober<'a> {
     pub(crate) context: &'a Context,
     pub(crate) membership: &'a Membership,
@@ -101,7 +101,7 @@ impl Way {
 }
 
 impl Probing {
-    /// For whom a probe that is on its way asks.
+    /// The process that a probe on its way asks for.
     pub(crate) fn target(&self, probe: ProbeId) -> Option<(Slot, Instance)> {
         self.asked.get(&probe).map(|asked| (asked.slot, asked.instance))
     }
@@ -198,7 +198,7 @@ impl Probing {
         self.gone.contains(&slot) && (same || any)
     }
 
-    /// Those that are gone, as far as rows of probes say.
+    /// The slots whose processes are gone, as far as rows of probes say.
     pub(crate) fn gone<'a>(
         &'a self,
         context: &'a Context,
@@ -236,7 +236,7 @@ impl Probing {
         asks_all
     }
 
-    /// What has not come back for so long counts as timed out.
+    /// Counts as timed out what has not come back for long.
     fn give_up_waiting(&mut self, view: &Prober<'_>) {
         let patience = view.context.config.probe_interval * 8;
         let is_late = |asked: &Asked| view.context.now >= asked.sent_at + patience;
@@ -309,7 +309,7 @@ impl Probing {
         outbox.push(Action::Probe { probe: self.last, slot, instance, through });
     }
 
-    /// Who is to ask at the server of this record; none where nobody can.
+    /// Chooses the process that is to ask at the server of this record; none where nobody can.
     fn way_to(&mut self, view: &Prober<'_>, slot: Slot, record: &MemberRecord) -> Option<Way> {
         if view.context.has(PlantedBug::ProberElsewhere) {
             return Some(Way::Direct);

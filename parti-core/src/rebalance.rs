@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::action::{PlanReason, WaitReason};
-use crate::assign::{Labels, Step};
+use crate::assign::Step;
 use crate::context::Context;
 use crate::handoff::Handoff;
 use crate::ids::{Instance, Slot, Tenure};
 use crate::key::Control;
+use crate::labels::Labels;
 use crate::membership::{MemberContent, Membership};
 use crate::partition::PartitionId;
 use crate::record::MemberPhase;
@@ -23,16 +24,16 @@ pub(crate) struct Roster {
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
     /// The workers that leave, or that an operator drains.
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
-    /// Those of the workers that are away: restarting, or silent for a lease. What they have is held for them, and they
+    /// The workers among them that are away: restarting, or silent for a lease. What they have is held for them, and they
     /// are given no more.
     pub(crate) away: BTreeSet<Slot>,
-    /// Those that get no new work for now, since their processes die soon after each start.
+    /// The workers that get no new work for now, since their processes die soon after each start.
     pub(crate) resting: BTreeSet<Slot>,
     /// The slots whose records this version cannot read: what they have stays with them, and they are given no more.
     pub(crate) unreadable: BTreeSet<Slot>,
     /// The labels of those that have any.
     pub(crate) labels: BTreeMap<Slot, Labels>,
-    /// What the applications of those that say so cannot work on.
+    /// The partitions that applications cannot work on, by the slot of the worker that says so.
     pub(crate) unwanted: BTreeMap<Slot, Vec<PartitionId>>,
     /// Whether an operator wants nothing to move for the sake of balance.
     pub(crate) paused: bool,
@@ -116,11 +117,11 @@ fn newest_slots(membership: &Membership) -> BTreeMap<Instance, (u64, Slot)> {
 /// When to plan, from which workers came and went, and what the list and the last plan ask for.
 #[derive(Clone, Debug)]
 pub(crate) struct Rebalance {
-    /// Whom the current plan is for.
+    /// The tenures that the current plan is for.
     planned: BTreeMap<Slot, Tenure>,
     /// The labels that they had; none before the first plan.
     labels: Option<BTreeMap<Slot, Labels>>,
-    /// What they had given up.
+    /// The partitions that they had given up.
     unwanted: BTreeMap<Slot, Vec<PartitionId>>,
     /// The capacities that they had.
     capacities: BTreeMap<Slot, u32>,
@@ -144,7 +145,7 @@ struct Window {
     workers: usize,
 }
 
-/// What to do now.
+/// The planner's decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Plan(PlanReason, Step),
@@ -239,7 +240,7 @@ impl Rebalance {
         owners
     }
 
-    /// What to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).
+    /// Decides what to do now. `homeless` tells whether partitions are planned for nobody who is there. O(workers).
     pub(crate) fn decide(&mut self, context: &Context, roster: &Roster, homeless: bool) -> Verdict {
         if !roster.has_takers() {
             self.window = None;

@@ -7,12 +7,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::Notice;
 use crate::assign::Strategy;
 use crate::config::Config;
 use crate::ids::Slot;
-use crate::outbox::Outbox;
-use crate::time::{Duration, Instant};
 
 /// The longest name of a strategy, in characters.
 const MAX_NAME: usize = 64;
@@ -78,7 +75,7 @@ impl SharedSettings {
     }
 
     /// In what this differs from what the leader has. What either of them does not say, it does not differ in.
-    fn differences(&self, leader: &Self) -> Vec<Difference> {
+    pub(crate) fn differences(&self, leader: &Self) -> Vec<Difference> {
         let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         let slots = |slots: Option<(Slot, Slot)>| slots.map(|(first, last)| format!("{first} to {last}"));
         let list = |list: Option<u64>| list.map(|digest| format!("digest {digest:016x}"));
@@ -93,51 +90,6 @@ impl SharedSettings {
             (own != leaders).then_some(Difference { setting, own, leaders })
         };
         pairs.into_iter().filter_map(differs).collect()
-    }
-}
-
-/// Whether a worker agrees with its leader.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Agreement {
-    differences: Vec<Difference>,
-    since: Instant,
-    told: bool,
-}
-
-impl Agreement {
-    /// Compares with what the leader, if another worker leads, has said last. A difference counts once it has lasted for
-    /// `patience`: lists that change are not read by all at the same time.
-    pub(crate) fn decide(
-        &mut self,
-        now: Instant,
-        patience: Duration,
-        own: &SharedSettings,
-        leader: Option<(Slot, &SharedSettings)>,
-        outbox: &mut Outbox,
-    ) {
-        let Some((slot, leaders)) = leader.filter(|(_, leaders)| *leaders != own) else {
-            return *self = Self::default();
-        };
-        let differences = own.differences(leaders);
-        if differences != self.differences {
-            *self = Self { differences, since: now, told: false };
-        }
-        if !self.told && !self.differences.is_empty() && now >= self.since + patience {
-            self.told = true;
-            for difference in &self.differences {
-                outbox.notice(Notice::SettingDiffers { leader: slot, difference: difference.clone() });
-            }
-        }
-    }
-
-    /// When a difference will have lasted long enough to be told.
-    pub(crate) fn deadline(&self, patience: Duration) -> Option<Instant> {
-        (!self.told && !self.differences.is_empty()).then(|| self.since + patience)
-    }
-
-    /// The differences that were told and hold.
-    pub(crate) fn differences(&self) -> &[Difference] {
-        if self.told { &self.differences } else { &[] }
     }
 }
 

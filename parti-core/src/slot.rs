@@ -51,9 +51,9 @@ struct Claim {
     known: Revision,
     /// The highest revision of the bucket that was known then.
     newest: Revision,
-    /// What was written.
+    /// The record that was written.
     record: Arc<MemberRecord>,
-    /// What it says of this worker's presence.
+    /// The evidence of this worker's presence that it names.
     evidence: Option<Evidence>,
 }
 
@@ -66,7 +66,7 @@ struct Target {
     predecessor: Option<(Revision, Tenure, Arc<MemberRecord>)>,
 }
 
-/// What the search has found out.
+/// The result of one look at the slots.
 #[derive(Debug)]
 enum Choice {
     Take(Target),
@@ -75,7 +75,7 @@ enum Choice {
     Lost,
 }
 
-/// What the outcome of a write means to the search.
+/// The outcome of a write, as the search sees it.
 #[derive(Debug)]
 pub(crate) enum ClaimNews {
     /// The write was not one of the search's.
@@ -94,11 +94,11 @@ pub(crate) struct Won {
     pub(crate) kind: ClaimKind,
     /// The write of the assignment record that the tenure has applied so far: nothing older may be applied.
     pub(crate) applied: Position,
-    /// What the tenure has heard of plans.
+    /// How far plans have come, as far as the tenure has heard.
     pub(crate) heard: Heard,
     /// Whether the revision of the claim shows that the store has lost writes: this process had seen one as high before.
     pub(crate) shows_loss: bool,
-    /// What the claim proves of this worker's presence.
+    /// The evidence of this worker's presence that the claim proves.
     pub(crate) evidence: Option<Evidence>,
 }
 
@@ -228,7 +228,7 @@ impl Target {
         Self { slot, kind: ClaimKind::Fresh, predecessor: None }
     }
 
-    /// What the worker says of itself there: it goes on with what the predecessor has applied and seen.
+    /// The worker's first record there: it goes on with what the predecessor has applied and seen.
     fn record(&self, context: &Context, own: &dyn Fn(Option<Tenure>) -> MemberRecord) -> Arc<MemberRecord> {
         Arc::new(match &self.predecessor {
             None => own(None),
@@ -260,16 +260,16 @@ impl Target {
     }
 }
 
-/// What the search is decided from.
+/// A worker without a slot: the parts from which its search is decided.
 pub(crate) struct Seeker<'a> {
     pub(crate) context: &'a Context,
     pub(crate) membership: &'a Membership,
     pub(crate) probing: &'a Probing,
     /// The process of which this worker knows that it is dead, if it knows of one.
     pub(crate) dead: Option<Instance>,
-    /// What a claim that is sent now proves of this worker's presence.
+    /// The evidence of this worker's presence that a claim proves which is sent now.
     pub(crate) evidence: Option<Evidence>,
-    /// What this worker says of itself when it begins, given the tenure that it goes on with.
+    /// The worker's first record, given the tenure that it goes on with.
     pub(crate) record: &'a dyn Fn(Option<Tenure>) -> MemberRecord,
 }
 

@@ -3,9 +3,10 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
+use crate::context::Context;
+use crate::doubt::Doubt;
 use crate::ids::Revision;
 use crate::key::Control;
-use crate::lease::MAX_DOUBTS;
 use crate::record::ControlRecord;
 
 /// The last that was seen under each `control.*`.
@@ -21,8 +22,8 @@ struct Wish {
     shown: bool,
     /// What was shown in its place since then: something older.
     older: Option<Seen>,
-    /// How many listings in a row have not shown it: they are stale, or the store has lost it.
-    doubts: u32,
+    /// Whether listings do not show it: they are stale, or the store has lost it.
+    doubt: Doubt,
 }
 
 /// A write, and what it wants; nothing if it takes the wish back.
@@ -41,7 +42,7 @@ impl Wishes {
                 false
             }
             Some(_) | None => {
-                let wish = Wish { seen: (revision, record), shown: true, older: None, doubts: 0 };
+                let wish = Wish { seen: (revision, record), shown: true, older: None, doubt: Doubt::default() };
                 self.wishes.insert(control, wish);
                 true
             }
@@ -57,15 +58,15 @@ impl Wishes {
 
     /// A complete listing of the keys that `covers` names ends; true if that changes what is wanted. One listing may come
     /// from a replica that lags; what several in a row do not show, the store has lost.
-    pub(crate) fn end_listing(&mut self, covers: impl Fn(Control) -> bool) -> bool {
+    pub(crate) fn end_listing(&mut self, context: &Context, covers: impl Fn(Control) -> bool) -> bool {
         let mut changed = false;
         self.wishes.retain(|control, wish| {
-            wish.doubts = if wish.shown || !covers(*control) { 0 } else { wish.doubts + 1 };
-            if wish.doubts < MAX_DOUBTS {
+            wish.doubt.observe_listing(!wish.shown && covers(*control));
+            if !wish.doubt.is_certain(context) {
                 return true;
             }
             changed = true;
-            wish.doubts = 0;
+            wish.doubt = Doubt::default();
             wish.older.take().map(|older| wish.seen = older).is_some()
         });
         changed
@@ -73,7 +74,7 @@ impl Wishes {
 
     /// Whether the last listing has not shown all of them.
     pub(crate) fn are_doubtful(&self) -> bool {
-        self.wishes.values().any(|wish| wish.doubts > 0)
+        self.wishes.values().any(|wish| wish.doubt.is_raised())
     }
 
     /// The record of a wish, and the write that made it, if it holds.
@@ -91,6 +92,7 @@ impl Wishes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Instant;
 
     const PAUSE: Control = Control::Pause;
 
@@ -100,41 +102,41 @@ mod tests {
 
     #[test]
     fn what_one_listing_does_not_show_still_holds_and_what_three_do_not_is_lost() {
-        let mut wishes = Wishes::default();
+        let (context, mut wishes) = (Context::at(Instant::ORIGIN), Wishes::default());
         assert!(wishes.observe(PAUSE, Revision::new(7), Some(wish())));
-        for _ in 1..MAX_DOUBTS {
+        for _ in 1..3 {
             wishes.begin_listing();
-            assert!(!wishes.end_listing(|_| true));
+            assert!(!wishes.end_listing(&context, |_| true));
         }
         assert!(wishes.get(PAUSE).is_some());
         wishes.begin_listing();
-        assert!(wishes.end_listing(|_| true));
+        assert!(wishes.end_listing(&context, |_| true));
         assert!(wishes.get(PAUSE).is_none());
     }
 
     #[test]
     fn a_listing_that_shows_it_ends_the_doubt() {
-        let mut wishes = Wishes::default();
+        let (context, mut wishes) = (Context::at(Instant::ORIGIN), Wishes::default());
         wishes.observe(PAUSE, Revision::new(7), Some(wish()));
-        for listing in 0..4 * MAX_DOUBTS {
+        for listing in 0..12 {
             wishes.begin_listing();
-            if listing % MAX_DOUBTS == 0 {
+            if listing % 3 == 0 {
                 wishes.observe(PAUSE, Revision::new(7), Some(wish()));
             }
-            assert!(!wishes.end_listing(|_| true));
+            assert!(!wishes.end_listing(&context, |_| true));
         }
         assert!(wishes.get(PAUSE).is_some());
     }
 
     #[test]
     fn what_is_shown_in_its_place_holds_instead() {
-        let mut wishes = Wishes::default();
+        let (context, mut wishes) = (Context::at(Instant::ORIGIN), Wishes::default());
         wishes.observe(PAUSE, Revision::new(7), None);
-        for _ in 0..MAX_DOUBTS {
+        for _ in 0..3 {
             assert!(wishes.get(PAUSE).is_none());
             wishes.begin_listing();
             wishes.observe(PAUSE, Revision::new(5), Some(wish()));
-            wishes.end_listing(|_| true);
+            wishes.end_listing(&context, |_| true);
         }
         assert_eq!(wishes.get(PAUSE).map(|(revision, _)| revision), Some(Revision::new(5)));
     }

@@ -1,7 +1,9 @@
 //! The worker: routes each event to one part, then asks the parts in fixed order what is due.
 
+mod departure;
 mod holding;
 mod leading;
+mod link;
 mod loss;
 mod mind;
 mod observe;
@@ -10,13 +12,14 @@ mod stopping;
 mod suspend;
 mod watching;
 
-pub use status::{Fleet, Status};
+pub use status::Status;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::action::{Action, Notice};
+use crate::agreement::Agreement;
 use crate::assign::Strategy;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
@@ -35,12 +38,13 @@ use crate::planted::PlantedBug;
 use crate::presence::Presence;
 use crate::probing::Probing;
 use crate::rng::Rng;
-use crate::settings::{Agreement, SharedSettings};
+use crate::settings::SharedSettings;
 use crate::slot::SlotSearch;
 use crate::time::{Instant, earliest};
-use mind::{Departure, Loss, Mind, News, Own, Predecessor, Standing, Task};
+use departure::Departure;
+use link::Link;
+use mind::{Loss, Mind, News, Own, Predecessor, Standing, Task};
 use observe::CallsFor;
-use watching::Link;
 
 /// One worker of a group: takes events, gives actions. See the [crate documentation](crate) for the loop and the
 /// contract.

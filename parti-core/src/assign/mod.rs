@@ -94,9 +94,7 @@ mod round_robin;
 #[cfg(test)]
 mod testing;
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
-
+pub use crate::labels::Labels;
 pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
@@ -105,6 +103,3 @@ pub use plan::{Answer, Move, MoveReason, Plan, Strategy, audit, plan};
 pub use problem::{Options, Problem, Rule, Step, WorkerInput};
 pub use ring::ConsistentHash;
 pub use round_robin::RoundRobin;
-
-/// Labels of a worker, or labels that a partition asks for: name and value.
-pub type Labels = BTreeMap<String, String>;

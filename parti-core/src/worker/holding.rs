@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
+use super::departure::{Parting, Stop};
 use super::mind::{Mind, Standing};
-use super::stopping::{Parting, Stop};
 use crate::action::{ClaimKind, Notice};
 use crate::ids::{Heard, Position, Revision};
 use crate::key::{Bucket, Key};

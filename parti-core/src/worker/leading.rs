@@ -1,7 +1,7 @@
 //! What a worker does for others: it asks whether they are there, and leads if it is named.
 
+use super::link::Watched;
 use super::mind::{Mind, Standing};
-use super::watching::Watched;
 use crate::key::Key;
 use crate::leader::{self, Leader};
 use crate::leadership;
@@ -73,9 +73,12 @@ impl Mind {
         let all = |watched: &Option<Watched>| watched.as_ref().is_some_and(Watched::has_listed_all);
         let named_at = self.leadership.catches_up_with();
         let is_behind = named_at.zip(self.link.members.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at));
+        // A store that has lost the plan leaves nobody but the members to tell who may still work, so that the list of them
+        // must reach as far as this worker's naming. It is one claim old, and a replica that lags may not have it yet.
         if is_behind {
             self.membership.read_by(self.context.now + self.context.timing.retry);
         }
+        // Without a connection nothing that it would write can be sent, and what it waits for cannot be heard.
         if self.link.connected {
             let view = leadership::Candidate {
                 context: &self.context,
@@ -93,11 +96,15 @@ impl Mind {
         match self.leadership.term() {
             None => self.leader = None,
             Some(term) if self.leader.as_ref().is_none_or(|leader| leader.term() != term) => {
+                // A follower does not watch the others: it could not have heard their silence broken. It has watched the
+                // leader before it, whose silence was what made it claim.
                 self.membership.start_anew(&self.context, self.leadership.predecessor());
                 self.leader = Some(Leader::new(self.context.now, term, self.task.partitions.as_ref(), &self.plan));
             }
             Some(_) => {}
         }
+        // A leader without a valid lease stays what it is until it hears of another, but decides nothing: by now others may
+        // have taken it for dead. Its last append, if one is on its way, fails once another has taken over.
         if self.may_lead()
             && let (Some(leader), Standing::Holding(lease)) = (&mut self.leader, &self.standing)
         {
@@ -109,6 +116,7 @@ impl Mind {
                 lease,
                 record_limit: self.task.record_limit,
                 store_regressed: self.loss.noticed_at,
+                // If its own writes do not get through, those of others may not either: their silence says nothing.
                 heard: lease.is_fresh(&self.context),
                 probing: &self.probing,
                 heard_of: self.ownership.heard(),

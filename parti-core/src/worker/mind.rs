@@ -5,8 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::stopping::Stop;
-use super::watching::Link;
+use super::departure::Departure;
+use super::link::Link;
+use crate::agreement::Agreement;
 use crate::assign::Strategy;
 use crate::context::Context;
 use crate::ids::{Instance, Revision, Slot};
@@ -22,7 +23,7 @@ use crate::presence::{Evidence, Presence};
 use crate::probing::Probing;
 use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
-use crate::settings::{Agreement, SharedSettings};
+use crate::settings::SharedSettings;
 use crate::slot::{SlotSearch, Won};
 use crate::time::Instant;
 
@@ -98,14 +99,6 @@ pub(super) struct Loss {
     pub(super) noticed_at: Option<Instant>,
     /// Whether this worker gives up its slot to start over, because the plan has lost what it had applied.
     pub(super) starting_over: bool,
-}
-
-/// Whether this worker is about to go, or to give everything away.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Departure {
-    /// Whether the application wants this worker to own nothing.
-    pub(super) draining: bool,
-    pub(super) stop: Option<Stop>,
 }
 
 /// What was observed and turns more than one part around. Observers record it, and the next decision begins with it: it is

@@ -1,8 +1,8 @@
 //! Each event is recorded in one part, without output: what it asks for is for the next decision.
 
+use super::departure::{Parting, Stop};
+use super::link::Watched;
 use super::mind::{Mind, News, Standing};
-use super::stopping::{Parting, Stop};
-use super::watching::Watched;
 use crate::action::SuspendReason;
 use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 use crate::ids::{CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};

@@ -8,6 +8,7 @@ use super::Worker;
 use super::mind::{Mind, Standing};
 use super::suspend::why_it_ran_out;
 use crate::action::SuspendReason;
+use crate::fleet::Fleet;
 use crate::ids::{Generation, Instance, Slot, Tenure, Term};
 use crate::key::{Control, Key};
 use crate::leader::Leader;
@@ -69,20 +70,6 @@ pub struct Status {
     pub assigned: bool,
     /// Whether it has halted.
     pub halted: bool,
-}
-
-/// A leader's count of the group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Fleet {
-    /// The workers that share the work, those that are about to come back from a restart included.
-    pub workers: usize,
-    /// The partitions in the list.
-    pub partitions: usize,
-    /// The partitions that no worker holds, by the plan: those of a worker that has just crashed count once its tenure
-    /// has ended.
-    pub unowned: usize,
-    /// Whether the last plan was refused, so that the assignment is not what it should be.
-    pub refused: bool,
 }
 
 impl Worker {

@@ -1,49 +1,15 @@
 //! How a worker stops: what it releases when, and for what it waits.
 
+use super::departure::{Parting, Stop};
+use super::link::Watched;
 use super::mind::{Mind, Standing};
-use super::watching::Watched;
 use crate::action::ReleaseReason;
 use crate::config::Mode;
-use crate::context::Context;
 use crate::lease::Lease;
 use crate::membership::{Member, MemberContent};
 use crate::outbox::Outbox;
 use crate::record::MemberPhase;
 use crate::time::{Instant, earliest};
-
-/// What becomes of the slot when a worker stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parting {
-    /// Others take over, and the tenure ends.
-    Leave,
-    /// The successor goes on in it.
-    Restart,
-}
-
-/// A stop under way.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stop {
-    pub(super) parting: Parting,
-    /// When to release what nobody has taken over.
-    patience_until: Instant,
-    /// When to wait no longer: first for the application, which has been told to cancel everything by then, and then
-    /// for anything.
-    give_up_at: Instant,
-    /// Whether the application has had time to cancel everything.
-    cancelled: bool,
-}
-
-impl Stop {
-    pub(super) fn new(parting: Parting, context: &Context) -> Self {
-        let patience_until = context.now + context.config.release_timeout;
-        Self { parting, patience_until, give_up_at: patience_until + context.config.release_timeout, cancelled: false }
-    }
-
-    /// Whether others have had time to take over.
-    pub(super) fn is_impatient(&self, now: Instant) -> bool {
-        now >= self.patience_until
-    }
-}
 
 impl Mind {
     /// Releases what is to be released before this worker can go.

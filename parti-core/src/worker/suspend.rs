@@ -1,7 +1,7 @@
 //! When a worker must not work for now, and when it may again.
 
+use super::link::Watched;
 use super::mind::{Mind, Standing};
-use super::watching::Watched;
 use crate::action::SuspendReason;
 use crate::config::Mode;
 use crate::lease::Lease;
