@@ -506,7 +506,10 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::action::{Action, Request, Write};
+    use crate::event::Outcome;
     use crate::ids::Instance;
+    use crate::partition::Partition;
     use crate::time::Instant;
 
     const SLOT: Slot = Slot::new(1);
@@ -561,5 +564,65 @@ mod tests {
         };
         assert!(!drops(former));
         assert!(drops(later));
+    }
+
+    /// Lets the append that is on its way commit; what it wrote for which slot.
+    fn committed(plan: &mut PlanLog, outbox: &mut Outbox, context: &Context) -> Option<(Slot, AssignmentRecord)> {
+        let action = outbox.pop()?;
+        let Action::Kv(Request { operation, write: Write::Append { key, record, expected_last } }) = action else {
+            panic!("{action:?}")
+        };
+        outbox.observe_done(operation);
+        assert!(plan.observe_done(context, operation, Outcome::Committed(expected_last.next())));
+        plan.decide(context, outbox);
+        match (key, record) {
+            (Key::Assign(slot), Record::Assignment(record)) => Some((slot, (*record).clone())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_partition_is_revoked_then_acknowledged_and_only_then_granted_to_another() {
+        let context = Context::at(Instant::ORIGIN);
+        let (from, to) = (SLOT, Slot::new(2));
+        let tenures = [(from, Tenure::new(position(1, 3))), (to, Tenure::new(position(1, 4)))];
+        let mut membership = Membership::new(&context);
+        membership.end_listing(&context, Incarnation::new(1), |_| true);
+        let says = |membership: &mut Membership, (slot, tenure), revision, applied| {
+            let record = MemberRecord { tenure: Some(tenure), applied, ..MemberRecord::new(Instance::new(1)) };
+            let record = Record::Member(Arc::new(record));
+            membership.observe_entry(&context, Key::Slot(slot), Revision::new(revision), &record, true);
+        };
+        for tenure in tenures {
+            says(&mut membership, tenure, 10, Position::default());
+        }
+        let list = PartitionList::new(vec![Partition::new(id())]).expect("one partition");
+        let (mut plan, mut outbox) = (PlanLog::default(), Outbox::default());
+        plan.end_listing(Incarnation::new(1), Revision::default());
+        plan.open(Term::new(1));
+        let mut handoff = Handoff::new(list, &plan);
+        let planned = |slot: Slot| tenures.iter().find(|(other, _)| *other == slot).map(|(_, tenure)| *tenure);
+        let mut generation = Generation::default();
+        let mut carries_out = |target, handoff: &mut Handoff, plan: &mut PlanLog, membership: &Membership| {
+            if let Some(target) = target {
+                handoff.retarget(&context, vec![Some(target)], [from, to].into_iter());
+                generation = generation.next();
+            }
+            let reached = Heard { era: Incarnation::new(1), generation };
+            let edition = Edition { term: Term::new(1), reached };
+            let (incarnation, planned) = (Incarnation::new(1), &planned);
+            let view = Basis { context: &context, edition, incarnation, membership, planned };
+            handoff.decide(&view, plan, &mut outbox);
+            let records = core::iter::from_fn(|| committed(plan, &mut outbox, &context));
+            let names = |(slot, record): (Slot, AssignmentRecord)| (slot, record.owned.len(), record.releasing.len());
+            records.map(names).filter(|(_, owned, releasing)| owned + releasing > 0).collect::<Vec<_>>()
+        };
+        assert_eq!(carries_out(Some(from), &mut handoff, &mut plan, &membership), [(from, 1, 0)]);
+        assert_eq!(carries_out(Some(to), &mut handoff, &mut plan, &membership), [(from, 0, 1)], "revoked");
+        handoff.observe_member(from);
+        assert_eq!(carries_out(None, &mut handoff, &mut plan, &membership), [], "nothing was acknowledged");
+        says(&mut membership, tenures[0], 20, position(1, 900));
+        handoff.observe_member(from);
+        assert_eq!(carries_out(None, &mut handoff, &mut plan, &membership), [(to, 1, 0)]);
     }
 }

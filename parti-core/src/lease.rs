@@ -334,4 +334,50 @@ mod tests {
             assert_eq!(lease.may_write(start, false), wanted);
         }
     }
+
+    fn held(context: &Context) -> Lease {
+        let begun = Position { incarnation: Incarnation::new(1), revision: Revision::new(7) };
+        Lease::won(Slot::new(0), Tenure::new(begun), begun.revision, Some(context.now), context)
+    }
+
+    fn renewed(lease: &mut Lease, context: &Context, outcome: Outcome) -> Option<LeaseNews> {
+        let mut outbox = Outbox::default();
+        lease.write(context.now, WriteKind::Renewal, MemberRecord::new(Instance::new(1)), None, &mut outbox);
+        let Some(Action::Kv(request)) = outbox.pop() else { panic!("a write was asked for") };
+        lease.observe_done(context, request.operation, outcome)
+    }
+
+    #[test]
+    fn after_a_conflict_nothing_is_written_before_the_record_was_seen_and_it_is_read_if_it_is_not() {
+        let mut context = Context::at(Instant::ORIGIN);
+        let mut lease = held(&context);
+        renewed(&mut lease, &context, Outcome::Conflict);
+        assert!(!lease.may_write(context.now, true) && !lease.take_reading(&context));
+        context.now = context.now + context.timing.retry;
+        assert!(lease.take_reading(&context));
+        let own = MemberRecord::new(Instance::new(1));
+        assert!(lease.observe_record(context.now, Revision::new(8), Some(&own), Instance::new(1)));
+        assert!(lease.may_write(context.now, false), "it was its own write, come late");
+    }
+
+    #[test]
+    fn a_record_of_another_process_ends_the_lease_at_once() {
+        let context = Context::at(Instant::ORIGIN);
+        let mut lease = held(&context);
+        let others = MemberRecord::new(Instance::new(2));
+        assert!(lease.is_valid(context.now));
+        lease.observe_record(context.now, Revision::new(9), Some(&others), Instance::new(1));
+        assert!(lease.is_lost() && !lease.is_valid(context.now) && !lease.is_forgotten());
+    }
+
+    #[test]
+    fn a_committed_renewal_that_three_listings_do_not_show_is_lost_only_if_a_write_has_failed_as_well() {
+        let context = Context::at(Instant::ORIGIN);
+        for (outcome, lost) in [(Outcome::Committed(Revision::new(8)), false), (Outcome::Conflict, true)] {
+            let mut lease = held(&context);
+            renewed(&mut lease, &context, outcome);
+            (0..3).for_each(|_| lease.observe_listing(&context, None));
+            assert_eq!((lease.is_lost(), lease.is_forgotten()), (lost, lost), "{outcome:?}");
+        }
+    }
 }

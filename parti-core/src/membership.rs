@@ -287,4 +287,49 @@ mod tests {
         context.now = over;
         assert_eq!(membership.end_garbled(&context), [SLOT]);
     }
+
+    fn renewal(membership: &mut Membership, context: &Context, revision: u64) {
+        let record = Record::Member(Arc::new(MemberRecord::new(Instance::new(1))));
+        membership.observe_entry(context, Key::Slot(SLOT), Revision::new(revision), &record, true);
+    }
+
+    #[test]
+    fn silence_counts_from_when_it_could_have_been_heard_broken() {
+        let mut context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
+        renewal(&mut membership, &context, 7);
+        let patience = context.timing.observed_lease();
+        context.now = context.now + patience;
+        assert_eq!(membership.expired(context.now), [SLOT]);
+        membership.start_anew(&context, None);
+        assert_eq!(membership.expired(context.now), []);
+        assert_eq!(membership.next_expiry(), Some(context.now + patience));
+    }
+
+    #[test]
+    fn what_a_listing_does_not_show_is_gone_once_its_holder_was_silent_for_a_lease() {
+        let mut context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
+        renewal(&mut membership, &context, 7);
+        for (passed, is_there) in [(Duration::ZERO, true), (context.timing.observed_lease(), false)] {
+            context.now = Instant::ORIGIN + passed;
+            membership.begin_listing();
+            membership.end_listing(&context, Incarnation::new(1), |_| true);
+            assert_eq!(membership.member(SLOT).is_some(), is_there);
+        }
+    }
+
+    #[test]
+    fn older_news_is_believed_only_after_a_write_on_the_newer_was_refused() {
+        let context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
+        renewal(&mut membership, &context, 7);
+        let known = |membership: &Membership| membership.member(SLOT).map(|member| member.revision.value());
+        renewal(&mut membership, &context, 6);
+        assert_eq!(known(&membership), Some(7));
+        membership.observe_refused(&context, Key::Slot(SLOT), Revision::new(7));
+        assert!(membership.take_reading(context.now), "it is read anew");
+        renewal(&mut membership, &context, 6);
+        assert_eq!(known(&membership), Some(6));
+    }
 }

@@ -137,3 +137,43 @@ fn has_lost(plan: &PlanLog, slot: Slot, record: &MemberRecord) -> bool {
 fn is_unclear(membership: &Membership, slot: Slot, tenure: Tenure) -> bool {
     membership.tenure_state(slot, tenure) == TenureState::Unclear
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use super::*;
+    use crate::ids::{Incarnation, Instance, Revision};
+    use crate::key::Key;
+    use crate::record::Record;
+
+    #[test]
+    fn nothing_is_granted_for_a_lease_and_the_margin_after_a_loss_was_noticed() {
+        let mut context = Context::at(Instant::ORIGIN);
+        let (mut recovery, membership, plan) = (Recovery::default(), Membership::new(&context), PlanLog::default());
+        recovery.look(&context, Some(context.now), &membership, &plan, None);
+        assert!(recovery.grants_nothing(&context));
+        let until = recovery.deadline().expect("it waits");
+        assert_eq!(until, context.now + context.timing.observed_lease());
+        assert!(!recovery.end_wait(context.now));
+        context.now = until;
+        assert!(recovery.end_wait(context.now) && !recovery.grants_nothing(&context));
+    }
+
+    #[test]
+    fn nothing_is_granted_while_a_member_has_applied_what_the_plan_does_not_have_and_that_is_told_once() {
+        let context = Context::at(Instant::ORIGIN);
+        let (mut recovery, mut outbox) = (Recovery::default(), Outbox::default());
+        let (mut membership, plan) = (Membership::new(&context), PlanLog::default());
+        let applied = Position { incarnation: Incarnation::new(1), revision: Revision::new(9) };
+        for (revision, applied, waits) in [(7, applied, true), (8, Position::default(), false)] {
+            let record = Record::Member(Arc::new(MemberRecord { applied, ..MemberRecord::new(Instance::new(1)) }));
+            membership.observe_entry(&context, Key::Slot(Slot::new(3)), Revision::new(revision), &record, true);
+            recovery.look(&context, None, &membership, &plan, None);
+            assert_eq!(recovery.grants_nothing(&context), waits);
+            recovery.tell(&mut outbox);
+            recovery.tell(&mut outbox);
+            assert_eq!((outbox.pop().is_some(), outbox.pop()), (waits, None));
+        }
+    }
+}

@@ -514,4 +514,48 @@ mod tests {
         let waits = Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot: SLOT });
         assert_eq!(alloc::format!("{preferred:?}"), alloc::format!("{waits:?}"));
     }
+
+    /// The claim of a newcomer that has just listed the members.
+    fn claims(membership: &Membership, context: &Context) -> Option<Write> {
+        let (mut search, mut outbox) = (SlotSearch::default(), Outbox::default());
+        search.observe_listing(context.now);
+        let view = Seeker {
+            context,
+            membership,
+            probing: &Probing::default(),
+            dead: None,
+            evidence: None,
+            record: &|tenure| MemberRecord { tenure, ..process(2, 10_000) },
+        };
+        search.decide(&view, &mut Rng::new(1), &mut outbox);
+        core::iter::from_fn(|| outbox.pop()).find_map(|action| match action {
+            crate::action::Action::Kv(request) => Some(request.write),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_newcomer_creates_the_lowest_slot_and_inherits_one_that_was_left_for_it() {
+        let context = Context::at(at(0));
+        let mut membership = Membership::new(&context);
+        let fresh = claims(&membership, &context);
+        assert!(matches!(fresh, Some(Write::Create { key: Key::Slot(SLOT), .. })), "{fresh:?}");
+
+        let left = MemberRecord { phase: MemberPhase::Restarting, ..process(1, 10_000) };
+        let left = Record::Member(Arc::new(left));
+        membership.observe_entry(&context, Key::Slot(Slot::new(5)), Revision::new(7), &left, false);
+        let claim = claims(&membership, &context);
+        let Some(Write::Update { key, record: Record::Member(record), expected }) = claim else { panic!("{claim:?}") };
+        assert_eq!((key, expected), (Key::Slot(Slot::new(5)), Revision::new(7)));
+        assert!(record.tenure.is_some(), "it goes on in the tenure");
+    }
+
+    #[test]
+    fn a_newcomer_takes_no_slot_before_it_knows_who_is_alive() {
+        let context = Context::at(at(0));
+        let mut membership = Membership::new(&context);
+        let there = Record::Member(Arc::new(process(1, 10_000)));
+        membership.observe_entry(&context, Key::Slot(SLOT), Revision::new(7), &there, false);
+        assert_eq!(claims(&membership, &context), None);
+    }
 }
