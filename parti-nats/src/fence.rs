@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::LastRawMessageError;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::{self, context::PublishError};
 use bytes::Bytes;
 use parti_core::{Revision, Token, TokenError};
 
 use crate::clock;
-use crate::kv::last_message;
+use crate::kv::{is_marker, last_message};
 use crate::refusal::{self, Meaning};
 
 /// The header in which a fenced write carries its token.
@@ -45,8 +44,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # }
 /// ```
 ///
-/// Where the sink is a database, keep the token in a column and compare it in the statement itself: see the example
-/// `fenced_sql`. See also Kleppmann, "How to do distributed locking" (2016).
+/// A partition's worth of state is begun with [`claim`](Self::claim); [`Guard`](crate::Guard) has a worked example. Where the
+/// sink is a database, keep the token in a column, as [`Token::to_bytes`] or [`Token::to_integers`], and compare it in the
+/// statement itself. See also Kleppmann, "How to do distributed locking" (2016).
 #[derive(Clone, Debug)]
 pub struct Fence {
     jetstream: jetstream::Context,
@@ -138,13 +138,21 @@ impl Fence {
     ///
     /// [`FenceError`]; after [`Unknown`](FenceError::Unknown) the same value can be put again.
     pub async fn put(&self, bucket: &kv::Store, key: &str, value: impl Into<Bytes>) -> Result<Revision, FenceError> {
-        if !is_key(key) {
-            return Err(FenceError::Key { key: key.escape_debug().take(128).collect() });
-        }
-        if bucket.use_jetstream_prefix || bucket.put_prefix.is_some() {
-            return Err(FenceError::Indirect { bucket: bucket.name.clone() });
-        }
-        self.append(&bucket.stream_name, format!("{}{key}", bucket.prefix), value).await
+        self.append(&bucket.stream_name, subject(bucket, key)?, value).await
+    }
+
+    /// Writes a key's value back under this token and returns it; empty if there was none. From then on a former owner
+    /// cannot change it: what is read so is where to go on from.
+    ///
+    /// # Errors
+    ///
+    /// [`FenceError`]; it can be tried again after each but [`Fenced`](FenceError::Fenced).
+    pub async fn claim(&self, bucket: &kv::Store, key: &str) -> Result<Bytes, FenceError> {
+        let subject = subject(bucket, key)?;
+        let keep = |last: Option<&StreamMessage>| {
+            last.filter(|last| !is_marker(&last.headers)).map(|last| last.payload.clone()).unwrap_or_default()
+        };
+        self.write(&bucket.stream_name, subject, keep).await.map(|(_, value)| value)
     }
 
     /// Appends a message under `subject`, which must be one of `stream`'s and belong to the partition alone. Returns its
@@ -159,16 +167,27 @@ impl Fence {
         subject: impl Into<String>,
         payload: impl Into<Bytes>,
     ) -> Result<Revision, FenceError> {
-        let (subject, payload) = (subject.into(), payload.into());
+        let payload = payload.into();
+        self.write(stream, subject.into(), |_| payload.clone()).await.map(|(revision, _)| revision)
+    }
+
+    /// Writes what `value` makes of the last message, provided that nothing comes in between; tells what it was.
+    async fn write(
+        &self,
+        stream: &str,
+        subject: String,
+        value: impl Fn(Option<&StreamMessage>) -> Bytes,
+    ) -> Result<(Revision, Bytes), FenceError> {
         for _ in 0..MAX_TRIES {
-            let last = self.last_sequence(stream, &subject).await?;
+            let last = self.last(stream, &subject).await?;
+            let value = value(last.as_ref());
             let message = PublishMessage::build()
-                .payload(payload.clone())
+                .payload(value.clone())
                 .header(TOKEN_HEADER, self.token.to_string())
-                .expected_last_subject_sequence(last.value());
+                .expected_last_subject_sequence(last.map_or(0, |last| last.sequence));
             let published = self.jetstream.send_publish(subject.clone(), message);
             match async { published.await?.await }.await {
-                Ok(stored) => return Ok(Revision::new(stored.sequence)),
+                Ok(stored) => return Ok((Revision::new(stored.sequence), value)),
                 Err(source) => match refusal::meaning(&source) {
                     // Somebody was faster, under which token the next look tells.
                     Meaning::ConditionFailed => {}
@@ -181,23 +200,33 @@ impl Fence {
         Err(FenceError::Contended { subject })
     }
 
-    /// The sequence of the last message under `subject`, unless it bears a higher token.
-    async fn last_sequence(&self, stream: &str, subject: &str) -> Result<Revision, FenceError> {
+    /// The last message under `subject`, unless it bears a higher token.
+    async fn last(&self, stream: &str, subject: &str) -> Result<Option<StreamMessage>, FenceError> {
         let unread = |source| FenceError::Unread { subject: subject.to_owned(), source };
         // The leader of the stream is asked, since a replica may not know yet what it has stored. If that is a former
         // leader, the condition of the write fails.
         let stream = self.jetstream.get_stream_no_info(stream).await.map_err(|error| unread(error.into()))?;
-        let last = last_message(&stream, subject).await.map_err(|error: LastRawMessageError| unread(error.into()))?;
-        let Some(last) = last else { return Ok(Revision::default()) };
-        if let Some(token) = last.headers.get(TOKEN_HEADER) {
+        let last = last_message(&stream, subject).await.map_err(|error| unread(error.into()))?;
+        if let Some(token) = last.as_ref().and_then(|last| last.headers.get(TOKEN_HEADER)) {
             let unreadable = |source| FenceError::UnreadableToken { subject: subject.to_owned(), source };
             let stored: Token = token.as_str().parse().map_err(unreadable)?;
             if stored > self.token {
                 return Err(FenceError::Fenced { subject: subject.to_owned(), stored, own: self.token });
             }
         }
-        Ok(Revision::new(last.sequence))
+        Ok(last)
     }
+}
+
+/// Under what a bucket stores a key.
+fn subject(bucket: &kv::Store, key: &str) -> Result<String, FenceError> {
+    if !is_key(key) {
+        return Err(FenceError::Key { key: key.escape_debug().take(128).collect() });
+    }
+    if bucket.use_jetstream_prefix || bucket.put_prefix.is_some() {
+        return Err(FenceError::Indirect { bucket: bucket.name.clone() });
+    }
+    Ok(format!("{}{key}", bucket.prefix))
 }
 
 /// Whether a bucket takes this key.

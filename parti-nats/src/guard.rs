@@ -29,6 +29,59 @@ const RENEWAL_CHECK: Duration = Duration::from_millis(20);
 ///
 /// A unit of work that takes longer than a moment is raced against [`interrupted`](Self::interrupted).
 ///
+/// # Messages of a stream
+///
+/// Exactly one worker at a time works on the messages of a partition, in order, none is skipped, and after a crash only
+/// what was not committed comes again:
+///
+/// ```no_run
+/// use futures_util::StreamExt;
+/// use parti_nats::async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
+/// use parti_nats::async_nats::Error;
+/// use parti_nats::async_nats::jetstream::{self, kv};
+/// use parti_nats::{Fence, FenceError, Guard, Token};
+///
+/// async fn consume(guard: Guard, jetstream: jetstream::Context, positions: kv::Store) -> Result<(), Error> {
+///     let id = guard.partition().as_str();
+///     let fence = Fence::new(jetstream.clone(), guard.token());
+///     // Before the first message: from here on what a former owner still commits is refused.
+///     let claimed = fence.claim(&positions, id).await?;
+///     let mut done: u64 = if claimed.is_empty() { 0 } else { std::str::from_utf8(&claimed)?.parse()? };
+///     let orders = jetstream.get_stream("ORDERS").await?;
+///     while guard.may_work().await {
+///         // Anew after each suspension: what an old consumer has fetched may be another's by now.
+///         let from = DeliverPolicy::ByStartSequence { start_sequence: done + 1 };
+///         let filter_subject = format!("orders.{id}");
+///         let config = OrderedConfig { deliver_policy: from, filter_subject, ..OrderedConfig::default() };
+///         let mut messages = orders.create_consumer(config).await?.messages().await?;
+///         loop {
+///             let message = tokio::select! {
+///                 () = guard.interrupted() => break, // suspended, or over
+///                 _ = guard.released() => break,     // nothing new is begun
+///                 message = messages.next() => message.ok_or("the consumer has ended")??,
+///             };
+///             tokio::select! {
+///                 () = guard.interrupted() => break, // not committed: it comes again, here or elsewhere
+///                 worked = work(&message.payload, guard.token()) => worked?,
+///             }
+///             let sequence = message.info()?.stream_sequence;
+///             match fence.put(&positions, id, sequence.to_string()).await {
+///                 Ok(_) => done = sequence,
+///                 Err(FenceError::Fenced { .. }) => return Ok(()), // another has the partition
+///                 Err(error) => return Err(error.into()),
+///             }
+///         }
+///     }
+///     Ok(())
+/// } // The guard is dropped: the partition goes on, or after an error is offered again.
+/// # async fn work(_: &[u8], _: Token) -> Result<(), Error> { Ok(()) }
+/// # fn can_be_spawned(guard: Guard, jetstream: jetstream::Context, positions: kv::Store) {
+/// #     tokio::spawn(consume(guard, jetstream, positions));
+/// # }
+/// ```
+///
+/// # When it is dropped
+///
 /// A guard that is dropped although nobody asked for it, be it by a panic, leaves its partition with this worker, without
 /// anyone working on it. That is said, and after a while the partition is offered again, see
 /// [`RetryPolicy`](crate::RetryPolicy).

@@ -58,6 +58,23 @@ async fn a_former_owner_cannot_write_a_key_once_its_successor_has() {
     old.put(&world.totals, "p2", "5").await.expect("the token of one key says nothing about another");
 }
 
+/// What was claimed stays as it is, so that it can be gone on from; also where nothing was there yet.
+#[tokio::test]
+async fn a_claim_returns_what_is_there_and_shuts_a_former_owner_out() {
+    let world = World::new().await;
+    let (old, new) = (world.fence(1), world.fence(2));
+    assert_eq!(old.claim(&world.totals, "p1").await.expect("nobody has written"), "");
+    old.put(&world.totals, "p1", "7").await.expect("its own");
+    assert_eq!(new.claim(&world.totals, "p1").await.expect("its token is higher"), "7");
+    let refused = old.put(&world.totals, "p1", "8").await;
+    assert!(is_fenced(&refused, 2), "{refused:?}");
+    assert_eq!(world.value("p1").await.as_deref(), Some("7"));
+    let refused = old.claim(&world.totals, "p1").await.map(|_| Revision::default());
+    assert!(is_fenced(&refused, 2), "{refused:?}");
+    world.totals.delete("p1").await.expect("it is there");
+    assert_eq!(old.claim(&world.totals, "p1").await.expect("who deletes lets go of the fence"), "");
+}
+
 #[tokio::test]
 async fn a_former_owner_cannot_append_once_its_successor_has() {
     let world = World::new().await;
