@@ -129,6 +129,30 @@ impl Scenario {
 }
 
 impl Outcome {
+    /// What came of it, in a word or two.
+    pub fn verdict(&self) -> &'static str {
+        match self.exit_code() {
+            0 => "held",
+            4 => "NOTHING WAS SHOWN",
+            _ => "DID NOT HOLD",
+        }
+    }
+
+    /// What never came to be though the scenario is about it, and what to do about that; `None` if all of it did.
+    pub fn why_nothing_was_shown(&self) -> Option<String> {
+        if self.missed.is_empty() {
+            return None;
+        }
+        let missed: Vec<_> = self.missed.iter().map(|mark| format!("{} ({mark:?})", mark.words())).collect();
+        let Figures { workers, partitions, .. } = self.figures;
+        let why = if workers < 2 {
+            format!("With {workers} worker nobody is there to take over: give it 2 or more.")
+        } else {
+            format!("{workers} workers and {partitions} partitions are too few for it: give it more, or neither.")
+        };
+        Some(format!("nothing was shown, since this never came to be: {}.\n{why}", missed.join("; ")))
+    }
+
     /// The exit code that tells a script what came of it: 0 held, 1 safety, 3 liveness, 4 vacuous.
     pub fn exit_code(&self) -> u8 {
         let broken = |kind| {

@@ -189,7 +189,7 @@ fn scale_up(stage: &mut Stage) {
     let most = (least * 105).div_ceil(100);
     let moved = stage.window().moved;
     let expected = format!("{least} to {most}");
-    stage.expect(Kind::Safety, "partitions moved", moved, expected, moved as u64 <= most);
+    stage.expect(Kind::Safety, "partitions moved", moved, expected, (least..=most).contains(&(moved as u64)));
     let drain = Duration::from_millis(stage.options().application.drain_ms.1);
     stage.expect_orphans_within(drain + ROUND_TRIP);
 }

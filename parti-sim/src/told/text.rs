@@ -24,8 +24,8 @@ impl fmt::Display for Plain<'_> {
         if let Some(violation) = &outcome.violation {
             writeln!(f, "\n{violation}")?;
         }
-        if !outcome.missed.is_empty() {
-            writeln!(f, "\nnever reached, though the scenario is about it: {:?}", outcome.missed)?;
+        if let Some(why) = outcome.why_nothing_was_shown() {
+            writeln!(f, "\n{why}")?;
         }
         Ok(())
     }
