@@ -52,6 +52,9 @@ pub(super) struct ExhaustiveArgs {
     /// Print how often each mechanism was reached.
     #[arg(long)]
     marks: bool,
+    /// Print one JSON object a line, one for each beginning.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Result<u8> {
@@ -83,7 +86,11 @@ pub(super) fn exhaustive(args: &ExhaustiveArgs, out: &mut impl Write) -> io::Res
             }
             began.elapsed() < limit
         });
-        report(args, &bounds, &found, began.elapsed(), out)?;
+        if args.json {
+            writeln!(out, "{}", as_json(args, &bounds, &found, began.elapsed()))?;
+        } else {
+            report(args, &bounds, &found, began.elapsed(), out)?;
+        }
         if let Some(failure) = &found.failure {
             return Ok(if failure.violation.kind == Kind::Safety { 1 } else { 3 });
         }
@@ -109,7 +116,7 @@ fn report(
     took: Duration,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let Bounds { workers, partitions, beginning, servers, lost, .. } = bounds;
+    let Bounds { workers, partitions, beginning, servers, .. } = bounds;
     let Progress { seen, distinct, depth, .. } = found.progress;
     writeln!(
         out,
@@ -137,15 +144,77 @@ fn report(
     for line in &failure.path {
         writeln!(out, "{line}")?;
     }
+    writeln!(out, "\nrepeat it: {}", repeat(args, bounds))
+}
+
+fn as_json(args: &ExhaustiveArgs, bounds: &Bounds, found: &Found, took: Duration) -> serde_json::Value {
+    let level = |(faults, level): (usize, &Level)| {
+        let within_s = (!level.complete).then_some(level.within.as_secs_f64());
+        serde_json::json!({
+            "faults": faults,
+            "states": level.states,
+            "complete": level.complete,
+            "within_s": within_s,
+            "depth": level.depth,
+        })
+    };
+    let failure = found.failure.as_ref().map(|failure| {
+        serde_json::json!({
+            "violation": failure.violation.to_string(),
+            "path": failure.path.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "repeat": repeat(args, bounds),
+        })
+    });
+    let marks = found.marks.iter().map(|(mark, count)| (format!("{mark:?}"), count.into()));
+    serde_json::json!({
+        "from": bounds.beginning.to_string(),
+        "workers": bounds.workers,
+        "partitions": bounds.partitions,
+        "probes": bounds.probes,
+        "states_seen": found.progress.seen,
+        "states": found.progress.distinct,
+        "seconds": took.as_secs_f64(),
+        "levels": found.levels.iter().enumerate().map(level).collect::<Vec<_>>(),
+        "marks": marks.collect::<serde_json::Map<_, _>>(),
+        "failure": failure,
+    })
+}
+
+/// The command that finds it again.
+fn repeat(args: &ExhaustiveArgs, bounds: &Bounds) -> String {
+    let Bounds { workers, partitions, beginning, servers, lost, .. } = bounds;
     let kinds: Vec<_> = bounds.kinds.iter().map(ToString::to_string).collect();
     let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
     let probes = if bounds.probes { format!(" --probes --servers {servers}") } else { String::new() };
-    writeln!(
-        out,
-        "\nrepeat it: cargo run --release -p parti-sim -- exhaustive --workers {workers} --partitions {partitions} \
+    format!(
+        "cargo run --release -p parti-sim -- exhaustive --workers {workers} --partitions {partitions} \
          --from {beginning}{probes} --orders {} --faults {} --lost {lost} --kinds {}{plant}",
         bounds.orders,
         bounds.faults,
         kinds.join(",")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExhaustiveArgs,
+    }
+
+    #[test]
+    fn what_was_seen_is_one_json_object_for_each_beginning() {
+        let Line { args } =
+            Line::parse_from(["exhaustive", "--workers", "1", "--from", "fresh", "--faults", "0", "--json"]);
+        let mut out = Vec::new();
+        assert_eq!(exhaustive(&args, &mut out).expect("memory can be written to"), 0);
+        let told: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!((&told["from"], &told["failure"]), (&"fresh".into(), &serde_json::Value::Null));
+        assert!(told["levels"][0]["states"].as_u64().is_some_and(|states| states > 1), "{told}");
+    }
 }

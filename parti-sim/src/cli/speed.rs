@@ -3,20 +3,25 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::output::USAGE;
 use clap::Args;
 use parti_sim::{Keep, Scenario};
+
+use super::output::USAGE;
+use super::scenario::chosen;
 
 /// The largest group that is measured: its cold start.
 const LARGE: (u32, u32) = (200, 10_000);
 
 #[derive(Debug, Args)]
 pub(super) struct SpeedArgs {
-    /// Which scenarios; all, unless told otherwise.
+    /// Which scenarios: names, or patterns such as `crash*`; all, unless told otherwise.
     names: Vec<String>,
     /// How often each is played; the fastest time counts, since the others tell of what else the machine did.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
+    /// Print one JSON object a line, one for each scenario.
+    #[arg(long)]
+    json: bool,
 }
 
 /// One scenario, played.
@@ -29,25 +34,28 @@ struct Timed {
 }
 
 pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
-    let chosen = |scenario: &Scenario| args.names.is_empty() || args.names.iter().any(|name| name == scenario.name);
-    let scenarios: Vec<_> = Scenario::all().into_iter().filter(chosen).collect();
-    if scenarios.is_empty() {
-        writeln!(io::stderr(), "parti-sim: there is no scenario {:?}: `scenario list` names them all", args.names)?;
-        return Ok(USAGE);
+    let all = ["all".to_owned()];
+    let scenarios = match chosen(if args.names.is_empty() { &all } else { &args.names }) {
+        Ok(scenarios) => scenarios,
+        Err(unknown) => {
+            writeln!(io::stderr(), "parti-sim: {unknown}")?;
+            return Ok(USAGE);
+        }
+    };
+    if !args.json {
+        writeln!(
+            out,
+            "{:<28}{:>12}{:>12}{:>12}{:>12}{:>16}",
+            "scenario", "size", "virtual s", "cpu s", "events", "times as fast"
+        )?;
     }
-    writeln!(
-        out,
-        "{:<28}{:>12}{:>12}{:>12}{:>12}{:>16}",
-        "scenario", "size", "virtual s", "cpu s", "events", "times as fast"
-    )?;
     for scenario in &scenarios {
-        let timed = time(scenario, args.repeat, None);
-        show(scenario.name, &timed, out)?;
+        show(args, scenario.name, &time(scenario, args.repeat, None), out)?;
     }
     if args.names.is_empty()
         && let Some(scenario) = Scenario::named("cold-start")
     {
-        show("cold-start, large", &time(&scenario, args.repeat, Some(LARGE)), out)?;
+        show(args, "cold-start, large", &time(&scenario, args.repeat, Some(LARGE)), out)?;
     }
     Ok(0)
 }
@@ -81,10 +89,38 @@ fn cpu_time() -> Duration {
     BEGAN.elapsed()
 }
 
-fn show(name: &str, timed: &Timed, out: &mut impl Write) -> io::Result<()> {
+fn show(args: &SpeedArgs, name: &str, timed: &Timed, out: &mut impl Write) -> io::Result<()> {
     let Timed { virtual_s, cpu_s, events, size: (workers, partitions) } = timed;
-    let size = format!("{workers} x {partitions}");
     let ratio = virtual_s / cpu_s.max(1e-9);
-    writeln!(out, "{name:<28}{size:>12}{virtual_s:>12.1}{cpu_s:>12.3}{events:>12}{ratio:>16.0}")?;
+    if args.json {
+        let object = serde_json::json!({
+            "scenario": name,
+            "workers": workers,
+            "partitions": partitions,
+            "virtual_s": virtual_s,
+            "cpu_s": cpu_s,
+            "events": events,
+            "times_real_time": ratio,
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        let size = format!("{workers} x {partitions}");
+        writeln!(out, "{name:<28}{size:>12}{virtual_s:>12.1}{cpu_s:>12.3}{events:>12}{ratio:>16.0}")?;
+    }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scenario_is_one_json_object() {
+        let args = SpeedArgs { names: vec!["cold-start".into()], repeat: 1, json: true };
+        let mut out = Vec::new();
+        assert_eq!(speed(&args, &mut out).expect("memory can be written to"), 0);
+        let told: serde_json::Value = serde_json::from_slice(&out).expect("one line of JSON");
+        assert_eq!((&told["scenario"], &told["workers"]), (&"cold-start".into(), &30.into()));
+        assert!(told["times_real_time"].as_f64().is_some_and(|ratio| ratio > 0.0), "{told}");
+    }
 }
