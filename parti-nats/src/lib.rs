@@ -97,6 +97,26 @@
 //! # async fn work(_: Guard) {}
 //! # }
 //! ```
+//!
+//! # What comes with it
+//!
+//! | Feature | On by default | What it is for |
+//! | --- | --- | --- |
+//! | `ring` | yes | *ring* does the cryptography of TLS |
+//! | `aws-lc-rs` | no | AWS-LC does; take `default-features = false` with it. It needs a C compiler |
+//!
+//! With neither, a service that connects by TLS installs a provider of `rustls` by itself, before the first worker
+//! starts. Logs go through [`tracing`](https://docs.rs/tracing) and metrics through
+//! [`metrics`](https://docs.rs/metrics), which do nothing without a subscriber and a recorder.
+//!
+//! Direct dependencies, each for one thing: `async-nats` and `nkeys` (the protocol and its logins), `tokio` and
+//! `futures-util` (the runtime and streams), `parti-core` (every decision), `bytes` (payloads), `serde` and `serde_json`
+//! (records), `arc-swap` (the assignment without a lock), `rustix` (a clock that goes on while the machine sleeps),
+//! `thiserror`, `tracing`, `metrics`. `cargo tree -e normal -p parti-nats` shows what they bring along.
+//!
+//! **Semantic versions.** [`async_nats`] is part of this crate's interface: [`Builder::client`],
+//! [`Builder::connect_options`], [`connect_options`], [`create_buckets`], [`PartitionBucket`] and [`Fence`] take its
+//! types, and some errors have its errors as sources. A new major version of it is a new major version of this crate.
 
 mod abandoned;
 mod application;
