@@ -26,7 +26,7 @@ pub(crate) struct Ownership {
     assignment: Option<(Position, Arc<AssignmentRecord>)>,
     /// The assignment of this slot in a listing that is not complete.
     listed: Option<(Revision, Option<Arc<AssignmentRecord>>)>,
-    /// Whether listings show less than was applied.
+    /// Whether listings show less than is known.
     doubt: Doubt,
     /// The tenure that it is of, or was.
     tenure: Tenure,
@@ -174,7 +174,13 @@ impl Ownership {
         self.listed = Some((revision, record.cloned()));
     }
 
-    /// A complete listing ends. What the tenure has applied is in the store, or the store has lost it.
+    /// The newest write of this slot's assignment record that the tenure knows of, whether it has applied it or not.
+    fn known(&self) -> Position {
+        let newest = self.assignment.as_ref().map(|(newest, _)| *newest);
+        newest.filter(|newest| !self.applied.has_reached(*newest)).unwrap_or(self.applied)
+    }
+
+    /// A complete listing ends. What the tenure has applied, or is about to, is in the store, or the store has lost it.
     pub(crate) fn observe_listing(
         &mut self,
         context: &Context,
@@ -184,12 +190,12 @@ impl Ownership {
         let listed = self.listed.take();
         let revision = listed.as_ref().map_or(Revision::default(), |(revision, _)| *revision);
         let position = Position { incarnation, revision };
-        if self.applied != Position::default() && incarnation != self.applied.incarnation {
+        let known = self.known();
+        if known != Position::default() && incarnation != known.incarnation {
             return ListingNews::Regressed;
         }
-        let shows_less = !position.has_reached(self.applied)
-            && self.applied != Position::default()
-            && !context.has(PlantedBug::OlderAssignment);
+        let shows_less =
+            !position.has_reached(known) && known != Position::default() && !context.has(PlantedBug::OlderAssignment);
         self.doubt.observe_listing(shows_less);
         if shows_less {
             return if self.doubt.is_certain(context) { ListingNews::Regressed } else { ListingNews::Doubtful };
@@ -211,7 +217,7 @@ impl Ownership {
         ListingNews::Sound
     }
 
-    /// Whether the last listing has shown less than was applied.
+    /// Whether the last listing has shown less than is known.
     pub(crate) fn is_doubtful(&self) -> bool {
         self.doubt.is_raised()
     }
@@ -505,22 +511,26 @@ mod tests {
         Position { incarnation: Incarnation::new(1), revision: Revision::new(revision) }
     }
 
+    /// A record of a plan that grants one partition to a tenure.
+    fn granting(generation: u64, tenure: Tenure) -> Arc<AssignmentRecord> {
+        let (partition, weight) = (PartitionId::new("p").expect("a valid id"), Weight::MIN);
+        Arc::new(AssignmentRecord {
+            term: Term::new(1),
+            generation: Generation::new(generation),
+            era: Incarnation::new(1),
+            tenure,
+            owned: vec![Grant { partition, weight, epoch: Generation::new(generation) }],
+            releasing: vec![],
+            incoming: vec![],
+        })
+    }
+
     /// What a worker does when it is shown this grant of one partition, or what is due otherwise.
     fn does(ownership: &mut Ownership, granted: Option<(u64, u64)>) -> Vec<Action> {
         let (context, mut outbox) = (Context::at(Instant::ORIGIN), Outbox::default());
         let tenure = Tenure::new(at(1));
         if let Some((revision, epoch)) = granted {
-            let (partition, weight) = (PartitionId::new("p").expect("a valid id"), Weight::MIN);
-            let record = AssignmentRecord {
-                term: Term::new(1),
-                generation: Generation::new(epoch),
-                era: Incarnation::new(1),
-                tenure,
-                owned: vec![Grant { partition, weight, epoch: Generation::new(epoch) }],
-                releasing: vec![],
-                incoming: vec![],
-            };
-            ownership.observe_assignment(&context, at(revision), &Arc::new(record), tenure);
+            ownership.observe_assignment(&context, at(revision), &granting(epoch, tenure), tenure);
         }
         let holder = Holder { incarnation: Incarnation::new(1), claim: Revision::new(1) };
         ownership.decide(&context, &holder, Applying::Everything, &mut outbox);
@@ -540,5 +550,30 @@ mod tests {
         ownership.observe_released(&partition.id, *former);
         let again = does(&mut ownership, None);
         assert!(matches!(&again[..], [Action::Acquire { token, .. }] if token > former), "{again:?}");
+    }
+
+    #[test]
+    fn what_is_known_and_not_applied_yet_is_missed_when_listings_do_not_show_it_any_more() {
+        let tenure = Tenure::new(at(1));
+        let begun = || {
+            let mut ownership = Ownership::default();
+            ownership.begin(tenure, Position::default(), Heard::default(), &mut Outbox::default());
+            ownership.observe_assignment(&Context::at(Instant::ORIGIN), at(9), &granting(4, tenure), tenure);
+            ownership
+        };
+        let lists = |ownership: &mut Ownership, revision, record: &Arc<AssignmentRecord>| {
+            ownership.observe_listed(Revision::new(revision), Some(record));
+            ownership.observe_listing(&Context::at(Instant::ORIGIN), Incarnation::new(1), tenure)
+        };
+        let older = granting(2, Tenure::new(at(0)));
+        let mut lost = begun();
+        assert_eq!(lists(&mut lost, 5, &older), ListingNews::Doubtful, "it may be stale");
+        assert_eq!(lists(&mut lost, 5, &older), ListingNews::Doubtful);
+        assert_eq!(lists(&mut lost, 5, &older), ListingNews::Regressed);
+        let mut stale = begun();
+        assert_eq!(lists(&mut stale, 5, &older), ListingNews::Doubtful);
+        assert_eq!(lists(&mut stale, 9, &granting(4, tenure)), ListingNews::Sound);
+        let other_life = begun().observe_listing(&Context::at(Instant::ORIGIN), Incarnation::new(2), tenure);
+        assert_eq!(other_life, ListingNews::Regressed);
     }
 }

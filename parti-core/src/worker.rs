@@ -257,7 +257,8 @@ impl Mind {
             // Nothing is assigned, but releases of what was lost may still be under way.
             return self.ownership.let_go(&self.context, outbox);
         };
-        let idle = self.right_until().is_none() || self.loss.starting_over;
+        // What the last listing does not show any more may be lost: that is found out first.
+        let idle = self.right_until().is_none() || self.loss.starting_over || self.ownership.is_doubtful();
         // Who goes on without a lease goes on with what it has: what it has not heard of may be somebody else's by now.
         let lapsed = !self.may_take() && !self.context.has(PlantedBug::TakeWithoutLease);
         let applying = match (idle, self.departure.stop.is_some() || self.ownership.is_suspended() || lapsed) {
