@@ -25,6 +25,8 @@ pub(crate) struct Eviction {
     untold: Vec<(Slot, EvictReason)>,
     /// Tried without success: not again before this instant, unless something new is seen of the slot.
     tried: BTreeMap<Slot, (Revision, Instant)>,
+    /// Since when there was no record of tenures that the plan names.
+    missing: BTreeMap<Slot, Instant>,
     /// The wait for workers that went silent at once, more than a crash explains.
     patience: Option<Patience>,
     /// When the first of the workers that a maintenance holds is waited for no longer.
@@ -147,7 +149,7 @@ impl Eviction {
             self.evict(view, membership, slot, EvictReason::RestartHoldRanOut, outbox);
         }
         // These deletes expect that the key was never written: they succeed only if there really is no record.
-        for slot in named_without_record(view, membership) {
+        for slot in self.long_without_record(view, membership) {
             self.evict(view, membership, slot, EvictReason::NoRecord, outbox);
         }
         self.next_look = self.next_look(view, membership);
@@ -207,6 +209,19 @@ impl Eviction {
         };
     }
 
+    /// The slots of tenures that the plan names and of which there was no record for so long that, if the store has lost it,
+    /// the holder could not renew and has stopped: whoever leads next takes the marker for the end of the tenure. Absence
+    /// proves nothing all the same: only a conditional delete that succeeds does.
+    fn long_without_record(&mut self, view: &Judge<'_>, membership: &Membership) -> Vec<Slot> {
+        let missing: Vec<Slot> = without_record(view.plan, membership).filter(|slot| *slot != view.own_slot).collect();
+        self.missing.retain(|slot, _| missing.contains(slot));
+        for slot in missing {
+            self.missing.entry(slot).or_insert(view.context.now);
+        }
+        let over = |since: Instant| since + membership.longest_observed_lease() <= view.context.now;
+        self.missing.iter().filter(|(_, since)| over(**since)).map(|(slot, _)| *slot).collect()
+    }
+
     fn evict(
         &mut self,
         view: &Judge<'_>,
@@ -233,8 +248,10 @@ impl Eviction {
     fn next_look(&self, view: &Judge<'_>, membership: &Membership) -> Option<Instant> {
         let restarting = restarting(view, membership).map(|(_, until)| until);
         let again = self.tried.values().map(|(_, until)| *until);
+        let missing = self.missing.values().map(|since| *since + membership.longest_observed_lease());
         restarting
             .chain(again)
+            .chain(missing)
             .chain(self.patience.map(|patience| patience.until))
             .filter(|at| *at > view.context.now)
             .min()
@@ -262,12 +279,6 @@ fn restarting<'a>(view: &'a Judge<'_>, membership: &'a Membership) -> impl Itera
 
 fn stayed_away(view: &Judge<'_>, membership: &Membership) -> Vec<Slot> {
     restarting(view, membership).filter(|(_, until)| *until <= view.context.now).map(|(slot, _)| slot).collect()
-}
-
-/// The tenures that the plan names and of which there is no record at all. Absence proves nothing: only a conditional
-/// delete that succeeds does.
-fn named_without_record(view: &Judge<'_>, membership: &Membership) -> Vec<Slot> {
-    without_record(view.plan, membership).filter(|slot| *slot != view.own_slot).collect()
 }
 
 /// Whether there is a record of every tenure that the plan names. While there is not, nobody knows whose partitions are

@@ -147,6 +147,31 @@ fn that_a_record_is_gone_is_waited_out_also_where_the_news_come_before_the_reply
 }
 
 #[test]
+fn a_marker_that_a_former_leader_left_where_it_found_no_record_is_waited_out_too() {
+    let alone =
+        |slot| Config { expected_workers: Some(1), slots: (Slot::new(slot), Slot::new(slot)), ..without_probes() };
+    let mut lab = Lab::new(2);
+    lab.start("first", alone(0));
+    lab.run(20_000);
+    lab.command(0, Command::Leave);
+    let before = lab.backup();
+    lab.start("second", alone(0));
+    lab.run(20_000);
+    assert_settled(&lab);
+    lab.set_reach(1, Reach::Mute); // it works until its lease runs out
+    lab.restore_members(before);
+    lab.start("third", alone(1)); // it finds that the plan names who has no record
+    assert_eq!(lab.deleted.last(), Some(&Key::Slot(Slot::new(0))));
+    lab.start("fourth", alone(2));
+    lab.command(2, Command::Leave);
+    assert!(lab.workers[3].worker.status().leader, "{}", lab.transcript);
+    lab.run(60_000); // the laboratory looks at every acquisition
+    lab.set_reach(1, Reach::Full);
+    lab.run(60_000);
+    assert_settled(&lab);
+}
+
+#[test]
 fn a_renewal_is_not_written_over_what_another_process_wrote_at_its_revision() {
     let slot = Key::Slot(Slot::new(0));
     let mut lab = Lab::new(1);

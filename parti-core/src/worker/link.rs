@@ -14,7 +14,7 @@ pub(super) struct Link {
     pub(super) was_cut_off: bool,
     pub(super) members: Option<Watched>,
     pub(super) plan: Option<Watched>,
-    /// When to list the plan again, since the last listing has shown less than was applied.
+    /// When to list the plan again, since the last listing has shown less than is known.
     pub(super) read_plan_at: Option<Instant>,
 }
 
