@@ -230,7 +230,11 @@ impl Eviction {
         reason: EvictReason,
         outbox: &mut Outbox,
     ) {
-        let expected = membership.member(slot).map_or_else(Revision::default, |member| member.revision);
+        let member = membership.member(slot);
+        if member.is_some_and(|member| member.is_doubtful(view.context)) {
+            return;
+        }
+        let expected = member.map_or_else(Revision::default, |member| member.revision);
         let tried =
             self.tried.get(&slot).is_some_and(|(revision, until)| *revision == expected && view.context.now < *until);
         if tried {

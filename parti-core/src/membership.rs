@@ -166,6 +166,7 @@ impl Membership {
             observed_at: context.now,
             observed_lease,
             heard: live,
+            unshown: false,
             shown: Some(revision),
             broken: false,
             replaced_at: None,

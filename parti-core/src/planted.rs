@@ -119,6 +119,8 @@ planted_bugs! {
     CommitTellsNothing,
     /// Who was cut off renews before it has listed the members.
     RenewUnlisted,
+    /// A write depends on a revision of another's record that the last listing has not shown.
+    WriteOnUnshown,
     /// Work goes on before the own assignment was read again.
     ResumeUnread,
     /// What an assignment does not name any more is given up like what it says is to be released.

@@ -295,7 +295,9 @@ impl Chooser<'_> {
                 let dead = dead || whoever && self.view.context.config.predecessor_is_dead;
                 match self.successor_of(slot, member) {
                     Some(target) => Choice::Take(target),
-                    None if dead => Choice::Take(self.take_over(slot, member, record)),
+                    None if dead && !member.is_doubtful(self.view.context) => {
+                        Choice::Take(self.take_over(slot, member, record))
+                    }
                     None => Choice::Wait(StandbyReason::PreferredSlotHeld { slot, holder: record.instance }),
                 }
             }
@@ -366,7 +368,7 @@ impl Chooser<'_> {
 
     /// The way to a slot whose holder has left it for a successor, or has stopped since its lease ran out.
     fn successor_of(&self, slot: Slot, member: &Member) -> Option<Target> {
-        let record = member.record()?;
+        let record = member.record().filter(|_| !member.is_doubtful(self.view.context))?;
         if record.phase == MemberPhase::Restarting {
             let predecessor = (member.revision, self.view.membership.tenure_of(member)?, Arc::clone(record));
             return Some(Target { slot, kind: ClaimKind::Inherited, predecessor: Some(predecessor) });

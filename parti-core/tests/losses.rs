@@ -198,6 +198,27 @@ fn a_renewal_is_not_written_over_what_another_process_wrote_at_its_revision() {
 }
 
 #[test]
+fn a_slot_is_not_taken_over_by_a_revision_that_was_lost_and_is_given_again() {
+    let in_order = || Config { preferred_slot: Some(Slot::new(0)), expected_workers: Some(1), ..without_probes() };
+    for forgotten in 1..16 {
+        let mut lab = Lab::new(1);
+        lab.start("first", in_order());
+        lab.start("second", in_order()); // it waits for the slot
+        lab.run(40_000);
+        let before = lab.backup();
+        lab.run(forgotten * 2_500);
+        assert_settled(&lab);
+        lab.restore_members(before);
+        lab.set_reach(1, Reach::Deaf); // so much it has seen
+        lab.run(20_000); // the laboratory looks at every acquisition
+        lab.set_reach(1, Reach::Full);
+        lab.run(60_000);
+        assert!(lab.workers[1].working.is_empty(), "{forgotten}: it was alive:\n{}", lab.transcript);
+        assert_settled(&lab);
+    }
+}
+
+#[test]
 fn a_leader_that_did_not_run_reads_the_plan_again_before_it_writes() {
     let mut lab = fleet(2, 4);
     assert!(lab.workers[0].worker.status().leader);

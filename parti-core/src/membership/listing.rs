@@ -47,13 +47,14 @@ impl Membership {
         self.silence.garbled.retain(|slot| self.slots.contains_key(slot));
         // What has stayed but is shown older, or not at all, is either about to be shown or lost. A live holder settles that
         // by its next renewal, and is given its lease for it; of the others the next listing is believed, whatever it says.
-        let is_shown = |member: &Member| member.shown == Some(member.revision);
-        let unshown = self.slots.iter().filter(|(slot, member)| !is_shown(member) && covers(Key::Slot(**slot)));
+        let (dropped, cleared) = (self.slots.len() < before.0, self.look_for_unshown(&covers));
+        let unshown = self.slots.iter().filter(|(slot, member)| member.unshown && covers(Key::Slot(**slot)));
         let (live, lost): (Vec<_>, Vec<_>) =
             unshown.partition(|(_, member)| context.now < member.observed_at + member.observed_lease);
-        let silent_at = live.iter().map(|(_, member)| member.observed_at + member.observed_lease).max();
+        let silent_at = live.iter().map(|(_, member)| member.observed_at + member.observed_lease).min();
+        let silent_at = silent_at.map(|at| at.max(context.now + context.timing.retry));
         self.listing.refused = lost.iter().map(|(slot, _)| Key::Slot(**slot)).collect();
-        let lost_at = lost.first().map(|_| context.now + context.timing.retry);
+        let lost_at = (dropped || !lost.is_empty()).then(|| context.now + context.timing.retry);
         let lost_wishes = self.wishes.end_listing(context, |control| covers(Key::Control(control)));
         let doubted_at = self.wishes.are_doubtful().then(|| context.now + context.timing.retry);
         self.listing.reading_at = earliest([silent_at, lost_at, doubted_at]);
@@ -63,12 +64,22 @@ impl Membership {
             self.leader = LeaderKey::Absent;
         }
         self.doubt_leader(context, covers(Key::Leader));
-        if before != (self.slots.len(), self.leader) || lost_wishes {
+        if before != (self.slots.len(), self.leader) || lost_wishes || cleared {
             self.changes += 1;
         }
         // Only now is it known of which life the records are: tenures are told apart by it.
         self.incarnation = incarnation;
         self.silence.next_expiry = None;
+    }
+
+    /// Notes which of the records that this listing covers it has not shown. True if one is shown again that was not.
+    fn look_for_unshown(&mut self, covers: impl Fn(Key) -> bool) -> bool {
+        let mut cleared = false;
+        for (_, member) in self.slots.iter_mut().filter(|(slot, _)| covers(Key::Slot(**slot))) {
+            let unshown = member.shown != Some(member.revision);
+            cleared |= core::mem::replace(&mut member.unshown, unshown) && !unshown;
+        }
+        cleared
     }
 
     /// What one listing does not show of the leader record may be news to a replica that lags; what several in a row do not

@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 
+use crate::context::Context;
 use crate::ids::Revision;
+use crate::planted::PlantedBug;
 use crate::record::{LeaderRecord, MemberRecord};
 use crate::time::{Duration, Instant};
 
@@ -22,6 +24,9 @@ pub(crate) struct Member {
     pub(crate) heard: bool,
     /// When another process went on in this tenure in place of one that had not said that it stops, if that was seen.
     pub(crate) replaced_at: Option<Instant>,
+    /// Whether the last complete listing has not shown this revision. If the store has lost it, then it gives it again, to
+    /// who is alive: nothing is written on it.
+    pub(super) unshown: bool,
     /// The revision that was shown since the last complete listing began; lower than what is known if the listing is
     /// stale or the store has lost writes.
     pub(super) shown: Option<Revision>,
@@ -87,6 +92,11 @@ pub(crate) enum TenureState {
 }
 
 impl Member {
+    /// Whether nothing may be written on this record, since the last listing has not shown it.
+    pub(crate) fn is_doubtful(&self, context: &Context) -> bool {
+        self.unshown && !context.has(PlantedBug::WriteOnUnshown)
+    }
+
     pub(crate) fn record(&self) -> Option<&Arc<MemberRecord>> {
         match &self.content {
             MemberContent::Record(record) => Some(record),

@@ -41,6 +41,7 @@ impl Plant {
                     | Bug::GrantInQuarantine
                     | Bug::CommitTellsNothing
                     | Bug::RenewUnlisted
+                    | Bug::WriteOnUnshown
                     | Bug::ResumeUnread
                     | Bug::KeepUnnamed
                     | Bug::TenureByRevision
@@ -73,6 +74,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::ResumeUnrenewed
         | Bug::EvictRenewed
         | Bug::JudgeByOwnLease
+        | Bug::WriteOnUnshown
         | Bug::DeadWhoeverIsThere
         | Bug::GarbageEndsTenure => &["ended-means-stopped", "no-duplicate"],
         Bug::ReleaseUnconfirmed

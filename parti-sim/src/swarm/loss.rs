@@ -49,6 +49,7 @@ impl Plan {
             }
             Plant::Core(Bug::CommitTellsNothing) => self.lose_what_was_just_granted(),
             Plant::Core(Bug::RenewUnlisted) => self.give_revisions_again(),
+            Plant::Core(Bug::WriteOnUnshown) => self.give_again_while_another_stands_by(),
             _ => {}
         }
     }
@@ -95,6 +96,22 @@ impl Plan {
                 (lease_ms / 2 + 30, Deed::All(ToAll::Join { ordinal: None })),
                 (lease_ms / 2 + 500, Deed::One(ToOne::Leave { who: nth + 1 })),
             ]
+        });
+    }
+
+    /// The members forget the last renewals of a worker for whose slot another waits, which sleeps until it could take it.
+    fn give_again_while_another_stands_by(&mut self) {
+        self.level(1, 4_000, 0);
+        self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
+        self.ordinals = true;
+        let seed = self.options.seed;
+        let nth_seed = u32::try_from(seed % 100).unwrap_or(0);
+        self.repeat(8, 15_000, |nth| {
+            let join = (nth == 0).then_some((0, Deed::All(ToAll::Join { ordinal: Some(0) })));
+            let lost = Deed::All(ToAll::RollBack { plan: false, writes: 5 + (nth_seed + nth) % 9, for_ms: 20 });
+            let sleeps = Deed::One(ToOne::Trouble(Trouble::Sleep { who: 1, for_ms: 3_000 + seed % 7 * 200 }));
+            let at_ms = 5_000 + seed % 16 * 60;
+            join.into_iter().chain([(at_ms, lost), (at_ms + 3_000, sleeps)]).collect()
         });
     }
 
