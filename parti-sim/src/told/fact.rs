@@ -125,7 +125,7 @@ pub(crate) enum Forgotten {
     Replacement,
     /// That it began a tenure in this slot.
     Claim(Slot),
-    /// What it was granted in a plan that its record does not say it has seen.
+    /// What it was granted: the plan has lost it, and its record does not say, or no longer says, that it has seen it.
     Grant,
     /// That it was there at all, and what it was given.
     Everything,

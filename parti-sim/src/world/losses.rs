@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parti_core::{Bucket, Generation, Instance, Key, Position, Record, Revision, Slot, Tenure};
+use parti_core::{Bucket, Generation, Instance, Key, Position, Record, Slot, Tenure};
 
 use super::clock::Moment;
 use super::process::{Life, Process};
 use super::requests::AtStore;
-use super::store::{Store, Stored};
+use super::store::{Entry, Store, Stored};
 use crate::told::fact::{Fact, Forgotten};
 
 impl AtStore<'_> {
@@ -37,7 +37,7 @@ impl AtStore<'_> {
     }
 
     fn forget_writes(&mut self, bucket: Bucket, lose: impl FnOnce(&mut Store)) {
-        let (before, unseen) = (self.slot_holders(), self.unseen_grants());
+        let (before, granted) = (self.slot_holders(), self.last_grants());
         lose(&mut self.kept.store);
         self.kept.lost_writes_at.insert(bucket, self.ground.now);
         let after = self.slot_holders();
@@ -51,17 +51,7 @@ impl AtStore<'_> {
                 Some(_) | None => self.tell_forgotten(instance, Forgotten::Claim(slot)),
             }
         }
-        for (slot, (instance, revision)) in unseen {
-            let stands = self
-                .kept
-                .store
-                .entries(Bucket::Plan)
-                .get(&Key::Assign(slot))
-                .is_some_and(|now| now.revision == revision);
-            if !stands {
-                self.tell_forgotten(instance, Forgotten::Grant);
-            }
-        }
+        self.tell_lost_grants(granted);
         if bucket == Bucket::Plan {
             let generation = self.kept.store.generations(Bucket::Plan).max().unwrap_or_default();
             self.ground.tell(&Fact::PlanBroughtBack { generation });
@@ -71,19 +61,22 @@ impl AtStore<'_> {
 
     /// A bucket is deleted and made anew, by somebody who knows of its lives before, or does not.
     pub(crate) fn recreate(&mut self, bucket: Bucket, unknowing: bool) {
+        let granted = self.last_grants();
         if unknowing {
             self.kept.store.recreate_unknowing(bucket);
         } else {
             self.kept.store.recreate(bucket);
         }
         self.kept.lost_writes_at.insert(bucket, self.ground.now);
+        self.tell_lost_grants(granted);
         self.empty(bucket);
     }
 
     /// An operator purges a bucket: no marker is left, and its life goes on.
     pub(crate) fn purge(&mut self, bucket: Bucket) {
-        let holders = self.slot_holders();
+        let (holders, granted) = (self.slot_holders(), self.last_grants());
         self.kept.store.purge(bucket);
+        self.tell_lost_grants(granted);
         if bucket == Bucket::Members {
             for (slot, (instance, _)) in holders {
                 self.tell_forgotten(instance, Forgotten::Claim(slot));
@@ -108,22 +101,38 @@ impl AtStore<'_> {
         self.plan_regressed();
     }
 
-    /// Where the assignment of each slot is one that the record there does not say that its process has applied: the process,
-    /// and the revision of the assignment.
-    fn unseen_grants(&self) -> BTreeMap<Slot, (Instance, Revision)> {
-        let grants = self.kept.store.entries(Bucket::Plan).iter().filter_map(|(key, entry)| match key {
-            Key::Assign(slot) => Some((*slot, entry.revision)),
+    /// The process in each slot, and the last assignment of which the plan, or what the record there says it has applied,
+    /// tells.
+    fn last_grants(&self) -> BTreeMap<Slot, (Instance, Position)> {
+        let last = |(key, entry): (&Key, &Entry)| match (key, &entry.value) {
+            (Key::Slot(slot), Stored::Record(Record::Member(record))) => {
+                let (applied, planned) = (record.applied, self.planned(*slot));
+                let has_it = planned.incarnation == applied.incarnation && planned.revision >= applied.revision;
+                let last = if has_it || applied == Position::default() { planned } else { applied };
+                Some((*slot, (record.instance, last)))
+            }
             _ => None,
-        });
-        let unseen = grants.filter_map(|(slot, revision)| {
-            let Stored::Record(Record::Member(record)) =
-                &self.kept.store.entries(Bucket::Members).get(&Key::Slot(slot))?.value
-            else {
-                return None;
-            };
-            (record.applied.revision < revision).then_some((slot, (record.instance, revision)))
-        });
-        unseen.collect()
+        };
+        self.kept.store.entries(Bucket::Members).iter().filter_map(last).collect()
+    }
+
+    /// The write of the assignment of a slot, if there is one in the plan.
+    fn planned(&self, slot: Slot) -> Position {
+        let store = &self.kept.store;
+        let revision = store.entries(Bucket::Plan).get(&Key::Assign(slot)).map(|entry| entry.revision);
+        let incarnation = store.incarnation(Bucket::Plan);
+        revision.map_or(Position::default(), |revision| Position { incarnation, revision })
+    }
+
+    /// Of what was granted before a loss, and neither bucket tells any more.
+    fn tell_lost_grants(&mut self, before: BTreeMap<Slot, (Instance, Position)>) {
+        let after = self.last_grants();
+        for (slot, (instance, granted)) in before {
+            let told = [self.planned(slot), after.get(&slot).map_or(Position::default(), |(_, last)| *last)];
+            if !told.contains(&granted) {
+                self.tell_forgotten(instance, Forgotten::Grant);
+            }
+        }
     }
 
     /// Whose record is in each slot, and where its tenure began.

@@ -15,9 +15,9 @@ use crate::world::clock::Moment;
 ///
 /// The guarantee rests on a store that keeps what it has acknowledged. These may share until they have noticed, within a
 /// lease: who has taken over from a process whose record is back, who has lost its record and its slot to another, whom
-/// nothing in the store tells of, whose grant was lost before its record could say that it has seen it while another leads
-/// than the one who made it, and who is shown, late, a grant from a former life of the plan. Fencing tokens keep them apart
-/// meanwhile.
+/// nothing in the store tells of, whose grant is lost and whose record does not say, or no longer says, that it has seen
+/// it, while another leads than the one who made it, and who is shown, late, a grant from a former life of the plan.
+/// Fencing tokens keep them apart meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoDuplicate {
     /// Until when each process that the store has forgotten about may share.
