@@ -77,6 +77,8 @@ impl Plan {
                 let down = |nth: u64| Deed::All(ToAll::StoreDown { for_ms: 1_500 + nth * 100 });
                 (0..20).map(|nth| (nth * 10_000, down(nth))).collect()
             }
+            // Others lead again and again, and what they list is long in coming, and lacks those who renew meanwhile.
+            Plant::Core(Bug::AbsenceIsEnd) => (0..8).map(|nth| (u64::from(nth) * 9_000, isolate(nth))).collect(),
             _ => return,
         };
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);
@@ -89,6 +91,7 @@ impl Plan {
                 self.options.mix.dead_predecessors = true;
                 (network.slow_ppm, network.slow_us) = (500_000, (5_000, 200_000));
             }
+            Plant::Core(Bug::AbsenceIsEnd) => network.partial_members_ppm = 1_000_000,
             Plant::Core(Bug::JudgeUnheard) => {
                 (worker.lease_ms, worker.other_lease_ms) = (4_000, 1_000);
                 *network = NetworkOptions { request_timeout_ms: 250, ..NetworkOptions::default() };
@@ -109,6 +112,7 @@ impl Plan {
         let lasts = |nth: u32| 1_000 + u64::from(nth % 4) * 1_000;
         let take = |nth| Deed::One(ToOne::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false });
         let reconnect = |nth| Deed::One(ToOne::Reconnect { who: who(nth) });
+        let reconnect_prober = |nth: u32| Deed::One(ToOne::Reconnect { who: nth / 2 % 2 });
         let cut = |nth: u32| Deed::All(ToAll::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) });
         let blink = |nth: u32| Deed::One(ToOne::FalselyGone { who: who(nth - nth % 2), for_ms: 150 });
         let take_briefly =
@@ -125,9 +129,8 @@ impl Plan {
                 (&[&reconnect, &cut, &cut, &cut], 400, 3, 0)
             }
             Plant::Core(Bug::RowThroughAnswer) => (&[&blink], 1_000, 1, 0),
-            Plant::Core(Bug::RowOverRevisions | Bug::RowThroughTimeout | Bug::RowThroughElsewhere) => {
-                (&[&take, &reconnect], 2_500, 3, 0)
-            }
+            Plant::Core(Bug::RowOverRevisions | Bug::RowThroughTimeout) => (&[&take, &reconnect], 2_500, 3, 0),
+            Plant::Core(Bug::RowThroughElsewhere) => (&[&take, &reconnect_prober], 400, 3, 0),
             _ => return,
         };
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);
