@@ -5,10 +5,10 @@ use alloc::string::String;
 use serde::Serialize;
 
 use crate::ids::{CheckId, Generation, Instance, OperationId, ProbeId, Revision, Session, Slot, Term, Token, WatchId};
-use crate::key::{Bucket, Interest, Key};
 use crate::partition::{Partition, PartitionId};
-use crate::record::{Record, RecordError};
-use crate::settings::Difference;
+use crate::stored::key::{Bucket, Interest, Key};
+use crate::stored::record::{Record, RecordError};
+use crate::stored::settings::Difference;
 use crate::time::Duration;
 
 /// Everything that a worker can ask for, taken from [`Worker::poll_action`](crate::Worker::poll_action).

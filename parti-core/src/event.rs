@@ -1,9 +1,9 @@
 //! Everything that can happen to a worker.
 
 use crate::ids::{CheckId, Incarnation, OperationId, ProbeId, Revision, ServerId, Session, Token, WatchId};
-use crate::key::Key;
 use crate::partition::{PartitionId, PartitionList};
-use crate::record::{Record, RecordError};
+use crate::stored::key::Key;
+use crate::stored::record::{Record, RecordError};
 
 /// Everything that can happen, given to [`Worker::handle`](crate::Worker::handle).
 #[derive(Clone, Debug)]

@@ -1,5 +1,14 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
+mod eviction;
+mod given_up;
+mod handoff;
+mod planner;
+mod rebalance;
+mod recovery;
+mod size;
+mod strain;
+
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,26 +19,26 @@ use crate::action::{EvictReason, Notice, PlanReason, WaitReason};
 use crate::assign::{Step, Strategy};
 use crate::context::Context;
 use crate::event::Outcome;
-use crate::eviction::{self, Eviction};
 use crate::fleet::Fleet;
-use crate::given_up::GivenUp;
-use crate::handoff::{self, Edition, Handoff};
 use crate::ids::{Heard, Instance, OperationId, Position, Slot, Term};
-use crate::key::{Control, Key};
-use crate::lease::Lease;
-use crate::membership::Membership;
+use crate::member::lease::Lease;
+use crate::member::membership::Membership;
+use crate::member::probing::Probing;
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
-use crate::plan_log::PlanLog;
-use crate::planner::Planner;
 use crate::planted::PlantedBug;
-use crate::probing::Probing;
-use crate::rebalance::{Rebalance, Roster, Verdict};
-use crate::record::{ClusterRecord, MemberRecord, Record};
-use crate::recovery::Recovery;
 use crate::state::PlannerPhase;
-use crate::strain::Strain;
+use crate::stored::key::{Control, Key};
+use crate::stored::plan_log::PlanLog;
+use crate::stored::record::{ClusterRecord, MemberRecord, Record};
 use crate::time::{Duration, Instant, earliest};
+use eviction::Eviction;
+use given_up::GivenUp;
+use handoff::{Edition, Handoff};
+use planner::Planner;
+use rebalance::{Rebalance, Roster, Verdict};
+use recovery::Recovery;
+use strain::Strain;
 
 /// When a plan that was refused is tried again though nothing has changed: what refuses it may have.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);

@@ -166,44 +166,24 @@
 extern crate alloc;
 
 mod action;
-mod agreement;
 pub mod assign;
 mod config;
 mod context;
-mod doubt;
 mod duration;
 mod event;
-mod eviction;
 mod fleet;
-mod given_up;
-mod handoff;
 mod ids;
-mod key;
 mod labels;
 mod leader;
-mod leadership;
-mod lease;
-mod membership;
+mod member;
 mod outbox;
-mod ownership;
 mod partition;
-mod plan_log;
-mod planner;
 mod planted;
-mod presence;
-mod probing;
-mod rebalance;
-mod record;
-mod recovery;
 mod rng;
-mod settings;
-mod size;
-mod slot;
 mod state;
-mod strain;
+mod stored;
 mod text_name;
 mod time;
-mod wishes;
 mod wording;
 mod worker;
 
@@ -222,18 +202,18 @@ pub use ids::{
     CheckId, Generation, Incarnation, Instance, OperationId, Position, ProbeId, Revision, ServerId, Session, Slot,
     Tenure, Term, Token, TokenError, WatchId,
 };
-pub use key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Placement, Weight,
 };
 #[cfg(feature = "planted-bugs")]
 #[doc(hidden)]
 pub use planted::PlantedBug;
-pub use record::{
+pub use state::{PlannerPhase, WorkerState};
+pub use stored::key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
+pub use stored::record::{
     AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES,
     MAX_UNWANTED, MemberPhase, MemberRecord, Record, RecordError,
 };
-pub use settings::{Difference, Setting, SharedSettings};
-pub use state::{PlannerPhase, WorkerState};
+pub use stored::settings::{Difference, Setting, SharedSettings};
 pub use time::{Duration, Instant};
 pub use worker::{Status, Worker};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, Request, Write};
 use crate::ids::{OperationId, WatchId};
-use crate::key::{Bucket, Interest, Key};
+use crate::stored::key::{Bucket, Interest, Key};
 
 /// The queue between the parts, which decide, and the caller, who acts.
 #[derive(Clone, Debug, Default)]

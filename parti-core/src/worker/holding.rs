@@ -6,13 +6,13 @@ use super::departure::{Parting, Stop};
 use super::mind::{Mind, Standing};
 use crate::action::{ClaimKind, Notice};
 use crate::ids::{Heard, Position, Revision};
-use crate::key::{Bucket, Key};
 use crate::leader::Leader;
-use crate::lease::{Lease, WriteKind};
+use crate::member::lease::{Lease, WriteKind};
+use crate::member::presence::Evidence;
+use crate::member::slot::{self, SlotSearch, Won, is_own};
 use crate::outbox::Outbox;
-use crate::presence::Evidence;
-use crate::record::{MemberPhase, MemberRecord};
-use crate::slot::{self, SlotSearch, Won, is_own};
+use crate::stored::key::{Bucket, Key};
+use crate::stored::record::{MemberPhase, MemberRecord};
 use crate::time::Instant;
 
 impl Mind {

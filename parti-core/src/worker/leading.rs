@@ -2,12 +2,12 @@
 
 use super::link::Watched;
 use super::mind::{Mind, Standing};
-use crate::key::Key;
 use crate::leader::{self, Leader};
-use crate::leadership;
-use crate::membership::LeaderKey;
+use crate::member::leadership;
+use crate::member::membership::LeaderKey;
+use crate::member::probing::{self, Targets};
 use crate::outbox::Outbox;
-use crate::probing::{self, Targets};
+use crate::stored::key::Key;
 use crate::time::Duration;
 
 impl Mind {

@@ -1,8 +1,8 @@
 //! The way to the store, and a watch of each bucket.
 
 use crate::ids::{Revision, WatchId};
-use crate::key::{Bucket, Interest, Key};
 use crate::outbox::Outbox;
+use crate::stored::key::{Bucket, Interest, Key};
 use crate::time::Instant;
 
 /// The way to the store, and what this worker watches of it.

@@ -2,9 +2,9 @@
 
 use super::mind::Mind;
 use crate::action::Notice;
-use crate::key::Bucket;
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
+use crate::stored::key::Bucket;
 
 impl Mind {
     /// The store has lost writes: what is known of it is forgotten, and nothing new is granted until all have noticed.

@@ -7,24 +7,24 @@ use alloc::vec::Vec;
 
 use super::departure::Departure;
 use super::link::Link;
-use crate::agreement::Agreement;
 use crate::assign::Strategy;
 use crate::context::Context;
 use crate::ids::{Instance, Revision, Slot};
-use crate::key::Key;
 use crate::leader::Leader;
-use crate::leadership::Leadership;
-use crate::lease::Lease;
-use crate::membership::Membership;
-use crate::ownership::Ownership;
+use crate::member::agreement::Agreement;
+use crate::member::leadership::Leadership;
+use crate::member::lease::Lease;
+use crate::member::membership::Membership;
+use crate::member::ownership::Ownership;
+use crate::member::presence::{Evidence, Presence};
+use crate::member::probing::Probing;
+use crate::member::slot::{SlotSearch, Won};
 use crate::partition::PartitionList;
-use crate::plan_log::PlanLog;
-use crate::presence::{Evidence, Presence};
-use crate::probing::Probing;
-use crate::record::{MemberPhase, MemberRecord, RecordError};
 use crate::rng::Rng;
-use crate::settings::SharedSettings;
-use crate::slot::{SlotSearch, Won};
+use crate::stored::key::Key;
+use crate::stored::plan_log::PlanLog;
+use crate::stored::record::{MemberPhase, MemberRecord, RecordError};
+use crate::stored::settings::SharedSettings;
 use crate::time::Instant;
 
 /// Everything that a worker knows. The outbox is not in it: what observes is not handed it, and so can ask for nothing.

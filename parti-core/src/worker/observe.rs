@@ -6,14 +6,14 @@ use super::mind::{Mind, News, Standing};
 use crate::action::SuspendReason;
 use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 use crate::ids::{CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
-use crate::key::{Bucket, Key};
-use crate::lease::LeaseNews;
-use crate::membership::{Member, MemberNews};
-use crate::ownership::ListingNews;
+use crate::member::lease::LeaseNews;
+use crate::member::membership::{Member, MemberNews};
+use crate::member::ownership::ListingNews;
+use crate::member::probing;
+use crate::member::slot::ClaimNews;
 use crate::planted::PlantedBug;
-use crate::probing;
-use crate::record::{Record, RecordError};
-use crate::slot::ClaimNews;
+use crate::stored::key::{Bucket, Key};
+use crate::stored::record::{Record, RecordError};
 
 /// What an event calls for, beyond being recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

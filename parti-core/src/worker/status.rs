@@ -10,12 +10,12 @@ use super::suspend::why_it_ran_out;
 use crate::action::SuspendReason;
 use crate::fleet::Fleet;
 use crate::ids::{Generation, Instance, Slot, Tenure, Term};
-use crate::key::{Control, Key};
 use crate::leader::Leader;
-use crate::lease::Lease;
-use crate::membership::LeaderKey;
-use crate::settings::Difference;
+use crate::member::lease::Lease;
+use crate::member::membership::LeaderKey;
 use crate::state::{PlannerPhase, WorkerState};
+use crate::stored::key::{Control, Key};
+use crate::stored::settings::Difference;
 use crate::time::Instant;
 
 /// A look at a worker: cheap to make, for metrics, tests and checks.

@@ -5,10 +5,10 @@ use super::link::Watched;
 use super::mind::{Mind, Standing};
 use crate::action::ReleaseReason;
 use crate::config::Mode;
-use crate::lease::Lease;
-use crate::membership::{Member, MemberContent};
+use crate::member::lease::Lease;
+use crate::member::membership::{Member, MemberContent};
 use crate::outbox::Outbox;
-use crate::record::MemberPhase;
+use crate::stored::record::MemberPhase;
 use crate::time::{Instant, earliest};
 
 impl Mind {

@@ -4,7 +4,7 @@ use super::link::Watched;
 use super::mind::{Mind, Standing};
 use crate::action::SuspendReason;
 use crate::config::Mode;
-use crate::lease::Lease;
+use crate::member::lease::Lease;
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
 use crate::time::Instant;

@@ -3,9 +3,9 @@
 use super::departure::Parting;
 use super::link::{Needs, Watched};
 use super::mind::{Mind, Standing};
-use crate::key::{Bucket, Key};
-use crate::membership::LeaderKey;
+use crate::member::membership::LeaderKey;
 use crate::outbox::Outbox;
+use crate::stored::key::{Bucket, Key};
 
 impl Mind {
     /// Watches as much of each bucket as this worker's role needs, and reads anew what is in doubt.

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::ids::{Incarnation, Tenure, Term};
     use crate::partition::{Partition, Weight};
-    use crate::record::{AssignmentRecord, Grant, Record};
+    use crate::stored::record::{AssignmentRecord, Grant, Record};
 
     fn list(count: u32) -> PartitionList {
         let partition = |number| {

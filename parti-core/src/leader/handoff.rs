@@ -6,14 +6,14 @@ use alloc::vec::Vec;
 
 use crate::context::Context;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Slot, Tenure, Term};
-use crate::key::Key;
-use crate::membership::{Membership, TenureState};
+use crate::leader::size::{RecordTooLarge, Sizes};
+use crate::member::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, PartitionId, PartitionList, Places};
-use crate::plan_log::PlanLog;
 use crate::planted::PlantedBug;
-use crate::record::{AssignmentRecord, Grant, MemberRecord, Record};
-use crate::size::{RecordTooLarge, Sizes};
+use crate::stored::key::Key;
+use crate::stored::plan_log::PlanLog;
+use crate::stored::record::{AssignmentRecord, Grant, MemberRecord, Record};
 
 /// How many records are written in a row before the leader looks again at what has happened meanwhile, such as the end
 /// of a worker, or a release.

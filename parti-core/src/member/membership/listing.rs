@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use super::{LeaderKey, Member, Membership};
 use crate::context::Context;
-use crate::doubt::Doubt;
 use crate::ids::{Incarnation, Revision};
-use crate::key::Key;
+use crate::member::doubt::Doubt;
 use crate::planted::PlantedBug;
+use crate::stored::key::Key;
 use crate::time::{Instant, earliest};
 
 /// What is in doubt between one listing and the next.

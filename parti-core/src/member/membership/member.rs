@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use crate::context::Context;
 use crate::ids::Revision;
 use crate::planted::PlantedBug;
-use crate::record::{LeaderRecord, MemberRecord};
+use crate::stored::record::{LeaderRecord, MemberRecord};
 use crate::time::{Duration, Instant};
 
 /// The last that was seen under `slot.<n>`.

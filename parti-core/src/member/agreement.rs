@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::action::Notice;
 use crate::ids::Slot;
 use crate::outbox::Outbox;
-use crate::settings::{Difference, SharedSettings};
+use crate::stored::settings::{Difference, SharedSettings};
 use crate::time::{Duration, Instant};
 
 /// Whether a worker agrees with its leader.

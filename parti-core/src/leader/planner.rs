@@ -8,9 +8,9 @@ use core::num::NonZeroU32;
 use crate::assign::{self, Move, MoveReason, Options, PlanError, Problem, Rule, Step, Strategy, WorkerInput};
 use crate::context::Context;
 use crate::ids::Slot;
+use crate::leader::rebalance::Roster;
 use crate::partition::{PartitionId, PartitionList, Placement};
 use crate::planted::PlantedBug;
-use crate::rebalance::Roster;
 
 /// A plan as the leader carries it out.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, Heard, Incarnation, Instance, Position, Revision, ServerId, Slot, Tenure, Term};
-use crate::key::Key;
 use crate::partition::{PartitionId, Weight};
-use crate::settings::SharedSettings;
 use crate::state::PlannerPhase;
+use crate::stored::key::Key;
+use crate::stored::settings::SharedSettings;
 
 /// The format version that this library writes.
 pub const FORMAT_VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use super::{Member, MemberContent, MemberNews, Membership, TenureState};
 use crate::context::Context;
 use crate::ids::{Incarnation, Position, Slot, Tenure};
 use crate::planted::{Planted, PlantedBug};
-use crate::record::MemberPhase;
+use crate::stored::record::MemberPhase;
 use crate::time::Instant;
 
 /// What is known of tenures beyond what their slots show.

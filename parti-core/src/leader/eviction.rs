@@ -7,13 +7,13 @@ use crate::action::{EvictReason, Notice, WaitReason, Write};
 use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{OperationId, Revision, Slot};
-use crate::key::Key;
-use crate::membership::{Membership, TenureState};
+use crate::member::membership::{Membership, TenureState};
+use crate::member::probing::Probing;
 use crate::outbox::Outbox;
-use crate::plan_log::PlanLog;
 use crate::planted::PlantedBug;
-use crate::probing::Probing;
-use crate::record::MemberPhase;
+use crate::stored::key::Key;
+use crate::stored::plan_log::PlanLog;
+use crate::stored::record::MemberPhase;
 use crate::time::{Duration, Instant, earliest};
 
 /// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
@@ -304,7 +304,7 @@ mod tests {
     use super::*;
     use crate::action::Action;
     use crate::ids::{Incarnation, Instance};
-    use crate::record::{MemberRecord, Record};
+    use crate::stored::record::{MemberRecord, Record};
 
     const LEADER: Slot = Slot::new(0);
 

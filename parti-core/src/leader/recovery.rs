@@ -16,14 +16,14 @@ use alloc::vec::Vec;
 
 use crate::action::{Notice, WaitReason};
 use crate::context::Context;
-use crate::handoff::Handoff;
 use crate::ids::{Position, Slot, Tenure};
-use crate::lease::Lease;
-use crate::membership::{Membership, TenureState};
+use crate::leader::handoff::Handoff;
+use crate::member::lease::Lease;
+use crate::member::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
-use crate::plan_log::PlanLog;
 use crate::planted::PlantedBug;
-use crate::record::MemberRecord;
+use crate::stored::plan_log::PlanLog;
+use crate::stored::record::MemberRecord;
 use crate::time::Instant;
 
 /// The reasons for which a leader grants nothing after a loss, and until when.
@@ -144,8 +144,8 @@ mod tests {
 
     use super::*;
     use crate::ids::{Incarnation, Instance, Revision};
-    use crate::key::Key;
-    use crate::record::Record;
+    use crate::stored::key::Key;
+    use crate::stored::record::Record;
 
     #[test]
     fn nothing_is_granted_for_a_lease_and_the_margin_after_a_loss_was_noticed() {

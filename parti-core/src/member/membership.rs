@@ -12,10 +12,10 @@ use alloc::sync::Arc;
 
 use crate::context::Context;
 use crate::ids::{Incarnation, Instance, Revision, Slot};
-use crate::key::{Bucket, Control, Key};
-use crate::record::{ControlRecord, Record};
+use crate::stored::key::{Bucket, Control, Key};
+use crate::stored::record::{ControlRecord, Record};
+use crate::stored::wishes::Wishes;
 use crate::time::Duration;
-use crate::wishes::Wishes;
 use listing::Listing;
 use silence::Silence;
 use tenures::Tenures;
@@ -236,7 +236,7 @@ impl Membership {
 mod tests {
     use super::*;
     use crate::ids::{Position, Tenure};
-    use crate::record::MemberRecord;
+    use crate::stored::record::MemberRecord;
     use crate::time::Instant;
 
     const SLOT: Slot = Slot::new(3);

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::context::Context;
-use crate::doubt::Doubt;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Tenure, Token};
+use crate::member::doubt::Doubt;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
 use crate::planted::PlantedBug;
-use crate::record::{AssignmentRecord, Grant, MAX_UNWANTED};
+use crate::stored::record::{AssignmentRecord, Grant, MAX_UNWANTED};
 use crate::time::{Duration, Instant, earliest};
 
 /// How long a partition that was given up and is gone does not come back, if there is another worker for it.

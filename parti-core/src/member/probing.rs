@@ -7,10 +7,10 @@ use crate::action::Action;
 use crate::context::Context;
 use crate::event::ProbeOutcome;
 use crate::ids::{Instance, ProbeId, Revision, ServerId, Slot};
-use crate::membership::{Member, Membership};
+use crate::member::membership::{Member, Membership};
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
-use crate::record::{MemberPhase, MemberRecord};
+use crate::stored::record::{MemberPhase, MemberRecord};
 use crate::time::{Duration, Instant, earliest};
 
 /// How many workers see whether the leader is there.
@@ -23,7 +23,7 @@ const MAX_HELPERS: usize = 8;
 /// It asks slowly, and quickly those for whom nobody has listened. *Nobody listens* is one server's word, and counts only
 /// of that server at which the process has said that it listens: asked directly where this worker's connection ends
 /// there too, else through another worker there. It is a row of such words, about one revision of the record, that says
-/// that a process is gone; any other outcome ends it. See [`Presence`](crate::presence::Presence) for the other side.
+/// that a process is gone; any other outcome ends it. See [`Presence`](crate::member::presence::Presence) for the other side.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probing {
     next_round: Instant,
@@ -388,8 +388,8 @@ mod tests {
     use alloc::sync::Arc;
 
     use super::*;
-    use crate::key::Key;
-    use crate::record::Record;
+    use crate::stored::key::Key;
+    use crate::stored::record::Record;
 
     const SLOT: Slot = Slot::new(3);
     /// Another one at the same server.

@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 
 use crate::action::Write;
 use crate::context::Context;
-use crate::doubt::Doubt;
 use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Tenure};
-use crate::key::Key;
+use crate::member::doubt::Doubt;
+use crate::member::presence::Evidence;
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
-use crate::presence::Evidence;
-use crate::record::{MemberRecord, Record};
+use crate::stored::key::Key;
+use crate::stored::record::{MemberRecord, Record};
 use crate::time::{Duration, Instant, earliest};
 
 /// The hold of a slot: a chain of conditional updates of its member record, each on the revision that this worker wrote

@@ -8,8 +8,8 @@ use core::time::Duration;
 
 use crate::config::MAX_DURATION;
 use crate::ids::{Instance, Slot};
-use crate::membership::Membership;
-use crate::record::MemberPhase;
+use crate::member::membership::Membership;
+use crate::stored::record::MemberPhase;
 use crate::time::Instant;
 
 /// A process that has lived for this long did not die of its start.

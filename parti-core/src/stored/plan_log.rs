@@ -7,10 +7,10 @@ use crate::action::Write;
 use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Generation, Incarnation, OperationId, Position, Revision, Slot, Term};
-use crate::key::{Bucket, Key};
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
-use crate::record::{AssignmentRecord, ClusterRecord, Record};
+use crate::stored::key::{Bucket, Key};
+use crate::stored::record::{AssignmentRecord, ClusterRecord, Record};
 
 /// This worker's view of the `plan` bucket: its own assignment record, or, where it leads, the whole of it with its own
 /// appends on top.
@@ -316,8 +316,8 @@ mod tests {
     use super::*;
     use crate::action::Action;
     use crate::ids::{Instance, Tenure};
-    use crate::key::Key;
     use crate::state::PlannerPhase;
+    use crate::stored::key::Key;
     use crate::time::Instant;
 
     fn head(term: u64) -> Record {

@@ -10,15 +10,15 @@ use crate::action::{ClaimKind, Notice, StandbyReason, Write};
 use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Heard, Instance, OperationId, Position, Revision, Slot, Tenure};
-use crate::key::Key;
-use crate::lease::Lease;
-use crate::membership::{Member, MemberContent, Membership};
+use crate::member::lease::Lease;
+use crate::member::membership::{Member, MemberContent, Membership};
+use crate::member::presence::Evidence;
+use crate::member::probing::Probing;
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
-use crate::presence::Evidence;
-use crate::probing::Probing;
-use crate::record::{MemberPhase, MemberRecord, Record};
 use crate::rng::Rng;
+use crate::stored::key::Key;
+use crate::stored::record::{MemberPhase, MemberRecord, Record};
 use crate::time::Instant;
 
 /// Among how many of the lowest free slots a newcomer chooses, by how often it has lost one: alone it takes the lowest,

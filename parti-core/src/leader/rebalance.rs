@@ -7,14 +7,14 @@ use core::time::Duration;
 use crate::action::{PlanReason, WaitReason};
 use crate::assign::Step;
 use crate::context::Context;
-use crate::handoff::Handoff;
 use crate::ids::{Instance, Slot, Tenure};
-use crate::key::Control;
 use crate::labels::Labels;
-use crate::membership::{MemberContent, Membership};
+use crate::leader::handoff::Handoff;
+use crate::leader::strain::Strain;
+use crate::member::membership::{MemberContent, Membership};
 use crate::partition::PartitionId;
-use crate::record::MemberPhase;
-use crate::strain::Strain;
+use crate::stored::key::Control;
+use crate::stored::record::MemberPhase;
 use crate::time::Instant;
 
 /// The workers that share the work: those that work, and those that are about to come back from a restart.

@@ -6,14 +6,14 @@ use crate::action::{Notice, StepDownReason, WaitReason, Write};
 use crate::context::Context;
 use crate::event::Outcome;
 use crate::ids::{Instance, OperationId, Revision, Slot, Term};
-use crate::key::Key;
-use crate::lease::Lease;
-use crate::membership::{LeaderKey, Membership, TenureState};
+use crate::member::lease::Lease;
+use crate::member::membership::{LeaderKey, Membership, TenureState};
+use crate::member::probing::Probing;
 use crate::outbox::Outbox;
-use crate::plan_log::{ChainBreak, Legibility, PlanLog};
-use crate::probing::Probing;
-use crate::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
 use crate::state::PlannerPhase;
+use crate::stored::key::Key;
+use crate::stored::plan_log::{ChainBreak, Legibility, PlanLog};
+use crate::stored::record::{ClusterRecord, LeaderRecord, MemberPhase, Record};
 use crate::time::{Instant, earliest};
 
 /// How many leases a worker leaves the leadership to others that can read the plan, before it claims it again.
@@ -368,7 +368,7 @@ mod tests {
     use super::*;
     use crate::action::Action;
     use crate::ids::{Incarnation, Position, Tenure};
-    use crate::record::MemberRecord;
+    use crate::stored::record::MemberRecord;
 
     const OWN: Slot = Slot::new(0);
     const OTHER: Slot = Slot::new(1);

@@ -8,7 +8,7 @@ use crate::config::{MAX_DURATION, observed_lease};
 use crate::context::Context;
 use crate::ids::Slot;
 use crate::planted::PlantedBug;
-use crate::record::MemberPhase;
+use crate::stored::record::MemberPhase;
 use crate::time::{Duration, Instant};
 
 /// What silence is judged by.

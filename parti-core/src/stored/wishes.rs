@@ -4,10 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use crate::context::Context;
-use crate::doubt::Doubt;
 use crate::ids::Revision;
-use crate::key::Control;
-use crate::record::ControlRecord;
+use crate::member::doubt::Doubt;
+use crate::stored::key::Control;
+use crate::stored::record::ControlRecord;
 
 /// The last that was seen under each `control.*`.
 #[derive(Clone, Debug, Default)]

@@ -2,10 +2,10 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use crate::handoff::Handoff;
 use crate::ids::Slot;
+use crate::leader::handoff::Handoff;
+use crate::leader::rebalance::Roster;
 use crate::partition::{Partition, PartitionId};
-use crate::rebalance::Roster;
 
 /// Which workers given-up partitions are not to be with, as long as those that have given them up say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
