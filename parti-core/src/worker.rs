@@ -232,10 +232,10 @@ impl Mind {
                 lease.deadline(&self.context, may_write)
             }
         };
-        let leadership = self.lease().filter(|_| self.link.connected);
-        let leadership = leadership.and_then(|_| self.leadership.deadline(self.context.now, &self.membership));
-        let leader = self.leader.as_ref().filter(|_| self.may_lead());
-        let leader = leader.and_then(|leader| {
+        let may_claim = self.link.connected && self.lease().is_some();
+        let leadership = if may_claim { self.leadership.deadline(self.context.now, &self.membership) } else { None };
+        let acting = self.leader.as_ref().filter(|_| self.may_lead());
+        let leader = acting.and_then(|leader| {
             let heard = self.lease().is_some_and(|lease| lease.is_fresh(&self.context));
             leader.deadline(heard, &self.membership, &self.plan)
         });

@@ -82,6 +82,14 @@ pub(crate) struct Prober<'a> {
     pub(crate) server: Option<&'a ServerId>,
 }
 
+/// The next probe of a row.
+struct NextProbe {
+    instance: Instance,
+    revision: Revision,
+    confirm: Duration,
+    through: Option<Instance>,
+}
+
 /// How to ask at the server of a record.
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -163,9 +171,8 @@ impl Probing {
             self.forget(asked.slot);
             return false;
         }
-        let known = self.suspects.get(&asked.slot).copied();
-        let known = known.filter(|suspect| suspect.revision == revision || any);
-        let first = known.and_then(|suspect| suspect.first);
+        let row = self.suspects.get(&asked.slot).filter(|suspect| suspect.revision == revision || any);
+        let first = row.and_then(|suspect| suspect.first);
         let at_once = view.context.has(PlantedBug::EvictUnconfirmed);
         if first.is_some_and(|first| asked.sent_at >= first + confirm) || at_once {
             return self.gone.insert(asked.slot);
@@ -252,25 +259,30 @@ impl Probing {
 
     /// Asks once more for one for whom nobody listened, so that the last probe of a row is sent as early as it may be.
     fn ask_again(&mut self, view: &Prober<'_>, slot: Slot, outbox: &mut Outbox) {
-        let any = view.context.has(PlantedBug::RowOverRevisions);
-        let member = view.membership.member(slot);
-        let record = member.and_then(|member| Some((member.revision, member.record()?)));
-        let suspect = self.suspects.get(&slot).copied();
-        let suspect = suspect.zip(record).filter(|(suspect, (revision, _))| suspect.revision == *revision || any);
-        let suspect = suspect.and_then(|(suspect, (revision, record))| {
-            let (confirm, through) = (confirm_of(view.context, record)?, self.way_to(view, slot, record)?.through());
-            Some((suspect, revision, record, confirm, through))
-        });
-        let Some((suspect, revision, record, confirm, through)) = suspect else {
+        let Some((suspect, probe)) = self.next_of_row(view, slot) else {
             self.forget(slot);
             return;
         };
-        self.ask(view.context.now, slot, record.instance, revision, through, outbox);
-        let decisive = suspect.first.map(|first| first + confirm).filter(|at| *at > view.context.now);
-        let due = earliest([decisive, Some(view.context.now + view.context.config.probe_interval)])
-            .unwrap_or(view.context.now + view.context.config.probe_interval);
+        self.ask(view.context.now, slot, probe.instance, probe.revision, probe.through, outbox);
+        let regular = view.context.now + view.context.config.probe_interval;
+        let decisive = suspect.first.map(|first| first + probe.confirm).filter(|at| *at > view.context.now);
+        let due = decisive.map_or(regular, |at| at.min(regular));
         self.due.insert((due, slot));
         self.suspects.insert(slot, Suspect { due, ..suspect });
+    }
+
+    /// The next probe of a row; none where the record is another one by now, or nobody can ask at its server.
+    fn next_of_row(&mut self, view: &Prober<'_>, slot: Slot) -> Option<(Suspect, NextProbe)> {
+        let suspect = self.suspects.get(&slot).copied()?;
+        let member = view.membership.member(slot)?;
+        let record = member.record()?;
+        let goes_on = suspect.revision == member.revision || view.context.has(PlantedBug::RowOverRevisions);
+        if !goes_on {
+            return None;
+        }
+        let confirm = confirm_of(view.context, record)?;
+        let through = self.way_to(view, slot, record)?.through();
+        Some((suspect, NextProbe { instance: record.instance, revision: member.revision, confirm, through }))
     }
 
     fn ask_all(&mut self, view: &Prober<'_>, targets: Targets, outbox: &mut Outbox) {

@@ -341,8 +341,8 @@ impl Chooser<'_> {
     fn surge(&self) -> Option<StandbyReason> {
         let own = &self.view.context.config.software;
         let differs = |record: &MemberRecord| record.phase == MemberPhase::Active && record.software != *own;
-        let others = self.view.membership.members().filter(|(_, member)| member.record().is_some_and(|r| differs(r)));
-        let others = others.count();
+        let records = self.view.membership.members().filter_map(|(_, member)| member.record());
+        let others = records.filter(|record| differs(record)).count();
         let waits = others > 0 && self.view.context.now < self.listening_since + self.view.context.config.surge_wait;
         waits.then_some(StandbyReason::OtherVersion { workers: others })
     }

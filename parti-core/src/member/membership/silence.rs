@@ -141,8 +141,8 @@ impl Membership {
             return Vec::new();
         }
         let active = |member: &Member| member.record().is_some_and(|record| record.phase != MemberPhase::Restarting);
-        let expiries = self.slots.iter().filter(|(_, member)| active(member));
-        let expiries = expiries.map(|(slot, member)| (*slot, self.silent_for_good_at(*slot, member)));
+        let holders = self.slots.iter().filter(|(_, member)| active(member));
+        let expiries = holders.map(|(slot, member)| (*slot, self.silent_for_good_at(*slot, member)));
         let (expired, alive): (Vec<_>, Vec<_>) = expiries.partition(|(_, at)| *at <= now);
         self.silence.next_expiry = if expired.is_empty() { alive.iter().map(|(_, at)| *at).min() } else { None };
         expired.into_iter().map(|(slot, _)| slot).collect()
