@@ -1,4 +1,19 @@
 //! The worker: routes each event to one part, then asks the parts in fixed order what is due.
+//!
+//! ```text
+//!             ┌──────── lost, or another's ────────┐
+//!             ▼                                    │
+//!          Seeking ── a claim is committed ──► Holding ─────── the last write ───► halted
+//!         SlotSearch                            Lease ◄─┐
+//!                                                 │     └ a tenure begun anew
+//!       follows ──► claims ──► catches up ──► takes over ──► leads
+//!                             Leadership                    Leader
+//!
+//!   Event ─► observe ─► Membership  PlanLog  Presence  Probing     what is there, as far as was seen
+//!                       Ownership                                  what the application works on
+//!            decide  ─► presence, slot, suspension, probes, leadership, the leader's work, own work,
+//!                       a stop, the renewal, the watches           ─► Outbox ─► Action
+//! ```
 
 mod departure;
 mod holding;
