@@ -128,7 +128,7 @@ impl Cluster {
         let (quiet, mut from) = (self.stage.quiet(), self.stage.world.ground.now);
         let settled = self.stage.run_until(PATIENCE, |world| {
             let ownership = &world.ground.observers.ownership;
-            if world.ground.living().any(|(_, process)| !process.status.resting.is_empty()) {
+            if world.ground.has_resting() {
                 from = world.ground.now;
             }
             ownership.is_even() && world.ground.now.since(ownership.last_change().max(from)) > quiet

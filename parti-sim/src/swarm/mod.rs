@@ -23,6 +23,7 @@ use crate::setting::options::Options;
 use crate::told::fact::{Fact, ProcessId};
 use crate::told::trace::Trace;
 use crate::world::World;
+use crate::world::clock::Moment;
 
 /// How many rounds of moves may follow the healing.
 const MAX_ROUNDS: u64 = 12;
@@ -93,7 +94,7 @@ impl Happening {
     }
 
     fn run_until_ms(&mut self, ms: u64) {
-        let until = crate::world::clock::Moment::from_millis(ms);
+        let until = Moment::from_millis(ms);
         while !self.is_over() && self.world.step(until) {}
     }
 
@@ -136,9 +137,13 @@ impl Happening {
             self.run_for(GIVEN_UP_FOR);
         }
         let deadline = self.world.ground.now + Duration::from_millis(rounds) + quiet + LONGEST_RESTS;
+        let mut from = Moment::START;
         while !self.is_over() {
+            if self.world.ground.has_resting() {
+                from = self.world.ground.now; // who gets work again is what happens next
+            }
             let ownership = &self.world.ground.observers.ownership;
-            if ownership.is_even() && self.world.ground.now.since(ownership.last_change()) > quiet {
+            if ownership.is_even() && self.world.ground.now.since(ownership.last_change().max(from)) > quiet {
                 break;
             }
             if !self.world.step(deadline) {

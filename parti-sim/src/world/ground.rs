@@ -63,7 +63,13 @@ impl Ground {
         living.map(|(index, process)| (ProcessId::new(index), process.as_ref()))
     }
 
-    /// Their names.
+    /// Whether a worker has to wait for work, because it or those before it have died again and again.
+    pub(crate) fn has_resting(&self) -> bool {
+        let resting = |slot| self.living().any(|(_, process)| process.status.resting.contains(&slot));
+        self.living().filter_map(|(_, process)| process.status.slot).any(resting)
+    }
+
+    /// The names of those that have not ended.
     pub(crate) fn all_living(&self) -> Vec<ProcessId> {
         self.living().map(|(process, _)| process).collect()
     }
