@@ -38,7 +38,7 @@ pub(crate) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Divides `list` among the workers of the roster; `current` is by place in the list. What the unreadable ones and
+    /// Divides `list` among the workers of the roster; `current` is by place in the list. What the uncertain ones and
     /// those that are away have stays with them, and the rest is divided as if it were all.
     pub(crate) fn plan(&self, list: &PartitionList, current: &[Option<Slot>]) -> Result<Planned, PlanError> {
         let away = &self.roster.away;
@@ -52,18 +52,18 @@ impl Planner<'_> {
         self.divide_but_for(away, list, current)
     }
 
-    /// The same; `absent` are those that get nothing and keep what they have, beside the unreadable ones.
+    /// The same; `absent` are those that get nothing and keep what they have, beside the uncertain ones.
     fn divide_but_for(
         &self,
         absent: &BTreeSet<Slot>,
         list: &PartitionList,
         current: &[Option<Slot>],
     ) -> Result<Planned, PlanError> {
-        let unreadable = &self.roster.unreadable;
-        if unreadable.is_empty() && absent.is_empty() {
+        let uncertain = &self.roster.uncertain;
+        if uncertain.is_empty() && absent.is_empty() {
             return self.divide(absent, list, current);
         }
-        let stays = |at: &usize| current[*at].is_some_and(|slot| unreadable.contains(&slot) || absent.contains(&slot));
+        let stays = |at: &usize| current[*at].is_some_and(|slot| uncertain.contains(&slot) || absent.contains(&slot));
         let others: Vec<usize> = (0..current.len()).filter(|at| !stays(at)).collect();
         let part = PartitionList::new(others.iter().map(|at| list.as_slice()[*at].clone()).collect());
         let part = part.expect("a part of a list is a list");

@@ -24,13 +24,15 @@ pub(crate) struct Roster {
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
     /// The workers that leave, or that an operator drains.
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
-    /// The workers among them that are away: restarting, or silent for a lease. What they have is held for them, and they
-    /// are given no more.
+    /// The workers that are away: restarting, silent for a lease, or in another slot. What they have is held for them, and
+    /// they are given no more.
     pub(crate) away: BTreeSet<Slot>,
     /// The workers that get no new work for now, since their processes die soon after each start.
     pub(crate) resting: BTreeSet<Slot>,
-    /// The slots whose records this version cannot read: what they have stays with them, and they are given no more.
-    pub(crate) unreadable: BTreeSet<Slot>,
+    /// The slots of which it is not certain who is there: this version cannot read their records, or the process that
+    /// they name is in another slot too, and somebody may have taken its place. What they have stays with them, and they
+    /// are given no more.
+    pub(crate) uncertain: BTreeSet<Slot>,
     /// The labels of those that have any.
     pub(crate) labels: BTreeMap<Slot, Labels>,
     /// The partitions that applications cannot work on, by the slot of the worker that says so.
@@ -46,10 +48,12 @@ impl Roster {
         let lives = newest_slots(membership);
         for (slot, member) in membership.members() {
             if matches!(member.content, MemberContent::Unreadable { .. }) && !member.broken {
-                roster.unreadable.insert(slot);
+                roster.uncertain.insert(slot);
             }
             let (Some(record), Some(tenure)) = (member.record(), membership.tenure_of(member)) else { continue };
             if lives.get(&record.instance).is_some_and(|(_, newest)| *newest != slot) {
+                roster.uncertain.insert(slot);
+                roster.away.insert(slot); // also what is yet to come to it
                 continue;
             }
             let entry = (tenure, record.capacity);
@@ -199,7 +203,7 @@ impl Rebalance {
         step: Step,
         another_round: bool,
     ) {
-        self.planned.retain(|slot, _| roster.unreadable.contains(slot));
+        self.planned.retain(|slot, _| roster.uncertain.contains(slot));
         self.planned.extend(roster.workers.iter().map(|(slot, (tenure, _))| (*slot, *tenure)));
         self.list_changed = false;
         self.last_plan_at = now;
@@ -219,9 +223,9 @@ impl Rebalance {
     /// Whether partitions are planned for a tenure that is not there, or that leaves, or are yet to come to one that is
     /// away. O(workers), and O(P) while somebody is away.
     pub(crate) fn has_homeless(&self, roster: &Roster, handoff: &Handoff) -> bool {
-        let readable = |slot: &&Slot| !roster.unreadable.contains(slot);
+        let certain = |slot: &&Slot| !roster.uncertain.contains(slot);
         let is_gone = |slot: &Slot| roster.tenure(*slot) != self.planned_tenure(*slot);
-        handoff.owners().iter().filter(readable).any(is_gone)
+        handoff.owners().iter().filter(certain).any(is_gone)
             || !roster.away.is_empty() && handoff.expected_by(|slot| roster.away.contains(&slot)).next().is_some()
     }
 
@@ -230,7 +234,7 @@ impl Rebalance {
     pub(crate) fn current_owners(&self, roster: &Roster, handoff: &Handoff) -> Vec<Option<Slot>> {
         let draining = |slot: &Slot| roster.draining.get(slot).map(|(tenure, _)| *tenure);
         let stays = |slot: &Slot| roster.tenure(*slot).or(draining(slot)) == self.planned_tenure(*slot);
-        let stays = |slot: &Slot| roster.unreadable.contains(slot) || stays(slot);
+        let stays = |slot: &Slot| roster.uncertain.contains(slot) || stays(slot);
         let gone: BTreeSet<Slot> = handoff.owners().iter().copied().filter(|slot| !stays(slot)).collect();
         let mut owners: Vec<Option<Slot>> =
             handoff.targets().iter().map(|target| target.filter(|slot| !gone.contains(slot))).collect();

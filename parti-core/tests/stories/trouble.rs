@@ -1,6 +1,6 @@
 //! Processes that only seem to be gone, and a store that is out of reach.
 
-use parti_core::{Config, Mode, SuspendReason, WorkerState};
+use parti_core::{Config, Key, MemberRecord, Mode, Record, Slot, SuspendReason, WorkerState};
 
 use super::{assert_owned_once, fleet};
 use crate::lab::{Lab, Reach};
@@ -221,4 +221,20 @@ fn a_worker_that_does_not_hear_itself_for_a_lease_holds_nothing_up() {
     lab.run(30_000);
     assert_owned_once(&lab);
     assert!(lab.owners().values().any(|owners| owners[0] == "w0"), "{}", lab.transcript);
+}
+
+/// What was seen of its first slot may be old, and another in its place there: only the end of its tenure tells.
+#[test]
+fn what_a_process_has_that_is_seen_in_a_later_slot_stays_where_it_is() {
+    let mut lab = fleet(3, 6);
+    let working = lab.workers[2].working.clone();
+    let instance = lab.workers[2].worker.status().instance;
+    let record = MemberRecord { beat: 1_000, ..MemberRecord::new(instance) };
+    lab.put(Key::Slot(Slot::new(7)), &Record::Member(record.into()).encode());
+    lab.run(10_000);
+    assert!(!lab.transcript.contains("Emergency"), "{}", lab.transcript);
+    assert_eq!(working, lab.workers[2].working, "{}", lab.transcript);
+    lab.run(30_000);
+    assert!(lab.transcript.contains("Evicted { slot: Slot(7)"), "{}", lab.transcript);
+    assert_owned_once(&lab);
 }

@@ -87,7 +87,7 @@ impl PlanView {
                 let stays = before.tenure == record.tenure && active && !self.drained.contains(&slot);
                 let rests = self.deaths.get(&slot).is_some_and(|deaths| *deaths > 1);
                 let was_gone = self.replaced_in.get(&slot) == Some(&(record.term, record.generation));
-                let stays = stays && !rests && !was_gone && !self.is_elsewhere(slot);
+                let stays = stays && !rests && !was_gone;
                 let mut moves = stays.then(|| moves(slot, &before, record, scene)).flatten()?;
                 let given_up: Vec<_> =
                     self.given_up.get(&slot).into_iter().flatten().filter_map(|id| scene.index_of(id)).collect();
@@ -113,13 +113,6 @@ impl PlanView {
 impl PlanView {
     fn count_death(&mut self, slot: Slot) {
         *self.deaths.entry(slot).or_default() += 1;
-    }
-
-    /// Whether the process that the slot's record names is in another slot too: a claim of it was applied although the
-    /// store had said no, and only one of the two slots has a worker.
-    fn is_elsewhere(&self, slot: Slot) -> bool {
-        let process = self.processes.get(&slot);
-        self.processes.iter().any(|(other, named)| *other != slot && Some(named) == process)
     }
 }
 
