@@ -269,3 +269,22 @@ fn a_claim_that_comes_long_after_it_was_given_up_is_no_worker() {
     assert_eq!(lab.workers[0].worker.status().generation, before, "nothing was planned:\n{}", lab.transcript);
     assert_settled(&lab);
 }
+
+#[test]
+fn what_a_listing_shows_before_it_breaks_off_is_not_taken_for_what_the_next_one_shows() {
+    let mut lab = Lab::new(4);
+    let before = lab.backup();
+    for name in ["w0", "w1"] {
+        lab.start(name, Config { expected_workers: Some(2), ..Config::default() });
+    }
+    lab.run(5_000);
+    assert_settled(&lab);
+    assert_eq!(lab.workers[1].working.len(), 2);
+    lab.break_off_listing(1);
+    lab.restore_plan(before);
+    lab.run(1_000);
+    let notices = told(&lab, "w1").join("\n");
+    assert!(notices.contains("StoreRegressed"), "{}", lab.transcript);
+    lab.run(60_000);
+    assert_settled(&lab);
+}

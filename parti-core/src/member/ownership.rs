@@ -168,6 +168,11 @@ impl Ownership {
         self.assignment().is_some_and(goes_back) && !context.has(PlantedBug::OlderAssignment)
     }
 
+    /// A complete listing begins, and one that has not ended never will.
+    pub(crate) fn begin_listing(&mut self) {
+        self.listed = None;
+    }
+
     /// The assignment record of this worker's slot in a listing, if it can be read: which life of the bucket it belongs
     /// to is known at the end.
     pub(crate) fn observe_listed(&mut self, revision: Revision, record: Option<&Arc<AssignmentRecord>>) {

@@ -247,7 +247,7 @@ impl Mind {
         } else if let Some(watched) = self.link.plan.as_mut().filter(|watched| watched.watch == watch) {
             watched.listed_to = None;
             // The bucket may have been made anew or have lost writes: a leader must not append to what it remembers.
-            self.plan.begin_listing();
+            self.begin_plan_listing();
         }
     }
 

@@ -34,9 +34,15 @@ impl Mind {
         let due = self.link.read_plan_at.take_if(|at| *at <= self.context.now).is_some()
             && !self.leadership.needs_everything();
         if self.link.plan.as_ref().is_none_or(|watched| watched.needs != needs || due) {
-            self.plan.begin_listing();
+            self.begin_plan_listing();
             self.link.plan = Some(Watched::open(Bucket::Plan, needs, outbox));
         }
+    }
+
+    /// What a listing that was broken off has shown says nothing of what the next one shows.
+    pub(super) fn begin_plan_listing(&mut self) {
+        self.plan.begin_listing();
+        self.ownership.begin_listing();
     }
 
     /// Everyone, for who seeks a slot, leads, or leaves; else the leader and this worker.

@@ -775,6 +775,16 @@ impl Lab {
         self.settle();
     }
 
+    /// A worker lists the plan anew, and does not hear the end of it.
+    pub(crate) fn break_off_listing(&mut self, at: usize) {
+        self.note(&format!("the listing of the plan breaks off at {}", self.workers[at].name));
+        let (watch, interest) = self.workers[at].watches[&Bucket::Plan].clone();
+        self.workers[at].inbox.push_back(Event::Kv(KvEvent::WatchLost { watch }));
+        self.watch(at, watch, Bucket::Plan, interest);
+        self.workers[at].inbox.pop_back();
+        self.settle();
+    }
+
     fn tell(&mut self, at: usize, what: &str) {
         let line = format!("  {} {what}", self.workers[at].name);
         self.note(&line);
