@@ -150,6 +150,7 @@ impl Ownership {
             | Fact::Forgotten { .. }
             | Fact::PlanRegressed { .. }
             | Fact::PlanBroughtBack { .. }
+            | Fact::MembersBroughtBack { .. }
             | Fact::Wished { .. }
             | Fact::Mishap { .. }
             | Fact::Reached { .. }

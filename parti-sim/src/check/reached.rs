@@ -89,6 +89,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::Forgotten { .. }
         | Fact::PlanRegressed { .. }
         | Fact::PlanBroughtBack { .. }
+        | Fact::MembersBroughtBack { .. }
         | Fact::Wished { .. }
         | Fact::Remembered { .. } => return None,
     })

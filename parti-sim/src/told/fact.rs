@@ -109,6 +109,8 @@ pub(crate) enum Fact<'a> {
     PlanRegressed { last: Revision, generation: Generation },
     /// The plan is what it was before, up to this generation.
     PlanBroughtBack { generation: Generation },
+    /// The members are what they were before, up to this revision.
+    MembersBroughtBack { last: Revision },
     /// The store has forgotten something about a process. Nothing in the store tells, and who knows may not be reached.
     Forgotten { process: ProcessId, what: Forgotten },
     /// After a loss of writes: the greatest era and the newest plan that a record which is left, or a worker that runs
@@ -229,6 +231,7 @@ impl Fact<'_> {
             | Self::Healed
             | Self::PlanRegressed { .. }
             | Self::PlanBroughtBack { .. }
+            | Self::MembersBroughtBack { .. }
             | Self::Wished { .. }
             | Self::Remembered { .. } => None,
         }

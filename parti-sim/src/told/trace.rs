@@ -111,6 +111,7 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::PlanBroughtBack { generation } => {
             format!("what comes back of the plan ends with generation {generation}")
         }
+        Fact::MembersBroughtBack { last } => format!("what comes back of the members ends with revision {last}"),
         Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),
         Fact::Wished { control, wanted: false } => format!("OPERATOR no longer wants {control}"),
         Fact::Remembered { era, generation } => format!("generation {generation} of era {era} is still remembered"),

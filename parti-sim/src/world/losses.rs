@@ -52,9 +52,15 @@ impl AtStore<'_> {
             }
         }
         self.tell_lost_grants(granted);
-        if bucket == Bucket::Plan {
-            let generation = self.kept.store.generations(Bucket::Plan).max().unwrap_or_default();
-            self.ground.tell(&Fact::PlanBroughtBack { generation });
+        match bucket {
+            Bucket::Plan => {
+                let generation = self.kept.store.generations(Bucket::Plan).max().unwrap_or_default();
+                self.ground.tell(&Fact::PlanBroughtBack { generation });
+            }
+            Bucket::Members => {
+                let last = self.kept.store.last_revision(Bucket::Members);
+                self.ground.tell(&Fact::MembersBroughtBack { last });
+            }
         }
         self.plan_regressed();
     }

@@ -14,16 +14,25 @@ use crate::told::fact::{Fact, Forgotten, PartitionIndex, ProcessId, Topic};
 /// fenced store refuses, until somebody has noticed: whoever is shown it has nothing else to go by.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokensIncrease {
-    highest: BTreeMap<PartitionIndex, (Token, ProcessId)>,
+    highest: BTreeMap<PartitionIndex, Held>,
     /// The newest plan that has come back with a loss of writes.
     brought_back: Option<Generation>,
     /// Who has noticed the last loss of writes.
     knows: BTreeSet<ProcessId>,
-    /// Whose claims the store has forgotten: who goes on in such a tenure may get the same revision, and so the same token,
-    /// and who had it before a change of hands that is undone goes on with a lower one.
-    forgotten: BTreeSet<ProcessId>,
+    /// Whose own records are back after a change of hands: they go on with a lower token than those whose hands it was in.
+    replaced: BTreeSet<ProcessId>,
     /// Who goes on in the tenure of another process.
     successors: BTreeSet<ProcessId>,
+}
+
+/// The hold of a partition with the highest token.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    token: Token,
+    by: ProcessId,
+    /// Whether the store has forgotten how its holder came into its slot, which no plan tells either: who goes on in that
+    /// tenure may get the same revision, and so the same token, or a lower one.
+    claim_is_forgotten: bool,
 }
 
 impl Invariant for TokensIncrease {
@@ -47,10 +56,13 @@ impl Invariant for TokensIncrease {
             self.knows.clear();
         }
         if let Fact::Remembered { era, generation } = fact {
-            self.highest.retain(|_, (token, _)| token.epoch <= *generation && token.incarnation <= *era);
+            self.highest.retain(|_, Held { token, .. }| token.epoch <= *generation && token.incarnation <= *era);
         }
-        if let Fact::Forgotten { process, what: Forgotten::Takeover | Forgotten::Replacement } = fact {
-            self.forgotten.insert(*process);
+        if let Fact::MembersBroughtBack { last } = fact {
+            self.highest.values_mut().for_each(|held| held.claim_is_forgotten |= held.token.claim > *last);
+        }
+        if let Fact::Forgotten { process, what: Forgotten::Replacement } = fact {
+            self.replaced.insert(*process);
         }
         if let Fact::Asked { process, action: Action::Notice(Notice::StoreRegressed { .. }) } = fact {
             self.knows.insert(*process);
@@ -62,28 +74,23 @@ impl Invariant for TokensIncrease {
             };
         }
         let Fact::Acquired { process, partition, token, in_former_life } = *fact else { return Ok(()) };
-        let highest = self.highest.get(&partition).copied();
-        if highest.is_none_or(|(before, _)| before < token) {
-            self.highest.insert(partition, (token, process));
+        let Some(before) = self.highest.get(&partition).copied() else {
+            self.highest.insert(partition, Held { token, by: process, claim_is_forgotten: false });
+            return Ok(());
+        };
+        if before.token < token {
+            self.highest.insert(partition, Held { token, by: process, claim_is_forgotten: false });
+            return Ok(());
         }
-        match highest {
-            Some((before, _)) if token < before && Some(token.epoch) <= self.brought_back => Ok(()),
-            Some((before, _)) if token < before && in_former_life => Ok(()),
-            Some((before, holder))
-                if token.epoch == before.epoch
-                    && self.forgotten.contains(&holder)
-                    && !self.knows.contains(&process)
-                    && (self.successors.contains(&process) || self.forgotten.contains(&process)) =>
-            {
-                Ok(())
-            }
-            Some((before, holder)) if token <= before => Err(Breach::new(format!(
-                "{process} was given {} with token {token}, but {holder} had it before with {before}",
-                scene.name(partition)
-            ))
-            .by(process)
-            .on(partition)),
-            Some(_) | None => Ok(()),
+        let comes_back = token < before.token && (Some(token.epoch) <= self.brought_back || in_former_life);
+        let goes_on = self.successors.contains(&process) || self.replaced.contains(&process);
+        let is_of_same_grant = token.epoch == before.token.epoch && goes_on;
+        if comes_back || before.claim_is_forgotten && is_of_same_grant && !self.knows.contains(&process) {
+            return Ok(());
         }
+        let Held { token: higher, by, .. } = before;
+        let name = scene.name(partition);
+        let sentence = format!("{process} was given {name} with token {token}, but {by} had it before with {higher}");
+        Err(Breach::new(sentence).by(process).on(partition))
     }
 }
