@@ -95,6 +95,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const HANDFUL: u32 = 5;
 /// How long a round trip and the handling around it may take.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
+/// How long a grant may wait for those of others that leave at the same time, since one append is on its way at a time.
+const QUEUE: Duration = Duration::from_millis(100);
 
 fn cold_start(stage: &mut Stage, expected: bool) {
     stage.start_fleet(|_| Birth::default());
@@ -206,7 +208,7 @@ fn scale_down(stage: &mut Stage) {
     }
     stage.settle();
     let drain = Duration::from_millis(stage.options().application.drain_ms.1);
-    stage.expect_orphans_within(drain + ROUND_TRIP);
+    stage.expect_orphans_within(drain + ROUND_TRIP + QUEUE);
     expect_mostly_stayed(stage);
 }
 
