@@ -5,6 +5,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+/// The pool of all workers.
+pub(super) const ANYWHERE: u32 = 0;
+
 /// What makes partitions interchangeable: transfers are decided by class, and which partitions of it go comes last.
 ///
 /// In order of pool, weight, and whether they are free; one number, as nothing is compared more often.

@@ -6,8 +6,7 @@ use alloc::vec::Vec;
 use core::cell::OnceCell;
 
 use super::WorkerInput;
-use super::class::{Class, Movable, Movables};
-use super::pools::ANYWHERE;
+use super::class::{ANYWHERE, Class, Movable, Movables};
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 

@@ -4,11 +4,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::class::ANYWHERE;
 use super::current::NOBODY;
 use super::{Labels, Problem};
-
-/// The pool of all workers.
-pub(super) const ANYWHERE: u32 = 0;
 
 /// The workers that may hold a partition are its *pool*; partitions that ask for the same labels and avoid the
 /// same workers share one.
