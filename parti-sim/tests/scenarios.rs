@@ -29,7 +29,7 @@ fn half_as_many_workers_more_take_their_share_in_rounds() {
 #[test]
 fn a_third_of_the_workers_hand_over_and_leave() {
     let figures = must_hold("scale-down", 1, None).figures;
-    assert!(figures.moved == 0 && figures.max_orphan_s < 0.2, "{figures:?}");
+    assert!(figures.moved == 0 && figures.max_orphan_s < 0.3, "{figures:?}");
 }
 
 #[test]
