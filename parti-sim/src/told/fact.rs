@@ -125,6 +125,8 @@ pub(crate) enum Forgotten {
     Takeover,
     /// That another process went on in its tenure: its own record is back.
     Replacement,
+    /// That its tenure had ended: its record is back.
+    End,
     /// That it began a tenure in this slot.
     Claim(Slot),
     /// What it was granted: the plan has lost it, and its record does not say, or no longer says, that it has seen it.

@@ -41,6 +41,11 @@ impl AtStore<'_> {
         lose(&mut self.kept.store);
         self.kept.lost_writes_at.insert(bucket, self.ground.now);
         let after = self.slot_holders();
+        for (slot, (instance, tenure)) in &after {
+            if before.get(slot).is_none_or(|(_, was)| was != tenure) {
+                self.tell_forgotten(*instance, Forgotten::End);
+            }
+        }
         for (slot, (instance, tenure)) in before {
             match after.get(&slot) {
                 Some((other, same)) if *same == tenure && *other != instance => {

@@ -1,9 +1,9 @@
 //! G1: no two running workers hold the same partition at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::{Key, Outcome, Slot, Token, Write};
+use parti_core::{Key, Outcome, Record, Slot, Token, Write};
 
 use super::{Breach, Invariant, Scene};
 use crate::told::fact::{Fact, Forgotten, PartitionIndex, ProcessId, Topic};
@@ -16,8 +16,8 @@ use crate::world::clock::Moment;
 /// The guarantee rests on a store that keeps what it has acknowledged. These may share until they have noticed, within a
 /// lease: who has taken over from a process whose record is back, who has lost its record and its slot to another, whom
 /// nothing in the store tells of, whose grant is lost and whose record does not say, or no longer says, that it has seen
-/// it, while another leads than the one who made it, and who is shown, late, a grant from a former life of the plan.
-/// Fencing tokens keep them apart meanwhile.
+/// it, while another leads than the one who made it, or with one who is back in a tenure that had ended, and who is shown,
+/// late, a grant from a former life of the plan. Fencing tokens keep them apart meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoDuplicate {
     /// Until when each process that the store has forgotten about may share.
@@ -27,6 +27,9 @@ pub(super) struct NoDuplicate {
     /// Whose grants were lost, who had made them, and until when the holder may not have noticed: another leader knows nothing
     /// of them.
     lost_grants: BTreeMap<ProcessId, (Option<ProcessId>, Moment)>,
+    /// Whose tenure had ended and is back, until they begin another one: whoever leads, nobody tells them what was granted
+    /// since and is lost.
+    revived: BTreeSet<ProcessId>,
     /// Who has written to the plan last.
     writer: Option<ProcessId>,
     /// Since when nothing is wrong.
@@ -48,8 +51,10 @@ impl Invariant for NoDuplicate {
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         self.check_that_all_have_heard(scene)?;
-        if self.forgotten.values().any(|until| *until <= scene.now) {
+        let lost_until = self.lost_grants.values().map(|(_, until)| until);
+        if self.forgotten.values().chain(lost_until).any(|until| *until <= scene.now) {
             self.forgotten.retain(|_, until| scene.now < *until);
+            self.lost_grants.retain(|_, (_, until)| scene.now < *until);
             for partition in (0..scene.partitions.as_slice().len()).map(PartitionIndex::new) {
                 self.check(partition, scene)?;
             }
@@ -67,6 +72,9 @@ impl Invariant for NoDuplicate {
             Fact::Forgotten { process, what: Forgotten::Grant } => {
                 self.lost_grants.insert(process, (self.writer, scene.now + scene.options.observed_lease()));
             }
+            Fact::Forgotten { process, what: Forgotten::End } => {
+                self.revived.insert(process);
+            }
             Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } => {
                 self.observe_claim(process, write);
                 self.observe_append(process, write);
@@ -81,9 +89,14 @@ impl Invariant for NoDuplicate {
 impl NoDuplicate {
     /// Nothing tells a record that is gone, and its slot taken by another, from one whose tenure was ended.
     fn observe_claim(&mut self, process: ProcessId, write: &Write) {
-        let (Write::Create { key: Key::Slot(slot), .. } | Write::Update { key: Key::Slot(slot), .. }) = write else {
+        let (Write::Create { key: Key::Slot(slot), record } | Write::Update { key: Key::Slot(slot), record, .. }) =
+            write
+        else {
             return;
         };
+        if matches!(record, Record::Member(record) if record.tenure.is_none()) {
+            self.revived.remove(&process);
+        }
         if let Some((before, until)) = self.unrecorded.remove(slot).filter(|(before, _)| *before != process) {
             self.forgotten.insert(before, until);
         }
@@ -101,15 +114,21 @@ impl NoDuplicate {
     fn check(&self, partition: PartitionIndex, scene: &Scene<'_>) -> Result<(), Breach> {
         let workers = scene.ownership.workers_on(partition);
         let known = || workers.iter().filter(|(process, _)| !self.forgotten.contains_key(process));
-        let mut strict = known().filter(|(process, _)| !scene.is_available(*process));
-        if let (Some(one), Some(other)) = (strict.next(), strict.next()) {
-            return Err(shared(partition, one, other, scene));
+        for (at, one) in known().enumerate() {
+            for other in known().skip(at + 1).filter(|other| !self.is_given_since(one.0, other.0)) {
+                let strict = [one, other].iter().all(|(process, _)| !scene.is_available(*process));
+                if strict || one.1 == other.1 {
+                    return Err(shared(partition, one, other, scene));
+                }
+            }
         }
-        let mut known = known();
-        match (known.next(), known.next()) {
-            (Some(one), Some(other)) if one.1 == other.1 => Err(shared(partition, one, other, scene)),
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Whether one of them is back in a tenure that had ended, and what was granted to the other is lost.
+    fn is_given_since(&self, one: ProcessId, other: ProcessId) -> bool {
+        let given = |back, holder| self.revived.contains(back) && self.lost_grants.contains_key(holder);
+        given(&one, &other) || given(&other, &one)
     }
 
     /// Some time after all faults, who was replaced has heard of it.
