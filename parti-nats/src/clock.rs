@@ -65,6 +65,16 @@ pub(crate) fn jittered(mean: Duration) -> Duration {
     mean / 2 + mean * thousandths / 1000
 }
 
+/// What comes of `future`, or a failed test where it does not come soon: a broken rule is not to hang.
+#[cfg(test)]
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    const SOON: Duration = Duration::from_secs(20);
+    match tokio::time::timeout(SOON, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("nothing came of it within {SOON:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

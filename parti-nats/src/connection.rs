@@ -305,6 +305,7 @@ fn reconnect_delay(attempts: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::soon;
 
     #[test]
     fn each_break_is_counted_once_even_if_its_news_was_dropped() {
@@ -326,12 +327,12 @@ mod tests {
         let (sender, link) = watch::channel(Link { up: true, breaks: 3 });
         let mut news = News { link, told: Link { up: true, breaks: 3 } };
         sender.send_replace(Link { up: true, breaks: 5 });
-        assert!(matches!(news.next().await, Ok(KvEvent::Lost)));
-        assert!(matches!(news.next().await, Ok(KvEvent::Restored)));
+        assert!(matches!(soon(news.next()).await, Ok(KvEvent::Lost)));
+        assert!(matches!(soon(news.next()).await, Ok(KvEvent::Restored)));
         sender.send_replace(Link { up: false, breaks: 6 });
-        assert!(matches!(news.next().await, Ok(KvEvent::Lost)));
+        assert!(matches!(soon(news.next()).await, Ok(KvEvent::Lost)));
         drop(sender);
-        assert!(news.next().await.is_err());
+        assert!(soon(news.next()).await.is_err());
     }
 
     #[test]

@@ -306,6 +306,7 @@ impl Lease {
 mod tests {
     use super::*;
     use crate::changes::Change;
+    use crate::clock::soon;
 
     fn guard(lease: &Arc<Lease>) -> (Guard, Permit, mpsc::UnboundedReceiver<Input>) {
         let permit = Permit::new(Phase::Active);
@@ -328,35 +329,35 @@ mod tests {
         let (guard, _permit, _inputs) = guard(&lease);
         assert!(guard.is_valid());
         lease.set(Some(clock::now() + Duration::from_millis(100)));
-        guard.interrupted().await;
+        soon(guard.interrupted()).await;
         assert!(!guard.is_valid());
     }
 
     #[tokio::test]
     async fn a_suspended_guard_waits_and_goes_on_with_the_same_token() {
         let (guard, permit, _inputs) = guard(&lease(LONG));
-        assert!(guard.may_work().await);
+        assert!(soon(guard.may_work()).await);
         permit.set(Phase::Suspended);
         // The lease is long, and yet the right is gone.
         assert!(!guard.is_valid());
-        guard.interrupted().await;
-        let waiting = tokio::spawn(async move { guard.may_work().await });
+        soon(guard.interrupted()).await;
+        let waiting = tokio::spawn(async move { soon(guard.may_work()).await });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         permit.set(Phase::Active);
-        assert!(waiting.await.expect("no panic"));
+        assert!(soon(waiting).await.expect("no panic"));
     }
 
     #[tokio::test]
     async fn a_guard_to_be_released_is_valid_until_it_ends_and_dropping_it_says_so() {
         let (guard, permit, mut inputs) = guard(&lease(LONG));
         permit.set(Phase::Releasing(ReleaseReason::Moved));
-        assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
+        assert_eq!(soon(guard.released()).await, Some(ReleaseReason::Moved));
         assert!(guard.is_valid());
-        assert!(!guard.may_work().await);
+        assert!(!soon(guard.may_work()).await);
         permit.set(Phase::Ended);
-        guard.interrupted().await;
-        assert_eq!(guard.released().await, None);
+        soon(guard.interrupted()).await;
+        assert_eq!(soon(guard.released()).await, None);
         assert!(inputs.try_recv().is_err());
         guard.finish();
         assert!(matches!(inputs.try_recv(), Ok(Input::Finished { .. })));
@@ -371,9 +372,9 @@ mod tests {
         assert!(guard.is_valid());
         drop((permit, inputs));
         assert!(!guard.is_valid());
-        assert!(!guard.may_work().await);
-        guard.interrupted().await;
-        assert_eq!(guard.released().await, None);
+        assert!(!soon(guard.may_work()).await);
+        soon(guard.interrupted()).await;
+        assert_eq!(soon(guard.released()).await, None);
     }
 
     #[tokio::test]
@@ -381,9 +382,9 @@ mod tests {
         let (guard, permit, _inputs) = guard(&lease(LONG));
         permit.set(Phase::ReleasingSuspended(ReleaseReason::Moved));
         // The lease is long, and yet there is no right.
-        assert!(!guard.is_valid() && !guard.may_work().await);
-        guard.interrupted().await;
-        assert_eq!(guard.released().await, Some(ReleaseReason::Moved));
+        assert!(!guard.is_valid() && !soon(guard.may_work()).await);
+        soon(guard.interrupted()).await;
+        assert_eq!(soon(guard.released()).await, Some(ReleaseReason::Moved));
         permit.set(Phase::Releasing(ReleaseReason::Moved));
         assert!(guard.is_valid());
     }
