@@ -69,10 +69,8 @@ pub(crate) fn jittered(mean: Duration) -> Duration {
 #[cfg(test)]
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     const SOON: Duration = Duration::from_secs(20);
-    match tokio::time::timeout(SOON, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("nothing came of it within {SOON:?}"),
-    }
+    let Ok(output) = tokio::time::timeout(SOON, future).await else { panic!("nothing came of it within {SOON:?}") };
+    output
 }
 
 #[cfg(test)]
