@@ -325,18 +325,20 @@ impl Leader {
     }
 
     fn plan(&mut self, view: &Office<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
-        let Some(handoff) = &mut self.handoff else {
+        // Until the list has come there is nothing to plan.
+        let Some(mut handoff) = self.handoff.take() else {
             return self.wait(Verdict::Wait(WaitReason::NoPartitions, None), outbox);
         };
-        let homeless = self.rebalance.has_homeless(&self.roster, handoff);
-        self.given_up = GivenUp::of(&self.roster, handoff);
+        let homeless = self.rebalance.has_homeless(&self.roster, &handoff);
+        self.given_up = GivenUp::of(&self.roster, &handoff);
         match self.rebalance.decide(view.context, &self.roster, homeless) {
-            Verdict::Plan(reason, step) => self.make_plan(view, reason, step, plan, outbox),
+            Verdict::Plan(reason, step) => self.make_plan(view, reason, step, &mut handoff, plan, outbox),
             Verdict::Wait(..) | Verdict::Idle | Verdict::Refused(_) if !self.given_up.leaving.is_empty() => {
-                self.make_plan(view, PlanReason::GivenUp, Step::Emergency, plan, outbox);
+                self.make_plan(view, PlanReason::GivenUp, Step::Emergency, &mut handoff, plan, outbox);
             }
             verdict @ (Verdict::Wait(..) | Verdict::Idle | Verdict::Refused(_)) => self.wait(verdict, outbox),
         }
+        self.handoff = Some(handoff);
     }
 
     fn make_plan(
@@ -344,10 +346,10 @@ impl Leader {
         view: &Office<'_>,
         reason: PlanReason,
         step: Step,
+        handoff: &mut Handoff,
         plan: &mut PlanLog,
         outbox: &mut Outbox,
     ) {
-        let Some(handoff) = &mut self.handoff else { return };
         let mut current = self.rebalance.current_owners(&self.roster, handoff);
         for at in &self.given_up.leaving {
             current[*at] = None;
@@ -395,7 +397,7 @@ impl Leader {
             });
             let phase =
                 if reason == PlanReason::Emergency { PlannerPhase::Emergency } else { PlannerPhase::Rebalancing };
-            self.publish(phase, view, plan, outbox);
+            self.publish(phase, view, handoff.list(), plan, outbox);
         }
     }
 
@@ -483,13 +485,20 @@ impl Leader {
             PlannerPhase::Rebalancing | PlannerPhase::Emergency => plan.is_settled(),
             PlannerPhase::Idle | PlannerPhase::Scaling => false,
         };
-        if over && self.handoff.as_ref().is_some_and(Handoff::is_settled) {
-            self.publish(PlannerPhase::Idle, view, plan, outbox);
+        if let Some(handoff) = self.handoff.as_ref().filter(|handoff| over && handoff.is_settled()) {
+            let list = handoff.list().clone();
+            self.publish(PlannerPhase::Idle, view, &list, plan, outbox);
         }
     }
 
-    fn publish(&mut self, phase: PlannerPhase, view: &Office<'_>, plan: &mut PlanLog, outbox: &mut Outbox) {
-        let list = self.handoff.as_ref().map(Handoff::list);
+    fn publish(
+        &mut self,
+        phase: PlannerPhase,
+        view: &Office<'_>,
+        list: &PartitionList,
+        plan: &mut PlanLog,
+        outbox: &mut Outbox,
+    ) {
         let rebalanced = self.rebalanced.unwrap_or_default();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let record = ClusterRecord {
@@ -500,10 +509,10 @@ impl Leader {
             instance: view.own,
             phase,
             workers: count(self.roster.workers.len()),
-            partitions: count(list.map_or(0, |list| list.as_slice().len())),
+            partitions: count(list.len()),
             rebalanced: rebalanced.revision,
             rebalanced_in: rebalanced.incarnation,
-            digest: list.map_or(0, PartitionList::digest),
+            digest: list.digest(),
         };
         plan.append(view.context, Key::Cluster, Record::Cluster(Arc::new(record)), outbox);
         self.published = phase;
