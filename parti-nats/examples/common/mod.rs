@@ -15,7 +15,7 @@ pub(crate) struct Server {
 /// The whole command line of an example that needs a server and nothing else.
 #[allow(dead_code)] // others have more to ask for
 pub(crate) fn server(about: &'static str) -> String {
-    let given = Server::augment_args(Command::new("example").about(about)).get_matches();
+    let given = Server::augment_args(Command::new("example")).about(about).get_matches();
     Server::from_arg_matches(&given).unwrap_or_else(|error| error.exit()).url
 }
 
