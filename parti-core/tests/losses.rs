@@ -124,10 +124,13 @@ fn who_waits_for_a_loss_to_be_noticed_goes_on_waiting_when_the_plan_is_lost_as_w
     assert_settled(&lab);
 }
 
-#[test]
-fn that_a_record_is_gone_is_waited_out_also_where_the_news_come_before_the_reply() {
-    let alone =
-        |slot| Config { expected_workers: Some(1), slots: (Slot::new(slot), Slot::new(slot)), ..without_probes() };
+/// The settings of a worker that has a slot to itself.
+fn alone(slot: u32) -> Config {
+    Config { expected_workers: Some(1), slots: (Slot::new(slot), Slot::new(slot)), ..without_probes() }
+}
+
+/// A group whose members' bucket has forgotten its only worker, which works until its lease runs out.
+fn members_without_one_that_works() -> Lab {
     let mut lab = Lab::new(2);
     lab.start("first", alone(0));
     lab.run(20_000);
@@ -136,8 +139,14 @@ fn that_a_record_is_gone_is_waited_out_also_where_the_news_come_before_the_reply
     lab.start("second", alone(0));
     lab.run(20_000);
     assert_settled(&lab);
-    lab.set_reach(1, Reach::Mute); // it works until its lease runs out
+    lab.set_reach(1, Reach::Mute);
     lab.restore_members(before);
+    lab
+}
+
+#[test]
+fn that_a_record_is_gone_is_waited_out_also_where_the_news_come_before_the_reply() {
+    let mut lab = members_without_one_that_works();
     lab.show_news_first();
     lab.start("new", alone(1)); // it knows of no loss, and finds that the plan names who has no record
     lab.run(60_000); // the laboratory looks at every acquisition
@@ -148,18 +157,7 @@ fn that_a_record_is_gone_is_waited_out_also_where_the_news_come_before_the_reply
 
 #[test]
 fn a_marker_that_a_former_leader_left_where_it_found_no_record_is_waited_out_too() {
-    let alone =
-        |slot| Config { expected_workers: Some(1), slots: (Slot::new(slot), Slot::new(slot)), ..without_probes() };
-    let mut lab = Lab::new(2);
-    lab.start("first", alone(0));
-    lab.run(20_000);
-    lab.command(0, Command::Leave);
-    let before = lab.backup();
-    lab.start("second", alone(0));
-    lab.run(20_000);
-    assert_settled(&lab);
-    lab.set_reach(1, Reach::Mute); // it works until its lease runs out
-    lab.restore_members(before);
+    let mut lab = members_without_one_that_works();
     lab.start("third", alone(1)); // it finds that the plan names who has no record
     assert_eq!(lab.deleted.last(), Some(&Key::Slot(Slot::new(0))));
     lab.start("fourth", alone(2));
