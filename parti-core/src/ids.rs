@@ -84,9 +84,30 @@ number! {
     CheckId(u64)
 }
 number! {
+    /// Names one request that message delivery has asked for, until its answer is known.
+    CallId(u64)
+}
+number! {
+    /// The number that a stream gave to one message. Streams count from 1; 0 stands before the first message.
+    Sequence(u64)
+}
+number! {
+    /// A time by the clock of a server, in nanoseconds since 1970. It identifies what the server has stored and is never
+    /// compared with a clock of this process.
+    Timestamp(u64)
+}
+number! {
     /// One subscription of a worker's probe subject on one connection, numbered by whoever runs the worker: each one
     /// that follows has a greater number, also one that the client library has made by itself.
     Session(u64)
+}
+
+impl Sequence {
+    /// The number before this one; stays at 0.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 /// The server that a connection ends at, as that server calls itself. Cheap to clone.

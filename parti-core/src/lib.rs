@@ -159,7 +159,8 @@
 //!
 //! # Also here
 //!
-//! [`assign`] is the calculator that the leader plans with: a pure function, useful alone. `ARCHITECTURE.md` in the
+//! [`assign`] is the calculator that the leader plans with: a pure function, useful alone. [`delivery`] decides how the
+//! messages of a stream follow the assignment. `ARCHITECTURE.md` in the
 //! repository tells how ownership moves, and why that is safe.
 #![no_std]
 
@@ -169,6 +170,7 @@ mod action;
 pub mod assign;
 mod config;
 mod context;
+pub mod delivery;
 mod duration;
 mod event;
 mod fleet;

@@ -1,0 +1,194 @@
+//! The hold of one partition's position: a chain of conditional writes.
+
+use super::order::{Order, Orders, StopReason};
+use super::position::PositionRecord;
+use crate::event::Outcome;
+use crate::ids::{CallId, Revision, Timestamp, Token};
+use crate::partition::PartitionId;
+use crate::time::{Duration, Instant};
+
+use super::event::StoredPosition;
+
+/// The right to store how far a partition's messages are finished.
+///
+/// It begins with a write under the own token, on the revision of what was read. From then on a former owner's write
+/// finds another revision than it expects, and is refused: what is stored moves only under the greatest token.
+#[derive(Clone, Debug)]
+pub(super) struct Hold {
+    token: Token,
+    phase: Phase,
+    /// What is known to be stored, and the revision that wrote it; none if nothing is.
+    stored: Option<(PositionRecord, Revision)>,
+    /// Whether a write of this hold was sent.
+    wrote: bool,
+    /// Whether a write of this hold is known to be committed.
+    claimed: bool,
+    /// Nothing is sent before this instant.
+    not_before: Instant,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// What is stored is not known, or may have changed.
+    Unread,
+    Reading(CallId),
+    /// It is known.
+    Read,
+    Writing {
+        call: CallId,
+        record: PositionRecord,
+    },
+}
+
+/// What an answer has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HoldNews {
+    /// Nothing that the lane needs to know.
+    None,
+    /// The position was read for the first time; with it, when the stream stored the message that it has there now.
+    Read { at: Option<Timestamp> },
+    /// A write is committed.
+    Committed,
+    /// The hold is over.
+    Over(StopReason),
+    /// A request has failed, and is sent again.
+    Retrying,
+}
+
+impl Hold {
+    pub(super) fn new(token: Token, now: Instant) -> Self {
+        Self { token, phase: Phase::Unread, stored: None, wrote: false, claimed: false, not_before: now }
+    }
+
+    pub(super) fn token(&self) -> Token {
+        self.token
+    }
+
+    /// What is known to be stored.
+    pub(super) fn stored(&self) -> Option<&PositionRecord> {
+        self.stored.as_ref().map(|(record, _)| record)
+    }
+
+    /// Whether this hold has stored something under its token: only then anything may be handed out.
+    pub(super) fn is_claimed(&self) -> bool {
+        self.claimed
+    }
+
+    /// Whether it is known what is stored, and nothing is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.phase, Phase::Read)
+    }
+
+    pub(super) fn observe_read(&mut self, call: CallId, position: StoredPosition) -> HoldNews {
+        if !matches!(self.phase, Phase::Reading(reading) if reading == call) {
+            return HoldNews::None;
+        }
+        let (found, at) = match position {
+            StoredPosition::Found { record, revision, at } => (Some((record, revision)), at),
+            StoredPosition::Missing => (None, None),
+            StoredPosition::Unreadable { error } => return HoldNews::Over(StopReason::Unreadable { error }),
+        };
+        self.phase = Phase::Read;
+        if let Some((record, _)) = &found {
+            if record.token > self.token {
+                return HoldNews::Over(StopReason::Fenced { by: record.token });
+            }
+            // Nobody but the holder of this token writes under it. What is there under a lower one was put there by
+            // something that is no owner, or by a store that has lost this hold's own writes, and then has less.
+            let known = self.stored.as_ref().map(|(record, _)| record.seq);
+            if self.claimed && record.token < self.token && known.is_some_and(|known| record.seq > known) {
+                return HoldNews::Over(StopReason::Edited);
+            }
+        }
+        // A write without a known outcome may be what was found.
+        let is_own = found.as_ref().is_some_and(|(record, _)| record.token == self.token && record.open);
+        self.claimed |= self.wrote && is_own;
+        let is_first = !self.claimed;
+        self.stored = found;
+        if is_first { HoldNews::Read { at } } else { HoldNews::Committed }
+    }
+
+    pub(super) fn observe_written(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        outcome: &Outcome,
+        retry: Duration,
+    ) -> HoldNews {
+        let record = match &self.phase {
+            Phase::Writing { call: writing, record } if *writing == call => record.clone(),
+            Phase::Unread | Phase::Reading(_) | Phase::Read | Phase::Writing { .. } => return HoldNews::None,
+        };
+        self.phase = Phase::Unread;
+        match outcome {
+            Outcome::Committed(revision) => {
+                self.phase = Phase::Read;
+                self.stored = Some((record, *revision));
+                self.claimed = true;
+                HoldNews::Committed
+            }
+            // Somebody has written in between: it may have been an earlier write of this hold that got no answer.
+            Outcome::Conflict => HoldNews::None,
+            Outcome::Refused | Outcome::Unknown => {
+                self.not_before = now + retry;
+                HoldNews::Retrying
+            }
+        }
+    }
+
+    /// The reading got no answer.
+    pub(super) fn observe_failed(&mut self, now: Instant, call: CallId, retry: Duration) -> HoldNews {
+        if !matches!(self.phase, Phase::Reading(reading) if reading == call) {
+            return HoldNews::None;
+        }
+        self.phase = Phase::Unread;
+        self.not_before = now + retry;
+        HoldNews::Retrying
+    }
+
+    /// Reads what is stored, where that is not known.
+    pub(super) fn read<M>(&mut self, now: Instant, partition: &PartitionId, orders: &mut Orders<M>) {
+        if matches!(self.phase, Phase::Unread) && now >= self.not_before {
+            let call = orders.call_for(partition, |call, partition| Order::ReadPosition { call, partition });
+            self.phase = Phase::Reading(call);
+        }
+    }
+
+    /// Stores `record`, on the condition that nothing was written since what is known.
+    pub(super) fn write<M>(
+        &mut self,
+        now: Instant,
+        partition: &PartitionId,
+        record: PositionRecord,
+        orders: &mut Orders<M>,
+    ) {
+        if self.is_settled() && now >= self.not_before {
+            let expected = self.stored.as_ref().map(|(_, revision)| *revision);
+            let written = record.clone();
+            let call = orders.call_for(partition, |call, partition| Order::WritePosition {
+                call,
+                partition,
+                expected,
+                record: written,
+            });
+            self.wrote = true;
+            self.phase = Phase::Writing { call, record };
+        }
+    }
+
+    /// What is known counts no more: it is read again, not before `not_before`.
+    pub(super) fn doubt(&mut self, not_before: Instant) {
+        if self.is_settled() {
+            self.phase = Phase::Unread;
+            self.not_before = not_before;
+        }
+    }
+
+    /// When it is to be asked again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Unread => Some(self.not_before),
+            Phase::Reading(_) | Phase::Read | Phase::Writing { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What was read of one partition and not handed out, and from where the next message comes.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::event::Fetched;
+use super::message::Message;
+use super::settings::DeliveryConfig;
+use crate::ids::{CallId, Sequence};
+use crate::time::Instant;
+
+/// How many messages a look at a quiet partition reads at most.
+pub(super) const LOOK: u32 = 16;
+
+/// The messages of one partition that are held ready.
+///
+/// A message is taken if its number is at least `next`, and `next` is then the number after it. So to be shown a message
+/// twice does no harm. What must not happen is that one is never shown: whoever shows messages shows *all* that the
+/// stream has from `next` on. A tail does so if it was opened at or below `next`, from its opening on. A reading that
+/// came to the end of what *one replica* had is not that: the end of a replica that lags is not the end of the stream,
+/// and a tail that runs is already past what lies between.
+#[derive(Clone, Debug)]
+pub(super) struct Inbox<M> {
+    reading: Reading,
+    next: Sequence,
+    messages: VecDeque<Message<M>>,
+    bytes: usize,
+    /// A look at a partition that a tail serves or is to serve.
+    look: Option<CallId>,
+    /// When a message came, or something else told that there is none.
+    heard: Instant,
+}
+
+/// From where the next message comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// From nowhere, for now.
+    Closed,
+    /// It is to be asked whether there are any.
+    Unknown,
+    Asking(CallId),
+    /// There are some: they are to be fetched as soon as there is room.
+    Behind,
+    Fetching(CallId),
+    /// One replica had no more: the next tail is to serve it.
+    AtEnd,
+    OnTail(CallId),
+}
+
+/// What a partition wants to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Nothing,
+    /// To be asked for in one question with others.
+    Ask,
+    /// To be fetched: so many messages and bytes.
+    Fetch {
+        most: u32,
+        bytes: usize,
+    },
+    /// To be served by the next tail.
+    Tail,
+    /// To be looked at, though a tail serves it.
+    Look,
+}
+
+/// What a fetch has shown beside its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FetchNews {
+    Nothing,
+    /// The tail that serves the partition has passed over this message.
+    Skipped(Sequence),
+}
+
+impl<M> Inbox<M> {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            reading: Reading::Closed,
+            next: Sequence::default(),
+            messages: VecDeque::new(),
+            bytes: 0,
+            look: None,
+            heard: now,
+        }
+    }
+
+    /// Begins to read at this number, and forgets what is held.
+    pub(super) fn open(&mut self, now: Instant, next: Sequence, can_ask: bool) {
+        let reading = if can_ask { Reading::Unknown } else { Reading::Behind };
+        *self = Self { reading, next, ..Self::new(now) };
+    }
+
+    /// The first number that was not shown, where the tail that serves the partition has come to `scanned`.
+    pub(super) fn reached(&self, tail: Option<(CallId, Sequence)>) -> Sequence {
+        match (self.reading, tail) {
+            (Reading::OnTail(id), Some((tail, scanned))) if id == tail => self.next.max(scanned.next()),
+            _ => self.next,
+        }
+    }
+
+    /// The first message that is held.
+    pub(super) fn front(&self) -> Option<&Message<M>> {
+        self.messages.front()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether messages are known to be there that are not held.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self.reading, Reading::Behind | Reading::Fetching(_))
+    }
+
+    /// Whether a tail serves it.
+    pub(super) fn is_on_tail(&self) -> bool {
+        matches!(self.reading, Reading::OnTail(_))
+    }
+
+    pub(super) fn want(&self, now: Instant, config: &DeliveryConfig) -> Want {
+        match self.reading {
+            Reading::Unknown => Want::Ask,
+            Reading::Behind => {
+                let held = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
+                let most = config.buffer_messages.saturating_sub(held);
+                let bytes = config.buffer_bytes.saturating_sub(self.bytes);
+                // Not for every message that leaves: a request each half buffer is cheaper.
+                let is_worth_it =
+                    self.messages.is_empty() || (most > config.buffer_messages / 2 && bytes > config.buffer_bytes / 2);
+                if is_worth_it { Want::Fetch { most: most.max(1), bytes: bytes.max(1) } } else { Want::Nothing }
+            }
+            Reading::AtEnd => Want::Tail,
+            Reading::OnTail(_) if self.look_at(config).is_some_and(|at| at <= now) => Want::Look,
+            Reading::OnTail(_) | Reading::Closed | Reading::Asking(_) | Reading::Fetching(_) => Want::Nothing,
+        }
+    }
+
+    /// When it wants to be looked at.
+    pub(super) fn look_at(&self, config: &DeliveryConfig) -> Option<Instant> {
+        match self.reading {
+            Reading::OnTail(_) if self.look.is_none() => Some(self.heard + config.check_interval),
+            Reading::OnTail(_)
+            | Reading::AtEnd
+            | Reading::Closed
+            | Reading::Unknown
+            | Reading::Asking(_)
+            | Reading::Behind
+            | Reading::Fetching(_) => None,
+        }
+    }
+
+    pub(super) fn next(&self) -> Sequence {
+        self.next
+    }
+
+    pub(super) fn asked(&mut self, call: CallId) {
+        self.reading = Reading::Asking(call);
+    }
+
+    pub(super) fn fetching(&mut self, call: CallId) {
+        self.reading = Reading::Fetching(call);
+    }
+
+    pub(super) fn looking(&mut self, call: CallId) {
+        self.look = Some(call);
+    }
+
+    /// The answer to a question: as of one moment of one replica, `last` is the partition's last message and `through` the stream's.
+    pub(super) fn observe_end(&mut self, now: Instant, call: CallId, last: Option<Sequence>, through: Sequence) {
+        if self.reading == Reading::Asking(call) {
+            self.heard = now;
+            if last.is_some_and(|last| last >= self.next) {
+                self.reading = Reading::Behind;
+            } else {
+                // The replica has every message up to `through`, and none of the partition from `next` on.
+                self.next = self.next.max(through.next());
+                self.reading = Reading::AtEnd;
+            }
+        }
+    }
+
+    /// The question cannot be answered, or was not: the partition is read.
+    pub(super) fn observe_no_end(&mut self, call: CallId) {
+        if self.reading == Reading::Asking(call) {
+            self.reading = Reading::Behind;
+        }
+    }
+
+    /// What was fetched, in order, from `next` on as it was when the order was given.
+    pub(super) fn observe_fetched(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        fetched: Fetched<M>,
+        tail: Option<(CallId, Sequence)>,
+        config: &DeliveryConfig,
+    ) -> FetchNews {
+        if self.reading == Reading::Fetching(call) {
+            self.heard = now;
+            for message in fetched.messages {
+                self.push(message);
+            }
+            self.reading = if fetched.pending > 0 { Reading::Behind } else { Reading::AtEnd };
+            return FetchNews::Nothing;
+        }
+        if self.look != Some(call) {
+            return FetchNews::Nothing;
+        }
+        self.look = None;
+        self.heard = now;
+        let reached = self.reached(tail);
+        let mut news = FetchNews::Nothing;
+        for message in fetched.messages {
+            if message.sequence < self.next {
+                continue;
+            }
+            // What a tail has not come to yet it will show. It has shown everything below `reached`, or says so.
+            if message.sequence < reached && news == FetchNews::Nothing {
+                news = FetchNews::Skipped(message.sequence);
+            }
+            if !self.has_room(message.bytes, config) {
+                self.reading = Reading::Behind;
+                break;
+            }
+            self.push(message);
+        }
+        news
+    }
+
+    /// A fetch or a look got no answer.
+    pub(super) fn observe_unfetched(&mut self, now: Instant, call: CallId) {
+        if self.reading == Reading::Fetching(call) {
+            self.reading = Reading::Behind;
+        }
+        if self.look == Some(call) {
+            self.look = None;
+            self.heard = now;
+        }
+    }
+
+    /// A tail shows a message.
+    pub(super) fn observe_tailed(&mut self, now: Instant, tail: CallId, message: Message<M>, config: &DeliveryConfig) {
+        if self.reading != Reading::OnTail(tail) || message.sequence < self.next {
+            return;
+        }
+        self.heard = now;
+        if self.has_room(message.bytes, config) {
+            self.push(message);
+        } else {
+            // It misses this message, so it misses what the tail shows later as well, and is read on its own from here.
+            self.next = message.sequence;
+            self.reading = Reading::Behind;
+        }
+    }
+
+    /// A tail is open that begins at `from`. Whoever waits for one, or is on the one before, is served by it, if it begins where
+    /// this partition is or before: it shows everything from there.
+    pub(super) fn join(&mut self, tail: CallId, from: Sequence, before: Option<(CallId, Sequence)>) {
+        let reached = self.reached(before);
+        let is_waiting = match self.reading {
+            Reading::AtEnd => true,
+            Reading::OnTail(id) => before.is_some_and(|(before, _)| before == id),
+            Reading::Closed | Reading::Unknown | Reading::Asking(_) | Reading::Behind | Reading::Fetching(_) => false,
+        };
+        if is_waiting && from <= reached {
+            self.next = reached;
+            self.reading = Reading::OnTail(tail);
+        }
+    }
+
+    /// The tail is no more: the next one is to serve it.
+    pub(super) fn leave(&mut self, tail: (CallId, Sequence)) {
+        if self.reading == Reading::OnTail(tail.0) {
+            self.next = self.reached(Some(tail));
+            self.reading = Reading::AtEnd;
+        }
+    }
+
+    /// Goes on at this number, where the stream has nothing between.
+    pub(super) fn skip_to(&mut self, next: Sequence) {
+        self.next = self.next.max(next);
+    }
+
+    /// Takes out the first messages, at most so many.
+    pub(super) fn take(&mut self, most: usize) -> impl Iterator<Item = Message<M>> + '_ {
+        let count = most.min(self.messages.len());
+        let bytes = &mut self.bytes;
+        self.messages.drain(..count).inspect(|message| *bytes = bytes.saturating_sub(message.bytes))
+    }
+
+    /// Puts messages back that were taken out.
+    pub(super) fn put_back(&mut self, messages: Vec<Message<M>>) {
+        for message in messages.into_iter().rev() {
+            self.bytes = self.bytes.saturating_add(message.bytes);
+            self.messages.push_front(message);
+        }
+    }
+
+    fn has_room(&self, bytes: usize, config: &DeliveryConfig) -> bool {
+        let count_fits = self.messages.len() < config.buffer_messages as usize;
+        self.messages.is_empty() || (count_fits && self.bytes.saturating_add(bytes) <= config.buffer_bytes)
+    }
+
+    fn push(&mut self, message: Message<M>) {
+        if message.sequence >= self.next {
+            self.next = message.sequence.next();
+            self.bytes = self.bytes.saturating_add(message.bytes);
+            self.messages.push_back(message);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is finished and not yet stored.
+
+use super::fit::GoOn;
+use super::position::{Failed, PositionRecord};
+use super::settings::DeliveryConfig;
+use crate::ids::{Sequence, Timestamp, Token};
+use crate::time::Instant;
+
+/// How far the messages of one partition are finished, and since when that differs from what is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    created: Timestamp,
+    seq: Sequence,
+    at: Timestamp,
+    failed: Option<Failed>,
+    /// How many messages were finished since the last write, and when the first of them was.
+    unstored: u32,
+    since: Option<Instant>,
+    /// Whether it is to be stored without waiting for more.
+    at_once: bool,
+}
+
+impl Progress {
+    pub(super) fn new(created: Timestamp, position: GoOn, failed: Option<Failed>) -> Self {
+        Self { created, seq: position.seq, at: position.at, failed, unstored: 0, since: None, at_once: false }
+    }
+
+    /// The last message that is finished.
+    pub(super) fn seq(&self) -> Sequence {
+        self.seq
+    }
+
+    /// When the stream was made, as far as the position goes.
+    pub(super) fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    pub(super) fn position(&self, next: Sequence) -> GoOn {
+        GoOn { seq: self.seq, at: self.at, next }
+    }
+
+    /// How often this message has failed.
+    pub(super) fn times(&self, sequence: Sequence) -> u32 {
+        self.failed.filter(|failed| failed.seq == sequence).map_or(0, |failed| failed.times)
+    }
+
+    pub(super) fn failed(&self) -> Option<Failed> {
+        self.failed
+    }
+
+    /// `count` messages are finished, the last of them this one.
+    pub(super) fn observe_finished(&mut self, now: Instant, sequence: Sequence, timestamp: Timestamp, count: u32) {
+        self.seq = sequence;
+        self.at = timestamp;
+        self.failed = self.failed.filter(|failed| failed.seq > sequence);
+        self.unstored = self.unstored.saturating_add(count);
+        self.since.get_or_insert(now);
+    }
+
+    /// A message has failed once more. Returns how often by now.
+    pub(super) fn observe_failed(&mut self, now: Instant, sequence: Sequence) -> u32 {
+        let times = self.times(sequence).saturating_add(1);
+        self.failed = Some(Failed { seq: sequence, times });
+        self.since.get_or_insert(now);
+        times
+    }
+
+    /// It is to be stored without waiting for more.
+    pub(super) fn store_at_once(&mut self) {
+        self.at_once = true;
+    }
+
+    /// What to store, where every message up to `through` is finished.
+    pub(super) fn record(
+        &self,
+        config: &DeliveryConfig,
+        token: Token,
+        through: Sequence,
+        open: bool,
+    ) -> PositionRecord {
+        PositionRecord {
+            stream: config.stream.clone(),
+            created: self.created,
+            seq: self.seq,
+            at: self.at,
+            through: through.max(self.seq),
+            token,
+            open,
+            failed: self.failed,
+        }
+    }
+
+    /// Whether a write of it is due.
+    pub(super) fn is_due(&self, now: Instant, config: &DeliveryConfig) -> bool {
+        self.at_once || self.unstored >= config.commit_after || self.deadline(config).is_some_and(|at| at <= now)
+    }
+
+    /// When a write of it is due, if nothing more happens.
+    pub(super) fn deadline(&self, config: &DeliveryConfig) -> Option<Instant> {
+        self.since.map(|since| since + config.commit_interval)
+    }
+
+    /// A write of it was sent: what is finished from now on is not in it. If it fails, what is stored still differs.
+    pub(super) fn observe_sent(&mut self) {
+        (self.unstored, self.since, self.at_once) = (0, None, false);
+    }
+
+    /// What is stored was read again, after a write without a known outcome: what differs from it is due.
+    pub(super) fn observe_stored(&mut self, stored: Option<&PositionRecord>) {
+        self.at_once |= !stored.is_some_and(|stored| stored.seq >= self.seq && stored.failed == self.failed);
+    }
+}
