@@ -174,6 +174,7 @@ pub mod delivery;
 mod duration;
 mod event;
 mod fleet;
+mod handler;
 mod ids;
 mod labels;
 mod leader;
@@ -181,6 +182,7 @@ mod member;
 mod outbox;
 mod partition;
 mod planted;
+mod retry;
 mod rng;
 mod state;
 mod stored;
@@ -200,6 +202,7 @@ pub use config::{
 pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
 pub use fleet::Fleet;
+pub use handler::{HandlerEnd, HandlerResult, PartitionGuard, Permission, Source, SourceError};
 pub use ids::{
     CheckId, Generation, Incarnation, Instance, OperationId, Position, ProbeId, Revision, ServerId, Session, Slot,
     Tenure, Term, Token, TokenError, WatchId,
@@ -210,6 +213,7 @@ pub use partition::{
 #[cfg(feature = "planted-bugs")]
 #[doc(hidden)]
 pub use planted::PlantedBug;
+pub use retry::{Retries, RetryPolicy, Stopped};
 pub use state::{PlannerPhase, WorkerState};
 pub use stored::key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use stored::record::{

@@ -9,7 +9,7 @@
 
 mod common;
 
-use parti_nats::{Builder, Change, Guard};
+use parti_nats::{Builder, PartitionGuard};
 
 #[tokio::main]
 async fn main() -> Result<(), parti_nats::Error> {
@@ -18,18 +18,13 @@ async fn main() -> Result<(), parti_nats::Error> {
     let partitions = (0..64).map(|number| format!("orders-{number}"));
     let mut worker = Builder::new("orders").server(url).partition_ids(partitions).start()?;
     common::stop_when_told(&worker);
-    while let Some(change) = worker.next_change().await {
-        if let Change::Acquired(guard) = change {
-            tokio::spawn(work(guard));
-        }
-    }
-    worker.finished().await
+    worker.run(work).await
 }
 
-async fn work(guard: Guard) {
+async fn work(guard: impl PartitionGuard) {
     println!("{} is mine, with token {}", guard.partition(), guard.token());
     while guard.may_work().await {
         // One unit of work; send guard.token() along with what it writes.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        guard.sleep(std::time::Duration::from_secs(1)).await;
     }
 }

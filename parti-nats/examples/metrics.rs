@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use parti_nats::{Builder, Change, Guard, HealthCheck, SECONDS_BUCKETS, Verdict, describe_metrics};
+use parti_nats::{Builder, Guard, HealthCheck, SECONDS_BUCKETS, Verdict, describe_metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -40,12 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut worker = Builder::new("orders").server(arguments.server.url).partition_ids(partitions).start()?;
     tokio::spawn(serve(TcpListener::bind(arguments.listen).await?, prometheus, worker.health_check()));
     common::stop_when_told(&worker);
-    while let Some(change) = worker.next_change().await {
-        if let Change::Acquired(guard) = change {
-            tokio::spawn(work(guard));
-        }
-    }
-    Ok(worker.finished().await?)
+    Ok(worker.run(work).await?)
 }
 
 async fn work(guard: Guard) {

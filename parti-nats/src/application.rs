@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parti_core::{Event, Instant, Partition, PartitionId, ReleaseReason, SuspendReason, Token, Weight};
+use parti_core::{
+    Event, HandlerEnd, Instant, Partition, PartitionId, Permission, ReleaseReason, SuspendReason, Token, Weight,
+};
 use tokio::sync::mpsc;
 
 use crate::abandoned::Abandoned;
 use crate::changes;
 use crate::changes::Change;
 use crate::clock;
-use crate::guard::{Guard, Lease, Permit, Phase};
+use crate::guard::{Guard, Lease, Permit};
 use crate::handle::Assignment;
-use crate::input::{GuardEnd, Input};
+use crate::input::Input;
 use crate::metrics::Metrics;
 
 /// The warning that all work is suspended.
@@ -108,7 +110,7 @@ impl Application {
     }
 
     pub(crate) fn acquire(&mut self, partition: Partition, token: Token) {
-        let permit = Permit::new(if self.suspended.is_some() { Phase::Suspended } else { Phase::Active });
+        let permit = Permit::new(Permission::new(self.suspended.is_some()));
         let (id, weight) = (partition.id.clone(), partition.weight);
         let guard = Guard::new(partition, token, &permit, Arc::clone(&self.lease), self.inputs.clone());
         self.metrics.acquired(self.announced.remove(&id).map(|since| clock::now().since(since)));
@@ -134,7 +136,7 @@ impl Application {
             held.releasing_since = Some(clock::now());
             let suspended = self.suspended.is_some();
             self.abandoned.gone(partition);
-            held.permit.set(if suspended { Phase::ReleasingSuspended(reason) } else { Phase::Releasing(reason) });
+            held.permit.set(Permission::releasing(reason, suspended));
             self.batch.push(Change::Releasing { partition: partition.clone(), token, reason });
         }
         if at_once {
@@ -157,10 +159,11 @@ impl Application {
         self.abandoned.signs().warnings.set(SUSPENDED, format!("all work is suspended: {reason}"));
         let mut over = Vec::new();
         for (partition, held) in &self.held {
-            match held.permit.phase() {
-                Phase::Active => held.permit.set(Phase::Suspended),
-                Phase::Releasing(_) => over.push((partition.clone(), held.token)),
-                Phase::Suspended | Phase::ReleasingSuspended(_) | Phase::Ended => {}
+            let permission = held.permit.permission().suspended();
+            if permission == Permission::Ended {
+                over.push((partition.clone(), held.token));
+            } else {
+                held.permit.set(permission);
             }
         }
         self.metrics.suspended(reason);
@@ -175,35 +178,29 @@ impl Application {
         tracing::info!(event = "resumed", partitions = self.held.len(), seconds, "work goes on");
         self.abandoned.signs().warnings.clear(SUSPENDED);
         for held in self.held.values() {
-            match held.permit.phase() {
-                Phase::Suspended => held.permit.set(Phase::Active),
-                Phase::ReleasingSuspended(reason) => held.permit.set(Phase::Releasing(reason)),
-                Phase::Active | Phase::Releasing(_) | Phase::Ended => {}
-            }
+            held.permit.set(held.permit.permission().resumed());
         }
         self.batch.push(Change::Resumed);
     }
 
     /// The application has dropped a guard.
-    pub(crate) fn finished(&mut self, partition: &PartitionId, token: Token, end: GuardEnd) {
+    pub(crate) fn finished(&mut self, partition: &PartitionId, token: Token, end: HandlerEnd) {
         let Some(held) = self.held.get_mut(partition).filter(|held| held.token == token) else {
             return;
         };
-        match held.permit.phase() {
-            Phase::Releasing(_) | Phase::ReleasingSuspended(_) | Phase::Ended => self.end(partition, token),
-            Phase::Active | Phase::Suspended => {
-                let hands_over = if self.stopping {
-                    self.abandoned.stopped_in_time(partition);
-                    false
-                } else {
-                    self.abandoned.stopped(clock::now(), partition, end)
-                };
-                if hands_over {
-                    let given_up = Event::GivenUp { partition: partition.clone(), token };
-                    // An error means that the driver is gone, and the core with it.
-                    let _ = self.inputs.send(Input::Event(given_up));
-                }
-            }
+        if !held.permit.permission().is_kept() {
+            return self.end(partition, token);
+        }
+        let hands_over = if self.stopping {
+            self.abandoned.stopped_in_time(partition);
+            false
+        } else {
+            self.abandoned.stopped(clock::now(), partition, end)
+        };
+        if hands_over {
+            let given_up = Event::GivenUp { partition: partition.clone(), token };
+            // An error means that the driver is gone, and the core with it.
+            let _ = self.inputs.send(Input::Event(given_up));
         }
     }
 
@@ -221,7 +218,7 @@ impl Application {
         if self.batch.is_empty() {
             return;
         }
-        let kept = self.held.iter().filter(|(_, held)| matches!(held.permit.phase(), Phase::Active | Phase::Suspended));
+        let kept = self.held.iter().filter(|(_, held)| held.permit.permission().is_kept());
         let assignment = kept.map(|(partition, held)| (partition.clone(), held.token)).collect();
         self.assignment.store(Arc::new(Assignment::new(assignment)));
         self.changes.send(std::mem::take(&mut self.batch));
@@ -231,7 +228,7 @@ impl Application {
     fn end(&mut self, partition: &PartitionId, token: Token) {
         self.abandoned.gone(partition);
         if let Some(held) = self.held.remove(partition) {
-            held.permit.set(Phase::Ended);
+            held.permit.set(Permission::Ended);
             if let Some(since) = held.releasing_since {
                 self.metrics.released(clock::now().since(since));
             }

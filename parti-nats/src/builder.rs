@@ -9,12 +9,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_nats::{Client, ConnectOptions, ServerAddr};
 use parti_core::assign::Strategy;
-use parti_core::{Command, Config, Event, GroupName, Mode, Partition, PartitionId, PartitionList, Worker};
+use parti_core::{
+    Command, Config, Event, GroupName, Mode, Partition, PartitionId, PartitionList, RetryPolicy, Source, Worker,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument;
 
-use crate::abandoned::{Abandoned, RetryPolicy};
+use crate::abandoned::Abandoned;
 use crate::application::Application;
 use crate::bucket::Names;
 use crate::connection::{self, Connection};
@@ -27,7 +29,7 @@ use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::panics::{Caught, caught};
 use crate::publisher::Publisher;
-use crate::source::{AnySource, BucketSource, Reader, Source};
+use crate::source::{AnySource, BucketSource, Reader};
 use crate::{bucket, changes, clock, login, lookout, permissions, server, software};
 
 /// The mean wait between two tries of a first connection.

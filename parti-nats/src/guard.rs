@@ -1,15 +1,17 @@
 //! The right to work on one partition, as the application holds it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use parti_core::{Instant, Partition, PartitionId, ReleaseReason, Token, Weight};
+use parti_core::{
+    HandlerEnd, Instant, Partition, PartitionGuard, PartitionId, Permission, ReleaseReason, Token, Weight,
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
-use crate::input::{GuardEnd, Input};
+use crate::input::Input;
 
 /// How often a guard whose lease has run out looks whether it was renewed.
 const RENEWAL_CHECK: Duration = Duration::from_millis(20);
@@ -27,7 +29,9 @@ const RENEWAL_CHECK: Duration = Duration::from_millis(20);
 /// } // Dropping the guard says that the work has stopped, so that the partition may go on to its next owner.
 /// ```
 ///
-/// A unit of work that takes longer than a moment is raced against [`interrupted`](Self::interrupted).
+/// A unit of work that takes longer than a moment goes into
+/// [`unless_interrupted`](PartitionGuard::unless_interrupted), or is raced against [`interrupted`](Self::interrupted). A
+/// handler that takes an `impl PartitionGuard` runs in the test kit as well, see [`PartitionGuard`].
 ///
 /// # Messages of a stream
 ///
@@ -88,35 +92,27 @@ const RENEWAL_CHECK: Duration = Duration::from_millis(20);
 pub struct Guard {
     partition: Partition,
     token: Token,
-    phase: watch::Receiver<Phase>,
-    /// What the phase says, without its lock.
+    permission: watch::Receiver<Permission>,
+    /// What the permission says, without its lock.
     may_act: Arc<AtomicBool>,
     lease: Arc<Lease>,
-    inputs: mpsc::UnboundedSender<Input>,
-    /// What is said when it is dropped.
-    end: GuardEnd,
+    farewell: Arc<Farewell>,
 }
 
-/// What the owner of a guard may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Work.
-    Active,
-    /// Wait.
-    Suspended,
-    /// Finish what was begun.
-    Releasing(ReleaseReason),
-    /// Finish nothing now: the partition is to be given up, and all work is suspended.
-    ReleasingSuspended(ReleaseReason),
-    /// Nothing more.
-    Ended,
+/// What is said when the work of a guard has stopped: as soon as nobody has this any more.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    partition: PartitionId,
+    token: Token,
+    inputs: mpsc::UnboundedSender<Input>,
+    end: Mutex<HandlerEnd>,
 }
 
 /// The worker's side of a guard: what its owner may do.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    phase: watch::Sender<Phase>,
-    /// What the phase says, for who asks often.
+    permission: watch::Sender<Permission>,
+    /// What the permission says, for who asks often.
     may_act: Arc<AtomicBool>,
 }
 
@@ -132,8 +128,15 @@ impl Guard {
         lease: Arc<Lease>,
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
-        let (phase, may_act) = (permit.phase.subscribe(), Arc::clone(&permit.may_act));
-        Self { partition, token, phase, may_act, lease, inputs, end: GuardEnd::Dropped }
+        let (permission, may_act) = (permit.permission.subscribe(), Arc::clone(&permit.may_act));
+        let end = Mutex::new(HandlerEnd::Dropped);
+        let farewell = Arc::new(Farewell { partition: partition.id.clone(), token, inputs, end });
+        Self { partition, token, permission, may_act, lease, farewell }
+    }
+
+    /// Keeps what is said until whoever runs the handler knows how it has ended.
+    pub(crate) fn farewell(&self) -> Arc<Farewell> {
+        Arc::clone(&self.farewell)
     }
 
     /// Which partition.
@@ -162,18 +165,18 @@ impl Guard {
     /// Waits until another unit of work may begin, and returns true; or returns false when it is time to drop the
     /// guard. Waits out suspensions. Cancel-safe.
     pub async fn may_work(&self) -> bool {
-        let mut phase = self.phase.clone();
+        let mut permission = self.permission.clone();
         loop {
-            let seen = *phase.borrow_and_update();
+            let seen = *permission.borrow_and_update();
             match seen {
-                Phase::Active if self.lease.is_valid() => return true,
-                Phase::Active | Phase::Suspended => {}
-                Phase::Releasing(_) | Phase::ReleasingSuspended(_) | Phase::Ended => return false,
+                Permission::Active if self.lease.is_valid() => return true,
+                Permission::Active | Permission::Suspended => {}
+                Permission::Releasing(_) | Permission::ReleasingSuspended(_) | Permission::Ended => return false,
             }
             tokio::select! {
-                changed = phase.changed() => if changed.is_err() { return false },
+                changed = permission.changed() => if changed.is_err() { return false },
                 // A lease that ran out can be renewed before anybody has noticed that it had.
-                () = tokio::time::sleep(RENEWAL_CHECK), if seen == Phase::Active => {}
+                () = tokio::time::sleep(RENEWAL_CHECK), if seen == Permission::Active => {}
             }
         }
     }
@@ -182,11 +185,11 @@ impl Guard {
     ///
     /// Afterwards [`may_work`](Self::may_work) tells whether the guard is to be dropped or the work goes on later.
     pub async fn interrupted(&self) {
-        let mut phase = self.phase.clone();
+        let mut permission = self.permission.clone();
         while self.lease.is_valid() {
             tokio::select! {
                 // An error means that the worker is gone.
-                _ = phase.wait_for(|phase| !phase.may_act()) => return,
+                _ = permission.wait_for(|permission| !permission.may_act()) => return,
                 // The driver wakes sooner after a sleep of the machine, and says so.
                 () = clock::sleep_until(Some(self.lease.until()), clock::LONGEST_WAIT) => {}
             }
@@ -196,12 +199,10 @@ impl Guard {
     /// Returns as soon as the partition is to be given up: finish what was begun, then drop the guard. Says why, or
     /// `None` if there is no time to finish anything. Cancel-safe.
     pub async fn released(&self) -> Option<ReleaseReason> {
-        let mut phase = self.phase.clone();
-        let over = phase.wait_for(|phase| !matches!(phase, Phase::Active | Phase::Suspended)).await;
-        match over.as_deref() {
-            Ok(Phase::Releasing(reason) | Phase::ReleasingSuspended(reason)) => Some(*reason),
-            Ok(Phase::Active | Phase::Suspended | Phase::Ended) | Err(_) => None,
-        }
+        let mut permission = self.permission.clone();
+        let over = permission.wait_for(|permission| !permission.is_kept()).await;
+        // An error means that the worker is gone.
+        over.ok().and_then(|permission| permission.release_reason())
     }
 
     /// Says that the work has stopped; the same as dropping the guard.
@@ -210,26 +211,73 @@ impl Guard {
     /// Says that the work cannot go on, and why, for people. Unless the partition is to be given up anyway, it is offered
     /// again or handed over, as [`Builder::retry`](crate::Builder::retry) says. A guard that is dropped by a panic does
     /// the same.
-    pub fn fail(mut self, reason: impl Into<String>) {
-        self.end = GuardEnd::Failed(reason.into());
+    pub fn fail(self, reason: impl Into<String>) {
+        self.farewell.say(HandlerEnd::Failed(reason.into()));
     }
 
     /// Says that the work has stopped, and that another worker should have the partition. Where there is none that may
     /// have it and has not given it back itself, it stays, and is offered again here after a while. It does not come
     /// back for a minute.
-    pub fn give_back(mut self) {
-        self.end = GuardEnd::GivenBack;
+    pub fn give_back(self) {
+        self.farewell.say(HandlerEnd::GivenBack);
+    }
+}
+
+/// So that one handler runs over NATS and in the test kit.
+impl PartitionGuard for Guard {
+    fn partition(&self) -> &PartitionId {
+        self.partition()
+    }
+
+    fn weight(&self) -> Weight {
+        self.weight()
+    }
+
+    fn token(&self) -> Token {
+        self.token()
+    }
+
+    fn is_valid(&self) -> bool {
+        self.is_valid()
+    }
+
+    async fn may_work(&self) -> bool {
+        self.may_work().await
+    }
+
+    async fn interrupted(&self) {
+        self.interrupted().await;
+    }
+
+    async fn released(&self) -> Option<ReleaseReason> {
+        self.released().await
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+
+    fn fail(self, reason: impl Into<String>) {
+        self.fail(reason);
+    }
+
+    fn give_back(self) {
+        self.give_back();
     }
 }
 
 /// For people: which partition, under which token, and what may be done with it.
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let may = match *self.phase.borrow() {
-            Phase::Active if self.lease.is_valid() => "work",
-            Phase::Active | Phase::Suspended | Phase::ReleasingSuspended(_) => "wait",
-            Phase::Releasing(_) => "finish what was begun",
-            Phase::Ended => "nothing more",
+        let may = match *self.permission.borrow() {
+            Permission::Active if self.lease.is_valid() => "work",
+            Permission::Active | Permission::Suspended | Permission::ReleasingSuspended(_) => "wait",
+            Permission::Releasing(_) => "finish what was begun",
+            Permission::Ended => "nothing more",
         };
         f.debug_struct("Guard")
             .field("partition", &self.partition.id)
@@ -241,44 +289,56 @@ impl fmt::Debug for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let (partition, token) = (self.partition.id.clone(), self.token);
-        let end = match std::mem::replace(&mut self.end, GuardEnd::Dropped) {
-            GuardEnd::Dropped if std::thread::panicking() => GuardEnd::Failed("its handler has panicked".into()),
-            end @ (GuardEnd::Dropped | GuardEnd::Failed(_) | GuardEnd::GivenBack) => end,
-        };
+        if std::thread::panicking() {
+            self.farewell.say(HandlerEnd::Failed("its handler has panicked".into()));
+        }
+    }
+}
+
+impl Farewell {
+    /// How the work has ended, unless that was said before.
+    pub(crate) fn say(&self, end: HandlerEnd) {
+        let mut said = self.end();
+        if *said == HandlerEnd::Dropped {
+            *said = end;
+        }
+    }
+
+    /// Nobody panics while they have it.
+    fn end(&self) -> MutexGuard<'_, HandlerEnd> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let end = self.end().clone();
+        let (partition, token) = (self.partition.clone(), self.token);
         // An error means that the worker is gone, and nobody waits for this.
         let _ = self.inputs.send(Input::Finished { partition, token, end });
     }
 }
 
 impl Permit {
-    pub(crate) fn new(phase: Phase) -> Self {
-        Self { phase: watch::Sender::new(phase), may_act: Arc::new(AtomicBool::new(phase.may_act())) }
+    pub(crate) fn new(permission: Permission) -> Self {
+        let may_act = Arc::new(AtomicBool::new(permission.may_act()));
+        Self { permission: watch::Sender::new(permission), may_act }
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
+    pub(crate) fn permission(&self) -> Permission {
+        *self.permission.borrow()
     }
 
-    pub(crate) fn set(&self, phase: Phase) {
-        self.may_act.store(phase.may_act(), Ordering::Release);
-        self.phase.send_replace(phase);
+    pub(crate) fn set(&self, permission: Permission) {
+        self.may_act.store(permission.may_act(), Ordering::Release);
+        self.permission.send_if_modified(|before| std::mem::replace(before, permission) != permission);
     }
 }
 
 /// Without the worker's side there is no right, whatever the lease says: the worker's loop has ended, be it by a panic.
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.set(Phase::Ended);
-    }
-}
-
-impl Phase {
-    fn may_act(self) -> bool {
-        match self {
-            Self::Active | Self::Releasing(_) => true,
-            Self::Suspended | Self::ReleasingSuspended(_) | Self::Ended => false,
-        }
+        self.set(Permission::Ended);
     }
 }
 
@@ -309,7 +369,7 @@ mod tests {
     use crate::clock::soon;
 
     fn guard(lease: &Arc<Lease>) -> (Guard, Permit, mpsc::UnboundedReceiver<Input>) {
-        let permit = Permit::new(Phase::Active);
+        let permit = Permit::new(Permission::Active);
         let (inputs, finished) = mpsc::unbounded_channel();
         let partition = Partition::new(PartitionId::new("p").expect("a valid id"));
         (Guard::new(partition, Token::default(), &permit, Arc::clone(lease), inputs), permit, finished)
@@ -337,25 +397,25 @@ mod tests {
     async fn a_suspended_guard_waits_and_goes_on_with_the_same_token() {
         let (guard, permit, _inputs) = guard(&lease(LONG));
         assert!(soon(guard.may_work()).await);
-        permit.set(Phase::Suspended);
+        permit.set(Permission::Suspended);
         // The lease is long, and yet the right is gone.
         assert!(!guard.is_valid());
         soon(guard.interrupted()).await;
         let waiting = tokio::spawn(async move { soon(guard.may_work()).await });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        permit.set(Phase::Active);
+        permit.set(Permission::Active);
         assert!(soon(waiting).await.expect("no panic"));
     }
 
     #[tokio::test]
     async fn a_guard_to_be_released_is_valid_until_it_ends_and_dropping_it_says_so() {
         let (guard, permit, mut inputs) = guard(&lease(LONG));
-        permit.set(Phase::Releasing(ReleaseReason::Moved));
+        permit.set(Permission::Releasing(ReleaseReason::Moved));
         assert_eq!(soon(guard.released()).await, Some(ReleaseReason::Moved));
         assert!(guard.is_valid());
         assert!(!soon(guard.may_work()).await);
-        permit.set(Phase::Ended);
+        permit.set(Permission::Ended);
         soon(guard.interrupted()).await;
         assert_eq!(soon(guard.released()).await, None);
         assert!(inputs.try_recv().is_err());
@@ -380,12 +440,12 @@ mod tests {
     #[tokio::test]
     async fn a_guard_to_be_released_while_work_is_suspended_is_not_valid_before_work_goes_on() {
         let (guard, permit, _inputs) = guard(&lease(LONG));
-        permit.set(Phase::ReleasingSuspended(ReleaseReason::Moved));
+        permit.set(Permission::ReleasingSuspended(ReleaseReason::Moved));
         // The lease is long, and yet there is no right.
         assert!(!guard.is_valid() && !soon(guard.may_work()).await);
         soon(guard.interrupted()).await;
         assert_eq!(soon(guard.released()).await, Some(ReleaseReason::Moved));
-        permit.set(Phase::Releasing(ReleaseReason::Moved));
+        permit.set(Permission::Releasing(ReleaseReason::Moved));
         assert!(guard.is_valid());
     }
 
@@ -394,7 +454,7 @@ mod tests {
         let (guard, permit, _inputs) = guard(&lease(LONG));
         let token = "0000000000000000-0000000000000000-0000000000000000";
         assert_eq!(format!("{guard:?}"), format!(r#"Guard {{ partition: "p", token: {token}, may: work, .. }}"#));
-        permit.set(Phase::Releasing(ReleaseReason::Moved));
+        permit.set(Permission::Releasing(ReleaseReason::Moved));
         assert!(format!("{:?}", Change::Acquired(guard)).contains("may: finish what was begun"));
     }
 
@@ -408,9 +468,9 @@ mod tests {
                 other => panic!("expected an end, got {other:?}"),
             }
         };
-        assert_eq!(end(&|guard| drop(guard)), GuardEnd::Dropped);
-        assert_eq!(end(&|guard| guard.fail("a bug")), GuardEnd::Failed("a bug".into()));
-        assert_eq!(end(&Guard::give_back), GuardEnd::GivenBack);
+        assert_eq!(end(&|guard| drop(guard)), HandlerEnd::Dropped);
+        assert_eq!(end(&|guard| guard.fail("a bug")), HandlerEnd::Failed("a bug".into()));
+        assert_eq!(end(&Guard::give_back), HandlerEnd::GivenBack);
         let panics = |guard: Guard| {
             let handler = std::thread::spawn(move || {
                 let _guard = guard;
@@ -418,7 +478,7 @@ mod tests {
             });
             assert!(handler.join().is_err());
         };
-        assert_eq!(end(&panics), GuardEnd::Failed("its handler has panicked".into()));
+        assert_eq!(end(&panics), HandlerEnd::Failed("its handler has panicked".into()));
     }
 
     #[test]

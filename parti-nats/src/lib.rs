@@ -9,24 +9,20 @@
 //! With `nats-server -js` running, this is a whole service:
 //!
 //! ```no_run
-//! use parti_nats::{Builder, Change, Guard};
+//! use std::time::Duration;
+//! use parti_nats::{Builder, PartitionGuard};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), parti_nats::Error> {
 //!     let partitions = (0..64).map(|number| format!("orders-{number}"));
 //!     let mut worker = Builder::new("orders").server("nats://localhost:4222").partition_ids(partitions).start()?;
-//!     while let Some(change) = worker.next_change().await {
-//!         if let Change::Acquired(guard) = change {
-//!             tokio::spawn(work(guard));
-//!         }
-//!     }
-//!     worker.finished().await
+//!     worker.run(work).await
 //! }
 //!
-//! async fn work(guard: Guard) {
+//! async fn work(guard: impl PartitionGuard) {
 //!     while guard.may_work().await {
 //!         // One unit of work on guard.partition(); send guard.token() along with what it writes.
-//! #       tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+//!         guard.sleep(Duration::from_secs(1)).await;
 //!     }
 //! } // The guard is dropped here: the work has stopped, and the partition may go on to its next owner.
 //! ```
@@ -35,6 +31,9 @@
 //!
 //! # What a handler has to know
 //!
+//! - A handler is an async function of a guard. [`Handle::run`] runs it for each partition, in a task of its own, and the
+//!   test kit runs the same function under virtual time, if it takes an [`impl PartitionGuard`](PartitionGuard). Who wants
+//!   more than that, such as to warm up before a partition comes, reads [`Handle::next_change`] instead.
 //! - A [`Guard`] is the right to work on one partition. It says whether work is allowed at this very moment
 //!   ([`Guard::is_valid`]), before the next unit of work ([`Guard::may_work`]), and as soon as it is no longer
 //!   ([`Guard::interrupted`]).
@@ -61,9 +60,10 @@
 //! # Stopping
 //!
 //! [`Handle::stop`] hands everything over and leaves: for scaling down. [`Handle::restart`] stops too, but keeps the slot
-//! and all partitions for the successor, for at most [`Config::restart_hold`]: for deploys. With either, go on handling
-//! changes until [`Handle::next_change`] returns `None`; then [`Handle::finished`] returns as well. Dropping the handle is
-//! the same as to stop, without waiting for it. [`Handle::drain`] hands everything over and stays.
+//! and all partitions for the successor, for at most [`Config::restart_hold`]: for deploys. After either,
+//! [`Handle::run`] returns when all is released; who reads changes goes on until [`Handle::next_change`] returns `None`,
+//! and then [`Handle::finished`] returns as well. Dropping the handle is the same as to stop, without waiting for it.
+//! [`Handle::drain`] hands everything over and stays.
 //!
 //! A platform says by a signal that a process is to end, and kills it some time later. By default a stop is over after 25 s
 //! whatever happens, which fits the 30 s that Kubernetes gives; with another [`Config::release_timeout`] give the process
@@ -73,26 +73,19 @@
 //! ```no_run
 //! # #[cfg(unix)]
 //! # mod service {
-//! use parti_nats::{Builder, Change, Guard};
+//! use parti_nats::{Builder, Guard};
 //! use tokio::signal::unix::{SignalKind, signal}; // tokio's feature "signal"
 //!
 //! # pub
 //! async fn serve(builder: Builder) -> Result<(), Box<dyn std::error::Error>> {
 //!     let mut terminate = signal(SignalKind::terminate())?;
 //!     let mut worker = builder.start()?;
-//!     loop {
-//!         tokio::select! {
-//!             change = worker.next_change() => match change {
-//!                 Some(Change::Acquired(guard)) => {
-//!                     tokio::spawn(work(guard));
-//!                 }
-//!                 Some(_) => {} // the guards know
-//!                 None => break,
-//!             },
-//!             _ = terminate.recv() => worker.restart(), // or stop(), if nobody comes after it
-//!         }
-//!     }
-//!     Ok(worker.finished().await?)
+//!     let stopper = worker.stopper();
+//!     tokio::spawn(async move {
+//!         terminate.recv().await;
+//!         stopper.restart(); // or stop(), if nobody comes after it
+//!     });
+//!     Ok(worker.run(work).await?)
 //! }
 //! # async fn work(_: Guard) {}
 //! # }
@@ -147,6 +140,7 @@ mod publisher;
 mod refusal;
 mod said;
 mod server;
+mod service;
 mod snapshot;
 mod software;
 mod source;
@@ -168,7 +162,6 @@ pub mod operations {}
 #[doc = include_str!("../../README.md")]
 pub mod readme {}
 
-pub use abandoned::RetryPolicy;
 pub use async_nats;
 pub use bucket::create_buckets;
 pub use builder::Builder;
@@ -184,10 +177,11 @@ pub use metrics::{METRICS, Metric, MetricKind, SECONDS_BUCKETS, describe_metrics
 pub use mismatch::Mismatch;
 pub use parti_core::assign::{self, Labels};
 pub use parti_core::{
-    Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, HumanDuration, Incarnation, Instance, Instant,
-    Mode, Partition, PartitionError, PartitionId, PartitionList, Placement, PlannerPhase, ReleaseReason, Revision,
-    Slot, Status, StrategyChoice, SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
+    Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation,
+    Instance, Instant, Mode, Partition, PartitionError, PartitionGuard, PartitionId, PartitionList, Placement,
+    PlannerPhase, ReleaseReason, RetryPolicy, Revision, Slot, Source, SourceError, Status, StrategyChoice,
+    SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
-pub use source::{Listed, PartitionBucket, Source, SourceError};
+pub use source::{Listed, PartitionBucket};
 pub use warnings::Warning;

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parti_core::{Event, PartitionList};
+use parti_core::{Event, PartitionList, Source, SourceError};
 use tokio::sync::{Notify, mpsc};
 
 pub(crate) use partition_bucket::BucketSource;
@@ -24,52 +24,6 @@ use crate::panics::caught;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// The longest mean wait before a source is read again; it doubles from the first.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-
-/// What a source says when it fails. Any error turns into it with `?`.
-pub type SourceError = Box<dyn error::Error + Send + Sync>;
-
-/// A place that has the list of partitions, such as a database or a configuration service.
-///
-/// Every worker of a group reads it, and whichever leads divides what it has read last. An error changes nothing: it is
-/// logged, counted and shown by [`Handle::health`](crate::Handle::health), the last good list stays, and the source is
-/// read again after a while; so it is after a panic. An empty list is no error: it takes all partitions from everyone.
-///
-/// ```
-/// use std::time::Duration;
-/// use parti_nats::{Builder, Partition, PartitionId, PartitionList, Source, SourceError};
-///
-/// /// One partition for each line of a file.
-/// struct Lines(std::path::PathBuf);
-///
-/// impl Source for Lines {
-///     async fn read(&mut self) -> Result<PartitionList, SourceError> {
-///         let text = std::fs::read_to_string(&self.0)?;
-///         let partitions = text.lines().map(|line| PartitionId::new(line).map(Partition::new));
-///         Ok(PartitionList::new(partitions.collect::<Result<_, _>>()?)?)
-///     }
-///
-///     async fn changed(&mut self) {
-///         tokio::time::sleep(Duration::from_secs(10)).await;
-///     }
-/// }
-///
-/// let builder = Builder::new("orders").source(Lines("partitions.txt".into()));
-/// ```
-pub trait Source: Send + 'static {
-    /// The list as it is now. Asked for at the start, whenever [`changed`](Self::changed) returns, and on
-    /// [`Handle::refresh_partitions`](crate::Handle::refresh_partitions). It must end by itself.
-    ///
-    /// # Errors
-    ///
-    /// Whatever stands between the source and its list.
-    fn read(&mut self) -> impl Future<Output = Result<PartitionList, SourceError>> + Send;
-
-    /// Returns when the list may have changed, be it only because time has passed; never by default. It must be
-    /// cancel-safe: it is dropped and called anew when somebody asks for a refresh.
-    fn changed(&mut self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
-    }
-}
 
 /// A source whose type does not matter any more.
 pub(crate) trait AnySource: Send + 'static {
