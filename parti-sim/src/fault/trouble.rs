@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use parti_core::Mode;
-
 use crate::check::mark::Mark;
 use crate::setting::birth::Birth;
 use crate::told::fact::{Fact, ProcessId};
@@ -58,10 +56,7 @@ impl World {
 
     /// Whether its application may work, by what its worker has last said and by the clock.
     fn may_work_by_its_clock(&self, process: ProcessId) -> bool {
-        let one = self.ground.process(process);
-        let available = one.birth.mode.map_or(self.ground.options.worker.available, |mode| mode == Mode::Available);
-        let local = one.clock.at(self.ground.now);
-        available || one.status.lease_until.is_some_and(|until| local < until)
+        self.ground.now < self.right_until(process)
     }
 
     /// The clock of a process jumps forward.

@@ -6,7 +6,7 @@ use parti_core::{Config, PartitionId, Status};
 
 use super::births::Births;
 use super::failure::{Failure, Story};
-use super::handler::Seen;
+use super::seen::Seen;
 use crate::rng::Rng;
 use crate::scenario::{Keep, Stage};
 use crate::told::fact::{PartitionIndex, ProcessId};
@@ -241,14 +241,19 @@ impl Cluster {
         self.process(worker).map(|process| self.stage.world.ground.process(process).worker.status())
     }
 
-    /// What all handlers were told, in order. Work is not among it: it comes all the time.
+    /// What all applications were told, and have said of their handlers, in order.
     pub fn seen(&self) -> &[Seen] {
         self.stage.world.applications.handlers.seen()
     }
 
-    /// What the handlers of one worker were told, those of all its processes in order.
+    /// The same of one worker, all its processes in order.
     pub fn seen_by(&self, worker: u32) -> impl Iterator<Item = &Seen> {
         self.seen().iter().filter(move |seen| seen.life.worker == worker)
+    }
+
+    /// What went wrong when the [source](super::Setup::source) of the list was read last; none if nothing did.
+    pub fn source_error(&self) -> Option<&str> {
+        self.stage.world.lists.error()
     }
 
     /// A page that draws what has happened, with everything in it that it needs: who owned what when, load, faults,
@@ -282,6 +287,9 @@ impl Cluster {
     }
 
     pub(super) fn check(&self) -> Result<(), Failure> {
+        if let Some(partition) = self.stage.world.lists.unknown() {
+            return Err(Failure::UnknownPartition { partition: partition.clone() });
+        }
         match &self.stage.world.ground.observers.violation {
             None => Ok(()),
             Some(violation) => {

@@ -197,6 +197,12 @@ impl Cluster {
         self.check()
     }
 
+    /// Reads the [source](super::Setup::source) of the list again as soon as time passes.
+    pub fn refresh_partitions(&mut self) {
+        self.note("reads the source again");
+        self.stage.world.lists.refresh(self.stage.world.ground.now);
+    }
+
     /// Asks the leader for another plan now.
     ///
     /// # Errors

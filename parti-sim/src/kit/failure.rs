@@ -53,6 +53,12 @@ pub enum Failure {
     /// There is nothing to divide.
     #[error("a cluster needs partitions, but has none: give it some with `partition_ids`")]
     NoPartitions,
+    /// The source of the list could not be read at the start.
+    #[error("the source must have a list at the start, but says: {error}")]
+    Source {
+        /// What it says.
+        error: String,
+    },
     /// There never was such a worker.
     #[error("worker {worker} must be one that was started, 0 to {last}: choose one of them, or add workers first")]
     UnknownWorker {

@@ -7,31 +7,20 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use parti_core::{Partition, PartitionId, ReleaseReason, Token};
-//! use parti_sim::kit::{Cluster, Failure, Handler};
+//! use parti_sim::kit::{Cluster, Failure, PartitionGuard};
 //!
-//! /// The service under test, or what of it deals with partitions.
-//! #[derive(Default)]
-//! struct Service {
-//!     open: Vec<PartitionId>,
-//! }
-//!
-//! impl Handler for Service {
-//!     fn acquired(&mut self, partition: &Partition, _token: Token) {
-//!         self.open.push(partition.id.clone());
-//!     }
-//!
-//!     fn release(&mut self, partition: &PartitionId, _token: Token, _reason: ReleaseReason) -> Duration {
-//!         self.open.retain(|open| open != partition);
-//!         Duration::from_millis(300) // until what was begun is finished
+//! /// The handler under test: in the service, `worker.run(work)` runs it over NATS.
+//! async fn work(guard: impl PartitionGuard) {
+//!     while guard.may_work().await {
+//!         // One unit of work on guard.partition(); send guard.token() along with what it writes.
+//!         guard.sleep(Duration::from_millis(300)).await;
 //!     }
 //! }
 //!
 //! fn main() -> Result<(), Failure> {
 //!     for seed in 0..10 {
 //!         let orders = (0..40).map(|n| format!("orders-{n}"));
-//!         let mut cluster =
-//!             Cluster::of(4).partition_ids(orders).handler(|_life| Service::default()).seed(seed).start()?;
+//!         let mut cluster = Cluster::of(4).partition_ids(orders).handler(work).seed(seed).start()?;
 //!         cluster.settle()?;
 //!         cluster.random_faults(Duration::from_secs(60))?;
 //!         cluster.finish()?;
@@ -40,8 +29,11 @@
 //! }
 //! ```
 //!
-//! - **Your application** is a [`Handler`]: told what it may work on, what to prepare and to release, when to suspend.
-//!   It answers how long a release takes. Where nothing else matters, [`Setup::drain_time`] is enough.
+//! - **Your handler** is an async function of a guard ([`PartitionGuard`]), which runs for each partition of each process,
+//!   as `parti_nats` runs it. It waits by [`sleep`](PartitionGuard::sleep) and by the guard's other futures; so time
+//!   passes at once, and the same for the same seed. It must not need a runtime: what does IO in the service is something
+//!   in memory here, given by a closure. Where nothing matters but how long a release takes, [`Setup::drain_time`] is
+//!   enough.
 //! - **Time** passes in [`run_for`](Cluster::run_for), [`run_until`](Cluster::run_until), [`settle`](Cluster::settle)
 //!   and in what waits for the workers, such as [`rolling_update`](Cluster::rolling_update). All else is instant.
 //! - **Chance** comes from the seed alone: the same test does the same every time. A loop over seeds tries other delays,
@@ -52,13 +44,19 @@ mod births;
 mod cluster;
 mod deeds;
 mod failure;
-mod handler;
+mod guard;
+mod handlers;
+mod lists;
+mod seen;
 mod setup;
 
-pub(crate) use handler::Handlers;
+pub(crate) use handlers::{Deed, Handlers, Takes};
+pub(crate) use lists::Lists;
 
 pub use births::MAX_WORKERS;
 pub use cluster::{Cluster, Measured};
 pub use failure::{Failure, Story};
-pub use handler::{Call, Handler, Life, Seen};
+pub use guard::Guard;
+pub use parti_core::{HandlerResult, PartitionGuard};
+pub use seen::{Call, Life, Seen};
 pub use setup::Setup;

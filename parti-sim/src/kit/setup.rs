@@ -1,20 +1,26 @@
 //! What a cluster is made of, before it starts.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use parti_core::{Config, Partition, PartitionError, PartitionId, PartitionList, ReleaseReason, Token};
+use parti_core::assign::Strategy;
+use parti_core::{Config, HandlerResult, Partition, PartitionError, PartitionId, PartitionList, RetryPolicy, Source};
 
 use super::births::Births;
 use super::births::MAX_WORKERS;
 use super::cluster::Cluster;
 use super::failure::Failure;
-use super::handler::{Handler, Handlers, Life, MakeHandler};
+use super::guard::Guard;
+use super::handlers::{Application, Handler, Handlers};
+use super::lists::Lists;
+use super::seen::Life;
+use crate::setting::mix::Mix;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
 use crate::world::World;
 
-/// How often an application does a unit of work, unless told otherwise.
-const WORK_EVERY: Duration = Duration::from_secs(1);
+/// How often the simulated application of each process writes under a token, for the guarantees to be checked on.
+const WRITES_EVERY: Duration = Duration::from_secs(1);
 
 /// What a cluster is made of: as much of it as a test is about, the rest by default. [`Cluster::of`] begins one.
 ///
@@ -46,8 +52,10 @@ pub struct Setup {
     spare: Vec<Result<Partition, PartitionError>>,
     config: Config,
     seed: u64,
-    make: MakeHandler,
-    work_every: Duration,
+    application: Application,
+    retry: Option<RetryPolicy>,
+    strategy: Option<Arc<dyn Strategy>>,
+    source: Option<Rc<dyn Fn() -> Lists>>,
     network: NetworkOptions,
     clock_ppm: u32,
     births: Births,
@@ -68,8 +76,10 @@ impl Setup {
             spare: Vec::new(),
             config: Config::default(),
             seed: 1,
-            make: Rc::new(|_| Box::new(Idle)),
-            work_every: WORK_EVERY,
+            application: Application::Drains(Rc::new(|_| Duration::ZERO)),
+            retry: Some(RetryPolicy::default()),
+            strategy: None,
+            source: None,
             network: NetworkOptions::default(),
             clock_ppm: 100,
             births: Births { ordinals: false, capacity: Rc::new(|_| 1) },
@@ -113,25 +123,106 @@ impl Setup {
         self
     }
 
-    /// Your application: `make` is called for each process that starts, those that replace others included.
+    /// Your handler: it runs for each partition of each process, as `Handle::run` of `parti_nats` runs it. What it shares
+    /// with others, such as a database that outlives every process, it is given by a closure:
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    /// use parti_core::{PartitionId, Token};
+    /// use parti_sim::kit::{Cluster, Failure, PartitionGuard};
+    ///
+    /// /// A database that outlives every process, and refuses a token lower than one that it has seen.
+    /// #[derive(Default)]
+    /// struct Database(Mutex<BTreeMap<PartitionId, Token>>);
+    ///
+    /// impl Database {
+    ///     fn write(&self, partition: &PartitionId, token: Token) -> Result<(), String> {
+    ///         let mut highest = self.0.lock().unwrap();
+    ///         let highest = highest.entry(partition.clone()).or_default();
+    ///         if token < *highest {
+    ///             return Err(format!("{partition} has another owner"));
+    ///         }
+    ///         *highest = token;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// async fn work(guard: impl PartitionGuard, database: Arc<Database>) -> Result<(), String> {
+    ///     while guard.may_work().await {
+    ///         guard.sleep(Duration::from_millis(100)).await; // one unit of work
+    ///         database.write(guard.partition(), guard.token())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> Result<(), Failure> {
+    /// let database = Arc::new(Database::default());
+    /// let shared = Arc::clone(&database);
+    /// let handler = move |guard| work(guard, Arc::clone(&shared));
+    /// let mut cluster = Cluster::of(2).partition_ids(["eu", "us"]).handler(handler).start()?;
+    /// cluster.settle()?;
+    /// cluster.finish()?;
+    /// assert_eq!(database.0.lock().unwrap().len(), 2, "both were worked on");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A process that crashes takes its handlers with it: they are dropped where they wait. In a process that is frozen
+    /// they do not go on, and a write that they were about to make is made when it wakes, under a token that may be
+    /// overtaken by then. A handler that panics ends the test.
     #[must_use]
-    pub fn handler<H: Handler + 'static>(mut self, make: impl Fn(Life) -> H + 'static) -> Self {
-        self.make = Rc::new(move |life| Box::new(make(life)));
-        self
+    pub fn handler<H, F>(self, handler: H) -> Self
+    where
+        H: Fn(Guard) -> F + 'static,
+        F: Future<Output: HandlerResult> + 'static,
+    {
+        let handler = boxed(handler);
+        Self { application: Application::Handles(Rc::new(move |_| handler.clone())), ..self }
+    }
+
+    /// Your handler, where those of one process share something that each process has of its own, such as a cache:
+    /// `make` is called for each process that starts, those that replace others included, and makes its handler.
+    #[must_use]
+    pub fn handler_per_process<H, F>(self, make: impl Fn(Life) -> H + 'static) -> Self
+    where
+        H: Fn(Guard) -> F + 'static,
+        F: Future<Output: HandlerResult> + 'static,
+    {
+        Self { application: Application::Handles(Rc::new(move |life| boxed(make(life)))), ..self }
     }
 
     /// Where the time that a release takes is all that matters of your application: how long each partition takes. In
     /// place of a [`handler`](Self::handler).
     #[must_use]
     pub fn drain_time(self, time: impl Fn(&PartitionId) -> Duration + 'static) -> Self {
-        let time = Rc::new(time);
-        self.handler(move |_| Drains(time.clone()))
+        Self { application: Application::Drains(Rc::new(time)), ..self }
     }
 
-    /// About how often each process does one unit of work, for one of its partitions; every second otherwise.
+    /// What becomes of a partition whose handler has stopped though nobody has asked it to, as `Builder::retry` of
+    /// `parti_nats` says it; [`RetryPolicy::default`] otherwise, and with `None` nothing.
     #[must_use]
-    pub const fn work_every(mut self, time: Duration) -> Self {
-        self.work_every = time;
+    pub const fn retry(mut self, policy: Option<RetryPolicy>) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Your own way to divide partitions, in place of [`Config::strategy`]. Each answer is checked, but how even it is is
+    /// its own affair: [`Cluster::finish`] does not ask.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Arc<dyn Strategy>) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// Your own source of the list, in place of [`partition_ids`](Self::partition_ids): made by `make`, read at the start
+    /// and every 10 s by the cluster's time, and whenever [`Cluster::refresh_partitions`] says so, for all workers at
+    /// once. When it fails, the list stays, and [`Cluster::source_error`] tells. It must answer at once, and what it lists
+    /// later must be in its first list or among the [spare ones](Self::spare_partition_ids).
+    #[must_use]
+    pub fn source<S: Source>(mut self, make: impl Fn() -> S + 'static) -> Self {
+        self.source = Some(Rc::new(move || Lists::of(make())));
         self
     }
 
@@ -169,13 +260,18 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if there are no workers or too many, no partitions, or a setting or a partition breaks a rule.
+    /// [`Failure`] if there are no workers or too many, no partitions, a source that cannot be read, or a setting or a
+    /// partition breaks a rule.
     pub fn start(self) -> Result<Cluster, Failure> {
         if !(1..=MAX_WORKERS).contains(&self.workers) {
             return Err(Failure::Workers { workers: self.workers });
         }
-        let list: Vec<_> = self.partitions.into_iter().collect::<Result<_, _>>()?;
+        let mut list: Vec<_> = self.partitions.into_iter().collect::<Result<_, _>>()?;
         let spare: Vec<_> = self.spare.into_iter().collect::<Result<_, _>>()?;
+        let mut lists = self.source.map_or_else(Lists::default, |make| make());
+        if let Some(first) = lists.begin() {
+            list = first.map_err(|error| Failure::Source { error: error.to_string() })?.as_slice().to_vec();
+        }
         if list.is_empty() {
             return Err(Failure::NoPartitions);
         }
@@ -189,35 +285,41 @@ impl Setup {
             workers: self.workers,
             partitions: u32::try_from(all.as_slice().len()).unwrap_or(u32::MAX),
             worker: WorkerOptions::from(&self.config),
+            // How even the work is divided is promised by the default strategy alone.
+            mix: Mix {
+                strategies: vec![self.config.strategy],
+                own_strategy: self.strategy.is_some(),
+                ..Mix::default()
+            },
             network: self.network,
-            application: application(&self.config, self.work_every),
+            application: application(&self.config),
             clock_ppm: self.clock_ppm,
             ..Options::default()
         };
         let mut world = World::made_of(&options, self.config.clone(), &all, list);
-        world.applications.handlers = Handlers::made_by(self.make);
+        world.applications.handlers = Handlers::of(self.application, self.retry);
+        world.lists = lists;
+        world.births.strategy = self.strategy;
         Cluster::begin(world, self.config, self.births)
     }
 }
 
-/// Drains end at the latest when they are cancelled.
-fn application(config: &Config, work_every: Duration) -> ApplicationOptions {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    ApplicationOptions { drain_ms: (0, ms(config.release_timeout)), write_every_ms: ms(work_every) }
+/// Boxes what a handler does, and what it comes to.
+fn boxed<H, F>(handler: H) -> Handler
+where
+    H: Fn(Guard) -> F + 'static,
+    F: Future<Output: HandlerResult> + 'static,
+{
+    Rc::new(move |guard| {
+        let work = handler(guard);
+        Box::pin(async { work.await.failure() })
+    })
 }
 
-/// An application of which nothing is known.
-struct Idle;
-
-impl Handler for Idle {}
-
-/// An application of which only the time is known that it takes to finish.
-struct Drains<F>(Rc<F>);
-
-impl<F: Fn(&PartitionId) -> Duration> Handler for Drains<F> {
-    fn release(&mut self, partition: &PartitionId, _: Token, _: ReleaseReason) -> Duration {
-        (self.0)(partition)
-    }
+/// Drains end at the latest when they are cancelled.
+fn application(config: &Config) -> ApplicationOptions {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    ApplicationOptions { drain_ms: (0, ms(config.release_timeout)), write_every_ms: ms(WRITES_EVERY) }
 }
 
 impl std::fmt::Debug for Setup {

@@ -17,6 +17,9 @@ const PINNED_SLOTS: u32 = 4;
 pub struct Mix {
     /// The strategies, each that of every so-manieth worker; none for the one that is the default.
     pub strategies: Vec<StrategyChoice>,
+    /// Whether a user's own strategy stands in for all of them.
+    #[serde(skip)]
+    pub own_strategy: bool,
     /// Every so-manieth worker has the mode [`Mode::Available`]; 0 for none.
     pub available_every: u32,
     /// The capacities go from 1 to this, around and around; 0 for 1.
@@ -68,7 +71,7 @@ impl Mix {
 
     /// Whether all workers divide the partitions as it is the default.
     pub(crate) fn is_balanced(&self) -> bool {
-        self.strategies.iter().all(|strategy| *strategy == StrategyChoice::Balanced)
+        !self.own_strategy && self.strategies.iter().all(|strategy| *strategy == StrategyChoice::Balanced)
     }
 }
 

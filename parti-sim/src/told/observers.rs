@@ -166,6 +166,11 @@ impl Observers {
     pub(crate) fn index_of(&self, id: &PartitionId) -> Option<PartitionIndex> {
         self.places.get(id).copied()
     }
+
+    /// All partitions that there ever are.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = PartitionIndex> + use<> {
+        (0..self.partitions.as_slice().len()).map(PartitionIndex::new)
+    }
 }
 
 fn lookers(invariants: &[Box<dyn Invariant>], topic: Topic) -> Vec<usize> {

@@ -8,7 +8,7 @@ use super::app::{App, FencedStore};
 use super::event::What;
 use super::ground::Ground;
 use crate::fault::around::Around;
-use crate::kit::Handlers;
+use crate::kit::{Handlers, Takes};
 use crate::rng::Rng;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
@@ -75,7 +75,7 @@ impl Applications {
         ground.tell(&Fact::Draining { process, partition: index, reason });
         let takes = self.handlers.release(ground.now, process, (partition, token), reason);
         let at_once = reason == ReleaseReason::Evicted;
-        self.drain(ground, process, (index, token), if at_once { Some(Duration::ZERO) } else { takes });
+        self.drain(ground, process, (index, token), if at_once { Takes::Time(Duration::ZERO) } else { takes });
     }
 
     fn drain(
@@ -83,19 +83,22 @@ impl Applications {
         ground: &mut Ground,
         process: ProcessId,
         (partition, token): (PartitionIndex, Token),
-        says: Option<Duration>,
+        takes: Takes,
     ) {
         if !ground.process_mut(process).app.drain(partition, token) {
             return;
         }
-        let at_once = says == Some(Duration::ZERO);
-        if at_once {
+        if takes == Takes::Time(Duration::ZERO) {
             stop_at_once(ground, process, partition);
         }
         let (least, most) = ground.options.application.drain_ms;
         let one = ground.process(process);
         let drain_ms = self.rng.between(least, most) * u64::from(one.drain_percent) / 100;
-        let says = says.unwrap_or(Duration::from_millis(drain_ms));
+        let says = match takes {
+            Takes::Chance => Duration::from_millis(drain_ms),
+            Takes::Time(time) => time,
+            Takes::UntilEnded => return,
+        };
         let takes = if one.app.works() { AT_ONCE.max(says) } else { AT_ONCE };
         if ground.options.has(Around::ReleaseBeforeDrained) {
             ground.after(Duration::ZERO, What::ReportReleased { process, partition, token });
@@ -180,7 +183,6 @@ impl Applications {
     }
 
     fn write_fenced(&mut self, ground: &mut Ground, process: ProcessId, partition: PartitionIndex, token: Token) {
-        self.handlers.work(process, &ground.observers.partition(partition).id, token);
         let token = shown(&ground.options, token);
         let accepted = self.fenced.write(partition, token);
         ground.tell(&Fact::Wrote { process, partition, token, accepted });

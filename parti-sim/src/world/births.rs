@@ -1,8 +1,10 @@
 //! How processes come into the world: their clocks, their workers, and their lists of partitions.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parti_core::assign::Strategy;
 use parti_core::{Config, Event, Partition, PartitionList, Worker};
 
 use super::clock::WorkerClock;
@@ -27,11 +29,13 @@ pub(crate) struct Births {
     rng: Rng,
     config: Config,
     list: PartitionList,
+    /// A user's own, of every worker.
+    pub(crate) strategy: Option<Arc<dyn Strategy>>,
 }
 
 impl Births {
     pub(super) fn new(seed: u64, config: Config, list: PartitionList) -> Self {
-        Self { rng: Rng::for_purpose(seed, "birth"), config, list }
+        Self { rng: Rng::for_purpose(seed, "birth"), config, list, strategy: None }
     }
 
     /// A process begins.
@@ -61,6 +65,10 @@ impl Births {
             config.lease = Duration::from_millis(ground.options.worker.other_lease_ms);
         }
         let worker = Worker::new(config, seed, clock.at(ground.now)).expect("the group's config was checked");
+        let worker = match &self.strategy {
+            Some(strategy) => worker.with_strategy(Arc::clone(strategy)),
+            None => worker,
+        };
         #[cfg(feature = "planted-bugs")]
         let worker = match ground.options.plant {
             Some(Plant::Core(bug)) => worker.with_planted_bug(bug),

@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod schedule;
 pub mod store;
+mod users;
 mod watch;
 pub(crate) mod watches;
 
@@ -34,6 +35,7 @@ use self::requests::{AtStore, Kept};
 use self::watch::Heard;
 use self::watches::Watchers;
 use crate::fault::around::Around;
+use crate::kit::Lists;
 use crate::setting::birth::Birth;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
@@ -47,7 +49,8 @@ pub(crate) struct World {
     pub(crate) kept: Kept,
     pub(crate) watchers: Watchers,
     pub(crate) applications: Applications,
-    births: Births,
+    pub(crate) lists: Lists,
+    pub(crate) births: Births,
 }
 
 impl World {
@@ -83,6 +86,7 @@ impl World {
             kept: Kept::new(options),
             watchers: Watchers::default(),
             applications: Applications::new(options.seed, all.as_slice().len()),
+            lists: Lists::default(),
             births: Births::new(options.seed, config, list),
         }
     }
@@ -141,6 +145,15 @@ impl World {
 
     /// Lets the next thing happen, if it is due by `until`; otherwise moves the clock there. False when it is reached.
     pub(crate) fn step(&mut self, until: Moment) -> bool {
+        if self.applications.handlers.are_there() {
+            self.attend_users();
+            let next = self.ground.schedule.next_at();
+            if let Some(due) = self.users_due().filter(|due| *due <= until && next.is_none_or(|at| *due < at)) {
+                self.ground.now = self.ground.now.max(due);
+                self.ring_users();
+                return true;
+            }
+        }
         let ground = &mut self.ground;
         if ground.schedule.next_at().is_none_or(|at| at > until) {
             ground.now = ground.now.max(until);
