@@ -175,7 +175,12 @@ impl Handlers {
             *running = None;
         }
         // What its guards say as they go, nobody hears.
-        self.tasks.extract_if(.., |_, task| task.process == process).for_each(|(id, _)| self.desk.forget(id));
+        self.tasks.retain(|id, task| {
+            if task.process == process {
+                self.desk.forget(*id);
+            }
+            task.process != process
+        });
     }
 
     pub(crate) fn acquired(&mut self, now: Moment, process: ProcessId, partition: &Partition, token: Token) {
