@@ -121,6 +121,8 @@ planted_bugs! {
     RenewUnlisted,
     /// A write depends on a revision of another's record that the last listing has not shown.
     WriteOnUnshown,
+    /// Who finds no record of the leader claims its place although it finds none of its own either.
+    ClaimUnshown,
     /// Work goes on before the own assignment was read again.
     ResumeUnread,
     /// What an assignment does not name any more is given up like what it says is to be released.

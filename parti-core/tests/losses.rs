@@ -286,3 +286,14 @@ fn what_a_listing_shows_before_it_breaks_off_is_not_taken_for_what_the_next_one_
     lab.run(60_000);
     assert_settled(&lab);
 }
+
+#[test]
+fn candidates_whose_records_are_purged_do_not_claim_from_each_other() {
+    let mut lab = fleet(3, 6);
+    lab.purge(Bucket::Members);
+    lab.reread_purged(Bucket::Members);
+    lab.run(10_000);
+    assert_eq!(lab.transcript.matches("Replaced").count(), 1, "only the former leader:\n{}", lab.transcript);
+    lab.run(60_000);
+    assert_settled(&lab);
+}

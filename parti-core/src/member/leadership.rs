@@ -10,6 +10,7 @@ use crate::member::lease::Lease;
 use crate::member::membership::{LeaderKey, Membership, TenureState};
 use crate::member::probing::Probing;
 use crate::outbox::Outbox;
+use crate::planted::PlantedBug;
 use crate::state::PlannerPhase;
 use crate::stored::key::Key;
 use crate::stored::plan_log::{ChainBreak, Legibility, PlanLog};
@@ -347,7 +348,13 @@ fn has_stopped_leading(held: LeaderRecord, view: &Candidate<'_>) -> bool {
     // Who could not write itself does not know whether others could.
     let silent = || view.lease.is_fresh(view.context) && view.membership.has_expired(view.context.now, held.slot);
     match view.membership.tenure_state(held.slot, held.tenure) {
-        TenureState::Ended | TenureState::NoRecord => true,
+        TenureState::Ended => true,
+        // A listing that lacks this worker's own record may lack the leader's as well, and show each of two candidates that
+        // the other one is not there: they would claim from each other until their renewals fail.
+        TenureState::NoRecord => {
+            let shown = view.membership.shown(view.lease.slot).is_some();
+            shown || view.context.has(PlantedBug::ClaimUnshown)
+        }
         // The store has lost how the tenure began; it does not go on in what is there, and that may be dead as well.
         TenureState::Unclear => silent(),
         TenureState::Continues => {

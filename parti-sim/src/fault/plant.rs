@@ -42,6 +42,7 @@ impl Plant {
                     | Bug::CommitTellsNothing
                     | Bug::RenewUnlisted
                     | Bug::WriteOnUnshown
+                    | Bug::ClaimUnshown
                     | Bug::ResumeUnread
                     | Bug::KeepUnnamed
                     | Bug::TenureByRevision
@@ -87,6 +88,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::ResumeUnread
         | Bug::KeepUnnamed => &["no-duplicate"],
         Bug::GoOnAfterLoss | Bug::NeverBelieve => &["no-orphan"],
+        Bug::ClaimUnshown => &["bounded"],
         // It writes over what another process has applied, and works on what that one has.
         Bug::RenewUnlisted => &["ended-means-stopped", "monotone", "no-duplicate"],
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.

@@ -47,6 +47,12 @@ impl Plan {
                     ]
                 });
             }
+            // Nobody finds anybody, and many would lead.
+            Plant::Core(Bug::ClaimUnshown) => {
+                self.level(4, 10_000, 0);
+                self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
+                self.repeat(3, 40_000, |_| vec![(0, Deed::All(ToAll::Purge { plan: false }))]);
+            }
             Plant::Core(Bug::CommitTellsNothing) => self.lose_what_was_just_granted(),
             Plant::Core(Bug::RenewUnlisted) => self.give_revisions_again(),
             Plant::Core(Bug::WriteOnUnshown) => self.give_again_while_another_stands_by(),

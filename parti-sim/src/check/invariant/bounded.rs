@@ -1,6 +1,9 @@
 //! Everything is bounded: what a worker asks for at once, how often it wants to be woken, what it has in flight.
 
-use parti_core::{Action, Event, KvEvent};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use parti_core::{Action, Event, Key, KvEvent, Outcome};
 
 use super::{Breach, Invariant, PerProcess, Scene};
 use crate::setting::options::Options;
@@ -11,14 +14,20 @@ use crate::world::clock::Moment;
 const MAX_TIMEOUTS_AT_ONCE: u32 = 100;
 /// What a worker may ask for at once beside what concerns its partitions and the slots.
 const ACTIONS_BESIDE: usize = 64;
+/// How often the leader record may change within [`CHANGES_WITHIN`].
+const MAX_LEADER_CHANGES: usize = 32;
+/// The time within which changes of the leader record are counted.
+const CHANGES_WITHIN: Duration = Duration::from_millis(250);
 
 /// A worker's answers to one event, its wake-ups at one moment and its requests in flight stay within bounds that
-/// depend on the size of the group alone.
+/// depend on the size of the group alone; and candidates do not take the leader record from each other without end.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded {
     most_actions: usize,
     most_in_flight: usize,
     processes: PerProcess<Counted>,
+    /// When the leader record has changed lately.
+    leader_changes: VecDeque<Moment>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -32,7 +41,12 @@ impl Bounded {
     pub(super) fn new(options: &Options) -> Self {
         let slots = options.worker.slots as usize;
         let most_actions = ACTIONS_BESIDE + 4 * options.partitions as usize + 4 * slots;
-        Self { most_actions, most_in_flight: ACTIONS_BESIDE + 4 * slots, processes: PerProcess::default() }
+        Self {
+            most_actions,
+            most_in_flight: ACTIONS_BESIDE + 4 * slots,
+            processes: PerProcess::default(),
+            leader_changes: VecDeque::new(),
+        }
     }
 }
 
@@ -46,7 +60,7 @@ impl Invariant for Bounded {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        matches!(topic, Topic::Handed | Topic::Answered | Topic::Asked | Topic::Noticed)
+        matches!(topic, Topic::Handed | Topic::Answered | Topic::Asked | Topic::Noticed | Topic::Stored)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
@@ -74,6 +88,18 @@ impl Invariant for Bounded {
                         "{process} asked for {actions} things at once and has {in_flight} writes in flight"
                     ))
                     .by(process));
+                }
+            }
+            Fact::Stored { process, write, outcome: Outcome::Committed(_), .. } if write.key() == Key::Leader => {
+                self.leader_changes.push_back(scene.now);
+                while self.leader_changes.front().is_some_and(|at| *at + CHANGES_WITHIN < scene.now) {
+                    self.leader_changes.pop_front();
+                }
+                let changes = self.leader_changes.len();
+                if changes > MAX_LEADER_CHANGES {
+                    let within = CHANGES_WITHIN.as_millis();
+                    let sentence = format!("{process} and others changed the leader record {changes} times in {within} ms");
+                    return Err(Breach::new(sentence).by(process));
                 }
             }
             _ => {}
