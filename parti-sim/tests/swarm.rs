@@ -1,6 +1,6 @@
 //! Random worlds hold; with a planted bug they do not, and the right invariant says so.
 
-use parti_sim::swarm::{self, Act, Plan, ToOne, Trouble};
+use parti_sim::swarm::{self, Act, Plan, ToAll, ToOne, Trouble};
 use parti_sim::{Around, Mark, Options, Plant};
 
 /// Within how many seeds each planted bug must be found.
@@ -117,6 +117,32 @@ fn who_wakes_within_its_lease_without_a_connection_works_no_longer_than_that() {
         let run = swarm::run(&plan, false);
         assert!(run.violation.is_none(), "w{who}, {eighths}/8: {}", run.violation.expect("one"));
     }
+}
+
+/// The plan knows of the tenure, but a claim that follows a purge looks like one that follows its end.
+#[test]
+fn who_was_in_a_slot_under_garbage_is_forgotten_when_that_is_purged() {
+    let mut options = Options { workers: 1, partitions: 4, ..Options::default() };
+    (options.worker.expected_workers, options.worker.probe_confirm_ms) = (Some(1), 0);
+    let act = |at_ms, deed| Act { at_ms, deed };
+    let plan = Plan {
+        options,
+        ordinals: false,
+        start_gap_ms: 0,
+        begins_ms: 60_000,
+        acts: vec![
+            act(0, ToOne::Freeze { who: 0, for_ms: 5_000 }.into()),
+            act(3_000, ToAll::Garbage { slot: 0, plan: false }.into()),
+            act(4_000, ToAll::Purge { plan: false }.into()),
+            act(4_900, ToAll::Join { ordinal: None }.into()),
+        ],
+        lingers_ms: 60_000,
+    };
+    let run = swarm::run(&plan, true);
+    assert!(run.violation.is_none(), "{}", run.violation.expect("one"));
+    let lines: Vec<String> = run.trace.expect("it was asked for").lines().iter().map(ToString::to_string).collect();
+    let works = |who: &str| lines.iter().any(|line| line.contains(&format!("{who} works on p00000")));
+    assert!(works("w0") && works("w1"), "{}", lines.join("\n"));
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl AtStore<'_> {
     }
 
     fn forget_writes(&mut self, bucket: Bucket, lose: impl FnOnce(&mut Store)) {
-        let (before, granted) = (self.slot_holders(), self.last_grants());
+        let (before, garbled, granted) = (self.slot_holders(), self.garbled_holders(), self.last_grants());
         lose(&mut self.kept.store);
         self.kept.lost_writes_at.insert(bucket, self.ground.now);
         let after = self.slot_holders();
@@ -56,6 +56,8 @@ impl AtStore<'_> {
                 Some(_) | None => self.tell_forgotten(instance, Forgotten::Claim(slot)),
             }
         }
+        let is_back = |slot: &Slot, instance: &Instance| after.get(slot).is_some_and(|(other, _)| other == instance);
+        self.tell_lost_claims(garbled, is_back);
         self.tell_lost_grants(granted);
         match bucket {
             Bucket::Plan => {
@@ -85,10 +87,11 @@ impl AtStore<'_> {
 
     /// An operator purges a bucket: no marker is left, and its life goes on.
     pub(crate) fn purge(&mut self, bucket: Bucket) {
-        let (holders, granted) = (self.slot_holders(), self.last_grants());
+        let (holders, garbled, granted) = (self.slot_holders(), self.garbled_holders(), self.last_grants());
         self.kept.store.purge(bucket);
         self.tell_lost_grants(granted);
         if bucket == Bucket::Members {
+            self.tell_lost_claims(garbled, |_, _| false);
             for (slot, (instance, _)) in holders {
                 self.tell_forgotten(instance, Forgotten::Claim(slot));
             }
@@ -110,6 +113,25 @@ impl AtStore<'_> {
             self.tell_what_is_stored();
         }
         self.plan_regressed();
+    }
+
+    /// Who was in each slot under which there is garbage now: what keeps others from that slot is the garbage.
+    fn garbled_holders(&self) -> BTreeMap<Slot, Instance> {
+        let is_garbage = |slot: &Slot| {
+            let entry = self.kept.store.entry(Key::Slot(*slot));
+            entry.is_some_and(|entry| matches!(entry.value, Stored::Bytes(_)))
+        };
+        self.kept.garbled.iter().filter(|(slot, _)| is_garbage(slot)).map(|(slot, who)| (*slot, *who)).collect()
+    }
+
+    fn tell_lost_claims(&mut self, garbled: BTreeMap<Slot, Instance>, is_back: impl Fn(&Slot, &Instance) -> bool) {
+        for (slot, instance) in garbled {
+            if self.kept.store.entry(Key::Slot(slot)).is_none_or(|entry| !matches!(entry.value, Stored::Bytes(_)))
+                && !is_back(&slot, &instance)
+            {
+                self.tell_forgotten(instance, Forgotten::Claim(slot));
+            }
+        }
     }
 
     /// The process in each slot, and the last assignment of which the plan, or what the record there says it has applied,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use parti_core::{
-    Bucket, Control, ControlRecord, FORMAT_VERSION, Key, MemberPhase, Outcome, Record, Request, Revision, Slot, Status,
-    Write,
+    Bucket, Control, ControlRecord, FORMAT_VERSION, Instance, Key, MemberPhase, Outcome, Record, Request, Revision,
+    Slot, Status, Write,
 };
 
 use super::clock::Moment;
@@ -29,6 +29,8 @@ pub(crate) struct Kept {
     pub(crate) store: Store,
     /// What somebody has written that is not a record.
     pub(super) garbage: Vec<Key>,
+    /// Whose record somebody has last written over in each slot with what is not one.
+    pub(super) garbled: BTreeMap<Slot, Instance>,
     /// When each bucket was last made anew, of those that were.
     pub(super) emptied_at: BTreeMap<Bucket, Moment>,
     /// When each bucket last lost writes, be it all of them, of those that did.
@@ -42,7 +44,13 @@ impl Kept {
             (true, 0) => Store::default().encoding(usize::MAX),
             (true, most_bytes) => Store::default().encoding(most_bytes as usize),
         };
-        Self { store, garbage: Vec::new(), emptied_at: BTreeMap::new(), lost_writes_at: BTreeMap::new() }
+        Self {
+            store,
+            garbage: Vec::new(),
+            garbled: BTreeMap::new(),
+            emptied_at: BTreeMap::new(),
+            lost_writes_at: BTreeMap::new(),
+        }
     }
 
     /// What the record of a process says of it that has this status, if it has one.
@@ -221,12 +229,14 @@ impl AtStore<'_> {
 
     /// Somebody writes something that is not a record.
     pub(crate) fn write_garbage(&mut self, key: Key) {
-        // What a plan that has lost writes no longer says, only its holder's record tells.
         if let Key::Slot(slot) = key
-            && let Some((instance, _)) = self.slot_holders().get(&slot)
-            && self.ground.observers.has_regressed()
+            && let Some((instance, _)) = self.slot_holders().remove(&slot)
         {
-            self.tell_forgotten(*instance, Forgotten::Everything);
+            self.kept.garbled.insert(slot, instance);
+            // What a plan that has lost writes no longer says, only its holder's record tells.
+            if self.ground.observers.has_regressed() {
+                self.tell_forgotten(instance, Forgotten::Everything);
+            }
         }
         self.put_garbage(key);
         self.plan_regressed();

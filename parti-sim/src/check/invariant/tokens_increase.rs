@@ -23,6 +23,8 @@ pub(super) struct TokensIncrease {
     replaced: BTreeSet<ProcessId>,
     /// Who goes on in the tenure of another process.
     successors: BTreeSet<ProcessId>,
+    /// Whose tenure had ended and is back, until they begin another one: somebody may have gone on in it before it ended.
+    revived: BTreeSet<ProcessId>,
 }
 
 /// The hold of a partition with the highest token.
@@ -33,6 +35,8 @@ struct Held {
     /// Whether the store has forgotten how its holder came into its slot, which no plan tells either: who goes on in that
     /// tenure may get the same revision, and so the same token, or a lower one.
     claim_is_forgotten: bool,
+    /// Whether its holder went on in the tenure of another process.
+    by_successor: bool,
 }
 
 impl Invariant for TokensIncrease {
@@ -64,26 +68,31 @@ impl Invariant for TokensIncrease {
         if let Fact::Forgotten { process, what: Forgotten::Replacement } = fact {
             self.replaced.insert(*process);
         }
+        if let Fact::Forgotten { process, what: Forgotten::End } = fact {
+            self.revived.insert(*process);
+        }
         if let Fact::Asked { process, action: Action::Notice(Notice::StoreRegressed { .. }) } = fact {
             self.knows.insert(*process);
         }
         if let Fact::Asked { process, action: Action::Notice(Notice::SlotClaimed { how, .. }) } = fact {
             match how {
-                ClaimKind::Fresh => self.successors.remove(process),
+                ClaimKind::Fresh => {
+                    self.revived.remove(process);
+                    self.successors.remove(process)
+                }
                 ClaimKind::Inherited | ClaimKind::TakenOver => self.successors.insert(*process),
             };
         }
         let Fact::Acquired { process, partition, token, in_former_life } = *fact else { return Ok(()) };
-        let Some(before) = self.highest.get(&partition).copied() else {
-            self.highest.insert(partition, Held { token, by: process, claim_is_forgotten: false });
+        let by_successor = self.successors.contains(&process);
+        let before = self.highest.get(&partition).copied().filter(|before| before.token >= token);
+        let Some(before) = before else {
+            self.highest.insert(partition, Held { token, by: process, claim_is_forgotten: false, by_successor });
             return Ok(());
         };
-        if before.token < token {
-            self.highest.insert(partition, Held { token, by: process, claim_is_forgotten: false });
-            return Ok(());
-        }
         let comes_back = token < before.token && (Some(token.epoch) <= self.brought_back || in_former_life);
-        let goes_on = self.successors.contains(&process) || self.replaced.contains(&process);
+        let is_back = before.by_successor && self.revived.contains(&process);
+        let goes_on = by_successor || self.replaced.contains(&process) || is_back;
         let is_of_same_grant = token.epoch == before.token.epoch && goes_on;
         if comes_back || before.claim_is_forgotten && is_of_same_grant && !self.knows.contains(&process) {
             return Ok(());
