@@ -5,8 +5,8 @@ mod lab;
 
 use lab::{Lab, Reach};
 use parti_core::{
-    Bucket, Command, Config, Control, ControlRecord, Generation, Key, MemberRecord, Partition, PartitionId, Record,
-    Slot,
+    Bucket, Command, Config, Control, ControlRecord, Generation, Key, MemberRecord, Mode, Partition, PartitionId,
+    Record, Slot,
 };
 
 fn fleet(workers: usize, partitions: usize) -> Lab {
@@ -169,18 +169,19 @@ fn a_marker_that_a_former_leader_left_where_it_found_no_record_is_waited_out_too
     assert_settled(&lab);
 }
 
-#[test]
-fn a_renewal_is_not_written_over_what_another_process_wrote_at_its_revision() {
+/// A worker is gone while the members lose its last renewals and give their revisions to another one, until
+/// the slot has the very revision of its last one again.
+fn until_a_revision_is_given_again(config: Config, gone: impl Fn(&mut Lab)) -> Lab {
     let slot = Key::Slot(Slot::new(0));
     let mut lab = Lab::new(1);
-    lab.start("first", Config { expected_workers: Some(1), ..Config::default() });
+    lab.start("first", Config { expected_workers: Some(1), ..config.clone() });
     lab.run(1_000);
     let before = lab.backup();
     lab.run(60_000);
     let last = lab.revision(slot);
-    lab.set_reach(0, Reach::Cut);
+    gone(&mut lab);
     lab.restore_members(before);
-    lab.start("second", Config { preferred_slot: Some(Slot::new(0)), ..Config::default() });
+    lab.start("second", Config { preferred_slot: Some(Slot::new(0)), ..config });
     lab.run(11_500);
     for _ in 0..1_000 {
         if lab.revision(slot) == last {
@@ -189,10 +190,29 @@ fn a_renewal_is_not_written_over_what_another_process_wrote_at_its_revision() {
         lab.run(100);
     }
     assert_eq!(lab.revision(slot), last, "the store has given the revision again:\n{}", lab.transcript);
+    lab
+}
+
+#[test]
+fn a_renewal_is_not_written_over_what_another_process_wrote_at_its_revision() {
+    let mut lab = until_a_revision_is_given_again(Config::default(), |lab| lab.set_reach(0, Reach::Cut));
     lab.set_reach(0, Reach::Full);
     assert_settled(&lab);
     lab.run(60_000);
     assert_settled(&lab);
+}
+
+#[test]
+fn who_wakes_after_its_lease_looks_before_it_renews() {
+    for mode in [Mode::Strict, Mode::Available] {
+        let config = Config { mode, ..without_probes() };
+        let mut lab = until_a_revision_is_given_again(config, |lab| lab.freeze(0, true));
+        lab.wake_late(0);
+        assert_eq!(lab.workers[1].worker.status().slot, Some(Slot::new(0)), "{mode:?}:\n{}", lab.transcript);
+        assert_settled(&lab);
+        lab.run(60_000);
+        assert_settled(&lab);
+    }
 }
 
 #[test]
@@ -214,6 +234,33 @@ fn a_slot_is_not_taken_over_by_a_revision_that_was_lost_and_is_given_again() {
         assert!(lab.workers[1].working.is_empty(), "{forgotten}: it was alive:\n{}", lab.transcript);
         assert_settled(&lab);
     }
+}
+
+#[test]
+fn who_waits_for_a_slot_and_did_not_run_looks_before_it_takes_it_over() {
+    let slot = Slot::new(0);
+    let in_order = || Config { preferred_slot: Some(slot), expected_workers: Some(1), ..without_probes() };
+    let mut lab = Lab::new(1);
+    lab.start("first", in_order());
+    lab.start("second", in_order()); // it waits for the slot
+    lab.run(40_000);
+    let before = lab.backup();
+    lab.run(20_000);
+    let seen = lab.revision(Key::Slot(slot));
+    lab.freeze(1, true);
+    lab.restore_members(before);
+    lab.run(12_500);
+    for _ in 0..1_000 {
+        if lab.revision(Key::Slot(slot)) == seen {
+            break;
+        }
+        lab.run(100);
+    }
+    assert_eq!(lab.revision(Key::Slot(slot)), seen, "the store has given the revision again:\n{}", lab.transcript);
+    lab.wake_late(1); // the laboratory looks at every acquisition
+    lab.run(60_000);
+    assert!(lab.workers[1].working.is_empty(), "it was alive:\n{}", lab.transcript);
+    assert_settled(&lab);
 }
 
 #[test]

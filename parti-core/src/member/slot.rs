@@ -30,6 +30,10 @@ const SPREAD: [usize; 3] = [1, 8, 512];
 pub(crate) struct SlotSearch {
     /// When the first listing was complete, from which on silence means something.
     listening_since: Option<Instant>,
+    /// When the last listing was complete.
+    listed_at: Instant,
+    /// When it has asked for another one, since that was too long ago, if none was complete since.
+    looked_at: Option<Instant>,
     claim: Option<Claim>,
     /// Slots lost to others, and the revision that was known then: there is no use in trying before more is known.
     conflicts: BTreeMap<Slot, Revision>,
@@ -106,7 +110,8 @@ impl SlotSearch {
     /// A complete listing of the members has been seen.
     pub(crate) fn observe_listing(&mut self, now: Instant) {
         self.listening_since.get_or_insert(now);
-        self.read_again_at = None;
+        self.listed_at = now;
+        (self.looked_at, self.read_again_at) = (None, None);
         self.conflicts.clear();
     }
 
@@ -186,6 +191,12 @@ impl SlotSearch {
         };
         match choice {
             Choice::Take(target) if outbox.is_writing(Key::Slot(target.slot)) => {}
+            Choice::Take(target) if self.is_old_news(&target, view.context) => {
+                let now = view.context.now;
+                if self.looked_at.is_none_or(|at| now >= at + view.context.timing.retry) {
+                    (self.looked_at, self.read_again_at) = (Some(now), Some(now));
+                }
+            }
             Choice::Take(target) => {
                 let known = chooser.known(target.slot);
                 let record = target.record(view.context, view.record);
@@ -202,6 +213,13 @@ impl SlotSearch {
         }
     }
 
+    /// Whether what this worker would take over was listed so long ago that it lists once more: it may not have run since,
+    /// and a store that has lost writes may have given that revision to another process.
+    fn is_old_news(&self, target: &Target, context: &Context) -> bool {
+        let is_old = context.now >= self.listed_at + context.timing.renewal;
+        target.predecessor.is_some() && is_old && !context.has(PlantedBug::RenewUnlisted)
+    }
+
     /// When the search should be asked again if nothing is heard.
     pub(crate) fn deadline(&self, context: &Context, membership: &Membership) -> Option<Instant> {
         let listening_since = self.listening_since?;
@@ -212,7 +230,8 @@ impl SlotSearch {
         let learnt = records().map(|(_, member)| listening_since + learning_time(member));
         let expiries = records().map(|(slot, member)| membership.silent_for_good_at(slot, member));
         let surge = listening_since + context.config.surge_wait;
-        let due = expiries.chain(learnt).chain([surge, self.not_before]).filter(|at| *at > context.now);
+        let looks = self.looked_at.map(|at| at + context.timing.retry);
+        let due = expiries.chain(learnt).chain([surge, self.not_before]).chain(looks).filter(|at| *at > context.now);
         due.chain(self.read_again_at).min()
     }
 }

@@ -9,9 +9,11 @@ use crate::time::Instant;
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) connected: bool,
-    /// Whether the connection was lost, and the members have not been listed since: a store that has lost writes may have
-    /// given the revision of this worker's last one to another process.
+    /// Whether the connection was lost or the right to act was over, and the members have not been listed since: a store
+    /// that has lost writes may have given the revision of this worker's last one to another process.
     pub(super) was_cut_off: bool,
+    /// The end of the right to act after which this worker has last doubted that its record is still its own.
+    pub(super) doubted_after: Option<Instant>,
     pub(super) members: Option<Watched>,
     pub(super) plan: Option<Watched>,
     /// When to list the plan again, since the last listing has shown less than is known.
@@ -20,7 +22,7 @@ pub(super) struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Self { connected: true, was_cut_off: false, members: None, plan: None, read_plan_at: None }
+        Self { connected: true, was_cut_off: false, doubted_after: None, members: None, plan: None, read_plan_at: None }
     }
 }
 

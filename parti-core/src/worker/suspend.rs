@@ -17,9 +17,11 @@ impl Mind {
         }
     }
 
-    /// In `Strict` mode nothing is worked on without a right to.
+    /// Without a right to act, members are listed before the next renewal, and in `Strict` mode nothing is worked on.
     pub(super) fn suspend_if_expired(&mut self, outbox: &mut Outbox) {
-        if self.context.config.mode != Mode::Strict || self.right_until().is_none() {
+        let Some(until) = self.right_until() else { return };
+        self.doubt_own_record(until);
+        if self.context.config.mode != Mode::Strict {
             return;
         }
         let expired = self.lease().filter(|lease| !lease.is_valid(self.context.now)).map(why_it_ran_out);
@@ -27,6 +29,16 @@ impl Mind {
             Some(reason) if !self.context.has(PlantedBug::OutliveLease) => self.suspend(reason, outbox),
             None if !self.has_right() => self.suspend(SuspendReason::NotPresent, outbox),
             Some(_) | None => {}
+        }
+    }
+
+    /// From the end of its right on, others may have taken this worker's place: a store that has lost writes may since have
+    /// given the revision of its last one to another process.
+    fn doubt_own_record(&mut self, until: Instant) {
+        let is_over = self.context.now >= until && !self.context.has(PlantedBug::RenewUnlisted);
+        if is_over && self.link.doubted_after.replace(until) != Some(until) {
+            self.link.was_cut_off = true;
+            self.link.members = None;
         }
     }
 
@@ -84,7 +96,8 @@ impl Mind {
     /// Whether this worker may take what it is given: nobody may have ended its tenure, in whatever mode it goes on.
     pub(super) fn may_take(&self) -> bool {
         let present = self.presence.until().is_some_and(|until| self.context.now < until);
-        self.has_right() && (present || self.context.timing.confirm.is_none())
+        let nobody_asks = self.context.timing.confirm.is_none() || self.context.has(PlantedBug::TakeAbsent);
+        self.has_right() && (present || nobody_asks)
     }
 
     pub(super) fn has_right(&self) -> bool {

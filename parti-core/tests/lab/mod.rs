@@ -104,6 +104,8 @@ pub(crate) enum Reach {
     Mute,
     /// Its watches have gone silent; its writes land.
     Deaf,
+    /// It hears nothing of the plan; all else is as it should be.
+    DeafToPlan,
     /// It hears everything, and whatever it writes is refused.
     Refused,
     /// Its connection is gone, and it knows.
@@ -111,8 +113,12 @@ pub(crate) enum Reach {
 }
 
 impl Reach {
-    fn hears(self) -> bool {
-        matches!(self, Self::Full | Self::Refused)
+    fn hears(self, bucket: Bucket) -> bool {
+        match self {
+            Self::Full | Self::Refused => true,
+            Self::DeafToPlan => bucket == Bucket::Members,
+            Self::Mute | Self::Deaf | Self::Cut => false,
+        }
     }
 }
 
@@ -306,6 +312,12 @@ impl Lab {
         self.settle();
     }
 
+    /// A process that did not run does again, and what is due comes before what has happened meanwhile.
+    pub(crate) fn wake_late(&mut self, at: usize) {
+        self.workers[at].inbox.push_front(Event::Timeout);
+        self.freeze(at, false);
+    }
+
     /// Probes say that nobody listens where this worker is; none ends that.
     pub(crate) fn slander(&mut self, at: Option<usize>) {
         self.slandered = at;
@@ -408,17 +420,17 @@ impl Lab {
         let bench = &mut self.workers[at];
         let before = std::mem::replace(&mut bench.reach, reach);
         match (before, reach) {
-            (Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused, Reach::Cut) => {
+            (Reach::Full | Reach::Mute | Reach::Deaf | Reach::DeafToPlan | Reach::Refused, Reach::Cut) => {
                 bench.listens = false;
                 bench.inbox.push_back(Event::Kv(KvEvent::Lost));
             }
-            (Reach::Cut, Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused) => {
+            (Reach::Cut, Reach::Full | Reach::Mute | Reach::Deaf | Reach::DeafToPlan | Reach::Refused) => {
                 bench.inbox.push_back(Event::Kv(KvEvent::Restored));
                 self.listen(at);
             }
             (
-                Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused,
-                Reach::Full | Reach::Mute | Reach::Deaf | Reach::Refused,
+                Reach::Full | Reach::Mute | Reach::Deaf | Reach::DeafToPlan | Reach::Refused,
+                Reach::Full | Reach::Mute | Reach::Deaf | Reach::DeafToPlan | Reach::Refused,
             )
             | (Reach::Cut, Reach::Cut) => {}
         }
@@ -619,7 +631,7 @@ impl Lab {
     }
 
     fn write(&mut self, at: usize, Request { operation, write }: &Request) {
-        let reached = matches!(self.workers[at].reach, Reach::Full | Reach::Deaf);
+        let reached = matches!(self.workers[at].reach, Reach::Full | Reach::Deaf | Reach::DeafToPlan);
         let outcome = match self.workers[at].reach {
             Reach::Refused => Outcome::Refused,
             _ if self.no_plans_of == Some(at) && matches!(write, Write::Append { .. }) => Outcome::Refused,
@@ -657,7 +669,7 @@ impl Lab {
 
     fn show(&mut self, key: Key) {
         let entry = &self.store.entries[&key];
-        for bench in self.workers.iter_mut().filter(|bench| bench.reach.hears()) {
+        for bench in self.workers.iter_mut().filter(|bench| bench.reach.hears(key.bucket())) {
             if let Some((watch, interest)) = bench.watches.get(&key.bucket())
                 && interest.covers(key)
             {
@@ -667,7 +679,7 @@ impl Lab {
     }
 
     fn watch(&mut self, at: usize, watch: WatchId, bucket: Bucket, interest: Interest) {
-        if self.workers[at].reach.hears() {
+        if self.workers[at].reach.hears(bucket) {
             for (key, entry) in &self.store.entries {
                 if key.bucket() == bucket && interest.covers(*key) {
                     self.workers[at].inbox.push_back(shown(watch, *key, entry));

@@ -31,7 +31,7 @@ fn a_worker_whose_connection_is_gone_is_evicted_early_and_starts_over() {
     insta::assert_snapshot!(lab.transcript);
 }
 
-/// Its renewals get through again before it hears anything: what it was to hold may be another's by now.
+/// Its renewals get through again before it hears of the plan: what it was to hold may be another's by now.
 #[test]
 fn who_was_suspended_does_not_go_on_before_it_has_read_its_assignment_again() {
     let mut lab = fleet(3, 6);
@@ -39,7 +39,7 @@ fn who_was_suspended_does_not_go_on_before_it_has_read_its_assignment_again() {
     while !lab.workers[2].worker.status().suspended {
         lab.run(100);
     }
-    lab.set_reach(2, Reach::Deaf);
+    lab.set_reach(2, Reach::DeafToPlan);
     lab.run(3_000);
     assert!(!lab.transcript.contains("Evicted"), "its renewals were committed:\n{}", lab.transcript);
     assert!(lab.workers[2].worker.status().suspended, "{}", lab.transcript);
