@@ -348,15 +348,10 @@ fn has_stopped_leading(held: LeaderRecord, view: &Candidate<'_>) -> bool {
     // Who could not write itself does not know whether others could.
     let silent = || view.lease.is_fresh(view.context) && view.membership.has_expired(view.context.now, held.slot);
     match view.membership.tenure_state(held.slot, held.tenure) {
-        TenureState::Ended => true,
-        // A listing that lacks this worker's own record may lack the leader's as well, and show each of two candidates that
-        // the other one is not there: they would claim from each other until their renewals fail.
-        TenureState::NoRecord => {
-            let shown = view.membership.shown(view.lease.slot).is_some();
-            shown || view.context.has(PlantedBug::ClaimUnshown)
-        }
-        // The store has lost how the tenure began; it does not go on in what is there, and that may be dead as well.
-        TenureState::Unclear => silent(),
+        TenureState::Ended | TenureState::NoRecord if is_judged_by_what_is_there(held, view) => true,
+        // The store has lost how the tenure began, or what tells; it does not go on in what is there, and that may be dead
+        // as well.
+        TenureState::Ended | TenureState::NoRecord | TenureState::Unclear => silent(),
         TenureState::Continues => {
             let member = view.membership.member(held.slot);
             let record = member.and_then(|member| member.record());
@@ -366,6 +361,15 @@ fn has_stopped_leading(held: LeaderRecord, view: &Candidate<'_>) -> bool {
             restarting || replaced || gone || silent()
         }
     }
+}
+
+/// Whether the last listing has shown this worker's own record, and what it knows of the leader's slot. A listing that
+/// lacks its own may lack the leader's as well, and what is not shown any more may be lost: each of two candidates would
+/// find that the other one is not there, and they would claim from each other until their renewals fail.
+fn is_judged_by_what_is_there(held: LeaderRecord, view: &Candidate<'_>) -> bool {
+    let is_shown = view.membership.shown(view.lease.slot).is_some();
+    let is_doubtful = view.membership.member(held.slot).is_some_and(|member| member.is_doubtful(view.context));
+    is_shown && !is_doubtful || view.context.has(PlantedBug::ClaimUnshown)
 }
 
 #[cfg(test)]

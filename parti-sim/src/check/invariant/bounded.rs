@@ -98,7 +98,8 @@ impl Invariant for Bounded {
                 let changes = self.leader_changes.len();
                 if changes > MAX_LEADER_CHANGES {
                     let within = CHANGES_WITHIN.as_millis();
-                    let sentence = format!("{process} and others changed the leader record {changes} times in {within} ms");
+                    let sentence =
+                        format!("{process} and others changed the leader record {changes} times in {within} ms");
                     return Err(Breach::new(sentence).by(process));
                 }
             }
