@@ -45,6 +45,8 @@ planted_bugs! {
     StaleServer,
     /// A worker that goes on without a lease takes what it is given by old news.
     TakeWithoutLease,
+    /// A worker that goes on without a lease takes what it is given although others may take it for gone.
+    TakeAbsent,
     /// The lease counts from the reply to a renewal.
     LeaseFromReply,
     /// Work goes on as soon as the connection is back, before a renewal is committed.
@@ -123,6 +125,8 @@ planted_bugs! {
     WriteOnUnshown,
     /// Who finds no record of the leader claims its place although it finds none of its own either.
     ClaimUnshown,
+    /// A leader begins with a list of members that may lack some who claimed before it was named.
+    LeadUnlisted,
     /// Work goes on before the own assignment was read again.
     ResumeUnread,
     /// What an assignment does not name any more is given up like what it says is to be released.

@@ -7,6 +7,7 @@ use crate::member::leadership;
 use crate::member::membership::LeaderKey;
 use crate::member::probing::{self, Targets};
 use crate::outbox::Outbox;
+use crate::planted::PlantedBug;
 use crate::stored::key::Key;
 use crate::time::Duration;
 
@@ -72,7 +73,8 @@ impl Mind {
         };
         let all = |watched: &Option<Watched>| watched.as_ref().is_some_and(Watched::has_listed_all);
         let named_at = self.leadership.catches_up_with();
-        let is_behind = named_at.zip(self.link.members.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at));
+        let is_behind = named_at.zip(self.link.members.as_ref()).is_some_and(|(at, watched)| watched.is_behind(at))
+            && !self.context.has(PlantedBug::LeadUnlisted);
         // A store that has lost the plan leaves nobody but the members to tell who may still work, so that the list of them
         // must reach as far as this worker's naming. It is one claim old, and a replica that lags may not have it yet.
         if is_behind {

@@ -43,6 +43,7 @@ impl Plant {
                     | Bug::RenewUnlisted
                     | Bug::WriteOnUnshown
                     | Bug::ClaimUnshown
+                    | Bug::LeadUnlisted
                     | Bug::ResumeUnread
                     | Bug::KeepUnnamed
                     | Bug::TenureByRevision
@@ -85,6 +86,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::GrantUnsound
         | Bug::GrantInQuarantine
         | Bug::CommitTellsNothing
+        | Bug::LeadUnlisted
         | Bug::ResumeUnread
         | Bug::KeepUnnamed => &["no-duplicate"],
         Bug::GoOnAfterLoss | Bug::NeverBelieve => &["no-orphan"],
@@ -102,7 +104,9 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::OtherTenure => &["no-duplicate", "tokens-increase"],
         Bug::ReplacedWatch | Bug::WatchOutlivesBreak => &["no-duplicate", "one-writer"],
         Bug::AppendsPipelined => &["contract", "one-writer"],
-        Bug::TakeWithoutLease | Bug::EpochNotRaised | Bug::ForgetGeneration | Bug::ForgetEra => &["tokens-increase"],
+        Bug::TakeWithoutLease | Bug::TakeAbsent | Bug::EpochNotRaised | Bug::ForgetGeneration | Bug::ForgetEra => {
+            &["tokens-increase"]
+        }
         // Whose claims are confused gives up everything, again and again.
         Bug::TenureByRevision => &["no-orphan", "tokens-increase"],
         Bug::JudgeByOldSilence | Bug::RestartUnheld | Bug::JudgeUnheard => &["no-move-without-cause"],

@@ -53,6 +53,7 @@ impl Plan {
                 self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
                 self.repeat(3, 40_000, |_| vec![(0, Deed::All(ToAll::Purge { plan: false }))]);
             }
+            Plant::Core(Bug::LeadUnlisted) => self.lose_all_but_who_is_not_listed(),
             Plant::Core(Bug::CommitTellsNothing) => self.lose_what_was_just_granted(),
             Plant::Core(Bug::RenewUnlisted) => self.give_revisions_again(),
             Plant::Core(Bug::WriteOnUnshown) => self.give_again_while_another_stands_by(),
@@ -82,6 +83,30 @@ impl Plan {
                 (later_ms, Deed::One(ToOne::Isolate { who, for_ms: 9_000, closed: false })),
                 (later_ms + 10, Deed::All(ToAll::RollBack { plan: true, writes, for_ms: 50 })),
                 (later_ms + 100, drain(who, true)),
+            ]
+        });
+    }
+
+    /// The plan is purged while the one who has everything is cut off, and who leads next has just come, and lists only some
+    /// of the members.
+    fn lose_all_but_who_is_not_listed(&mut self) {
+        self.level(2, 4_000, 0);
+        self.options.network = crate::setting::options::NetworkOptions {
+            partial_members_ppm: 1_000_000,
+            ..crate::setting::options::NetworkOptions::quiet(&self.options.network)
+        };
+        (self.start_gap_ms, self.begins_ms) = (300, 20_000);
+        let leaves_ms = 11_300 + self.options.seed % 8 * 40;
+        let wish = |wish, wanted| Deed::All(ToAll::Wish { wish, wanted });
+        self.repeat(1, 30_000, |_| {
+            vec![
+                (0, wish(Wish::Drain(0), true)),
+                (5_000, wish(Wish::Pause, true)),
+                (10_000, Deed::One(ToOne::Isolate { who: 1, for_ms: 3_900, closed: false })),
+                (10_010, Deed::All(ToAll::Join { ordinal: None })),
+                (leaves_ms - 1, Deed::All(ToAll::Purge { plan: true })),
+                (leaves_ms, Deed::One(ToOne::Leave { who: 0 })),
+                (18_000, wish(Wish::Pause, false)),
             ]
         });
     }

@@ -117,6 +117,7 @@ impl Plan {
         let blink = |nth: u32| Deed::One(ToOne::FalselyGone { who: who(nth - nth % 2), for_ms: 150 });
         let take_briefly =
             |nth| Deed::One(ToOne::TakeSubscription { who: who(nth), for_ms: 800 + lasts(nth) / 10, told: false });
+        let list = |nth: u32| Deed::All(ToAll::ChangeList { seed: u64::from(nth), keep_percent: 50 });
         // Which deeds, how far apart, how many servers, and how much is late.
         let (deeds, gap_ms, servers, late_ppm): (&[DeedOf], u64, u32, u32) = match plant {
             Plant::Core(Bug::PresenceTooLong) => (&[&take], 4_000, 1, 0),
@@ -124,6 +125,7 @@ impl Plan {
             Plant::Core(Bug::PresenceFromReceipt) | Plant::Around(Around::ProbeHeardCounts) => {
                 (&[&take], 4_000, 1, 300_000)
             }
+            Plant::Core(Bug::TakeAbsent) => (&[&take, &list], 800, 1, 0),
             Plant::Core(Bug::ProberElsewhere) => (&[&cut], 3_000, 3, 0),
             Plant::Core(Bug::StaleServer) | Plant::Around(Around::UnnoticedReconnect) => {
                 (&[&reconnect, &cut, &cut, &cut], 400, 3, 0)
@@ -136,13 +138,17 @@ impl Plan {
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);
         (worker.lease_ms, worker.probe_confirm_ms, worker.probe_interval_ms) = (10_000, 750, 150);
         network.listens_late_ppm = late_ppm;
-        if plant == Plant::Core(Bug::ResumeUnrenewed) {
+        match plant {
             // The eviction has to be on its way still when the worker is heard again.
-            (network.slow_ppm, network.slow_us) = (300_000, (5_000, 700_000));
+            Plant::Core(Bug::ResumeUnrenewed) => (network.slow_ppm, network.slow_us) = (300_000, (5_000, 700_000)),
+            // What it is given has to come when it is another's already.
+            Plant::Core(Bug::TakeAbsent) => network.notify_us = (250, 2_000_000),
+            _ => {}
         }
         worker.slots = worker.slots.max(8);
         (self.options.workers, self.options.partitions, self.options.servers) = (5, 20, servers);
-        self.options.mix = Mix::default();
+        let available_every = u32::from(plant == Plant::Core(Bug::TakeAbsent));
+        self.options.mix = Mix { available_every, ..Mix::default() };
         let act = |nth: u32| Act { at_ms: u64::from(nth) * gap_ms, deed: deeds[nth as usize % deeds.len()](nth) };
         self.acts = (0..24).map(act).collect();
     }
