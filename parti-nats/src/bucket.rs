@@ -23,6 +23,9 @@ const INCARNATION: &str = "parti_incarnation";
 /// The last part of the name of the bucket that keeps a partition list.
 const LIST: &str = "partitions";
 
+/// The last part of the name of the bucket that keeps how far messages are finished.
+const POSITIONS: &str = "positions";
+
 /// Which life of a bucket this is: the number that its creator chose. The time of creation that the server tells is none:
 /// where several founded the group at once, it differs from server to server, and changes when they restart. It is
 /// taken for the buckets of older versions, which have no other.
@@ -41,7 +44,7 @@ pub(crate) struct Names {
     pub(crate) stored: String,
     /// What the subject starts with under which the server repeats each accepted write.
     pub(crate) repeated: String,
-    /// Whether nobody is ever to purge it: only an operator's list is theirs to clear.
+    /// Whether nobody is ever to purge it: only an operator's list and positions are theirs to clear.
     pub(crate) denies_purge: bool,
 }
 
@@ -55,13 +58,18 @@ impl Names {
         Self::of(group, LIST)
     }
 
+    /// The bucket of how far the messages of each partition are finished.
+    pub(crate) fn positions(group: &GroupName) -> Self {
+        Self::of(group, POSITIONS)
+    }
+
     fn of(group: &GroupName, kind: &str) -> Self {
         let bucket = format!("parti_{group}_{kind}");
         Self {
             stream: format!("KV_{bucket}"),
             stored: format!("$KV.{bucket}."),
             repeated: format!("parti.{group}.{kind}."),
-            denies_purge: kind != LIST,
+            denies_purge: kind != LIST && kind != POSITIONS,
             bucket,
         }
     }

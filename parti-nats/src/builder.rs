@@ -312,6 +312,7 @@ impl Builder {
             last: clock::now(),
         };
         let span = tracing::info_span!("parti_worker", %group, instance = %worker.status().instance);
+        let handle_group = group.clone();
         let parts = Parts { worker, config: self.config, group, replicas: self.replicas, application, publisher };
         let life = Life { lease, end: end_sender };
         let task = async move {
@@ -325,7 +326,17 @@ impl Builder {
         };
         tokio::spawn(task.instrument(span));
         let waiting = VecDeque::new();
-        Ok(Handle { inputs: input_sender, changes, waiting, status, assignment, health, refresh, end })
+        Ok(Handle {
+            group: handle_group,
+            inputs: input_sender,
+            changes,
+            waiting,
+            status,
+            assignment,
+            health,
+            refresh,
+            end,
+        })
     }
 }
 

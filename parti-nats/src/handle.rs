@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parti_core::{Command, Event, PartitionId, PartitionList, Status, Token, WorkerState};
+use parti_core::{Command, Event, GroupName, PartitionId, PartitionList, Status, Token, WorkerState};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -37,6 +37,7 @@ use crate::input::Input;
 /// Dropping it lets the worker leave in the background, as [`stop`](Self::stop) does, as long as the runtime goes on.
 #[derive(Debug)]
 pub struct Handle {
+    pub(crate) group: GroupName,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) changes: changes::Receiver,
     pub(crate) waiting: VecDeque<Change>,
@@ -171,6 +172,11 @@ impl Handle {
     /// at this moment, its guard knows.
     pub fn assignment(&self) -> Arc<Assignment> {
         self.assignment.load_full()
+    }
+
+    /// The group that the worker takes part in.
+    pub fn group(&self) -> &GroupName {
+        &self.group
     }
 
     /// What is needed to read the [`assignment`](Self::assignment) anywhere else, such as in a request handler.

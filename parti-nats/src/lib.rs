@@ -119,6 +119,7 @@ mod builder;
 mod changes;
 mod clock;
 mod connection;
+mod delivery;
 mod driver;
 mod error;
 mod fence;
@@ -167,6 +168,11 @@ pub use bucket::create_buckets;
 pub use builder::Builder;
 pub use changes::Change;
 pub use connection::connect_options;
+pub use delivery::consumer::Consumer;
+pub use delivery::error::{DeliveryError, Lost};
+pub use delivery::message::Delivered;
+pub use delivery::messages::Messages;
+pub use delivery::settings::Delivery;
 pub use error::{Error, ErrorKind};
 pub use fence::{Fence, FenceError, TOKEN_HEADER};
 pub use guard::Guard;
@@ -176,6 +182,7 @@ pub use login::credentials_file;
 pub use metrics::{METRICS, Metric, MetricKind, SECONDS_BUCKETS, describe_metrics};
 pub use mismatch::Mismatch;
 pub use parti_core::assign::{self, Labels};
+pub use parti_core::delivery::{DeliveryConfig, DeliveryConfigError, Policy, Sequence, StartAt};
 pub use parti_core::{
     Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation,
     Instance, Instant, Mode, Partition, PartitionError, PartitionGuard, PartitionId, PartitionList, Placement,

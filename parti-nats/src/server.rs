@@ -12,6 +12,8 @@ const OLDEST: Version = Version(2, 10, 26);
 const LATCHES: (Version, Version) = (Version(2, 14, 0), Version(2, 14, 5));
 /// In a cluster it may delete and add anew such a stream.
 const DELETES_IN_CLUSTER: Version = Version(2, 12, 14);
+/// From here on a consumer with many literal filters is good for tens of them.
+const FILTERS_WELL: Version = Version(2, 12, 7);
 /// What to run instead.
 const GOOD: &str = "2.12.15, 2.14.6 or 2.15.0, or newer";
 
@@ -46,6 +48,11 @@ pub(crate) fn check(info: &ServerInfo) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::new(ErrorKind::ServerVersion { server: address(info), version: info.version.clone() }))
+}
+
+/// Whether one consumer may have many literal filters: older servers read a backlog slowly then, or pass over messages.
+pub(crate) fn filters_well(info: &ServerInfo) -> bool {
+    Version::parse(&info.version) >= FILTERS_WELL
 }
 
 /// What is known to be wrong with a server, and what to do.

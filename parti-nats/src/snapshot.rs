@@ -231,7 +231,7 @@ pub(crate) fn number(message: &Message, header: &str) -> Option<u64> {
     number_in(message.headers.as_ref()?, header)
 }
 
-fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
+pub(crate) fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
     headers.get_last(header)?.as_str().parse().ok()
 }
 

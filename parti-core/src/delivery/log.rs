@@ -92,20 +92,26 @@ impl<M> LogDelivery<M> {
 
     /// What is known of each partition, in order.
     pub fn lanes(&self) -> impl Iterator<Item = LaneStatus<'_>> {
-        let last = self.stream.last_told().map(|stream| stream.last);
-        self.lanes.iter().map(move |(partition, lane)| {
-            let (finished, stored) = lane.finished();
-            LaneStatus {
-                partition,
-                token: lane.token(),
-                finished,
-                stored,
-                ready: lane.inbox().len(),
-                unfinished: lane.unfinished(),
-                is_on_tail: lane.inbox().is_on_tail(),
-                stream_last: last,
-            }
-        })
+        self.lanes.iter().map(|(partition, lane)| self.status(partition, lane))
+    }
+
+    /// What is known of one partition, if it is delivered.
+    pub fn lane(&self, partition: &PartitionId) -> Option<LaneStatus<'_>> {
+        self.lanes.get_key_value(partition).map(|(partition, lane)| self.status(partition, lane))
+    }
+
+    fn status<'a>(&self, partition: &'a PartitionId, lane: &'a Lane<M>) -> LaneStatus<'a> {
+        let (finished, stored) = lane.finished();
+        LaneStatus {
+            partition,
+            token: lane.token(),
+            finished,
+            stored,
+            ready: lane.inbox().len(),
+            unfinished: lane.unfinished(),
+            is_on_tail: lane.inbox().is_on_tail(),
+            stream_last: self.stream.last_told().map(|stream| stream.last),
+        }
     }
 
     fn observe_ownership(&mut self, ownership: Ownership) {
@@ -116,13 +122,13 @@ impl<M> LogDelivery<M> {
                 self.touched.insert(partition);
             }
             Ownership::Releasing { partition, token } => {
-                if let Some(lane) = self.lane(&partition, token) {
+                if let Some(lane) = self.lane_under(&partition, token) {
                     lane.observe_releasing();
                     self.touched.insert(partition);
                 }
             }
             Ownership::Ended { partition, token } => {
-                if self.lane(&partition, token).is_some() {
+                if self.lane_under(&partition, token).is_some() {
                     self.forget(&partition);
                 }
             }
@@ -339,7 +345,7 @@ impl<M> LogDelivery<M> {
         }
     }
 
-    fn lane(&mut self, partition: &PartitionId, token: Token) -> Option<&mut Lane<M>> {
+    fn lane_under(&mut self, partition: &PartitionId, token: Token) -> Option<&mut Lane<M>> {
         self.lanes.get_mut(partition).filter(|lane| lane.token() == token)
     }
 

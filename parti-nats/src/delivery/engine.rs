@@ -1,0 +1,352 @@
+//! The loop that delivers: what happens goes to the core, and what it asks for is done.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parti_core::delivery::{
+    Answer, CallId, DeliveryConfig, Event, Handed, LogDelivery, Notice, Order, Ownership, Request, Sequence, StopReason,
+};
+use parti_core::{Instant, PartitionId, ReleaseReason, Token};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::changes::Change;
+use crate::clock;
+use crate::delivery::message::Body;
+use crate::delivery::messages::{Call, End, Messages, News};
+use crate::delivery::store::Store;
+use crate::delivery::tail;
+use crate::guard::Guard;
+use crate::handle::Handle;
+
+/// How many pieces of a tail wait to be taken in.
+const TAIL_QUEUE: usize = 16;
+/// The most calls of the application that are taken in at once.
+const CALLS_AT_ONCE: usize = 256;
+/// How often the same trouble is said.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// Delivers to the partitions of one worker.
+pub(crate) struct Engine {
+    worker: Handle,
+    store: Store,
+    delivery: LogDelivery<Body>,
+    held: BTreeMap<PartitionId, Held>,
+    partitions: mpsc::UnboundedSender<Messages>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    caller: mpsc::UnboundedSender<Call>,
+    /// Each tail is closed when its sender is dropped.
+    tails: BTreeMap<CallId, oneshot::Sender<Infallible>>,
+    news: mpsc::Receiver<tail::News>,
+    newsroom: mpsc::Sender<tail::News>,
+    answers: JoinSet<Option<(CallId, Answer<Body>)>>,
+    /// When each kind of trouble was said.
+    said: BTreeMap<&'static str, Instant>,
+}
+
+/// One hold of one partition.
+struct Held {
+    guard: Arc<Guard>,
+    token: Token,
+    news: mpsc::UnboundedSender<News>,
+    over: Arc<OnceLock<String>>,
+    end: End,
+    /// Who waits for the last write.
+    leaving: Option<oneshot::Sender<()>>,
+    /// Who waits until something is stored.
+    waiting: Vec<(Sequence, oneshot::Sender<()>)>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        worker: Handle,
+        store: Store,
+        config: DeliveryConfig,
+        partitions: mpsc::UnboundedSender<Messages>,
+    ) -> Self {
+        let (caller, calls) = mpsc::unbounded_channel();
+        let (newsroom, news) = mpsc::channel(TAIL_QUEUE);
+        let delivery = LogDelivery::new(config, clock::now()).expect("the settings were checked");
+        Self {
+            worker,
+            store,
+            delivery,
+            held: BTreeMap::new(),
+            partitions,
+            calls,
+            caller,
+            tails: BTreeMap::new(),
+            news,
+            newsroom,
+            answers: JoinSet::new(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// Delivers until the worker has stopped.
+    pub(crate) async fn run(mut self) {
+        let mut calls = Vec::new();
+        loop {
+            self.carry_out();
+            tokio::select! {
+                biased;
+                changes = self.worker.next_changes() => match changes {
+                    Some(changes) => changes.into_iter().for_each(|change| self.observe_change(change)),
+                    None => return,
+                },
+                count = self.calls.recv_many(&mut calls, CALLS_AT_ONCE) => {
+                    debug_assert!(count > 0, "this side has a sender too");
+                    calls.drain(..).for_each(|call| self.observe_call(call));
+                }
+                Some(answered) = self.answers.join_next() => self.observe_answer(answered),
+                Some((tail, piece)) = self.news.recv() => {
+                    for news in piece {
+                        self.handle(Event::Tail { tail, news });
+                    }
+                }
+                () = clock::sleep_until(self.delivery.poll_timeout(), clock::LONGEST_WAIT) => self.handle(Event::Timeout),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event<Body>) {
+        self.delivery.handle(clock::now(), event);
+    }
+
+    fn observe_change(&mut self, change: Change) {
+        match change {
+            Change::Acquired(guard) => self.acquire(guard),
+            Change::Releasing { partition, token, reason } => {
+                let ownership = match reason {
+                    ReleaseReason::Evicted => return self.end(&partition, token, "the worker was evicted"),
+                    ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting => {
+                        Ownership::Releasing { partition, token }
+                    }
+                };
+                self.handle(Event::Ownership(ownership));
+            }
+            Change::Cancelled { partition, token } => self.end(&partition, token, "there was no more time to finish"),
+            Change::Suspended { .. } => self.handle(Event::Ownership(Ownership::Suspended)),
+            Change::Resumed => self.handle(Event::Ownership(Ownership::Resumed)),
+            Change::Prepare { .. } => {}
+        }
+    }
+
+    fn acquire(&mut self, guard: Guard) {
+        let (partition, token) = (guard.partition().clone(), guard.token());
+        let (guard, over) = (Arc::new(guard), Arc::new(OnceLock::new()));
+        let (sender, news) = mpsc::unbounded_channel();
+        let messages = Messages::new(Arc::clone(&guard), self.caller.clone(), news, Arc::clone(&over));
+        let held = Held { guard, token, news: sender, over, end: End::Finished, leaving: None, waiting: Vec::new() };
+        self.held.insert(partition.clone(), held);
+        self.handle(Event::Ownership(Ownership::Acquired { partition, token }));
+        // An error means that nobody takes partitions any more: what is dropped with it ends the work on this one.
+        let _ = self.partitions.send(messages);
+    }
+
+    /// A hold is over, without time for anything.
+    fn end(&mut self, partition: &PartitionId, token: Token, reason: &str) {
+        if let Some(held) = self.held(partition, token) {
+            let _ = held.over.set(reason.to_owned());
+            self.held.remove(partition);
+            self.handle(Event::Ownership(Ownership::Ended { partition: partition.clone(), token }));
+        }
+    }
+
+    fn observe_call(&mut self, call: Call) {
+        match call {
+            Call::Request(request) => self.handle(Event::Application(request)),
+            Call::Settle(partition) => {
+                self.handle(Event::Application(Request::Want { partition: partition.clone(), most: 0 }));
+                self.carry_out();
+                if let Some(held) = self.held.get(&partition) {
+                    let _ = held.news.send(News::Settled);
+                }
+            }
+            Call::Stored(partition, sequence, told) => {
+                if let Some(held) = self.held.get_mut(&partition) {
+                    held.waiting.push((sequence, told));
+                }
+                self.tell_stored(&partition);
+            }
+            Call::Leave(partition, token, end, told) => {
+                if let Some(held) = self.held(&partition, token) {
+                    (held.end, held.leaving) = (end, told);
+                    self.handle(Event::Application(Request::Leave { partition }));
+                }
+            }
+        }
+    }
+
+    fn observe_answer(&mut self, answered: Result<Option<(CallId, Answer<Body>)>, tokio::task::JoinError>) {
+        match answered {
+            Ok(Some((call, answer))) => {
+                let is_written = matches!(answer, Answer::Written(_));
+                self.handle(Event::Answer { call, answer });
+                if is_written {
+                    self.tell_all_stored();
+                }
+            }
+            Ok(None) => {}
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+
+    /// Does everything that the core asks for.
+    fn carry_out(&mut self) {
+        while let Some(order) = self.delivery.poll_order() {
+            match order {
+                Order::Hand { partition, token, messages } => self.hand(&partition, token, messages),
+                Order::OpenTail { call, from, partitions } => self.open_tail(call, from, partitions),
+                Order::CloseTail { tail } => self.close_tail(tail),
+                Order::LetGo { partition, token } => self.let_go(&partition, token),
+                Order::Stop { partition, token, reason } => self.stop(&partition, token, &reason),
+                Order::Notice(notice) => self.notice(&notice),
+                order @ (Order::ReadPosition { .. }
+                | Order::WritePosition { .. }
+                | Order::Inspect { .. }
+                | Order::Ask { .. }
+                | Order::Fetch { .. }
+                | Order::DeadLetter { .. }) => {
+                    let store = self.store.clone();
+                    self.answers.spawn(async move { store.answer(order).await });
+                }
+            }
+        }
+    }
+
+    fn hand(&mut self, partition: &PartitionId, token: Token, messages: Vec<Handed<Body>>) {
+        if let Some(held) = self.held(partition, token) {
+            // An error means that the application has just left: it has not seen them.
+            let _ = held.news.send(News::Handed(messages));
+        }
+    }
+
+    fn open_tail(&mut self, tail: CallId, from: Sequence, partitions: Vec<PartitionId>) {
+        let (store, newsroom) = (self.store.clone(), self.newsroom.clone());
+        let (opened, is_open) = oneshot::channel();
+        let (open, closed) = oneshot::channel();
+        self.tails.insert(tail, open);
+        tokio::spawn(async move {
+            match store.open_tail(tail, from, &partitions).await {
+                Ok(open) => {
+                    let _ = opened.send(Ok(()));
+                    open.run(newsroom, closed).await;
+                }
+                Err(reason) => _ = opened.send(Err(reason)),
+            }
+        });
+        self.answers.spawn(async move {
+            Some((
+                tail,
+                match is_open.await {
+                    Ok(Ok(())) => Answer::TailOpened,
+                    Ok(Err(reason)) => Answer::Failed { reason },
+                    Err(_) => Answer::Failed { reason: "its task has ended".into() },
+                },
+            ))
+        });
+    }
+
+    fn close_tail(&mut self, tail: CallId) {
+        self.tails.remove(&tail);
+    }
+
+    fn let_go(&mut self, partition: &PartitionId, token: Token) {
+        if self.held(partition, token).is_none() {
+            return;
+        }
+        let Some(held) = self.held.remove(partition) else { return };
+        if let Some(told) = held.leaving {
+            let _ = told.send(());
+        }
+        drop_guard(held.guard, held.end);
+    }
+
+    fn stop(&mut self, partition: &PartitionId, token: Token, reason: &StopReason) {
+        tracing::warn!(event = "delivery_stopped", %partition, %token, %reason, "nothing more is delivered of a partition");
+        if self.held(partition, token).is_none() {
+            return;
+        }
+        let Some(held) = self.held.remove(partition) else { return };
+        let _ = held.over.set(reason.to_string());
+        let end = match reason {
+            // Another has it: nothing failed here.
+            StopReason::Fenced { .. } => End::Finished,
+            StopReason::Edited | StopReason::StreamChanged | StopReason::Misfit(_) | StopReason::Unreadable { .. } => {
+                End::Failed(reason.to_string())
+            }
+        };
+        drop_guard(held.guard, end);
+    }
+
+    /// Tells those who wait that something is stored.
+    fn tell_stored(&mut self, partition: &PartitionId) {
+        let Some(held) = self.held.get_mut(partition).filter(|held| !held.waiting.is_empty()) else { return };
+        let stored = self.delivery.lane(partition).map_or(Sequence::default(), |lane| lane.stored);
+        for (sequence, told) in std::mem::take(&mut held.waiting) {
+            if sequence <= stored {
+                let _ = told.send(());
+            } else {
+                held.waiting.push((sequence, told));
+            }
+        }
+    }
+
+    fn tell_all_stored(&mut self) {
+        let waiting = self.held.iter().filter(|(_, held)| !held.waiting.is_empty());
+        let partitions: Vec<_> = waiting.map(|(partition, _)| partition.clone()).collect();
+        for partition in partitions {
+            self.tell_stored(&partition);
+        }
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::WentOn { partition, misfit, next } => {
+                tracing::warn!(event = "position_misfit", %partition, %misfit, next = next.value(), "a partition goes on elsewhere, as its policy says");
+            }
+            Notice::TooManyUnfinished { partition, count } => {
+                tracing::warn!(event = "nothing_committed", %partition, count, "the application was handed many messages and has committed none: commit what is finished");
+            }
+            Notice::Failed { partition, sequence, times, reason } => {
+                tracing::warn!(event = "message_failed", %partition, sequence = sequence.value(), times, reason, "a message failed");
+            }
+            Notice::TailSkipped { partition, sequence } => {
+                tracing::warn!(event = "tail_skipped", %partition, sequence = sequence.value(), "the server's consumer has passed over a message, which was read otherwise");
+            }
+            Notice::TailLost { reason } => self.say("tail_lost", || {
+                tracing::info!(event = "tail_lost", reason, "the consumer that shows new messages is made anew");
+            }),
+            Notice::NoStream => {
+                tracing::warn!(event = "stream_missing", "the stream is not there: create it, or correct its name");
+            }
+            Notice::Retrying { what, reason } => self.say(what, || {
+                tracing::warn!(event = "delivery_retrying", what, reason, "a request got no answer, and is sent again");
+            }),
+        }
+    }
+
+    /// Says something that comes again and again, but not each time.
+    fn say(&mut self, what: &'static str, say: impl FnOnce()) {
+        let now = clock::now();
+        if self.said.get(what).is_none_or(|said| now >= *said + SAID_EVERY) {
+            self.said.insert(what, now);
+            say();
+        }
+    }
+
+    fn held(&mut self, partition: &PartitionId, token: Token) -> Option<&mut Held> {
+        self.held.get_mut(partition).filter(|held| held.token == token)
+    }
+}
+
+/// The partition may go. Where the application still has the guard in its hands, it goes when that is dropped.
+fn drop_guard(guard: Arc<Guard>, end: End) {
+    if let (Some(guard), End::Failed(reason)) = (Arc::into_inner(guard), end) {
+        guard.fail(reason);
+    }
+}

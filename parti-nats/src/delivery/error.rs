@@ -1,0 +1,87 @@
+//! What keeps messages from being delivered.
+
+use parti_core::delivery::DeliveryConfigError;
+
+use crate::error::Error;
+
+/// Why delivery cannot begin, or has ended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// A setting breaks a rule.
+    #[error(transparent)]
+    Config(#[from] DeliveryConfigError),
+    /// The template of subjects breaks a rule.
+    #[error("a template of subjects must {rule}, but is {template:?}: give one such as orders.{{partition}}")]
+    Template {
+        /// The template.
+        template: String,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// There is no such stream.
+    #[error(
+        "the stream {stream} must be there before its messages can be delivered, but is not: create it with a subject that has {filter}"
+    )]
+    NoStream {
+        /// Its name.
+        stream: String,
+        /// What it should have.
+        filter: String,
+    },
+    /// The stream does not keep its messages.
+    #[error(
+        "the stream {stream} must keep its messages until its limits remove them, but its retention is {retention}: a position in it would mean nothing, since it deletes what anybody has acknowledged; use a stream with retention limits"
+    )]
+    Retention {
+        /// Its name.
+        stream: String,
+        /// Its retention.
+        retention: String,
+    },
+    /// The stream has other subjects.
+    #[error(
+        "the stream {stream} must have every subject {filter}, but has {subjects}: correct the template, or add the subject to the stream"
+    )]
+    Subject {
+        /// Its name.
+        stream: String,
+        /// The subjects that are asked for.
+        filter: String,
+        /// The subjects that it has.
+        subjects: String,
+    },
+    /// Messages cannot be read directly.
+    #[error("the stream {stream} must allow direct gets, but does not: set allow_direct")]
+    NoDirectGet {
+        /// Its name.
+        stream: String,
+    },
+    /// The stream could not be looked at, or the bucket of positions not be made ready.
+    #[error("delivery cannot begin: {source}")]
+    NotReady {
+        /// What the server or the client said.
+        source: Error,
+    },
+    /// The stream could not be looked at.
+    #[error(
+        "the stream {stream} could not be looked at, since {reason}: see what the server says, and that this client is allowed to ask"
+    )]
+    Unanswered {
+        /// Its name.
+        stream: String,
+        /// What came back.
+        reason: String,
+    },
+}
+
+/// The partition is no longer this worker's to deliver, and why: what was not stored as finished comes again, where it is
+/// owned then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing more is stored for {partition:?}: {reason}")]
+pub struct Lost {
+    /// Which partition.
+    pub partition: parti_core::PartitionId,
+    /// Why, for people.
+    pub reason: String,
+}

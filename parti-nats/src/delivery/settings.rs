@@ -1,0 +1,148 @@
+//! What a service says of the messages that it wants.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::{Client, ConnectOptions};
+use parti_core::PartitionId;
+use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
+
+use crate::delivery::consumer::Consumer;
+use crate::delivery::error::DeliveryError;
+use crate::delivery::store::Store;
+use crate::delivery::template::Template;
+use crate::handle::Handle;
+
+/// What messages follow the assignment of a worker, and how; see [`Consumer`] for the shortest use.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub(crate) template: String,
+    pub(crate) config: DeliveryConfig,
+    pub(crate) dead_letters: Option<String>,
+    pub(crate) replicas: usize,
+    pub(crate) timeout: Duration,
+}
+
+impl Delivery {
+    /// The messages of `stream`, where the partition `eu` has the subject that `template` says: with `orders.{partition}` that
+    /// is `orders.eu`. `{partition}` stands for one part of the subject; `orders.{partition}.>` gives each partition a tree of
+    /// subjects. An id that cannot be a part is written as [`subject_of`](Self::subject_of) says.
+    pub fn new(stream: impl Into<String>, template: impl Into<String>) -> Self {
+        Self {
+            template: template.into(),
+            config: DeliveryConfig::new(stream),
+            dead_letters: None,
+            replicas: 1,
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// The subject to publish a message of `partition` to: that of the template, where `.`, `*`, `>`, `%`, spaces and control
+    /// characters in the id are written as `%` and two hexadecimal digits for each byte.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError::Template`] if the template is none.
+    ///
+    /// ```
+    /// use parti_nats::{Delivery, PartitionId};
+    ///
+    /// let orders = Delivery::new("ORDERS", "orders.{partition}");
+    /// assert_eq!(orders.subject_of(&PartitionId::new("eu.west")?)?, "orders.eu%2Ewest");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subject_of(&self, partition: &PartitionId) -> Result<String, DeliveryError> {
+        Template::new(&self.template).map(|template| template.subject(partition))
+    }
+
+    /// Where a partition without a stored position begins; with the first message of the stream by default.
+    #[must_use]
+    pub fn start_at(mut self, start: StartAt) -> Self {
+        self.config.start = start;
+        self
+    }
+
+    /// What to do where a position does not fit the stream: where the stream was made anew, where it has lost its newest
+    /// messages, and where its limits have removed unfinished ones. The partition stops by default, each time.
+    #[must_use]
+    pub fn on_misfit(mut self, made_anew: Policy, lost_suffix: Policy, gap: Policy) -> Self {
+        (self.config.made_anew, self.config.lost_suffix, self.config.gap) = (made_anew, lost_suffix, gap);
+        self
+    }
+
+    /// When what is finished is stored: after so many messages of a partition, or after this time. 1 000 and 1 s by
+    /// default. What was finished since is repeated after a crash.
+    #[must_use]
+    pub fn commit_every(mut self, messages: u32, time: Duration) -> Self {
+        (self.config.commit_after, self.config.commit_interval) = (messages, time);
+        self
+    }
+
+    /// Where a message goes that has failed `max_tries` times, with headers that say which message it was and why it
+    /// failed: a subject of a stream, where `{partition}` stands for the partition. Without this it is tried for ever.
+    #[must_use]
+    pub fn dead_letters(mut self, subject: impl Into<String>, max_tries: u32) -> Self {
+        self.dead_letters = Some(subject.into());
+        (self.config.dead_letters, self.config.max_tries) = (true, max_tries);
+        self
+    }
+
+    /// The wait before a message that failed is tried again: at first, and at most. 100 ms, doubled with each failure up to
+    /// 10 s, by default.
+    #[must_use]
+    pub fn back_off(mut self, first: Duration, longest: Duration) -> Self {
+        (self.config.back_off, self.config.max_back_off) = (first, longest);
+        self
+    }
+
+    /// How much of one partition is held ready, in messages and in bytes; 256 and 1 MiB by default.
+    #[must_use]
+    pub fn buffer(mut self, messages: u32, bytes: usize) -> Self {
+        (self.config.buffer_messages, self.config.buffer_bytes) = (messages, bytes);
+        self
+    }
+
+    /// The least number of copies of the bucket that holds positions; 1 by default. In a cluster use 3.
+    #[must_use]
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas.max(1);
+        self
+    }
+
+    /// All other settings. The stream's name is kept.
+    #[must_use]
+    pub fn config(mut self, config: DeliveryConfig) -> Self {
+        self.config = DeliveryConfig { stream: self.config.stream, ..config };
+        self
+    }
+
+    /// Begins to deliver to the partitions of `worker`, over a client of its own or one that is there already: not that of
+    /// the worker, whose heartbeats would wait behind messages. The bucket that holds positions is created where it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`]: a setting breaks a rule, or the stream does not fit. The worker is then told to stop.
+    pub async fn start(self, worker: Handle, client: Client) -> Result<Consumer, DeliveryError> {
+        self.config.validate()?;
+        let template = Template::new(&self.template)?;
+        let dead_letters = self.dead_letters.as_deref().map(Template::new).transpose()?;
+        let context = jetstream::new(client);
+        let store = Store::open(context, worker.group(), &self, template, dead_letters).await?;
+        Ok(Consumer::start(worker, store, self.config))
+    }
+
+    /// The same, over a client of its own to these servers.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and [`DeliveryError::NotReady`] if no server lets it in.
+    pub async fn connect(self, worker: Handle, url: &str, options: ConnectOptions) -> Result<Consumer, DeliveryError> {
+        let servers =
+            crate::connection::parse_servers(&[url.to_owned()]).map_err(|source| DeliveryError::NotReady { source })?;
+        let client = crate::connection::with_login(&servers, options).connect(servers).await.map_err(|error| {
+            let kind = crate::error::ErrorKind::Connect { servers: url.to_owned() };
+            DeliveryError::NotReady { source: crate::error::Error::with_source(kind, error) }
+        })?;
+        self.start(worker, client).await
+    }
+}

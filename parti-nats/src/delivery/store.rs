@@ -1,0 +1,311 @@
+//! The stream and the bucket of positions, as delivery asks for them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::connection::State;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, RetentionPolicy};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{HeaderMap, header};
+use parti_core::delivery::{
+    Answer, CallId, Message, Order, PositionRecord, Sequence, StoredPosition, StreamState, Timestamp,
+};
+use parti_core::{GroupName, Outcome, PartitionId, Revision};
+
+use crate::bucket::{Names, ensure_one};
+use crate::delivery::direct::{Direct, LastMessages};
+use crate::delivery::error::DeliveryError;
+use crate::delivery::message::Body;
+use crate::delivery::settings::Delivery;
+use crate::delivery::tail::{MAX_FILTERS, Tail, Wanted};
+use crate::delivery::template::{Parts, Template, covers, key_part};
+use crate::kv::{is_marker, last_message};
+use crate::refusal::{self, Meaning};
+use crate::server;
+
+/// Carries out what delivery asks for. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    context: Context,
+    stream: String,
+    template: Template,
+    dead_letters: Option<Template>,
+    positions: Names,
+    direct: Direct,
+    timeout: Duration,
+    /// The revisions of the delete markers of positions that somebody has removed: to write one again depends on them.
+    markers: Mutex<BTreeMap<PartitionId, Revision>>,
+}
+
+impl Store {
+    /// Looks whether the stream fits, and makes sure that the bucket of positions is there.
+    pub(crate) async fn open(
+        context: Context,
+        group: &GroupName,
+        settings: &Delivery,
+        template: Template,
+        dead_letters: Option<Template>,
+    ) -> Result<Self, DeliveryError> {
+        let stream = settings.config.stream.clone();
+        check_stream(&context, &stream, &template).await?;
+        let positions = Names::positions(group);
+        let not_ready = |source| DeliveryError::NotReady { source };
+        ensure_one(&context, &positions, settings.replicas).await.map_err(not_ready)?;
+        let direct = Direct::new(context.client(), &stream, settings.timeout);
+        let (timeout, markers) = (settings.timeout, Mutex::default());
+        Ok(Self(Arc::new(Inner { context, stream, template, dead_letters, positions, direct, timeout, markers })))
+    }
+
+    /// The answer to an order that is answered, and to whom; none to one that is not for the store.
+    pub(crate) async fn answer(&self, order: Order<Body>) -> Option<(CallId, Answer<Body>)> {
+        Some(match order {
+            Order::ReadPosition { call, partition } => (call, said(self.read(&partition).await.map(Answer::Position))),
+            Order::WritePosition { call, partition, expected, record } => {
+                (call, Answer::Written(self.write(&partition, expected, &record).await))
+            }
+            Order::Inspect { call } => (call, self.inspect().await),
+            Order::Ask { call, partitions } => (call, self.ask(&partitions).await),
+            Order::Fetch { call, partition, from, most, bytes } => {
+                let subject = self.0.template.subject(&partition);
+                let fetched = match self.connected() {
+                    Ok(()) => self.0.direct.next(&subject, from, most, bytes).await,
+                    Err(reason) => Err(reason),
+                };
+                (call, said(fetched.map(Answer::Fetched)))
+            }
+            Order::DeadLetter { call, partition, message, tries, reason } => {
+                let is_stored = self.bury(&partition, &message, tries, reason.as_deref()).await;
+                (call, if is_stored { Answer::Buried } else { Answer::NotBuried(message) })
+            }
+            Order::OpenTail { .. }
+            | Order::CloseTail { .. }
+            | Order::Hand { .. }
+            | Order::LetGo { .. }
+            | Order::Stop { .. }
+            | Order::Notice(_) => return None,
+        })
+    }
+
+    /// Opens a tail of these partitions.
+    pub(crate) async fn open_tail(
+        &self,
+        tail: CallId,
+        from: Sequence,
+        partitions: &[PartitionId],
+    ) -> Result<Tail, String> {
+        self.connected()?;
+        let Inner { context, stream, template, timeout, .. } = &*self.0;
+        let can_filter = server::filters_well(&context.client().server_info());
+        let filters = if can_filter && partitions.len() <= MAX_FILTERS {
+            partitions.iter().map(|partition| template.subject(partition)).collect()
+        } else {
+            vec![template.any()]
+        };
+        let parts = Parts::new(partitions);
+        let (stream, template, timeout) = (stream.clone(), template.clone(), *timeout);
+        Tail::open(context.clone(), Wanted { tail, stream, from, filters, template, parts, timeout }).await
+    }
+
+    async fn read(&self, partition: &PartitionId) -> Result<StoredPosition, String> {
+        self.connected()?;
+        let Inner { context, positions, .. } = &*self.0;
+        let bucket = context.get_stream_no_info(&positions.stream).await.map_err(|error| error.to_string())?;
+        let last = last_message(&bucket, &self.key(partition)).await.map_err(|error| error.to_string())?;
+        let marker = last.as_ref().filter(|last| is_marker(&last.headers)).map(|last| Revision::new(last.sequence));
+        self.set_marker(partition, marker);
+        let Some(last) = last.filter(|_| marker.is_none()) else { return Ok(StoredPosition::Missing) };
+        match PositionRecord::decode(&last.payload) {
+            Ok(record) => {
+                let at = self.stored_at(record.seq).await?;
+                Ok(StoredPosition::Found { record, revision: Revision::new(last.sequence), at })
+            }
+            Err(error) => Ok(StoredPosition::Unreadable { error }),
+        }
+    }
+
+    /// When the stream stored the message that it has at this number; none if it has none.
+    async fn stored_at(&self, sequence: Sequence) -> Result<Option<Timestamp>, String> {
+        if sequence == Sequence::default() {
+            return Ok(None);
+        }
+        let Inner { context, stream, .. } = &*self.0;
+        let stream = context.get_stream_no_info(stream).await.map_err(|error| error.to_string())?;
+        match stream.get_raw_message(sequence.value()).await {
+            Ok(message) => Ok(Some(timestamp(message.time.into()))),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn write(&self, partition: &PartitionId, expected: Option<Revision>, record: &PositionRecord) -> Outcome {
+        if self.connected().is_err() {
+            return Outcome::Unknown;
+        }
+        let expected = expected.or_else(|| self.marker(partition)).unwrap_or_default();
+        let message =
+            PublishMessage::build().payload(record.encode().into()).expected_last_subject_sequence(expected.value());
+        let published = self.0.context.send_publish(self.key(partition), message);
+        match self.in_time(async { published.await?.await }).await {
+            Some(Ok(stored)) => Outcome::Committed(Revision::new(stored.sequence)),
+            Some(Err(error)) => match refusal::meaning(&error) {
+                Meaning::ConditionFailed => Outcome::Conflict,
+                Meaning::Refused => {
+                    tracing::warn!(event = "position_refused", %partition, %error, "the server refuses to store a position");
+                    Outcome::Refused
+                }
+                Meaning::NotReady | Meaning::Unknown => Outcome::Unknown,
+            },
+            None => Outcome::Unknown,
+        }
+    }
+
+    async fn inspect(&self) -> Answer<Body> {
+        let failed = |reason: String| Answer::Failed { reason };
+        if let Err(reason) = self.connected() {
+            return failed(reason);
+        }
+        match self.in_time(self.0.context.get_stream(&self.0.stream)).await {
+            Some(Ok(stream)) => {
+                let info = stream.cached_info();
+                let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+                Answer::Stream(StreamState {
+                    created: timestamp(info.created.into()),
+                    // An empty stream says that its first message is the next one, or 0 if it never had one.
+                    first: Sequence::new(first.max(1)),
+                    last: Sequence::new(last),
+                })
+            }
+            Some(Err(error)) => match error.kind() {
+                GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    Answer::NoStream
+                }
+                _ => failed(error.to_string()),
+            },
+            None => failed("no answer came in time".into()),
+        }
+    }
+
+    async fn ask(&self, partitions: &[PartitionId]) -> Answer<Body> {
+        let subjects: Vec<_> = partitions.iter().map(|partition| self.0.template.subject(partition)).collect();
+        let parts = Parts::new(partitions);
+        let asked = match self.connected() {
+            Ok(()) => self.0.direct.last(&subjects, &self.0.template, &parts).await,
+            Err(reason) => Err(reason),
+        };
+        said(asked.map(|last| match last {
+            LastMessages::Ends(ends) => Answer::Ends(ends),
+            LastMessages::CannotTell => Answer::CannotTell,
+        }))
+    }
+
+    /// Stores a message where dead letters go. Once, even if it is tried again: the server knows it by its id.
+    async fn bury(&self, partition: &PartitionId, message: &Message<Body>, tries: u32, reason: Option<&str>) -> bool {
+        let Some(template) = self.0.dead_letters.as_ref().filter(|_| self.connected().is_ok()) else { return false };
+        let mut headers = HeaderMap::new();
+        for (name, values) in message.body.headers.iter().flat_map(HeaderMap::iter) {
+            // What a server reads in a message that is published is not to be repeated.
+            let is_for_servers = name.to_string().to_ascii_lowercase().starts_with("nats-");
+            for value in values.iter().filter(|_| !is_for_servers) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        let id = format!("{}:{}:{}", self.0.stream, message.sequence, message.timestamp);
+        headers.insert(header::NATS_MESSAGE_ID, id.as_str());
+        headers.insert("Parti-Partition", single_line(partition.as_str()).as_str());
+        headers.insert("Parti-Stream", self.0.stream.as_str());
+        headers.insert("Parti-Subject", message.body.subject.as_str());
+        headers.insert("Parti-Sequence", message.sequence.to_string().as_str());
+        headers.insert("Parti-Tries", tries.to_string().as_str());
+        headers.insert("Parti-Error", single_line(reason.unwrap_or("its process ended")).as_str());
+        let letter = PublishMessage::build().payload(message.body.payload.clone()).headers(headers);
+        let published = self.0.context.send_publish(template.subject(partition), letter);
+        match self.in_time(async { published.await?.await }).await {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => {
+                tracing::warn!(event = "dead_letter_refused", %partition, sequence = message.sequence.value(), %error, "a dead letter was not stored: see that a stream has its subject");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Why nothing can be sent: what is sent while disconnected waits in the client, and would arrive long after its time.
+    fn connected(&self) -> Result<(), String> {
+        match self.0.context.client().connection_state() {
+            State::Connected => Ok(()),
+            State::Pending | State::Disconnected => Err("there is no connection".into()),
+        }
+    }
+
+    async fn in_time<F: Future>(&self, asked: F) -> Option<F::Output> {
+        tokio::time::timeout(self.0.timeout, asked).await.ok()
+    }
+
+    fn key(&self, partition: &PartitionId) -> String {
+        format!("{}pos.{}", self.0.positions.stored, key_part(partition))
+    }
+
+    fn marker(&self, partition: &PartitionId) -> Option<Revision> {
+        self.0.markers.lock().unwrap_or_else(PoisonError::into_inner).get(partition).copied()
+    }
+
+    fn set_marker(&self, partition: &PartitionId, marker: Option<Revision>) {
+        let mut markers = self.0.markers.lock().unwrap_or_else(PoisonError::into_inner);
+        match marker {
+            Some(revision) => _ = markers.insert(partition.clone(), revision),
+            None => _ = markers.remove(partition),
+        }
+    }
+}
+
+async fn check_stream(context: &Context, name: &str, template: &Template) -> Result<(), DeliveryError> {
+    let (stream, filter) = (name.to_owned(), template.any());
+    let found = context.get_stream(name).await.map_err(|error| match error.kind() {
+        GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+            DeliveryError::NoStream { stream: stream.clone(), filter: filter.clone() }
+        }
+        _ => DeliveryError::Unanswered { stream: stream.clone(), reason: error.to_string() },
+    })?;
+    let config = &found.cached_info().config;
+    if config.retention != RetentionPolicy::Limits {
+        return Err(DeliveryError::Retention { stream, retention: format!("{:?}", config.retention).to_lowercase() });
+    }
+    if !config.subjects.iter().any(|subject| covers(subject, &filter)) {
+        return Err(DeliveryError::Subject { stream, filter, subjects: config.subjects.join(", ") });
+    }
+    if !config.allow_direct {
+        return Err(DeliveryError::NoDirectGet { stream });
+    }
+    Ok(())
+}
+
+fn said(answer: Result<Answer<Body>, String>) -> Answer<Body> {
+    answer.unwrap_or_else(|reason| Answer::Failed { reason })
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::new(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// As the value of a header, which ends with its line.
+fn single_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_dead_letter_stays_in_its_header() {
+        assert_eq!(single_line("a\r\nNats-Rollup: all"), "a  Nats-Rollup: all");
+        assert_eq!(single_line(&"x".repeat(9_999)).len(), 1_024);
+    }
+}
