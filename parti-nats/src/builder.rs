@@ -311,33 +311,28 @@ impl Builder {
             metrics,
             last: clock::now(),
         };
-        let span = tracing::info_span!("parti_worker", %group, instance = %worker.status().instance);
-        let handle_group = group.clone();
-        let parts = Parts { worker, config: self.config, group, replicas: self.replicas, application, publisher };
+        let Self { config, replicas, .. } = self;
+        let parts = Parts { worker, config, group: group.clone(), replicas, application, publisher };
         let life = Life { lease, end: end_sender };
-        let task = async move {
-            // It holds the worker: large for a future, of which there would be several copies.
-            let ended = caught(Box::pin(run(parts, beginning, lists, inputs))).await;
-            let ended = ended.unwrap_or_else(|message| Err(Error::new(ErrorKind::Panicked { message })));
-            if let Err(error) = &ended {
-                tracing::error!(event = "worker_failed", %error, "the worker has ended");
-            }
-            life.end(ended);
-        };
-        tokio::spawn(task.instrument(span));
+        spawn(parts, beginning, lists, inputs, life);
         let waiting = VecDeque::new();
-        Ok(Handle {
-            group: handle_group,
-            inputs: input_sender,
-            changes,
-            waiting,
-            status,
-            assignment,
-            health,
-            refresh,
-            end,
-        })
+        Ok(Handle { group, inputs: input_sender, changes, waiting, status, assignment, health, refresh, end })
     }
+}
+
+/// Runs the worker in the background, and says how it ended.
+fn spawn(parts: Parts, beginning: Beginning, lists: Lists, inputs: mpsc::UnboundedReceiver<Input>, life: Life) {
+    let span = tracing::info_span!("parti_worker", group = %parts.group, instance = %parts.worker.status().instance);
+    let task = async move {
+        // It holds the worker: large for a future, of which there would be several copies.
+        let ended = caught(Box::pin(run(parts, beginning, lists, inputs))).await;
+        let ended = ended.unwrap_or_else(|message| Err(Error::new(ErrorKind::Panicked { message })));
+        if let Err(error) = &ended {
+            tracing::error!(event = "worker_failed", %error, "the worker has ended");
+        }
+        life.end(ended);
+    };
+    tokio::spawn(task.instrument(span));
 }
 
 /// The life of a worker's task. It ends with that, however that comes about: also if the task is aborted, or dropped

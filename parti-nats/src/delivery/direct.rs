@@ -36,7 +36,8 @@ pub(crate) struct Direct {
 #[derive(Serialize)]
 struct Next<'a> {
     seq: u64,
-    next_by_subj: &'a str,
+    #[serde(rename = "next_by_subj")]
+    subject: &'a str,
     batch: u32,
     max_bytes: usize,
 }
@@ -68,7 +69,7 @@ impl Direct {
         most: u32,
         bytes: usize,
     ) -> Result<Fetched<Body>, String> {
-        let wanted = Next { seq: from.value().max(1), next_by_subj: subject, batch: most, max_bytes: bytes };
+        let wanted = Next { seq: from.value().max(1), subject, batch: most, max_bytes: bytes };
         let mut answers = self.ask(&wanted).await?;
         let mut fetched = Fetched { messages: Vec::new(), pending: 0 };
         let mut last = 0;
@@ -200,6 +201,8 @@ fn without_said(headers: &HeaderMap) -> Option<HeaderMap> {
 
 #[cfg(test)]
 mod tests {
+    use async_nats::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -215,6 +218,6 @@ mod tests {
         headers.append("Nats-Sequence", "9");
         headers.append("Kind", "order");
         let stored = without_said(&headers).expect("some are left");
-        assert_eq!((stored.get_last("Nats-Sequence").map(|value| value.as_str()), stored.len()), (Some("7"), 2));
+        assert_eq!((stored.get_last("Nats-Sequence").map(HeaderValue::as_str), stored.len()), (Some("7"), 2));
     }
 }

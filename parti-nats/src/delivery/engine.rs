@@ -189,9 +189,8 @@ impl Engine {
                     self.tell_all_stored();
                 }
             }
-            Ok(None) => {}
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
 

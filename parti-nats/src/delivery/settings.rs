@@ -112,7 +112,9 @@ impl Delivery {
     /// All other settings. The stream's name is kept.
     #[must_use]
     pub fn config(mut self, config: DeliveryConfig) -> Self {
-        self.config = DeliveryConfig { stream: self.config.stream, ..config };
+        let stream = std::mem::take(&mut self.config.stream);
+        self.config = config;
+        self.config.stream = stream;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use parti_core::PartitionId;
 
@@ -37,7 +38,7 @@ impl Template {
         if !is_well_formed {
             return wrong("be a subject: parts with dots between, of which '*' and a '>' at the end stand for any");
         }
-        if parts[..place].iter().any(|part| *part == ">") {
+        if parts[..place].contains(&">") {
             return wrong("name the partition before '>'");
         }
         let (before, behind) = text.split_once(PLACEHOLDER).unwrap_or((text, ""));
@@ -96,8 +97,8 @@ fn escaped(text: &str, mark: char, is_plain: impl Fn(char) -> bool) -> Cow<'_, s
         } else {
             let mut bytes = [0; 4];
             for byte in c.encode_utf8(&mut bytes).bytes() {
-                escaped.push(mark);
-                escaped.push_str(&format!("{byte:02X}"));
+                // Writing to a text cannot fail.
+                let _ = write!(escaped, "{mark}{byte:02X}");
             }
         }
     }
