@@ -8,6 +8,7 @@
 mod common;
 
 use std::error::Error;
+use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
@@ -108,10 +109,10 @@ fn say(event: &str, message: &Delivered, name: &str, number: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let (partition, sequence) = (message.partition().as_str(), message.sequence().value());
     let token = message.token().to_string();
-    println!(
-        "{}",
-        json!({ "ev": event, "w": name, "p": partition, "seq": sequence, "n": number, "token": token, "t": now })
-    );
+    let said =
+        json!({ "ev": event, "w": name, "p": partition, "seq": sequence, "n": number, "token": token, "t": now });
+    // An error means that nobody reads it.
+    let _ = writeln!(std::io::stdout(), "{said}");
 }
 
 /// The name of the worker's slot, once it has one.

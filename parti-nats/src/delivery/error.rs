@@ -75,6 +75,22 @@ pub enum DeliveryError {
     },
 }
 
+impl DeliveryError {
+    /// Whether trying again can help without anybody changing anything.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::NotReady { source } => source.is_transient(),
+            Self::Unanswered { .. } => true,
+            Self::Config(_)
+            | Self::Template { .. }
+            | Self::NoStream { .. }
+            | Self::Retention { .. }
+            | Self::Subject { .. }
+            | Self::NoDirectGet { .. } => false,
+        }
+    }
+}
+
 /// The partition is no longer this worker's to deliver, and why: what was not stored as finished comes again, where it is
 /// owned then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ use async_nats::{Client, ConnectOptions};
 use parti_core::PartitionId;
 use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
 
+use crate::clock;
 use crate::delivery::consumer::Consumer;
 use crate::delivery::error::DeliveryError;
 use crate::delivery::store::Store;
@@ -21,7 +22,11 @@ pub struct Delivery {
     pub(crate) dead_letters: Option<String>,
     pub(crate) replicas: usize,
     pub(crate) timeout: Duration,
+    patience: Duration,
 }
+
+/// The mean wait between two tries to begin.
+const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 
 impl Delivery {
     /// The messages of `stream`, where the partition `eu` has the subject that `template` says: with `orders.{partition}` that
@@ -34,6 +39,7 @@ impl Delivery {
             dead_letters: None,
             replicas: 1,
             timeout: Duration::from_secs(5),
+            patience: Duration::from_secs(30),
         }
     }
 
@@ -109,6 +115,14 @@ impl Delivery {
         self
     }
 
+    /// How long [`start`](Self::start) tries again where the server gives no certain answer, such as a cluster that is about
+    /// to place a bucket; 30 s by default.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// All other settings. The stream's name is kept.
     #[must_use]
     pub fn config(mut self, config: DeliveryConfig) -> Self {
@@ -129,8 +143,17 @@ impl Delivery {
         let template = Template::new(&self.template)?;
         let dead_letters = self.dead_letters.as_deref().map(Template::new).transpose()?;
         let context = jetstream::new(client);
-        let store = Store::open(context, worker.group(), &self, template, dead_letters).await?;
-        Ok(Consumer::start(worker, store, self.config))
+        let begun = clock::now();
+        loop {
+            match Store::open(&context, worker.group(), &self, &template, dead_letters.as_ref()).await {
+                Ok(store) => return Ok(Consumer::start(worker, store, self.config)),
+                Err(error) if error.is_transient() && clock::now() < begun + self.patience => {
+                    tracing::warn!(event = "delivery_waits", %error, "cannot begin to deliver yet, trying again");
+                    tokio::time::sleep(clock::jittered(BETWEEN_TRIES)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The same, over a client of its own to these servers.

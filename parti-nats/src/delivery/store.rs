@@ -46,19 +46,20 @@ struct Inner {
 impl Store {
     /// Looks whether the stream fits, and makes sure that the bucket of positions is there.
     pub(crate) async fn open(
-        context: Context,
+        context: &Context,
         group: &GroupName,
         settings: &Delivery,
-        template: Template,
-        dead_letters: Option<Template>,
+        template: &Template,
+        dead_letters: Option<&Template>,
     ) -> Result<Self, DeliveryError> {
         let stream = settings.config.stream.clone();
-        check_stream(&context, &stream, &template).await?;
+        check_stream(context, &stream, template).await?;
         let positions = Names::positions(group);
         let not_ready = |source| DeliveryError::NotReady { source };
-        ensure_one(&context, &positions, settings.replicas).await.map_err(not_ready)?;
+        ensure_one(context, &positions, settings.replicas).await.map_err(not_ready)?;
         let direct = Direct::new(context.client(), &stream, settings.timeout);
         let (timeout, markers) = (settings.timeout, Mutex::default());
+        let (context, template, dead_letters) = (context.clone(), template.clone(), dead_letters.cloned());
         Ok(Self(Arc::new(Inner { context, stream, template, dead_letters, positions, direct, timeout, markers })))
     }
 
