@@ -6,6 +6,7 @@ mod engine;
 pub(crate) mod error;
 pub(crate) mod message;
 pub(crate) mod messages;
+mod metrics;
 pub(crate) mod settings;
 mod store;
 mod tail;

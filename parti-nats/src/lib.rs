@@ -179,7 +179,7 @@ pub use guard::Guard;
 pub use handle::{Assignment, AssignmentIter, AssignmentReader, Handle, Stopper};
 pub use health::{Health, HealthCheck, Verdict};
 pub use login::credentials_file;
-pub use metrics::{METRICS, Metric, MetricKind, SECONDS_BUCKETS, describe_metrics};
+pub use metrics::{DELIVERY_METRICS, METRICS, Metric, MetricKind, SECONDS_BUCKETS, describe_metrics};
 pub use mismatch::Mismatch;
 pub use parti_core::assign::{self, Labels};
 pub use parti_core::delivery::{DeliveryConfig, DeliveryConfigError, Policy, Sequence, StartAt};

@@ -62,7 +62,7 @@ impl Metric {
 /// # Ok::<(), metrics_exporter_prometheus::BuildError>(())
 /// ```
 pub fn describe_metrics() {
-    for metric in METRICS {
+    for metric in METRICS.iter().chain(DELIVERY_METRICS) {
         match metric.kind {
             MetricKind::Counter => describe_counter!(metric.name, metric.unit(), metric.help),
             MetricKind::Gauge => describe_gauge!(metric.name, metric.unit(), metric.help),
@@ -72,17 +72,19 @@ pub fn describe_metrics() {
 }
 
 macro_rules! metrics_table {
-    ($($constant:ident = $name:literal, $kind:ident, $label:literal, $help:literal;)*) => {
+    ($(#[$doc:meta])* $table:ident: $($constant:ident = $name:literal, $kind:ident, $label:literal, $help:literal;)*) => {
         $(pub(crate) const $constant: &str = $name;)*
 
-        /// Every metric of a worker, in the order in which the documentation lists them.
-        pub const METRICS: &[Metric] = &[
+        $(#[$doc])*
+        pub const $table: &[Metric] = &[
             $(Metric { name: $name, kind: MetricKind::$kind, label: $label, help: $help },)*
         ];
     };
 }
 
 metrics_table! {
+    /// Every metric of a worker, in the order in which the documentation lists them.
+    METRICS:
     WORKERS = "parti_workers", Gauge, "", "workers that share the work; 0 unless this worker leads";
     RESTING = "parti_slots_resting", Gauge, "", "slots whose processes die soon after their start, so that they get no new work for now; 0 unless this worker leads";
     PARTITIONS = "parti_partitions", Gauge, "", "partitions in the list; 0 unless this worker leads";
@@ -116,6 +118,24 @@ metrics_table! {
     LOGINS_REFUSED = "parti_logins_refused_total", Counter, "", "times that the server did not let this client in";
     SOURCE_ERRORS = "parti_source_errors_total", Counter, "", "failed readings of the partition list";
     WARNING = "parti_warning", Gauge, "name", "1 while the health of this worker has the warning of this name, else 0";
+}
+
+metrics_table! {
+    /// Every metric of the delivery of messages, beside those of its worker.
+    DELIVERY_METRICS:
+    DELIVERED = "parti_messages_delivered_total", Counter, "", "messages that were handed to the application, those that came again included";
+    REPEATED = "parti_messages_repeated_total", Counter, "", "messages that were handed out again after they had failed, or after a process that may have been ended by them";
+    FAILED = "parti_messages_failed_total", Counter, "", "times that the work on a message failed";
+    DEAD_LETTERS = "parti_dead_letters_total", Counter, "", "messages that were given up and stored as dead letters";
+    POSITIONS_STORED = "parti_positions_stored_total", Counter, "", "writes of positions that were accepted";
+    POSITIONS_FENCED = "parti_positions_fenced_total", Counter, "", "positions that could not be stored, since another owner has the partition";
+    MESSAGES_REMOVED = "parti_messages_removed_total", Counter, "", "at most so many messages that the stream's limits have removed before they were finished";
+    DELIVERY_STOPPED = "parti_delivery_stopped_total", Counter, "", "times that delivery to a partition has stopped, since its position does not fit or cannot be read";
+    TAILS_LOST = "parti_tails_lost_total", Counter, "", "consumers that were made anew, since they were silent, gone or had passed over a message";
+    LAG = "parti_messages_lag", Gauge, "", "messages of this worker's partitions that are known and not finished";
+    LAG_MAX = "parti_messages_lag_max", Gauge, "", "the most of them that one partition has";
+    LAG_SECONDS = "parti_messages_lag_seconds", Gauge, "", "for how long the oldest of them has been stored";
+    CATCHING_UP = "parti_partitions_catching_up", Gauge, "", "partitions of this worker that are not at the end of the stream";
 }
 
 /// The metrics of one worker.
@@ -375,6 +395,6 @@ mod tests {
             let label = if metric.label.is_empty() { String::new() } else { format!("`{}` ", metric.label) };
             format!("| `{}` | {kind} | {label}| {} |", metric.name, metric.help)
         };
-        assert_eq!(documented, METRICS.iter().map(row).collect::<Vec<_>>());
+        assert_eq!(documented, METRICS.iter().chain(DELIVERY_METRICS).map(row).collect::<Vec<_>>());
     }
 }

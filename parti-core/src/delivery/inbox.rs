@@ -27,6 +27,8 @@ pub(super) struct Inbox<M> {
     bytes: usize,
     /// A look at a partition that a tail serves or is to serve.
     look: Option<CallId>,
+    /// How many messages were behind the last one that was fetched.
+    pending: u64,
     /// When a message came, or something else told that there is none.
     heard: Instant,
 }
@@ -80,6 +82,7 @@ impl<M> Inbox<M> {
             messages: VecDeque::new(),
             bytes: 0,
             look: None,
+            pending: 0,
             heard: now,
         }
     }
@@ -101,6 +104,11 @@ impl<M> Inbox<M> {
     /// The first message that is held.
     pub(super) fn front(&self) -> Option<&Message<M>> {
         self.messages.front()
+    }
+
+    /// How many messages are known to be in the stream that were not read.
+    pub(super) fn pending(&self) -> u64 {
+        if self.is_behind() { self.pending.max(1) } else { 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -200,6 +208,7 @@ impl<M> Inbox<M> {
             for message in fetched.messages {
                 self.push(message);
             }
+            self.pending = fetched.pending;
             self.reading = if fetched.pending > 0 { Reading::Behind } else { Reading::AtEnd };
             return FetchNews::Nothing;
         }

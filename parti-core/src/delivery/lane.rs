@@ -99,6 +99,11 @@ impl<M> Lane<M> {
         (self.progress.seq(), self.hold.stored().map_or(Sequence::default(), |stored| stored.seq))
     }
 
+    /// When the first message was stored that is not finished, if one is known.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.work.oldest().or_else(|| self.inbox.front().map(|message| message.timestamp))
+    }
+
     /// How many messages the application has that are not finished.
     pub(super) fn unfinished(&self) -> usize {
         self.work.unfinished()

@@ -109,6 +109,8 @@ impl<M> LogDelivery<M> {
             stored,
             ready: lane.inbox().len(),
             unfinished: lane.unfinished(),
+            pending: lane.inbox().pending(),
+            oldest: lane.oldest(),
             is_on_tail: lane.inbox().is_on_tail(),
             stream_last: self.stream.last_told().map(|stream| stream.last),
         }

@@ -1,6 +1,6 @@
 //! What people and metrics see of delivery.
 
-use crate::ids::{Sequence, Token};
+use crate::ids::{Sequence, Timestamp, Token};
 use crate::partition::PartitionId;
 
 /// What is known of one partition.
@@ -18,6 +18,10 @@ pub struct LaneStatus<'a> {
     pub ready: usize,
     /// How many messages the application has and has not finished.
     pub unfinished: usize,
+    /// How many messages are known to be in the stream that are neither held ready nor with the application.
+    pub pending: u64,
+    /// When the stream stored the first message that is held ready or with the application and not finished.
+    pub oldest: Option<Timestamp>,
     /// Whether the partition is at the stream's end, as far as is known, and shown what is stored as it is stored.
     pub is_on_tail: bool,
     /// The last number that the stream gave, as it was told last.

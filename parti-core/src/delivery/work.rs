@@ -71,6 +71,12 @@ impl Work {
         self.handed.front().map(|(sequence, _)| *sequence)
     }
 
+    /// When the first of them was stored.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let handed = self.handed.front().map(|(_, timestamp)| *timestamp);
+        handed.or(self.burying.map(|(_, _, timestamp)| timestamp))
+    }
+
     pub(super) fn unfinished(&self) -> usize {
         self.handed.len()
     }

@@ -6,16 +6,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parti_core::delivery::{
-    Answer, CallId, DeliveryConfig, Event, Handed, LogDelivery, Notice, Order, Ownership, Request, Sequence, StopReason,
+    Answer, CallId, DeliveryConfig, Event, Handed, LogDelivery, Misfit, Notice, Order, Ownership, Request, Sequence,
+    StopReason,
 };
-use parti_core::{Instant, PartitionId, ReleaseReason, Token};
+use parti_core::{Instant, Outcome, PartitionId, ReleaseReason, Token};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::changes::Change;
 use crate::clock;
 use crate::delivery::message::Body;
 use crate::delivery::messages::{Call, End, Messages, News};
+use crate::delivery::metrics::Metrics;
 use crate::delivery::store::Store;
 use crate::delivery::tail;
 use crate::guard::Guard;
@@ -25,6 +28,10 @@ use crate::handle::Handle;
 const TAIL_QUEUE: usize = 16;
 /// The most calls of the application that are taken in at once.
 const CALLS_AT_ONCE: usize = 256;
+/// How often it is measured how far behind this worker is.
+const MEASURED_EVERY: Duration = Duration::from_secs(1);
+/// The warning that nothing is delivered to some partitions.
+const DELIVERY_STOPPED: &str = "delivery_stopped";
 /// How often the same trouble is said.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,6 +49,9 @@ pub(crate) struct Engine {
     news: mpsc::Receiver<tail::News>,
     newsroom: mpsc::Sender<tail::News>,
     answers: JoinSet<Option<(CallId, Answer<Body>)>>,
+    metrics: Metrics,
+    /// Why nothing is delivered to a partition of this worker.
+    stopped: BTreeMap<PartitionId, String>,
     /// When each kind of trouble was said.
     said: BTreeMap<&'static str, Instant>,
 }
@@ -69,7 +79,10 @@ impl Engine {
         let (caller, calls) = mpsc::unbounded_channel();
         let (newsroom, news) = mpsc::channel(TAIL_QUEUE);
         let delivery = LogDelivery::new(config, clock::now()).expect("the settings were checked");
+        let metrics = Metrics::new(worker.group().as_str());
         Self {
+            metrics,
+            stopped: BTreeMap::new(),
             worker,
             store,
             delivery,
@@ -88,6 +101,8 @@ impl Engine {
     /// Delivers until the worker has stopped.
     pub(crate) async fn run(mut self) {
         let mut calls = Vec::new();
+        let mut measures = tokio::time::interval(MEASURED_EVERY);
+        measures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.carry_out();
             tokio::select! {
@@ -106,6 +121,7 @@ impl Engine {
                         self.handle(Event::Tail { tail, news });
                     }
                 }
+                _ = measures.tick() => self.metrics.observe(self.delivery.lanes()),
                 () = clock::sleep_until(self.delivery.poll_timeout(), clock::LONGEST_WAIT) => self.handle(Event::Timeout),
             }
         }
@@ -119,6 +135,7 @@ impl Engine {
         match change {
             Change::Acquired(guard) => self.acquire(guard),
             Change::Releasing { partition, token, reason } => {
+                self.goes_on(&partition);
                 let ownership = match reason {
                     ReleaseReason::Evicted => return self.end(&partition, token, "the worker was evicted"),
                     ReleaseReason::Moved | ReleaseReason::Leaving | ReleaseReason::Restarting => {
@@ -183,6 +200,20 @@ impl Engine {
     fn observe_answer(&mut self, answered: Result<Option<(CallId, Answer<Body>)>, tokio::task::JoinError>) {
         match answered {
             Ok(Some((call, answer))) => {
+                match &answer {
+                    Answer::Written(Outcome::Committed(_)) => self.metrics.stored.increment(1),
+                    Answer::Buried => self.metrics.dead_letters.increment(1),
+                    Answer::Written(_)
+                    | Answer::Position(_)
+                    | Answer::Stream(_)
+                    | Answer::NoStream
+                    | Answer::Ends(_)
+                    | Answer::CannotTell
+                    | Answer::Fetched(_)
+                    | Answer::TailOpened
+                    | Answer::NotBuried(_)
+                    | Answer::Failed { .. } => {}
+                }
                 let is_written = matches!(answer, Answer::Written(_));
                 self.handle(Event::Answer { call, answer });
                 if is_written {
@@ -218,6 +249,10 @@ impl Engine {
     }
 
     fn hand(&mut self, partition: &PartitionId, token: Token, messages: Vec<Handed<Body>>) {
+        let again = messages.iter().filter(|handed| handed.tries > 0).count();
+        self.metrics.delivered.increment(messages.len() as u64);
+        self.metrics.repeated.increment(again as u64);
+        self.goes_on(partition);
         if let Some(held) = self.held(partition, token) {
             // An error means that the application has just left: it has not seen them.
             let _ = held.news.send(News::Handed(messages));
@@ -274,12 +309,37 @@ impl Engine {
         let _ = held.over.set(reason.to_string());
         let end = match reason {
             // Another has it: nothing failed here.
-            StopReason::Fenced { .. } => End::Finished,
+            StopReason::Fenced { .. } => {
+                self.metrics.fenced.increment(1);
+                End::Finished
+            }
             StopReason::Edited | StopReason::StreamChanged | StopReason::Misfit(_) | StopReason::Unreadable { .. } => {
+                self.metrics.stopped.increment(1);
+                self.stopped.insert(partition.clone(), reason.to_string());
+                self.warn_of_stopped();
                 End::Failed(reason.to_string())
             }
         };
         drop_guard(held.guard, end);
+    }
+
+    /// A partition is delivered, or is no longer this worker's.
+    fn goes_on(&mut self, partition: &PartitionId) {
+        if !self.stopped.is_empty() && self.stopped.remove(partition).is_some() {
+            self.warn_of_stopped();
+        }
+    }
+
+    /// Says in health what nothing is delivered to, and why: the first ones, and how many.
+    fn warn_of_stopped(&self) {
+        let warnings = &self.worker.health.signs.warnings;
+        if self.stopped.is_empty() {
+            warnings.clear(DELIVERY_STOPPED);
+            return;
+        }
+        let shown: Vec<_> = self.stopped.iter().take(3).map(|(id, reason)| format!("{id}: {reason}")).collect();
+        let text = format!("nothing is delivered to {} partitions ({})", self.stopped.len(), shown.join("; "));
+        warnings.set(DELIVERY_STOPPED, text);
     }
 
     /// Tells those who wait that something is stored.
@@ -306,20 +366,27 @@ impl Engine {
     fn notice(&mut self, notice: &Notice) {
         match notice {
             Notice::WentOn { partition, misfit, next } => {
+                if let Misfit::Gap { at_most } = misfit {
+                    self.metrics.removed.increment(*at_most);
+                }
                 tracing::warn!(event = "position_misfit", %partition, %misfit, next = next.value(), "a partition goes on elsewhere, as its policy says");
             }
             Notice::TooManyUnfinished { partition, count } => {
                 tracing::warn!(event = "nothing_committed", %partition, count, "the application was handed many messages and has committed none: commit what is finished");
             }
             Notice::Failed { partition, sequence, times, reason } => {
+                self.metrics.failed.increment(1);
                 tracing::warn!(event = "message_failed", %partition, sequence = sequence.value(), times, reason, "a message failed");
             }
             Notice::TailSkipped { partition, sequence } => {
                 tracing::warn!(event = "tail_skipped", %partition, sequence = sequence.value(), "the server's consumer has passed over a message, which was read otherwise");
             }
-            Notice::TailLost { reason } => self.say("tail_lost", || {
-                tracing::info!(event = "tail_lost", reason, "the consumer that shows new messages is made anew");
-            }),
+            Notice::TailLost { reason } => {
+                self.metrics.tails_lost.increment(1);
+                self.say("tail_lost", || {
+                    tracing::info!(event = "tail_lost", reason, "the consumer that shows new messages is made anew");
+                });
+            }
             Notice::NoStream => {
                 tracing::warn!(event = "stream_missing", "the stream is not there: create it, or correct its name");
             }
