@@ -1,6 +1,7 @@
 //! Messages of a real stream follow the assignment of real processes, whatever happens to them and to the server.
 
 mod consumers;
+mod odd;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;
