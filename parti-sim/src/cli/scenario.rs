@@ -117,7 +117,7 @@ fn play(scenario: &Scenario, args: &ScenarioArgs, out: &mut impl Write) -> io::R
     }
     writeln!(out, "{}", Plain(&outcome))?;
     if outcome.violation.is_some() {
-        explain(scenario, args, &outcome, out)?;
+        explain(scenario, &outcome, out)?;
     }
     if let (Some(plant), true) = (args.plant, outcome.figures.held) {
         writeln!(
@@ -138,7 +138,7 @@ fn play(scenario: &Scenario, args: &ScenarioArgs, out: &mut impl Write) -> io::R
 }
 
 /// Plays it again with a trace, and prints the lines that lead to the breach.
-fn explain(scenario: &Scenario, args: &ScenarioArgs, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+fn explain(scenario: &Scenario, outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
     let Some(violation) = &outcome.violation else { return Ok(()) };
     let again = scenario.run(&outcome.options, Keep { trace: true, recording: false });
     let trace = again.trace.expect("it was asked for");
@@ -147,13 +147,7 @@ fn explain(scenario: &Scenario, args: &ScenarioArgs, outcome: &Outcome, out: &mu
         writeln!(out, "  {line}")?;
     }
     writeln!(out, "options: {}", json(&outcome.options))?;
-    let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
-    let figures = &outcome.figures;
-    writeln!(
-        out,
-        "repeat it: cargo run -p parti-sim -- scenario {} --workers {} --partitions {} --seed {}{plant}",
-        figures.scenario, figures.workers, figures.partitions, figures.seed
-    )
+    writeln!(out, "repeat it: {}", outcome.again())
 }
 
 #[cfg(test)]

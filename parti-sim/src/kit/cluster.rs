@@ -268,6 +268,9 @@ impl Cluster {
         let drawing = Drawing {
             figures: &figures,
             shows: "",
+            verdict: if figures.held { "held so far" } else { "DID NOT HOLD" },
+            why: None,
+            again: &format!("run the test again; its cluster has .seed({})", world.ground.options.seed),
             measured_from: *measured_from,
             ends: world.ground.now,
             expectations: &[],

@@ -138,6 +138,19 @@ impl Outcome {
         }
     }
 
+    /// The command that plays it again.
+    pub fn again(&self) -> String {
+        let Figures { scenario, workers, partitions, seed, .. } = &self.figures;
+        let plain = format!(
+            "cargo run -p parti-sim -- scenario {scenario} --workers {workers} --partitions {partitions} --seed {seed}"
+        );
+        #[cfg(feature = "planted-bugs")]
+        if let Some(plant) = self.options.plant {
+            return format!("{plain} --plant {plant}");
+        }
+        plain
+    }
+
     /// What never came to be though the scenario is about it, and what to do about that; `None` if all of it did.
     pub fn why_nothing_was_shown(&self) -> Option<String> {
         if self.missed.is_empty() {

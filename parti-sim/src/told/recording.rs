@@ -12,6 +12,8 @@ pub(crate) struct Recording {
     pub(crate) slots: Vec<SlotChange>,
     pub(crate) lives: Vec<LifeChange>,
     pub(crate) plans: Vec<PlanMade>,
+    /// When which partition came into the list or left it.
+    pub(crate) listed: Vec<(Moment, PartitionIndex, bool)>,
     /// How much load each process takes compared with others, in order of the starts.
     pub(crate) capacities: Vec<u32>,
 }
@@ -82,6 +84,7 @@ impl Recording {
                 self.live(at, process, LifeMark::Started);
             }
             Fact::Asked { action: Action::Notice(notice), .. } => self.hear(at, notice),
+            Fact::Listed { partition, listed } => self.listed.push((at, partition, listed)),
             Fact::Crashed { process } => self.live(at, process, LifeMark::Crashed),
             Fact::Halted { process } => self.live(at, process, LifeMark::Halted),
             Fact::Paused { process } => self.live(at, process, LifeMark::Paused),

@@ -20,12 +20,18 @@ const PLACE: &str = "\"the data goes here\"";
 struct Data<'a> {
     figures: &'a Figures,
     shows: &'a str,
+    /// What came of it, in a word or two; and why, where it did not hold or nothing was shown.
+    verdict: &'a str,
+    why: Vec<String>,
+    /// How to make this page again.
+    again: &'a str,
     measured_from: f64,
     ends: f64,
     expectations: Vec<Row<'a>>,
-    violation: Option<String>,
     /// When, which process, which partition, 1 for the beginning of work and 0 for its end.
     works: Vec<(f64, usize, usize, u8)>,
+    /// When, which partition, 1 where it came into the list and 0 where it left it.
+    listed: Vec<(f64, usize, u8)>,
     /// When, which process, which slot (-1 for none), whether it leads.
     slots: Vec<(f64, usize, i64, bool)>,
     /// When, which process, what.
@@ -46,6 +52,10 @@ struct Data<'a> {
 pub(crate) struct Drawing<'a> {
     pub(crate) figures: &'a Figures,
     pub(crate) shows: &'a str,
+    pub(crate) verdict: &'a str,
+    /// Why it is the verdict, where that is not to be seen in the expectations and the violation.
+    pub(crate) why: Option<String>,
+    pub(crate) again: &'a str,
     pub(crate) measured_from: Moment,
     pub(crate) ends: Moment,
     pub(crate) expectations: &'a [Expectation],
@@ -74,6 +84,9 @@ impl Outcome {
         let drawing = Drawing {
             figures: &self.figures,
             shows,
+            verdict: self.verdict(),
+            why: self.why_nothing_was_shown(),
+            again: &format!("{} --report page.html", self.again()),
             measured_from: self.measured_from,
             ends: self.ended,
             expectations: &self.expectations,
@@ -95,11 +108,14 @@ impl Drawing<'_> {
         let data = Data {
             figures: self.figures,
             shows: self.shows,
+            verdict: self.verdict,
+            why: self.reasons(),
+            again: self.again,
             measured_from: ms(self.measured_from),
             ends: ms(self.ends),
             expectations: self.expectations.iter().map(Row::from).collect(),
-            violation: self.violation.map(ToString::to_string),
             works: works(recording),
+            listed: recording.listed.iter().map(|(at, one, is)| (ms(*at), one.index(), u8::from(*is))).collect(),
             slots: slots(recording),
             lives: recording.lives.iter().map(|life| (ms(life.at), life.process.index(), name(life.life))).collect(),
             timeline: told.map(|entry| (ms(entry.at), number(entry.who), entry.what.as_str())).collect(),
@@ -111,6 +127,15 @@ impl Drawing<'_> {
         };
         let json = serde_json::to_string(&data).expect("figures and names have no value that JSON lacks");
         PAGE.replace(PLACE, &json.replace("</", "<\\/"))
+    }
+
+    /// Why it did not hold, or showed nothing.
+    fn reasons(&self) -> Vec<String> {
+        let failed = self.expectations.iter().filter(|expectation| !expectation.held);
+        let failed = failed.map(|Expectation { what, measured, expected, .. }| {
+            format!("{what} must be {expected}, but is {measured}")
+        });
+        self.violation.map(ToString::to_string).into_iter().chain(failed).chain(self.why.clone()).collect()
     }
 }
 
