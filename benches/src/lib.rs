@@ -255,10 +255,7 @@ pub fn hash_all(partitions: &PartitionList) -> u64 {
     partitions.as_slice().iter().fold(0, |all, partition| all ^ hash(partition))
 }
 
-/// The finalizer of `SplitMix64`: spreads consecutive numbers.
+/// Spreads consecutive numbers.
 fn mix(value: u64) -> u64 {
-    let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    parti_core::Rng::new(value).next_u64()
 }

@@ -214,6 +214,8 @@ pub use partition::{
 #[doc(hidden)]
 pub use planted::PlantedBug;
 pub use retry::{Retries, RetryPolicy, Stopped};
+#[doc(hidden)]
+pub use rng::Rng;
 pub use state::{PlannerPhase, WorkerState};
 pub use stored::key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use stored::record::{

@@ -1,15 +1,19 @@
 //! A seeded generator: the only randomness in the core, and the caller's choice.
 
-/// `SplitMix64` (Steele, Lea, Flood, 2014): small, fast, and good enough to spread claims and timers.
+/// `SplitMix64` (Steele, Lea, Flood, 2014): small, fast, and good enough to spread claims and timers. The one copy of it,
+/// which simulator, tests and benchmarks draw from too: twelve lines that never change, in place of a dependency of the
+/// core.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// A generator whose whole sequence is decided by `seed`.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) const fn next_u64(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,7 +22,7 @@ impl Rng {
     }
 
     /// A number in `0..bound`, or 0 where `bound` is 0. The bias is below 2⁻³² for any bound that the core uses.
-    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
+    pub const fn below(&mut self, bound: u64) -> u64 {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
 }

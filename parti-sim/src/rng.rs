@@ -1,13 +1,13 @@
 //! The one source of chance: everything random in a run comes from its seed.
 
-/// `SplitMix64` (Steele, Lea, Flood, 2014).
+/// The generator of the core, with what a simulation asks of it.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub struct Rng(parti_core::Rng);
 
 impl Rng {
     /// A generator whose whole sequence is decided by `seed`.
     pub const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(parti_core::Rng::new(seed))
     }
 
     /// A generator of its own for one purpose, so that a change in how often one part draws leaves the others alone.
@@ -22,16 +22,12 @@ impl Rng {
 
     /// The next 64 bits.
     pub const fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number in `0..bound`; 0 where `bound` is 0.
     pub const fn below(&mut self, bound: u64) -> u64 {
-        ((self.next_u64() as u128 * bound as u128) >> 64) as u64
+        self.0.below(bound)
     }
 
     /// A place in a list of `length` entries; 0 where it is empty.

@@ -154,13 +154,8 @@ fn fifty_workers_that_come_and_go_leave_no_partition_behind() {
     fleet.assert_exclusive();
 }
 
-/// Numbers below a bound, the same for the same seed: `SplitMix64`.
+/// Numbers below a bound, the same for the same seed.
 fn draws(seed: u64) -> impl FnMut(usize) -> usize {
-    let mut state = seed;
-    move |bound| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound as u64).expect("below a usize")
-    }
+    let mut rng = parti_core::Rng::new(seed);
+    move |bound| usize::try_from(rng.below(bound as u64)).expect("below a usize")
 }

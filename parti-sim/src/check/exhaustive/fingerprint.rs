@@ -12,6 +12,7 @@ use std::rc::Rc;
 use parti_core::{Bucket, Instant};
 
 use super::state::State;
+use crate::rng::Rng;
 use crate::told::fact::PartitionIndex;
 use crate::world::clock::{Moment, nanos};
 use crate::world::event::Shown;
@@ -347,10 +348,7 @@ impl Sight<'_> {
     }
 }
 
-/// The finalizer of `SplitMix64`.
-const fn mix(mut z: u64) -> u64 {
-    z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Spreads a number over all bits.
+const fn mix(number: u64) -> u64 {
+    Rng::new(number).next_u64()
 }
