@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn two_workers_share_over_tls_and_whoever_does_not_trust_the_server_is_not_let_in() {
-    let files = Files::new("tls");
+    let files = Files::new();
     let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let certificate = files.write("cert.pem", &issued.cert.pem());
     let key = files.write("key.pem", &issued.signing_key.serialize_pem());
@@ -78,7 +78,7 @@ async fn a_worker_is_let_in_by_credentials_that_its_account_has_signed() {
 /// it is refused, which is not that nobody is there.
 #[tokio::test]
 async fn credentials_that_are_renewed_in_their_file_are_used_and_a_worker_that_is_refused_says_so() {
-    let (account, files) = (KeyPair::new_account(), Files::new("renewed"));
+    let (account, files) = (KeyPair::new_account(), Files::new());
     let server = server_with(&account);
     let lasting = |seconds: u64| credentials(&account, &user_claims(&founder()), Some(now() + seconds));
     let file = files.write("user.creds", &lasting(6));
@@ -227,10 +227,8 @@ fn user_claims(allowed: &Permissions) -> Value {
 struct Files(PathBuf);
 
 impl Files {
-    fn new(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("parti-test-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("the temporary directory must be writable");
-        Self(directory)
+    fn new() -> Self {
+        Self(support::folder())
     }
 
     fn write(&self, name: &str, text: &str) -> PathBuf {

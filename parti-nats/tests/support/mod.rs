@@ -32,6 +32,22 @@ pub(crate) struct Server {
     process: Option<Child>,
 }
 
+/// A new folder for one test, which removes it. Not by the crate `tempfile`, which every build of an example would have to
+/// wait for.
+pub(crate) fn folder() -> PathBuf {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    // A name may be left over from a process that had this one's number and was killed.
+    loop {
+        let name = format!("parti-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(&name);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return folder,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("the temporary directory must be writable: {error}"),
+        }
+    }
+}
+
 /// A port that no other test takes as long as this lives, whatever listens on it meanwhile.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -96,17 +112,9 @@ impl Server {
     }
 
     fn prepare(port: Port) -> Self {
-        static PREPARED: AtomicU32 = AtomicU32::new(0);
-        // A name may be left over from a process that had this one's number and was killed.
-        loop {
-            let name = format!("parti-test-{}-{}", std::process::id(), PREPARED.fetch_add(1, Ordering::Relaxed));
-            let directory = std::env::temp_dir().join(&name);
-            match std::fs::create_dir(&directory) {
-                Ok(()) => return Self { port, name, arguments: Vec::new(), directory, process: None },
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => panic!("the temporary directory must be writable: {error}"),
-            }
-        }
+        let directory = folder();
+        let name = directory.file_name().expect("it has a name").to_string_lossy().into_owned();
+        Self { port, name, arguments: Vec::new(), directory, process: None }
     }
 
     /// Where clients connect to.
@@ -304,7 +312,9 @@ fn binary() -> io::Result<PathBuf> {
     if let Some(named) = std::env::var_os("NATS_SERVER") {
         return Ok(named.into());
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/nats-server");
+    // Examples that are crates of their own lie deeper.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("scripts/nats-server"));
+    let script = above.find(|script| script.is_file()).ok_or_else(|| io::Error::other("no scripts/nats-server"))?;
     let output = Command::new(script).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(io::Error::other("no nats-server"));
