@@ -46,7 +46,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 ///
 /// A partition's worth of state is begun with [`claim`](Self::claim); [`Guard`](crate::Guard) has a worked example. Where the
 /// sink is a database, keep the token in a column, as [`Token::to_bytes`] or [`Token::to_integers`], and compare it in the
-/// statement itself. See also Kleppmann, "How to do distributed locking" (2016).
+/// statement itself: the example `fenced-sql` shows it whole. See also Kleppmann, "How to do distributed locking" (2016).
 #[derive(Clone, Debug)]
 pub struct Fence {
     jetstream: jetstream::Context,

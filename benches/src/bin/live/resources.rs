@@ -1,12 +1,12 @@
 //! What fleets take: writes to the store, time of a core, memory.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use parti_nats::Config;
+use procfs::process::Process;
 
 use crate::Scale;
 use crate::processes::agent::Spec;
@@ -150,12 +150,14 @@ impl Writes {
 
 /// How long the threads of a process have run on a core.
 fn core_time(pid: u32) -> Duration {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the figures of processes are those of Linux");
-    let nanoseconds = |thread: io::Result<fs::DirEntry>| -> Option<u64> {
-        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    Duration::from_nanos(threads.filter_map(nanoseconds).sum())
+    let threads = look_at(pid).tasks().expect("it runs");
+    // A thread may end meanwhile.
+    let times = threads.filter_map(|thread| thread.ok()?.schedstat().ok());
+    Duration::from_nanos(times.map(|time| time.sum_exec_runtime).sum())
+}
+
+fn look_at(pid: u32) -> Process {
+    Process::new(pid.try_into().expect("a process id")).expect("the figures of processes are those of Linux")
 }
 
 /// The share of one core that was used in a window.
@@ -165,9 +167,8 @@ fn percent_used(before: Duration, after: Duration, window: Duration) -> f64 {
 
 /// How much of a process is in memory, in MiB.
 fn memory_of(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
-    let kibibytes: u32 = resident.trim().trim_end_matches(" kB").trim().parse().expect("a number");
+    let resident = look_at(pid).status().expect("it runs").vmrss.expect("Linux tells");
+    let kibibytes = u32::try_from(resident).expect("less than 4 TiB");
     f64::from(kibibytes) / 1024.0
 }
 
