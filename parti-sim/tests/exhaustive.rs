@@ -155,6 +155,7 @@ fn planted_bugs_are_found_and_the_path_is_told() {
         (Plant::Core(PlantedBug::ForgetApplied), Settled, &[Fault::Restart]),
         (Plant::Core(PlantedBug::GrantUnreleased), Joining, &[]),
         (Plant::Core(PlantedBug::ReleaseUnconfirmed), Joining, &[Fault::Late]),
+        (Plant::Core(PlantedBug::OlderAssignment), Joining, &[Fault::Loss]),
     ] {
         let most = u32::from(!faults.is_empty());
         must_be_found(plant, &Bounds { partitions: 2, ..bounds(beginning, most, faults) });
