@@ -103,6 +103,12 @@ fn must_hold_at_any_moment(fault: Fault) {
 }
 
 #[test]
+fn a_worker_that_starts_alone_holds_whatever_goes_wrong_once() {
+    let kinds = [Fault::Crash, Fault::Pause, Fault::Cut, Fault::Late, Fault::Leave, Fault::Restart, Fault::Loss];
+    must_hold_everywhere(&Bounds { workers: 1, ..bounds(Beginning::Fresh, 1, &kinds) });
+}
+
+#[test]
 fn probes_hold_in_every_order_where_nothing_goes_wrong() {
     for (beginning, servers) in [(Beginning::Settled, 1), (Beginning::Settled, 2), (Beginning::Joining, 1)] {
         must_hold_everywhere(&Bounds { servers, ..probing(beginning, &[]) });
