@@ -101,6 +101,7 @@ impl Consumer {
         writeln!(self.input, "{how}").expect("it listens");
     }
 
+    #[allow(dead_code)] // not everyone freezes processes
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(id, signal).expect("a child can be signalled");

@@ -127,6 +127,11 @@ impl Server {
         self.port.number
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// Ends the process at once; the store stays.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
