@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions};
-use parti_core::PartitionId;
 use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
+use parti_core::{GroupName, PartitionId};
 
+use crate::bucket::Names;
 use crate::clock;
 use crate::delivery::consumer::Consumer;
 use crate::delivery::error::DeliveryError;
 use crate::delivery::store::Store;
 use crate::delivery::template::Template;
 use crate::handle::Handle;
+use crate::permissions::Permissions;
 
 /// What messages follow the assignment of a worker, and how; see [`Consumer`] for the shortest use.
 #[derive(Clone, Debug)]
@@ -113,6 +115,32 @@ impl Delivery {
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas.max(1);
         self
+    }
+
+    /// The subjects that the client given to [`start`](Self::start) must be allowed to use, beside what the worker itself
+    /// needs; everything else may be forbidden. Whoever creates the bucket of positions is not to need that for ever: once it is
+    /// there, `$JS.API.STREAM.CREATE` may go.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError::Template`] if a template is none.
+    pub fn permissions(&self, group: &GroupName) -> Result<Permissions, DeliveryError> {
+        let (stream, positions) = (&self.config.stream, Names::positions(group));
+        let kept = &positions.stream;
+        let mut publish = vec![
+            format!("$JS.API.STREAM.INFO.{stream}"),
+            format!("$JS.API.STREAM.MSG.GET.{stream}"),
+            format!("$JS.API.DIRECT.GET.{stream}"),
+            format!("$JS.API.CONSUMER.CREATE.{stream}.>"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.>"),
+            format!("$JS.API.CONSUMER.DELETE.{stream}.>"),
+            format!("$JS.API.STREAM.INFO.{kept}"),
+            format!("$JS.API.STREAM.CREATE.{kept}"),
+            format!("$JS.API.STREAM.MSG.GET.{kept}"),
+            format!("{}pos.*", positions.stored),
+        ];
+        publish.extend(self.dead_letters.as_deref().map(Template::new).transpose()?.map(|template| template.any()));
+        Ok(Permissions { publish, subscribe: vec!["_INBOX.>".into()], allow_responses: false })
     }
 
     /// How long [`start`](Self::start) tries again where the server gives no certain answer, such as a cluster that is about

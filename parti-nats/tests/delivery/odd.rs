@@ -220,3 +220,45 @@ async fn a_stream_that_does_not_fit_is_refused_with_the_fix() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_client_with_the_permissions_of_delivery_delivers() {
+    let delivery = delivery().dead_letters("dead.{partition}", 1);
+    let group = parti_nats::GroupName::new("orders").expect("a valid name");
+    let allowed = delivery.permissions(&group).expect("a template");
+    let user = |name: &str, rest: &str| format!("{{ user: {name}, password: {name}{rest} }}");
+    let users = [user("all", ""), user("reader", &format!(", permissions: {allowed}"))].join(", ");
+    let server = Server::start_with_config(&format!("jetstream: enabled\nauthorization {{ users: [ {users} ] }}\n"));
+    let connect = async |name: &str| {
+        let options = async_nats::ConnectOptions::with_user_and_password(name.into(), name.into());
+        options.connect(server.url()).await.expect("it is let in")
+    };
+    let all = connect("all").await;
+    let jetstream = jetstream::new(all.clone());
+    let subjects = vec!["orders.>".into(), "dead.*".into()];
+    jetstream.create_stream(stream::Config { subjects, ..orders() }).await.expect("a new stream");
+    let world = World { client: connect("reader").await, jetstream, server };
+    for payload in ["first", "fail", "last"] {
+        world.publish("orders.eu", payload).await;
+    }
+    let config = parti_nats::Config { expected_workers: Some(1), ..quick() };
+    let worker =
+        Builder::new("orders").client(all).config(config).partition_ids(["eu"]).start().expect("valid settings");
+    let consumer = delivery.start(worker, world.client.clone()).await.expect("the stream fits");
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(consumer.run(move |message: Delivered| {
+        let payload = String::from_utf8_lossy(message.payload()).into_owned();
+        let fails = payload == "fail";
+        let _ = sender.send(payload);
+        async move { if fails { Err("it must fail") } else { Ok(()) } }
+    }));
+    for expected in ["first", "fail", "last"] {
+        let payload = tokio::time::timeout(PATIENCE, told.recv()).await.expect("in time").expect("it runs");
+        assert_eq!(payload, expected);
+    }
+    // By now a tail shows what comes.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.publish("orders.eu", "new").await;
+    let payload = tokio::time::timeout(PATIENCE, told.recv()).await.expect("in time").expect("it runs");
+    assert_eq!(payload, "new");
+}
