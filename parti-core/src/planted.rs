@@ -135,6 +135,32 @@ planted_bugs! {
     ForgetGeneration,
     /// The era of a plan is only the life of the store.
     ForgetEra,
+    /// A former owner of a partition goes on to store its position.
+    StoreThroughFence,
+    /// A message counts as finished when it is handed out.
+    CommitBeforeWork,
+    /// A position says how far the partition was read, and not how far it is finished.
+    CommitWhatWasRead,
+    /// A partition is let go before what was finished of it is stored.
+    LetGoUnstored,
+    /// A partition joins a tail that runs.
+    JoinRunningTail,
+    /// What a stream says is its end is where a tail begins, whatever its partitions have read.
+    TailFromEnd,
+    /// Messages are handed out while work is suspended.
+    HandWhileSuspended,
+    /// More is handed out than was asked for.
+    HandUnasked,
+    /// A new owner forgets how often a message was tried.
+    ForgetTries,
+    /// A message that may have ended its process is handed out before that is stored.
+    HandUncounted,
+    /// A new owner begins where the settings say, whatever is stored.
+    BeginAnew,
+    /// What is handed back is not handed out again.
+    ForgetReturned,
+    /// A partition that a tail serves is never looked at.
+    NeverLook,
 }
 
 /// Which bug a worker has, if any.

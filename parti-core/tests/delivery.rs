@@ -308,3 +308,43 @@ fn a_position_that_somebody_else_moves_ends_the_hold() {
     assert_eq!(world.members[0].stopped, [("a".into(), StopReason::Edited)]);
     assert_eq!(world.stored("a"), 6);
 }
+
+#[test]
+fn what_the_limits_remove_while_a_tail_is_silent_is_said() {
+    let mut world = World::new(1, &DeliveryConfig { gap: Policy::Earliest, ..config() });
+    world.publish(&["a"]);
+    world.acquire(0, "a", 1);
+    world.pass(SECOND);
+    world.tails_are_deaf = true;
+    world.publish(&["b", "a", "b", "a"]);
+    world.remove_before(4);
+    world.tails_are_deaf = false;
+    world.pass(4 * SECOND);
+    // The next tail begins at 2, and shows nothing before 4: that nothing was there, or that it was removed.
+    let told = Notice::WentOn { partition: id("a"), misfit: Misfit::Gap { at_most: 2 }, next: Sequence::new(4) };
+    assert!(world.members[0].notices.contains(&told), "{:?}", world.members[0].notices);
+    assert_eq!(world.handed(0, "a"), [1, 5]);
+}
+
+#[test]
+fn a_message_that_ends_its_process_is_found_behind_one_that_was_finished_and_not_stored() {
+    let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
+    let mut world = at_work(&config);
+    for epoch in 2..12 {
+        // The first one is finished each time. The second one, 3, ends the process before that is stored.
+        if world.handed(0, "a") == [1] {
+            world.hold_writes = true;
+            world.finish(0, "a", 1);
+            world.want(0, "a", 1);
+            world.hold_writes = false;
+        }
+        world.kill(0, &config);
+        world.members[0].is_quick = false;
+        world.acquire(0, "a", epoch);
+        if world.handed(0, "a").first() == Some(&4) {
+            break;
+        }
+    }
+    assert_eq!(world.dead, [("a".into(), 3, None)]);
+    assert_eq!(world.handed(0, "a"), [4]);
+}

@@ -72,6 +72,22 @@ const REQUIRED: &[Mark] = &[
     Mark::Labelled,
     Mark::Pinned,
     Mark::KnownDead,
+    Mark::MessageFinished,
+    Mark::MessageFailed,
+    Mark::MessageInterrupted,
+    Mark::MessageKilled,
+    Mark::DeadLetter,
+    Mark::MessagesRemoved,
+    Mark::SuffixLost,
+    Mark::StreamMadeAnew,
+    Mark::PositionStored,
+    Mark::PositionRefused,
+    Mark::PositionsLost,
+    Mark::MisfitTold,
+    Mark::DeliveryStopped,
+    Mark::LetGo,
+    Mark::TailLost,
+    Mark::ReplicaLagged,
 ];
 
 #[test]

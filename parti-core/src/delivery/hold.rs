@@ -2,9 +2,11 @@
 
 use super::order::{Order, Orders, StopReason};
 use super::position::PositionRecord;
+use super::scope::Scope;
 use crate::event::Outcome;
 use crate::ids::{CallId, Revision, Timestamp, Token};
 use crate::partition::PartitionId;
+use crate::planted::PlantedBug;
 use crate::time::{Duration, Instant};
 
 use super::event::StoredPosition;
@@ -79,7 +81,7 @@ impl Hold {
         matches!(self.phase, Phase::Read)
     }
 
-    pub(super) fn observe_read(&mut self, call: CallId, position: StoredPosition) -> HoldNews {
+    pub(super) fn observe_read(&mut self, scope: Scope<'_>, call: CallId, position: StoredPosition) -> HoldNews {
         if !matches!(self.phase, Phase::Reading(reading) if reading == call) {
             return HoldNews::None;
         }
@@ -90,7 +92,7 @@ impl Hold {
         };
         self.phase = Phase::Read;
         if let Some((record, _)) = &found {
-            if record.token > self.token {
+            if record.token > self.token && !scope.has(PlantedBug::StoreThroughFence) {
                 return HoldNews::Over(StopReason::Fenced { by: record.token });
             }
             // Nobody but the holder of this token writes under it. What is there under a lower one was put there by

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::event::Fetched;
 use super::message::Message;
+use super::scope::Scope;
 use super::settings::DeliveryConfig;
 use crate::ids::{CallId, Sequence};
 use crate::time::Instant;
@@ -29,8 +30,21 @@ pub(super) struct Inbox<M> {
     look: Option<CallId>,
     /// How many messages were behind the last one that was fetched.
     pending: u64,
+    /// A look has shown that there is something which the tail has not shown.
+    lacks: bool,
     /// When a message came, or something else told that there is none.
     heard: Instant,
+    /// What was passed over because nothing of it was there, as long as it may have been removed before that.
+    unproven: Option<Unproven>,
+}
+
+/// Numbers that were passed over: the stream had nothing of the partition there when it was read. If it still had the
+/// first of these numbers later, nothing was removed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unproven {
+    /// What the stream says of itself counts if it was asked at this instant or later.
+    pub(super) since: Instant,
+    pub(super) from: Sequence,
 }
 
 /// From where the next message comes.
@@ -83,7 +97,9 @@ impl<M> Inbox<M> {
             bytes: 0,
             look: None,
             pending: 0,
+            lacks: false,
             heard: now,
+            unproven: None,
         }
     }
 
@@ -125,7 +141,8 @@ impl<M> Inbox<M> {
         matches!(self.reading, Reading::OnTail(_))
     }
 
-    pub(super) fn want(&self, now: Instant, config: &DeliveryConfig) -> Want {
+    pub(super) fn want(&self, scope: Scope<'_>) -> Want {
+        let Scope { now, config, can_ask, .. } = scope;
         match self.reading {
             Reading::Unknown => Want::Ask,
             Reading::Behind => {
@@ -138,7 +155,14 @@ impl<M> Inbox<M> {
                 if is_worth_it { Want::Fetch { most: most.max(1), bytes: bytes.max(1) } } else { Want::Nothing }
             }
             Reading::AtEnd => Want::Tail,
-            Reading::OnTail(_) if self.look_at(config).is_some_and(|at| at <= now) => Want::Look,
+            Reading::OnTail(_) if self.lacks && self.look.is_none() => Want::Look,
+            Reading::OnTail(_) if self.look_at(config).is_some_and(|at| at <= now) => {
+                if can_ask {
+                    Want::Ask
+                } else {
+                    Want::Look
+                }
+            }
             Reading::OnTail(_) | Reading::Closed | Reading::Asking(_) | Reading::Fetching(_) => Want::Nothing,
         }
     }
@@ -162,7 +186,15 @@ impl<M> Inbox<M> {
     }
 
     pub(super) fn asked(&mut self, call: CallId) {
-        self.reading = Reading::Asking(call);
+        match self.reading {
+            Reading::OnTail(_) => self.look = Some(call),
+            Reading::Closed
+            | Reading::Unknown
+            | Reading::Asking(_)
+            | Reading::Behind
+            | Reading::Fetching(_)
+            | Reading::AtEnd => self.reading = Reading::Asking(call),
+        }
     }
 
     pub(super) fn fetching(&mut self, call: CallId) {
@@ -174,17 +206,45 @@ impl<M> Inbox<M> {
     }
 
     /// The answer to a question: as of one moment of one replica, `last` is the partition's last message and `through` the stream's.
-    pub(super) fn observe_end(&mut self, now: Instant, call: CallId, last: Option<Sequence>, through: Sequence) {
-        if self.reading == Reading::Asking(call) {
-            self.heard = now;
-            if last.is_some_and(|last| last >= self.next) {
-                self.reading = Reading::Behind;
-            } else {
-                // The replica has every message up to `through`, and none of the partition from `next` on.
-                self.next = self.next.max(through.next());
-                self.reading = Reading::AtEnd;
-            }
+    pub(super) fn observe_end(&mut self, scope: Scope<'_>, call: CallId, last: Option<Sequence>, through: Sequence) {
+        let has_more = last.is_some_and(|last| last >= self.next);
+        if self.look == Some(call) {
+            self.look = None;
+            self.lacks = has_more;
+        } else if self.reading == Reading::Asking(call) {
+            self.reading = if has_more { Reading::Behind } else { Reading::AtEnd };
+        } else {
+            return;
         }
+        self.heard = scope.now;
+        let reached = self.reached(scope.tail);
+        if !has_more && through >= reached {
+            // The replica has every message up to `through`, and none of the partition that was not shown yet.
+            self.pass_over(scope, reached);
+            self.next = through.next();
+        }
+    }
+
+    /// Nothing is there of the partition from this number on, up to some other one.
+    fn pass_over(&mut self, scope: Scope<'_>, from: Sequence) {
+        if scope.may_be_removed(from) {
+            self.doubt(scope.now, from);
+        }
+    }
+
+    fn doubt(&mut self, now: Instant, from: Sequence) {
+        let from = self.unproven.map_or(from, |before| before.from.min(from));
+        self.unproven = Some(Unproven { since: now, from });
+    }
+
+    /// What may have been removed unread.
+    pub(super) fn unproven(&self) -> Option<Unproven> {
+        self.unproven
+    }
+
+    /// It is known what was removed.
+    pub(super) fn observe_proven(&mut self) {
+        self.unproven = None;
     }
 
     /// The question cannot be answered, or was not: the partition is read.
@@ -192,17 +252,23 @@ impl<M> Inbox<M> {
         if self.reading == Reading::Asking(call) {
             self.reading = Reading::Behind;
         }
+        if self.look == Some(call) {
+            self.look = None;
+            self.lacks = true;
+        }
     }
 
     /// What was fetched, in order, from `next` on as it was when the order was given.
-    pub(super) fn observe_fetched(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        fetched: Fetched<M>,
-        tail: Option<(CallId, Sequence)>,
-        config: &DeliveryConfig,
-    ) -> FetchNews {
+    pub(super) fn observe_fetched(&mut self, scope: Scope<'_>, call: CallId, fetched: Fetched<M>) -> FetchNews {
+        let Scope { now, config, tail, .. } = scope;
+        if self.reading == Reading::Fetching(call) || self.look == Some(call) {
+            // The limits remove the oldest first: what may be missing comes before the first message.
+            let reached = self.reached(tail);
+            let first = fetched.messages.iter().find(|message| message.sequence >= self.next);
+            if first.is_some_and(|first| first.sequence > reached) {
+                self.pass_over(scope, reached);
+            }
+        }
         if self.reading == Reading::Fetching(call) {
             self.heard = now;
             for message in fetched.messages {
@@ -215,7 +281,7 @@ impl<M> Inbox<M> {
         if self.look != Some(call) {
             return FetchNews::Nothing;
         }
-        self.look = None;
+        (self.look, self.lacks) = (None, false);
         self.heard = now;
         let reached = self.reached(tail);
         let mut news = FetchNews::Nothing;
@@ -233,6 +299,10 @@ impl<M> Inbox<M> {
             }
             self.push(message);
         }
+        if fetched.pending > 0 {
+            // A look shows the first ones only: a tail that lacks so much may show nothing for long.
+            (self.reading, self.pending) = (Reading::Behind, fetched.pending);
+        }
         news
     }
 
@@ -242,7 +312,7 @@ impl<M> Inbox<M> {
             self.reading = Reading::Behind;
         }
         if self.look == Some(call) {
-            self.look = None;
+            (self.look, self.lacks) = (None, false);
             self.heard = now;
         }
     }
@@ -264,7 +334,7 @@ impl<M> Inbox<M> {
 
     /// A tail is open that begins at `from`. Whoever waits for one, or is on the one before, is served by it, if it begins where
     /// this partition is or before: it shows everything from there.
-    pub(super) fn join(&mut self, tail: CallId, from: Sequence, before: Option<(CallId, Sequence)>) {
+    pub(super) fn join(&mut self, now: Instant, tail: CallId, from: Sequence, before: Option<(CallId, Sequence)>) {
         let reached = self.reached(before);
         let is_waiting = match self.reading {
             Reading::AtEnd => true,
@@ -272,7 +342,16 @@ impl<M> Inbox<M> {
             Reading::Closed | Reading::Unknown | Reading::Asking(_) | Reading::Behind | Reading::Fetching(_) => false,
         };
         if is_waiting && from <= reached {
+            // It shows what is there: the limits may have removed something since the partition was read.
+            self.doubt(now, reached);
             self.next = reached;
+            self.reading = Reading::OnTail(tail);
+        }
+    }
+
+    /// Whoever waits for a tail is served by one that runs, which a planted bug does.
+    pub(super) fn join_running(&mut self, tail: CallId) {
+        if self.reading == Reading::AtEnd {
             self.reading = Reading::OnTail(tail);
         }
     }

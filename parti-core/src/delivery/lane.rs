@@ -4,7 +4,7 @@ use super::event::{Answer, Request, StreamState};
 use super::fit;
 use super::fit::GoOn;
 use super::hold::{Hold, HoldNews};
-use super::inbox::{FetchNews, Inbox, Want};
+use super::inbox::{FetchNews, Inbox, Unproven, Want};
 use super::order::{Misfit, Notice, Order, Orders, StopReason};
 use super::position::Failed;
 use super::progress::Progress;
@@ -14,10 +14,15 @@ use super::stream::StreamView;
 use super::work::{At, Work};
 use crate::ids::{CallId, Sequence, Timestamp, Token};
 use crate::partition::PartitionId;
+use crate::planted::PlantedBug;
 use crate::time::{Duration, Instant, earliest};
 
 /// How much later a misfit must be seen again to be believed: one server may have answered that does not know yet.
 const CONFIRM: Duration = Duration::from_secs(1);
+
+/// How many messages behind the first one are suspects at least, where a position is found twice as it was left: a write
+/// of it takes time, in which more than [`commit_after`](DeliveryConfig::commit_after) can be finished.
+const LEAST_SUSPECTS: u32 = 256;
 
 /// Delivers the messages of one partition under one hold.
 ///
@@ -112,7 +117,10 @@ impl<M> Lane<M> {
     /// What the partition wants to be read.
     pub(super) fn want(&self, scope: Scope<'_>) -> Want {
         let reads = matches!(self.stage, Stage::Working) && self.ending == Ending::NotYet;
-        if reads { self.inbox.want(scope.now, scope.config) } else { Want::Nothing }
+        match if reads { self.inbox.want(scope) } else { Want::Nothing } {
+            Want::Look if scope.has(PlantedBug::NeverLook) => Want::Nothing,
+            want => want,
+        }
     }
 
     /// Whether the next tail is to serve it.
@@ -160,10 +168,14 @@ impl<M> Lane<M> {
     ) -> (Fate, FetchNews) {
         let Scope { now, config, tail, .. } = scope;
         let news = match answer {
-            Answer::Position(position) => self.hold.observe_read(call, position),
+            Answer::Position(position) => self.hold.observe_read(scope, call, position),
             Answer::Written(outcome) => self.hold.observe_written(now, call, &outcome, config.retry),
             Answer::Fetched(fetched) => {
-                return (Fate::GoesOn, self.inbox.observe_fetched(now, call, fetched, tail, config));
+                let news = self.inbox.observe_fetched(scope, call, fetched);
+                if let Some((tail, _)) = tail.filter(|_| scope.has(PlantedBug::JoinRunningTail)) {
+                    self.inbox.join_running(tail);
+                }
+                return (Fate::GoesOn, news);
             }
             Answer::Buried => {
                 self.work.observe_buried(now, call, &mut self.progress);
@@ -216,18 +228,35 @@ impl<M> Lane<M> {
         if self.progress.created() != stream.created {
             return self.stop(StopReason::StreamChanged, orders);
         }
-        let next = self.inbox.next();
         // Who waits for a tail or is served by one has missed nothing: what was removed was none of its messages.
-        let misfit = fit::gap(next, stream).err().filter(|_| self.inbox.is_behind());
-        if let Some(misfit) = misfit {
-            let Some(go_on) = fit::go_on(misfit, self.progress.position(next), stream, scope.config) else {
+        if self.inbox.is_behind() && self.miss(scope, self.inbox.next(), stream, orders) == Fate::Over {
+            return Fate::Over;
+        }
+        self.keep_inside(scope, stream);
+        Fate::GoesOn
+    }
+
+    /// The messages from `from` on were not read yet, or nothing of them was there: some may have been removed unread.
+    fn miss(&mut self, scope: Scope<'_>, from: Sequence, stream: StreamState, orders: &mut Orders<M>) -> Fate {
+        if let Err(misfit) = fit::gap(from, stream) {
+            let Some(go_on) = fit::go_on(misfit, self.progress.position(from), stream, scope.config) else {
                 return self.stop(StopReason::Misfit(misfit), orders);
             };
             self.went_on(misfit, go_on.next, orders);
             self.inbox.skip_to(go_on.next);
         }
-        self.keep_inside(scope, stream);
         Fate::GoesOn
+    }
+
+    /// Looks whether what was passed over may have been removed unread. Returns none as long as that is not known.
+    fn prove(&mut self, scope: Scope<'_>, stream: &mut StreamView, orders: &mut Orders<M>) -> Option<Fate> {
+        let Some(Unproven { since, from }) = self.inbox.unproven() else { return Some(Fate::GoesOn) };
+        let Some(state) = stream.as_of(since) else {
+            stream.want(since);
+            return None;
+        };
+        self.inbox.observe_proven();
+        Some(self.miss(scope, from, state, orders))
     }
 
     /// The stream has lost its newest messages, up to `last`.
@@ -272,12 +301,17 @@ impl<M> Lane<M> {
         if self.has_left() {
             return self.finish(scope, orders);
         }
-        if self.ending == Ending::NotYet {
+        let is_proven = match self.prove(scope, stream, orders) {
+            Some(Fate::Over) => return Fate::Over,
+            fate => fate.is_some(),
+        };
+        if self.ending == Ending::NotYet && is_proven {
             let at = At {
                 now: scope.now,
                 partition: &self.partition,
                 token: self.hold.token(),
                 config: scope.config,
+                planted: scope.planted,
                 stored_failed: self.hold.stored().and_then(|stored| stored.failed),
             };
             self.work.decide(&at, &mut self.inbox, &mut self.progress, orders);
@@ -297,7 +331,8 @@ impl<M> Lane<M> {
         stream: StreamState,
         orders: &mut Orders<M>,
     ) -> Fate {
-        let (go_on, failed, was_open) = match self.hold.stored() {
+        let stored = self.hold.stored().filter(|_| !scope.has(PlantedBug::BeginAnew));
+        let (go_on, failed, was_open) = match stored {
             None => (fit::begin(scope.config.start, stream), None, false),
             Some(record) => match fit::judge(record, at, stream, scope.config) {
                 Ok(go_on) => (go_on, record.failed, record.open),
@@ -319,8 +354,10 @@ impl<M> Lane<M> {
             },
         };
         if was_open {
-            self.work.take_care();
+            let suspects = failed.map_or(0, |_| scope.config.commit_after.max(LEAST_SUSPECTS));
+            self.work.take_care(suspects);
         }
+        let failed = failed.filter(|_| !scope.has(PlantedBug::ForgetTries));
         self.claim(scope, go_on, failed, stream.created, orders);
         Fate::GoesOn
     }
@@ -341,7 +378,12 @@ impl<M> Lane<M> {
 
     /// Stores what is finished.
     fn store(&mut self, scope: Scope<'_>, open: bool, orders: &mut Orders<M>) {
-        let record = self.progress.record(scope.config, self.hold.token(), self.through(scope.tail), open);
+        let through = if scope.has(PlantedBug::CommitWhatWasRead) {
+            self.inbox.reached(scope.tail).previous()
+        } else {
+            self.through(scope.tail)
+        };
+        let record = self.progress.record(scope.config, self.hold.token(), through, open);
         self.progress.observe_sent();
         if self.hold.stored() != Some(&record) {
             self.hold.write(scope.now, &self.partition, record, orders);
@@ -354,7 +396,7 @@ impl<M> Lane<M> {
             return Fate::GoesOn;
         }
         let is_stored = self.hold.stored().is_some_and(|stored| stored.token == self.hold.token() && !stored.open);
-        if is_stored {
+        if is_stored || scope.has(PlantedBug::LetGoUnstored) {
             return self.let_go(orders);
         }
         self.store(scope, false, orders);
@@ -386,7 +428,8 @@ impl<M> Lane<M> {
             Ending::NotYet | Ending::Releasing => None,
             Ending::Left { unfinished } => unfinished,
         };
-        left.or(self.work.first_unfinished()).or(held).unwrap_or_else(|| self.inbox.reached(tail)).previous()
+        let first = left.or(self.work.first_unfinished()).or(held).unwrap_or_else(|| self.inbox.reached(tail));
+        self.inbox.unproven().map_or(first, |unproven| first.min(unproven.from)).previous()
     }
 
     /// When something is due for this partition, if nothing more happens.

@@ -18,6 +18,7 @@ use super::stream::StreamView;
 use super::tails::Tails;
 use crate::ids::{CallId, Sequence, Token};
 use crate::partition::PartitionId;
+use crate::planted::{Planted, PlantedBug};
 use crate::time::{Instant, earliest};
 
 /// Delivers the messages of every partition that one worker owns, from a stream that keeps them until its limits remove
@@ -35,6 +36,7 @@ pub struct LogDelivery<M> {
     touched: BTreeSet<PartitionId>,
     agenda: Agenda,
     orders: Orders<M>,
+    planted: Planted,
 }
 
 impl<M> LogDelivery<M> {
@@ -56,7 +58,17 @@ impl<M> LogDelivery<M> {
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
             orders: Orders::new(),
+            planted: Planted::default(),
         })
+    }
+
+    /// The same with a deliberate bug.
+    #[cfg(feature = "planted-bugs")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_planted_bug(mut self, bug: PlantedBug) -> Self {
+        self.planted = Planted::new(bug);
+        self
     }
 
     /// Something has happened. `now` counts as the latest instant given so far.
@@ -79,7 +91,7 @@ impl<M> LogDelivery<M> {
 
     /// When [`Event::Timeout`] is to be given, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.suspended {
+        if self.suspended && !self.planted.has(PlantedBug::HandWhileSuspended) {
             return None;
         }
         earliest([
@@ -144,7 +156,7 @@ impl<M> LogDelivery<M> {
 
     fn observe_request(&mut self, request: Request<M>) {
         let partition = request.partition().clone();
-        let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
         if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.observe_request(scope, request, &mut self.orders);
             self.touched.insert(partition);
@@ -178,7 +190,7 @@ impl<M> LogDelivery<M> {
     fn observe_lane_answer(&mut self, call: CallId, answer: Answer<M>) {
         self.reads.observe_read(call);
         let Some(partition) = self.orders.caller(call) else { return };
-        let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         let (fate, news) = lane.observe_answer(scope, call, answer, &mut self.orders);
         match fate {
@@ -195,7 +207,7 @@ impl<M> LogDelivery<M> {
         let Some(lost) = self.stream.observe_state(call, state) else { return };
         let partitions: Vec<_> = self.lanes.keys().cloned().collect();
         for partition in partitions {
-            let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+            let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
             let Some(lane) = self.lanes.get_mut(&partition) else { continue };
             let mut fate = lane.observe_stream(scope, state, &mut self.orders);
             if lost && fate == Fate::GoesOn {
@@ -210,9 +222,10 @@ impl<M> LogDelivery<M> {
 
     fn observe_ends(&mut self, call: CallId, ends: &Ends) {
         let last: BTreeMap<_, _> = ends.last.iter().map(|(partition, sequence)| (partition, *sequence)).collect();
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
         for partition in self.reads.observe_asked(call).into_iter().flatten() {
             if let Some(lane) = self.lanes.get_mut(&partition) {
-                lane.inbox_mut().observe_end(self.now, call, last.get(&partition).copied(), ends.through);
+                lane.inbox_mut().observe_end(scope, call, last.get(&partition).copied(), ends.through);
                 self.touched.insert(partition);
             }
         }
@@ -228,7 +241,7 @@ impl<M> LogDelivery<M> {
     }
 
     fn observe_failed(&mut self, call: CallId, reason: String) {
-        let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
         if self.stream.observe_none(self.now, call, &self.config) {
             self.orders.notice(Notice::Retrying { what: "stream", reason });
         } else if self.tails.observe_failed(scope, call, reason.clone(), &mut self.orders) {
@@ -250,7 +263,7 @@ impl<M> LogDelivery<M> {
         let Some(opening) = self.tails.observe_opened(self.now, call, &mut self.orders) else { return };
         for partition in opening.partitions {
             if let Some(lane) = self.lanes.get_mut(&partition) {
-                lane.inbox_mut().join(call, opening.from, before);
+                lane.inbox_mut().join(self.now, call, opening.from, before);
             }
         }
         // Who was served by the tail before and is not by this one waits for the next.
@@ -261,6 +274,8 @@ impl<M> LogDelivery<M> {
     }
 
     fn observe_tail(&mut self, tail: CallId, news: TailNews<M>) {
+        // What a tail shows that was silent for too long may be behind what the limits have removed meanwhile.
+        self.drop_silent_tail();
         match news {
             TailNews::Message { partition, message } => self.observe_tailed(tail, partition, message),
             TailNews::Passed { sequence } => _ = self.tails.observe_scanned(self.now, tail, sequence),
@@ -285,6 +300,13 @@ impl<M> LogDelivery<M> {
         }
     }
 
+    fn drop_silent_tail(&mut self) {
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
+        if let Some(lost) = self.tails.drop_silent(scope, &mut self.orders) {
+            self.leave(lost);
+        }
+    }
+
     /// Nobody is served by this tail any more.
     fn leave(&mut self, tail: (CallId, Sequence)) {
         for lane in self.lanes.values_mut() {
@@ -294,12 +316,12 @@ impl<M> LogDelivery<M> {
     }
 
     fn decide(&mut self) {
-        if self.suspended {
+        if self.suspended && !self.planted.has(PlantedBug::HandWhileSuspended) {
             return;
         }
         self.touched.extend(self.agenda.due(self.now));
         while let Some(partition) = self.touched.pop_first() {
-            let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+            let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
             let Some(lane) = self.lanes.get_mut(&partition) else { continue };
             match lane.decide(scope, &mut self.stream, &mut self.orders) {
                 Fate::GoesOn => {
@@ -318,7 +340,7 @@ impl<M> LogDelivery<M> {
             self.tails.close(&mut self.orders);
             return;
         }
-        let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
         if self.stream.is_due(self.now, &self.config) {
             let reached = self.lanes.values().map(|lane| lane.inbox().reached(scope.tail)).max();
             self.stream.ask(self.now, reached.unwrap_or_default(), &mut self.orders);
@@ -338,11 +360,13 @@ impl<M> LogDelivery<M> {
     }
 
     fn open_tail(&mut self) {
-        let scope = scope(self.now, &self.config, &self.tails, &self.reads);
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
         let served = self.lanes.iter().filter(|(_, lane)| lane.wants_tail(scope));
         let reached = served.clone().map(|(_, lane)| lane.inbox().reached(scope.tail)).min();
         let partitions: Vec<_> = served.map(|(partition, _)| partition.clone()).collect();
-        if let Some(from) = reached {
+        let end =
+            self.stream.last_told().filter(|_| scope.has(PlantedBug::TailFromEnd)).map(|stream| stream.last.next());
+        if let Some(from) = end.max(reached) {
             self.tails.begin(scope, from, partitions, &mut self.orders);
         }
     }
@@ -364,6 +388,11 @@ impl<M> LogDelivery<M> {
 }
 
 /// What every part is told of the moment.
-fn scope<'a>(now: Instant, config: &'a DeliveryConfig, tails: &Tails, reads: &Reads) -> Scope<'a> {
-    Scope { now, config, tail: tails.open(), can_ask: reads.can_ask }
+fn scope<'a>(
+    now: Instant,
+    config: &'a DeliveryConfig,
+    (tails, reads, stream): (&Tails, &Reads, &StreamView),
+    planted: Planted,
+) -> Scope<'a> {
+    Scope { now, config, tail: tails.open(), stream: stream.last_told(), can_ask: reads.can_ask, planted }
 }

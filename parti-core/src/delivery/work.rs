@@ -13,6 +13,7 @@ use super::scope::Scope;
 use super::settings::DeliveryConfig;
 use crate::ids::{CallId, Sequence, Timestamp, Token};
 use crate::partition::PartitionId;
+use crate::planted::{Planted, PlantedBug};
 use crate::time::Instant;
 
 /// The messages that the application was handed and has not finished.
@@ -27,6 +28,8 @@ pub(super) struct Work {
     /// Why the first message failed the last time.
     reason: Option<String>,
     care: Care,
+    /// How many messages behind the first one may have ended a process as well: that is counted for each of them in turn.
+    suspects: u32,
     /// The dead letter on its way.
     burying: Option<(CallId, Sequence, Timestamp)>,
     told_unfinished: bool,
@@ -51,14 +54,17 @@ impl Work {
             not_before: now,
             reason: None,
             care: Care::None,
+            suspects: 0,
             burying: None,
             told_unfinished: false,
         }
     }
 
-    /// The hold before has not let the partition go in good order.
-    pub(super) fn take_care(&mut self) {
-        self.care = Care::First;
+    /// The hold before has not let the partition go in good order; nor, if there are `suspects`, has the one before that,
+    /// at the same position. So it may be one of these that ends them, behind messages that were finished each time and
+    /// not stored: until they are over, it is stored before each of them which one is tried.
+    pub(super) fn take_care(&mut self, suspects: u32) {
+        (self.care, self.suspects) = (Care::First, suspects);
     }
 
     /// The first message that is not finished, if the application or the dead letters have it.
@@ -100,6 +106,10 @@ impl Work {
         }
         if let Some((sequence, timestamp)) = last {
             self.told_unfinished = false;
+            if matches!(self.care, Care::Counted(_)) {
+                // It is cleared of what it was counted for.
+                progress.store_at_once();
+            }
             self.first_is_over();
             progress.observe_finished(now, sequence, timestamp, count);
         }
@@ -129,7 +139,9 @@ impl Work {
             return None;
         }
         self.handed.truncate(kept);
-        inbox.put_back(messages);
+        if !scope.has(PlantedBug::ForgetReturned) {
+            inbox.put_back(messages);
+        }
         let reason = failed?;
         let times = match self.care {
             // It was counted before it was tried.
@@ -209,7 +221,7 @@ impl Work {
             self.care = Care::Counted(sequence);
         }
         let is_counted = self.care == Care::Counted(sequence);
-        if is_counted && at.stored_failed != progress.failed() {
+        if is_counted && at.stored_failed != progress.failed() && !at.planted.has(PlantedBug::HandUncounted) {
             return; // The write that says so is on its way, or is to be sent.
         }
         let is_suspect = is_counted || tries > 0;
@@ -217,6 +229,12 @@ impl Work {
             return; // It is tried alone.
         }
         self.hand(at, if is_suspect { 1 } else { self.wanted as usize }, tries, inbox, orders);
+        if at.planted.has(PlantedBug::CommitBeforeWork)
+            && let Some((sequence, timestamp)) = self.handed.back().copied()
+        {
+            progress.observe_finished(at.now, sequence, timestamp, 1);
+            self.handed.clear();
+        }
     }
 
     fn hand<M>(&mut self, at: &At<'_>, most: usize, tries: u32, inbox: &mut Inbox<M>, orders: &mut Orders<M>) {
@@ -230,6 +248,7 @@ impl Work {
             return;
         }
         let mut tries = tries.saturating_sub(u32::from(matches!(self.care, Care::Counted(_))));
+        let most = if at.planted.has(PlantedBug::HandUnasked) { room } else { most };
         let messages: Vec<_> =
             inbox.take(most.min(room)).map(|message| Handed { message, tries: core::mem::take(&mut tries) }).collect();
         self.handed.extend(messages.iter().map(|handed| (handed.message.sequence, handed.message.timestamp)));
@@ -248,9 +267,11 @@ impl Work {
         self.wanted = 0;
     }
 
-    /// The first message is finished: those that follow were not tried by the owner before, as far as is known.
+    /// The first message is finished: those that follow were not tried by the owner before, as far as is known, unless
+    /// there are suspects among them.
     fn first_is_over(&mut self) {
-        self.care = Care::None;
+        self.care = if self.suspects > 0 { Care::First } else { Care::None };
+        self.suspects = self.suspects.saturating_sub(1);
         self.reason = None;
     }
 }
@@ -262,6 +283,7 @@ pub(super) struct At<'a> {
     pub(super) partition: &'a PartitionId,
     pub(super) token: Token,
     pub(super) config: &'a DeliveryConfig,
+    pub(super) planted: Planted,
     /// The failure that is known to be stored.
     pub(super) stored_failed: Option<Failed>,
 }

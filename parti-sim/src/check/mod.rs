@@ -6,5 +6,6 @@ pub mod conformance;
 pub mod exhaustive;
 pub(crate) mod invariant;
 pub(crate) mod mark;
+pub(crate) mod messages;
 pub(crate) mod ownership;
 pub(crate) mod reached;

@@ -154,6 +154,7 @@ impl Ownership {
             | Fact::Wished { .. }
             | Fact::Mishap { .. }
             | Fact::Reached { .. }
+            | Fact::Message { .. }
             | Fact::Remembered { .. } => {}
         }
     }

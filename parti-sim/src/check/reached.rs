@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use parti_core::delivery::{Misfit, Notice as Told, StopReason};
 use parti_core::{
     Action, ClaimKind, Event, EvictReason, Key, KvEvent, Notice, Outcome, PlanReason, ProbeOutcome, ReleaseReason,
     StandbyReason, SuspendReason, WaitReason, Write,
@@ -9,6 +10,7 @@ use parti_core::{
 
 use super::mark::Mark;
 use crate::told::fact::{Fact, Mishap};
+use crate::told::message::MessageFact;
 
 /// How often each mark was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +74,7 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Handed { event: Event::Listening { session, .. }, .. } if session.value() > 1 => Mark::AnotherSession,
         Fact::Handed { event: Event::Kv(event), .. } => return mark_of_news(event),
         Fact::Asked { action: Action::Notice(notice), .. } => return mark_of_notice(notice),
+        Fact::Message { what, .. } => return mark_of_message(what),
         Fact::Started { .. }
         | Fact::Woke { .. }
         | Fact::Handed { .. }
@@ -92,6 +95,36 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         | Fact::MembersBroughtBack { .. }
         | Fact::Wished { .. }
         | Fact::Remembered { .. } => return None,
+    })
+}
+
+fn mark_of_message(what: &MessageFact) -> Option<Mark> {
+    Some(match what {
+        MessageFact::Removed { .. } => Mark::MessagesRemoved,
+        MessageFact::SuffixLost { .. } => Mark::SuffixLost,
+        MessageFact::MadeAnew { .. } => Mark::StreamMadeAnew,
+        MessageFact::PositionStored { .. } => Mark::PositionStored,
+        MessageFact::PositionRefused { .. } => Mark::PositionRefused,
+        MessageFact::PositionsLost => Mark::PositionsLost,
+        MessageFact::Finished { .. } => Mark::MessageFinished,
+        MessageFact::Returned { failed: true, .. } => Mark::MessageFailed,
+        MessageFact::Returned { failed: false, .. } | MessageFact::Dropped => Mark::MessageInterrupted,
+        MessageFact::Kills { .. } => Mark::MessageKilled,
+        MessageFact::Buried { .. } => Mark::DeadLetter,
+        MessageFact::Told(Told::WentOn { misfit: Misfit::Gap { .. }, .. })
+        | MessageFact::Stopped(StopReason::Misfit(Misfit::Gap { .. })) => Mark::GapTold,
+        MessageFact::Told(Told::WentOn { .. }) | MessageFact::Stopped(StopReason::Misfit(_)) => Mark::MisfitTold,
+        MessageFact::Told(Told::TailLost { .. }) => Mark::TailLost,
+        MessageFact::Told(Told::TailSkipped { .. }) => Mark::TailSkipped,
+        MessageFact::Stopped(StopReason::Fenced { .. }) => Mark::DeliveryFenced,
+        MessageFact::Stopped(StopReason::StreamChanged | StopReason::Edited | StopReason::Unreadable { .. }) => {
+            Mark::DeliveryStopped
+        }
+        MessageFact::LetGo => Mark::LetGo,
+        MessageFact::Lagged => Mark::ReplicaLagged,
+        MessageFact::Stored { .. } | MessageFact::Begun { .. } | MessageFact::HoldEnded | MessageFact::Told(_) => {
+            return None;
+        }
     })
 }
 

@@ -40,4 +40,8 @@ pub enum Around {
     UnnoticedReconnect,
     /// The adapter takes a question of others for a check of its own that came back.
     ProbeHeardCounts,
+    /// The bucket of positions takes a write whatever revision was expected.
+    PositionWithoutCondition,
+    /// The adapter reports a partition as released before its messages let it go.
+    ReleaseBeforeLetGo,
 }

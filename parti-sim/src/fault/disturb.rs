@@ -13,6 +13,9 @@ use crate::world::clock::Moment;
 use crate::world::event::What;
 use crate::world::process::Life;
 
+/// How soon another process takes the place of one that a message has ended.
+const REPLACED_AFTER: Duration = Duration::from_millis(500);
+
 impl World {
     /// Tells a worker what its operator wants.
     pub(crate) fn command(&mut self, process: ProcessId, command: Command) {
@@ -96,11 +99,15 @@ impl World {
             self.applications.write_for_any(&mut self.ground, process);
         }
         if let Some(since) = self.ground.process_mut(process).sleeps_since.take() {
-            return self.wake_from_sleep(process, since);
+            self.wake_from_sleep(process, since);
+        } else {
+            self.feed(process, Event::Timeout);
+            self.catch_up_on_list(process);
+            change_work(&mut self.ground, process, |app| app.set_frozen(false));
         }
-        self.feed(process, Event::Timeout);
-        self.catch_up_on_list(process);
-        change_work(&mut self.ground, process, |app| app.set_frozen(false));
+        if let Some(mut delivering) = self.delivering() {
+            delivering.woke(process);
+        }
     }
 
     /// A process that did not run when the list changed is given it now.
@@ -134,8 +141,11 @@ impl World {
     fn end(&mut self, process: ProcessId) {
         let one = self.ground.process_mut(process);
         one.life = Life::Ended;
-        one.link.held.retain(|held| matches!(held, What::Arrive { .. }));
+        one.link.held.retain(What::is_request);
         self.watchers.remove(process);
+        if let Some(mut delivering) = self.delivering() {
+            delivering.ended(process);
+        }
         if self.ground.observers.has_regressed() {
             self.at_store().tell_what_is_remembered();
         }
@@ -143,14 +153,29 @@ impl World {
 
     /// A connection ends without a word, and the client connects again at once, to this server.
     pub(crate) fn connect_to(&mut self, process: ProcessId, server: u32) {
+        self.forget_tails(process);
         let listening = self.probing().connect_to(process, server);
         self.hand(process, listening);
     }
 
     /// A connection ends without a word, and the client connects again at once: only a counter tells.
     pub(crate) fn reconnect_unheard(&mut self, process: ProcessId) {
+        self.forget_tails(process);
         let listening = self.probing().reconnect_unheard(process);
         self.hand(process, listening);
+    }
+
+    /// What showed a process its messages is gone with its connection, and nobody says so.
+    fn forget_tails(&mut self, process: ProcessId) {
+        if let Some(mut delivering) = self.delivering() {
+            delivering.reconnected_unheard(process);
+        }
+    }
+
+    /// A message has ended a process; another one takes its place.
+    pub(crate) fn killed_by_message(&mut self, process: ProcessId) {
+        self.ground.tell(&Fact::Disturbed { what: "a message ends its process", may_move: true });
+        self.crash_and_replace(process, REPLACED_AFTER);
     }
 
     /// Ends every fault: links are mended, watches speak, the store answers, probes tell the truth, messages arrive,
@@ -158,6 +183,9 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.links().end_outages();
         self.ground.options.network.end_faults();
+        if let Some(messages) = &mut self.ground.options.messages {
+            messages.end_faults();
+        }
         self.servers.heal();
         let now = self.ground.now;
         for process in self.ground.all_living() {

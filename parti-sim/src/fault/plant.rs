@@ -53,6 +53,30 @@ impl Plant {
         )
     }
 
+    /// Whether it takes messages to see it.
+    pub const fn needs_messages(self) -> bool {
+        use PlantedBug as Bug;
+        matches!(
+            self,
+            Self::Around(Around::PositionWithoutCondition | Around::ReleaseBeforeLetGo)
+                | Self::Core(
+                    Bug::StoreThroughFence
+                        | Bug::CommitBeforeWork
+                        | Bug::CommitWhatWasRead
+                        | Bug::LetGoUnstored
+                        | Bug::JoinRunningTail
+                        | Bug::TailFromEnd
+                        | Bug::HandWhileSuspended
+                        | Bug::HandUnasked
+                        | Bug::ForgetTries
+                        | Bug::HandUncounted
+                        | Bug::BeginAnew
+                        | Bug::ForgetReturned
+                        | Bug::NeverLook
+                )
+        )
+    }
+
     /// The invariants of which at least one must catch it.
     pub const fn caught_by(self) -> &'static [&'static str] {
         match self {
@@ -113,6 +137,13 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::UnreadableIsFree => &["no-duplicate", "one-tenure"],
         Bug::CapacityIgnored => &["balance"],
         Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
+        Bug::StoreThroughFence => &["commit-fenced"],
+        Bug::CommitBeforeWork | Bug::CommitWhatWasRead | Bug::NeverLook => &["no-message-skipped"],
+        Bug::LetGoUnstored => &["no-repeat"],
+        Bug::JoinRunningTail | Bug::TailFromEnd | Bug::ForgetReturned => &["in-order", "no-message-skipped"],
+        Bug::HandWhileSuspended | Bug::HandUnasked => &["one-processor"],
+        Bug::ForgetTries | Bug::HandUncounted => &["poison-leaves"],
+        Bug::BeginAnew => &["position-monotone"],
     }
 }
 
@@ -134,6 +165,10 @@ const fn around_caught_by(bug: Around) -> &'static [&'static str] {
         Around::Resurrection => &["state-table"],
         Around::EndlessTimer => &["bounded"],
         Around::AcquireTwice => &["contract", "tokens-increase"],
+        // The condition is what a former owner's write fails at.
+        Around::PositionWithoutCondition => &["commit-fenced", "position-monotone"],
+        // The handler goes on where it may not.
+        Around::ReleaseBeforeLetGo => &["one-processor", "no-repeat"],
     }
 }
 

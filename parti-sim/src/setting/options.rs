@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::around::Around;
 #[cfg(feature = "planted-bugs")]
 use crate::fault::plant::Plant;
+use crate::setting::messages::MessageOptions;
 use crate::setting::mix::Mix;
 
 /// What a record has besides its partitions, at most, and what each of those takes.
@@ -46,6 +47,9 @@ pub struct Options {
     pub encoded: bool,
     /// How many bytes a record may have, where records are encoded; 0 for as many as it has.
     pub record_limit: u32,
+    /// The stream whose messages follow the assignment, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessageOptions>,
     /// A deliberate bug.
     #[cfg(feature = "planted-bugs")]
     pub plant: Option<Plant>,
@@ -182,6 +186,7 @@ impl Default for Options {
             clock_ppm: 100,
             encoded: false,
             record_limit: 0,
+            messages: None,
             #[cfg(feature = "planted-bugs")]
             plant: None,
         }

@@ -102,6 +102,27 @@ pub enum ToAll {
     Garbage { slot: u32, plan: bool },
     /// What somebody who is no worker leaves in the store.
     Trouble(Left),
+    /// What goes wrong with messages.
+    Messages(OnMessages),
+}
+
+/// What can go wrong with the stream, with what shows it, and with the positions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the fields are what the variants say")]
+pub enum OnMessages {
+    /// Every tail ends, and may say so.
+    KillTails { told: bool },
+    /// Every tail says that it is there and shows nothing, for a while or for ever.
+    StarveTails { for_ms: Option<u64> },
+    /// The stream loses its newest messages.
+    LoseSuffix { count: u32 },
+    /// The stream is deleted and made anew.
+    MakeAnew,
+    /// The bucket of positions loses its last writes.
+    RollBackPositions { writes: u32 },
+    /// An operator purges the bucket of positions.
+    PurgePositions,
 }
 
 /// What can trouble one worker alone. `who` counts those that live at the time, around and around.
@@ -229,7 +250,8 @@ impl ToAll {
             | Self::StoreDown { .. }
             | Self::StoreFull { .. }
             | Self::ServerDown { .. }
-            | Self::StallServer { .. } => Nature::HARMLESS_FAULT,
+            | Self::StallServer { .. }
+            | Self::Messages(_) => Nature::HARMLESS_FAULT,
             Self::Join { .. } | Self::Wish { .. } | Self::ChangeList { .. } => Nature::WANTED,
         }
     }

@@ -2,6 +2,7 @@
 
 mod deed;
 mod loss;
+mod messages;
 mod perform;
 mod provoke;
 mod random;
@@ -10,7 +11,7 @@ mod trouble;
 
 use std::time::Duration;
 
-pub use deed::{Act, Deed, Left, ToAll, ToOne, Trouble, Under, Wish};
+pub use deed::{Act, Deed, Left, OnMessages, ToAll, ToOne, Trouble, Under, Wish};
 pub use random::Plan;
 pub use shrink::{Shrunk, shrink};
 
@@ -75,6 +76,9 @@ pub fn run(plan: &Plan, keep_trace: bool) -> Run {
 /// the pauses after up to five early deaths of one worker.
 const LONGEST_RESTS: Duration = Duration::from_secs(160);
 
+/// How long messages are published when all faults are over.
+const PUBLISHES_FOR: Duration = Duration::from_secs(5);
+
 /// How long a worker does not get what it has given up.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 
@@ -113,6 +117,9 @@ impl Happening {
     /// Ends all faults, and gives everything time to become well.
     fn end_well(&mut self, plan: &Plan) {
         self.world.heal();
+        if let Some(mut delivering) = self.world.delivering() {
+            delivering.close_after(PUBLISHES_FOR);
+        }
         self.run_for(Duration::from_millis(1)); // those that were paused run again
         self.world.take_back_wishes();
         let stays = |(_, process): (ProcessId, &crate::world::process::Process)| {
@@ -143,7 +150,8 @@ impl Happening {
                 from = self.world.ground.now; // who gets work again is what happens next
             }
             let ownership = &self.world.ground.observers.ownership;
-            if ownership.is_even() && self.world.ground.now.since(ownership.last_change().max(from)) > quiet {
+            let rests = ownership.is_even() && self.world.ground.now.since(ownership.last_change().max(from)) > quiet;
+            if rests && self.world.ground.observers.all_is_done() {
                 break;
             }
             if !self.world.step(deadline) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parti_core::{Bucket, Command, Key, Slot};
 
 use super::Happening;
-use super::deed::{Deed, Left, ToAll, ToOne, Trouble};
+use super::deed::{Deed, Left, OnMessages, ToAll, ToOne, Trouble};
 use crate::rng::Rng;
 use crate::setting::birth::Birth;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
@@ -125,6 +125,19 @@ impl Happening {
                 self.world.at_store().write_garbage(key);
             }
             ToAll::Trouble(Left::Garbage { under, stays }) => self.world.at_store().leave_garbage(under.key(), stays),
+            ToAll::Messages(ref deed) => self.do_to_messages(deed),
+        }
+    }
+
+    fn do_to_messages(&mut self, deed: &OnMessages) {
+        let Some(mut delivering) = self.world.delivering() else { return };
+        match *deed {
+            OnMessages::KillTails { told } => delivering.kill_tails(told),
+            OnMessages::StarveTails { for_ms } => delivering.starve_tails(for_ms.map(Duration::from_millis)),
+            OnMessages::LoseSuffix { count } => delivering.lose_suffix(u64::from(count)),
+            OnMessages::MakeAnew => delivering.make_anew(),
+            OnMessages::RollBackPositions { writes } => delivering.roll_back_positions(writes),
+            OnMessages::PurgePositions => delivering.purge_positions(),
         }
     }
 }

@@ -49,6 +49,7 @@ impl Plan {
                 (self.options.mix, self.options.zones) = (Mix { capacities: 3, ..Mix::default() }, 0);
                 (self.options.workers, self.options.partitions) = (4, 40);
             }
+            _ if plant.needs_messages() => self.provoke_delivery(plant),
             _ => {
                 self.provoke_judgement(plant);
                 self.provoke_presence(plant);

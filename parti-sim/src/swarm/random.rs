@@ -77,6 +77,10 @@ impl Plan {
         if temper == Temper::Gentle {
             plan.begins_ms = settles_ms(&plan.options);
         }
+        let must_have_messages = plant.is_some_and(Plant::needs_messages);
+        if plant.is_none() || must_have_messages {
+            plan.add_messages(must_have_messages, temper != Temper::Gentle, length_ms);
+        }
         if let Some(plant) = plant {
             plan.provoke(plant);
             plan.provoke_loss(plant);
@@ -127,6 +131,7 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
         mix: Mix::default(),
         encoded: false,
         record_limit: 0,
+        messages: None,
         clock_ppm: if rng.chance(500_000) { 50_000 } else { 200 },
         plant,
     };

@@ -8,6 +8,7 @@ use parti_core::{
 };
 
 use crate::check::mark::Mark;
+use crate::told::message::MessageFact;
 
 /// One process life of a worker, numbered in order of the starts and shown as `w7`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +103,8 @@ pub(crate) enum Fact<'a> {
     Mishap { process: ProcessId, mishap: Mishap },
     /// Something was reached that no other fact tells of.
     Reached { process: ProcessId, mark: Mark },
+    /// Something happened to messages, or to the positions of partitions.
+    Message { process: Option<ProcessId>, partition: Option<PartitionIndex>, what: &'a MessageFact },
     /// All faults are over.
     Healed,
     /// The store has lost writes, or a bucket was made anew, purged or brought back: up to this revision of the plan, and
@@ -175,14 +178,24 @@ pub(crate) enum Topic {
     Stored,
     /// An application was given a partition, began, stopped or finished to work on it, or wrote for it.
     Worked,
+    /// Something happened to messages.
+    Message,
     /// Anything else.
     Other,
 }
 
 impl Topic {
     /// Every topic.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Handed, Self::Answered, Self::Asked, Self::Noticed, Self::Stored, Self::Worked, Self::Other];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Handed,
+        Self::Answered,
+        Self::Asked,
+        Self::Noticed,
+        Self::Stored,
+        Self::Worked,
+        Self::Message,
+        Self::Other,
+    ];
 }
 
 impl Fact<'_> {
@@ -200,6 +213,7 @@ impl Fact<'_> {
             | Self::Stops { .. }
             | Self::Released { .. }
             | Self::Wrote { .. } => Topic::Worked,
+            Self::Message { .. } => Topic::Message,
             _ => Topic::Other,
         }
     }
@@ -227,6 +241,7 @@ impl Fact<'_> {
             | Self::Wrote { process, .. }
             | Self::Mishap { process, .. }
             | Self::Reached { process, .. } => Some(*process),
+            Self::Message { process, .. } => *process,
             Self::Listed { .. }
             | Self::Disturbed { .. }
             | Self::Operated { .. }

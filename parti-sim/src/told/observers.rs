@@ -7,6 +7,7 @@ use parti_core::{Action, Key, Notice, Outcome, Partition, PartitionId, Partition
 
 use crate::check::invariant::{self, Breach, Invariant, Scene, Violation};
 use crate::check::mark::Mark;
+use crate::check::messages::{Kept, Messages};
 use crate::check::ownership::Ownership;
 use crate::check::reached::Marks;
 use crate::setting::options::Options;
@@ -24,6 +25,7 @@ pub(crate) struct Observers {
     /// The place of each partition, for it is asked for often.
     places: Arc<HashMap<PartitionId, PartitionIndex>>,
     pub(crate) ownership: Ownership,
+    pub(crate) messages: Messages,
     pub(crate) marks: Marks,
     pub(crate) counts: Counts,
     /// How often each process has tried to create a slot's record.
@@ -55,6 +57,7 @@ impl Observers {
             partitions: partitions.clone(),
             places: Arc::new(places(partitions)),
             ownership: Ownership::new(partitions.as_slice().iter().map(|partition| partition.weight.get())),
+            messages: Messages::new(options),
             marks: Marks::default(),
             counts: Counts::default(),
             claims: BTreeMap::new(),
@@ -83,13 +86,14 @@ impl Observers {
                 self.counts.events += 1;
                 self.marks.observe(fact);
             }
+            Topic::Message => self.take_in_message(now, fact),
             Topic::Noticed | Topic::Stored | Topic::Worked | Topic::Other => self.take_in(now, fact),
         }
         if self.violation.is_some() {
             return;
         }
-        let Self { options, ownership, partitions, invariants, lookers, .. } = self;
-        let scene = Scene { now, options, ownership, partitions };
+        let Self { options, ownership, messages, partitions, invariants, lookers, .. } = self;
+        let scene = Scene { now, options, ownership, messages, partitions };
         for place in &lookers[topic as usize] {
             let invariant = &mut invariants[*place];
             if let Err(breach) = invariant.observe(fact, &scene) {
@@ -99,8 +103,23 @@ impl Observers {
         }
     }
 
+    fn take_in_message(&mut self, now: Moment, fact: &Fact<'_>) {
+        self.messages.observe(now, fact);
+        self.marks.observe(fact);
+        self.tell_people(now, fact);
+    }
+
+    fn tell_people(&mut self, now: Moment, fact: &Fact<'_>) {
+        if let Some(what) = for_people(fact, &self.partitions) {
+            self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
+        }
+    }
+
     fn take_in(&mut self, now: Moment, fact: &Fact<'_>) {
         self.ownership.observe(now, fact);
+        if matches!(fact, Fact::Crashed { .. } | Fact::Halted { .. }) {
+            self.messages.observe(now, fact);
+        }
         self.regressed |= matches!(fact, Fact::PlanRegressed { .. });
         self.marks.observe(fact);
         self.counts.observe(fact);
@@ -116,9 +135,7 @@ impl Observers {
                 self.marks.reach(Mark::AvailableDuplicate);
             }
         }
-        if let Some(what) = for_people(fact, &self.partitions) {
-            self.timeline.push(TimelineEntry { at: now, who: fact.process(), what });
-        }
+        self.tell_people(now, fact);
     }
 
     /// Lets only these invariants look on.
@@ -137,14 +154,22 @@ impl Observers {
         if self.violation.is_some() {
             return;
         }
-        let Self { options, ownership, partitions, invariants, .. } = self;
-        let scene = Scene { now, options, ownership, partitions };
+        let Self { options, ownership, messages, partitions, invariants, .. } = self;
+        let scene = Scene { now, options, ownership, messages, partitions };
         for invariant in invariants {
             if let Err(breach) = invariant.finish(&scene) {
                 self.violation = Some(violation(invariant.as_ref(), breach, &scene));
                 return;
             }
         }
+    }
+
+    /// Whether no message of a partition in the list is to be finished still, but for those that are not delivered.
+    pub(crate) fn all_is_done(&self) -> bool {
+        let is_done = |(partition, kept): (PartitionIndex, &Kept)| {
+            kept.unfinished.is_empty() || !kept.stopped.is_empty() || !self.ownership.is_listed(partition)
+        };
+        self.messages.all().all(is_done)
     }
 
     /// Whether the store has ever forgotten something.
@@ -205,6 +230,7 @@ fn for_people(fact: &Fact<'_>, partitions: &PartitionList) -> Option<String> {
         Fact::Asked { action: Action::Notice(notice), .. } => Some(notice.to_string()),
         Fact::Suspended { reason, .. } => Some(format!("suspends: {reason}")),
         Fact::Resumed { .. } => Some("resumes".into()),
+        Fact::Message { what, .. } if what.is_for_people() => trace::describe(fact, partitions),
         _ => None,
     }
 }

@@ -68,6 +68,7 @@ fn partition_of(fact: &Fact<'_>) -> Option<PartitionIndex> {
         | Fact::Released { partition, .. }
         | Fact::Wrote { partition, .. }
         | Fact::Listed { partition, .. } => Some(*partition),
+        Fact::Message { partition, .. } => *partition,
         _ => None,
     }
 }
@@ -115,6 +116,7 @@ pub(crate) fn describe(fact: &Fact<'_>, partitions: &PartitionList) -> Option<St
         Fact::Wished { control, wanted: true } => format!("OPERATOR wants {control}"),
         Fact::Wished { control, wanted: false } => format!("OPERATOR no longer wants {control}"),
         Fact::Remembered { era, generation } => format!("generation {generation} of era {era} is still remembered"),
+        Fact::Message { partition, what, .. } => what.describe(partition.as_ref().map_or("", |at| name(at).as_str())),
         Fact::Reached { .. }
         | Fact::Acquired { .. }
         | Fact::Draining { .. }

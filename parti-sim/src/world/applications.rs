@@ -7,6 +7,7 @@ use parti_core::{Event, Partition, ReleaseReason, Revision, Token};
 use super::app::{App, FencedStore};
 use super::event::What;
 use super::ground::Ground;
+use super::messages::Errand;
 use crate::fault::around::Around;
 use crate::kit::{Handlers, Takes};
 use crate::rng::Rng;
@@ -104,7 +105,7 @@ impl Applications {
             ground.after(Duration::ZERO, What::ReportReleased { process, partition, token });
         }
         if !ground.options.has(Around::EndlessDrain) {
-            ground.after(takes, What::Drained { process, partition, token });
+            ground.after(takes, drained(&ground.options, process, partition, token));
         }
     }
 
@@ -120,7 +121,7 @@ impl Applications {
         let Some(partition) = ground.observers.index_of(partition) else { return };
         if !ground.options.has(Around::EndlessDrain) {
             stop_at_once(ground, process, partition);
-            ground.after(AT_ONCE, What::Drained { process, partition, token });
+            ground.after(AT_ONCE, drained(&ground.options, process, partition, token));
         }
     }
 
@@ -195,6 +196,17 @@ fn shown(options: &Options, token: Token) -> Token {
     if claimless { Token { claim: Revision::new(0), ..token } } else { token }
 }
 
+/// What happens when an application is done with a partition. Where there are messages, they may have to wait for it
+/// still, and let it go when they do not.
+fn drained(options: &Options, process: ProcessId, partition: PartitionIndex, token: Token) -> What {
+    let waits = options.messages.is_some() && !options.has(Around::ReleaseBeforeLetGo);
+    if waits {
+        What::Delivery(Errand::Drained { process, partition, token })
+    } else {
+        What::Drained { process, partition, token }
+    }
+}
+
 /// The application drops what it does for a partition.
 fn stop_at_once(ground: &mut Ground, process: ProcessId, partition: PartitionIndex) {
     let app = &mut ground.process_mut(process).app;
@@ -212,7 +224,7 @@ pub(super) fn suspend(ground: &mut Ground, process: ProcessId) {
     change_work(ground, process, |app| app.set_suspended(true));
     let app = &ground.processes[process.index()].app;
     for (partition, hold) in app.holds().filter(|(_, hold)| hold.draining) {
-        ground.schedule.push(ground.now, What::Drained { process, partition, token: hold.token });
+        ground.schedule.push(ground.now, drained(&ground.options, process, partition, hold.token));
     }
 }
 

@@ -8,6 +8,7 @@ use parti_core::{
 };
 
 use super::clock::Moment;
+use super::messages::Errand;
 use super::store::LifeAndPurges;
 use crate::setting::birth::Birth;
 use crate::told::fact::{PartitionIndex, ProcessId};
@@ -53,9 +54,16 @@ pub(crate) enum What {
     ClearGarbage,
     /// A link that was broken for a while is mended.
     Mend { process: ProcessId, epoch: u64 },
+    /// Something happens to messages.
+    Delivery(Errand),
 }
 
 impl What {
+    /// Whether it is a request on its way to the store.
+    pub(crate) const fn is_request(&self) -> bool {
+        matches!(self, Self::Arrive { .. } | Self::Delivery(Errand::Arrive { .. }))
+    }
+
     /// The process that must run for this to happen; none for what happens elsewhere.
     pub(crate) const fn needs(&self) -> Option<ProcessId> {
         match self {
@@ -71,6 +79,7 @@ impl What {
             | Self::AppWrite { process }
             | Self::RightEnds { process } => Some(*process),
             Self::Ear(step) => step.needs(),
+            Self::Delivery(errand) => errand.needs(),
             Self::Arrive { .. }
             | Self::ReadSnapshot { .. }
             | Self::Wake { .. }

@@ -11,6 +11,7 @@ mod ear;
 pub(crate) mod event;
 mod ground;
 mod losses;
+pub(crate) mod messages;
 pub(crate) mod network;
 pub(crate) mod probes;
 pub(crate) mod process;
@@ -28,6 +29,7 @@ use self::births::Births;
 use self::clock::Moment;
 use self::event::{Shown, What};
 use self::ground::Ground;
+use self::messages::{Delivering, Messages};
 use self::network::{Links, Network};
 use self::probes::{Probing, Servers};
 use self::process::Life;
@@ -50,6 +52,8 @@ pub(crate) struct World {
     pub(crate) watchers: Watchers,
     pub(crate) applications: Applications,
     pub(crate) lists: Lists,
+    /// None in a world without messages.
+    messages: Option<Box<Messages>>,
     pub(crate) births: Births,
 }
 
@@ -87,6 +91,7 @@ impl World {
             watchers: Watchers::default(),
             applications: Applications::new(options.seed, all.as_slice().len()),
             lists: Lists::default(),
+            messages: Messages::in_world(options, all.as_slice().len()),
             births: Births::new(options.seed, config, list),
         }
     }
@@ -107,11 +112,20 @@ impl World {
         AtStore { ground, network, kept, watchers }
     }
 
+    /// The messages, in a world that has any.
+    pub(crate) fn delivering(&mut self) -> Option<Delivering<'_>> {
+        let Self { ground, network, messages, .. } = self;
+        messages.as_deref_mut().map(|messages| Delivering { ground, network, messages })
+    }
+
     /// Lets a process begin.
     pub(crate) fn start(&mut self, birth: Birth) -> ProcessId {
         let process = self.births.begin(&mut self.ground, birth);
         self.applications.handlers.started(self.ground.process(process).birth.number);
         self.links().join_the_others(process);
+        if let Some(mut delivering) = self.delivering() {
+            delivering.started(process);
+        }
         self.settle(process);
         let listening = self.probing().first_connection(process);
         self.hand(process, listening);
@@ -212,6 +226,12 @@ impl World {
             What::Race { first, cut_off } => self.race(first, cut_off),
             What::ClearGarbage => self.at_store().clear_garbage(),
             What::Mend { process, epoch } => self.links().mend_in_time(process, epoch),
+            What::Delivery(errand) => {
+                let killed = self.delivering().and_then(|mut delivering| delivering.happen(errand));
+                if let Some(process) = killed {
+                    self.killed_by_message(process);
+                }
+            }
         }
     }
 
@@ -242,6 +262,9 @@ impl World {
         self.notice_break(process, epoch);
         if !self.links().restore(process, epoch) {
             return;
+        }
+        if let Some(mut delivering) = self.delivering() {
+            delivering.connected_again(process);
         }
         self.feed(process, Event::Kv(KvEvent::Restored));
         let listening = self.probing().connected_again(process, false);
@@ -327,21 +350,33 @@ impl World {
             Action::Suspend { reason } => {
                 self.ground.tell(&Fact::Suspended { process, reason });
                 self.applications.handlers.suspended(self.ground.now, process, reason);
+                if let Some(mut delivering) = self.delivering() {
+                    delivering.suspended(process);
+                }
                 suspend(&mut self.ground, process);
             }
             Action::Resume => {
                 self.ground.tell(&Fact::Resumed { process });
                 self.applications.handlers.resumed(self.ground.now, process);
                 change_work(&mut self.ground, process, |app| app.set_suspended(false));
+                if let Some(mut delivering) = self.delivering() {
+                    delivering.resumed(process);
+                }
             }
             Action::Acquire { partition, token } => self.acquire(process, &partition, token),
             Action::Prepare { partition } => {
                 self.applications.handlers.prepare(self.ground.now, process, &partition);
             }
             Action::Release { partition, token, reason } => {
+                if let Some(mut delivering) = self.delivering() {
+                    delivering.released(process, &partition, token, reason);
+                }
                 self.applications.release(&mut self.ground, process, (&partition, token), reason);
             }
             Action::Cancel { partition, token } => {
+                if let Some(mut delivering) = self.delivering() {
+                    delivering.cancelled(process, &partition);
+                }
                 self.applications.cancel(&mut self.ground, process, &partition, token);
             }
         }
@@ -351,6 +386,9 @@ impl World {
         let heard = self.watchers.of(Bucket::Plan).get(process).and_then(|watch| watch.heard);
         let in_former_life = heard.is_some_and(|(life, _)| life != self.kept.store.life(Bucket::Plan));
         self.applications.acquire(&mut self.ground, process, (partition, token), in_former_life);
+        if let Some(mut delivering) = self.delivering() {
+            delivering.acquired(process, &partition.id, token);
+        }
     }
 
     /// A worker that has halted comes back to life, which a planted bug does.

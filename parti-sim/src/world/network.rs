@@ -42,19 +42,20 @@ impl Network {
 
     /// How long a message takes from one side to the other.
     pub(super) fn one_way(&mut self, options: &Options) -> Duration {
-        self.delay(options, options.network.one_way_us)
+        delay(&mut self.rng, options, options.network.one_way_us)
     }
 
     /// From a committed write to a watcher.
     pub(super) fn notify_delay(&mut self, options: &Options) -> Duration {
-        self.delay(options, options.network.notify_us)
+        delay(&mut self.rng, options, options.network.notify_us)
     }
+}
 
-    fn delay(&mut self, options: &Options, usual_us: (u64, u64)) -> Duration {
-        let slow = self.rng.chance(options.network.slow_ppm);
-        let (least, most) = if slow { options.network.slow_us } else { usual_us };
-        Duration::from_micros(self.rng.between(least, most))
-    }
+/// How long a message takes that usually takes this.
+pub(super) fn delay(rng: &mut Rng, options: &Options, usual_us: (u64, u64)) -> Duration {
+    let slow = rng.chance(options.network.slow_ppm);
+    let (least, most) = if slow { options.network.slow_us } else { usual_us };
+    Duration::from_micros(rng.between(least, most))
 }
 
 /// The connections of the processes, with what they may touch.
@@ -217,7 +218,7 @@ impl Links<'_> {
         link.epoch += 1;
         let (lost, epoch, notices) = (link.noticed || link.closed, link.epoch, link.notices_at);
         for held in std::mem::take(&mut link.held) {
-            let request = matches!(held, What::Arrive { .. });
+            let request = held.is_request();
             if !lost || (request && self.network.rng.chance(SURVIVES_BREAK_PPM)) {
                 self.ground.schedule.push(now, held);
             }

@@ -227,6 +227,7 @@ impl State {
                 }
                 What::Reread { .. }
                 | What::AppWrite { .. }
+                | What::Delivery(_)
                 | What::Wake { .. }
                 | What::RightEnds { .. }
                 | What::ClearGarbage => false,
@@ -309,6 +310,7 @@ const fn can_be_late(what: &What) -> bool {
         | What::Start { .. }
         | What::Race { .. }
         | What::ClearGarbage
+        | What::Delivery(_)
         | What::Mend { .. } => false,
     }
 }
@@ -334,6 +336,7 @@ const fn comes_at_once(what: &What) -> bool {
         | What::Start { .. }
         | What::Race { .. }
         | What::ClearGarbage
+        | What::Delivery(_)
         | What::Mend { .. } => false,
     }
 }

@@ -81,6 +81,7 @@ fn told(what: &What) -> String {
         What::Race { .. }
         | What::Reread { .. }
         | What::AppWrite { .. }
+        | What::Delivery(_)
         | What::Wake { .. }
         | What::RightEnds { .. }
         | What::ClearGarbage

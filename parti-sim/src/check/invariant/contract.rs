@@ -83,7 +83,7 @@ impl Invariant for Contract {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        !matches!(topic, Topic::Handed | Topic::Stored)
+        !matches!(topic, Topic::Handed | Topic::Stored | Topic::Message)
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

@@ -2,22 +2,30 @@
 
 mod balance;
 mod bounded;
+mod commit_fenced;
 mod contract;
 mod ended_means_stopped;
+mod in_order;
 mod monotone;
 mod move_budget;
 mod no_duplicate;
+mod no_message_skipped;
 mod no_move_without_cause;
 mod no_orphan;
+mod no_repeat;
+mod one_processor;
 mod one_tenure;
 mod one_writer;
 mod plan_view;
+mod poison_leaves;
+mod position_monotone;
 mod row_of_probes;
 mod state_table;
 mod tokens_increase;
 
 use parti_core::{PartitionId, PartitionList};
 
+use crate::check::messages::Messages;
 use crate::check::ownership::Ownership;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId, Topic};
@@ -73,6 +81,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: Moment,
     pub(crate) options: &'a Options,
     pub(crate) ownership: &'a Ownership,
+    /// What became of each message.
+    pub(crate) messages: &'a Messages,
     /// All partitions that the run ever has, in the order of their places.
     pub(crate) partitions: &'a PartitionList,
 }
@@ -197,7 +207,7 @@ impl<T: std::fmt::Debug> std::fmt::Debug for PerProcess<T> {
 
 /// All invariants, for a world with these options.
 pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
-    vec![
+    let mut all: Vec<Box<dyn Invariant>> = vec![
         Box::new(no_duplicate::NoDuplicate::default()),
         Box::new(no_orphan::NoOrphan::default()),
         Box::new(tokens_increase::TokensIncrease::default()),
@@ -212,5 +222,22 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
         Box::new(state_table::StateTable::default()),
         Box::new(contract::Contract::default()),
         Box::new(bounded::Bounded::new(options)),
+    ];
+    if options.messages.is_some() {
+        all.extend(of_messages());
+    }
+    all
+}
+
+/// Those that are about messages.
+fn of_messages() -> [Box<dyn Invariant>; 7] {
+    [
+        Box::new(no_message_skipped::NoMessageSkipped::default()),
+        Box::new(in_order::InOrder),
+        Box::new(one_processor::OneProcessor::default()),
+        Box::new(commit_fenced::CommitFenced::default()),
+        Box::new(position_monotone::PositionMonotone::default()),
+        Box::new(no_repeat::NoRepeat::default()),
+        Box::new(poison_leaves::PoisonLeaves::default()),
     ]
 }

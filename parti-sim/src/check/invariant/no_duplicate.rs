@@ -46,7 +46,7 @@ impl Invariant for NoDuplicate {
     }
 
     fn looks_at(&self, topic: Topic) -> bool {
-        !matches!(topic, Topic::Asked | Topic::Noticed) // with each event, time has passed
+        !matches!(topic, Topic::Asked | Topic::Noticed | Topic::Message) // with each event, time has passed
     }
 
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {

@@ -1,0 +1,55 @@
+//! D2: the lowest unfinished message of a partition comes first, always.
+
+use super::{Breach, Invariant, Scene};
+use crate::told::fact::{Fact, Topic};
+use crate::told::message::MessageFact;
+
+/// Whoever begins a message of a partition has every earlier one in hand that is stored and not finished.
+///
+/// Who has read what the stream has lost hands it out until it has noticed, and so does who reads a stream that was made
+/// anew as if it were the one before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InOrder;
+
+impl Invariant for InOrder {
+    fn name(&self) -> &'static str {
+        "in-order"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "D2"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        topic == Topic::Message
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        let Fact::Message {
+            process: Some(process),
+            partition: Some(partition),
+            what: MessageFact::Begun { sequence, number, .. },
+        } = fact
+        else {
+            return Ok(());
+        };
+        let Some(kept) = scene.messages.of(*partition).filter(|kept| kept.knows(*sequence, *number)) else {
+            return Ok(());
+        };
+        let is_judged = kept.position.as_ref().is_some_and(|record| scene.messages.is_of_this_stream(record));
+        if !is_judged {
+            return Ok(());
+        }
+        let in_hand = kept.in_hand.get(process);
+        let is_here = |earlier: &_| in_hand.is_some_and(|in_hand| in_hand.contains_key(earlier));
+        match kept.unfinished.range(..*sequence).find(|(earlier, _)| !is_here(*earlier)) {
+            None => Ok(()),
+            Some((earlier, _)) => Err(Breach::new(format!(
+                "{process} begins {sequence} of {}, but {earlier} is not finished",
+                scene.name(*partition)
+            ))
+            .by(*process)
+            .on(*partition)),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! D5: no position moves back by itself.
+
+use std::collections::BTreeMap;
+
+use parti_core::delivery::{Notice, PositionRecord};
+
+use super::{Breach, Invariant, Scene};
+use crate::told::fact::{Fact, PartitionIndex, Topic};
+use crate::told::message::MessageFact;
+
+/// A stored position only grows, and stays one of the same stream, unless it did not fit the stream, which was told, and
+/// the policy said where to go on; or unless positions were lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PositionMonotone {
+    stored: BTreeMap<PartitionIndex, PositionRecord>,
+}
+
+impl Invariant for PositionMonotone {
+    fn name(&self) -> &'static str {
+        "position-monotone"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "D5"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        topic == Topic::Message
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        match fact {
+            Fact::Message { what: MessageFact::PositionsLost, .. } => self.stored.clear(),
+            Fact::Message { partition: Some(partition), what: MessageFact::Told(Notice::WentOn { .. }), .. } => {
+                self.stored.remove(partition);
+            }
+            Fact::Message {
+                process: Some(process),
+                partition: Some(partition),
+                what: MessageFact::PositionStored { record, .. },
+            } => {
+                let before = self.stored.insert(*partition, record.clone());
+                let goes_back = |before: &PositionRecord| {
+                    record.created != before.created || record.seq < before.seq || record.through < before.through
+                };
+                if let Some(before) = before.filter(goes_back) {
+                    return Err(Breach::new(format!(
+                        "{process} stores {} through {} as the position of {}, which was {} through {}",
+                        record.seq,
+                        record.through,
+                        scene.name(*partition),
+                        before.seq,
+                        before.through
+                    ))
+                    .by(*process)
+                    .on(*partition));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

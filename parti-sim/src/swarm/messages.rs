@@ -1,0 +1,146 @@
+//! Messages in random worlds: what is published, how it is delivered, and what goes wrong with it.
+
+use parti_core::PlantedBug;
+use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
+
+use super::Plan;
+use super::deed::{Act, Deed, OnMessages, ToAll, ToOne};
+use crate::fault::around::Around;
+use crate::fault::plant::Plant;
+use crate::rng::Rng;
+use crate::setting::messages::MessageOptions;
+use crate::setting::mix::Mix;
+
+/// How many worlds have messages, in parts per million.
+const MESSAGES_PPM: u32 = 250_000;
+/// How many of the worlds with messages have each kind of trouble with them, in parts per million.
+const EACH_PPM: u32 = 300_000;
+
+impl Plan {
+    /// Puts messages into some worlds, or into this one if it `must` have them. All else that happens stays as it is.
+    pub(super) fn add_messages(&mut self, must: bool, may_lose: bool, length_ms: u64) {
+        let mut rng = Rng::for_purpose(self.options.seed, "messages-of-swarm");
+        if !rng.chance(MESSAGES_PPM) && !must {
+            return;
+        }
+        self.options.messages = Some(options(self.options.partitions, &mut rng));
+        if rng.chance(EACH_PPM * 2) {
+            for _ in 0..rng.between(1, 4) {
+                let deed = Deed::All(ToAll::Messages(deed(may_lose, &mut rng)));
+                self.acts.push(Act { at_ms: rng.below(length_ms), deed });
+            }
+            self.acts.sort_by_key(|act| act.at_ms);
+        }
+    }
+}
+
+impl Plan {
+    /// Makes it a world in which a bug of delivery shows soon.
+    pub(super) fn provoke_delivery(&mut self, plant: Plant) {
+        use PlantedBug as Bug;
+        let who = |nth: u32| nth * 5;
+        let leave = |nth: u32| Deed::One(ToOne::Leave { who: who(nth) });
+        let join = |_: u32| Deed::All(ToAll::Join { ordinal: None });
+        let replace = |nth: u32| Deed::One(ToOne::CrashAndReplace { who: who(nth), after_ms: 500 });
+        let isolate =
+            |nth: u32| Deed::One(ToOne::Isolate { who: who(nth), for_ms: 6_000, closed: nth.is_multiple_of(2) });
+        let starve = |_: u32| Deed::All(ToAll::Messages(OnMessages::StarveTails { for_ms: None }));
+        let kill_tails = |_: u32| Deed::All(ToAll::Messages(OnMessages::KillTails { told: true }));
+        let deeds: &[&dyn Fn(u32) -> Deed] = match plant {
+            Plant::Core(Bug::StoreThroughFence | Bug::HandWhileSuspended)
+            | Plant::Around(Around::PositionWithoutCondition) => &[&isolate],
+            Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => &[&join, &kill_tails, &leave],
+            Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => &[],
+            Plant::Core(Bug::NeverLook) => &[&starve],
+            _ => &[&join, &leave, &replace],
+        };
+        let acts = if deeds.is_empty() { 0 } else { 12 };
+        let act = |nth: u32| Act { at_ms: u64::from(nth) * 5_000, deed: deeds[nth as usize % deeds.len()](nth) };
+        self.acts = (0..acts).map(act).collect();
+        let options = &mut self.options;
+        (options.workers, options.partitions, options.spare_partitions) = (4, 8, 0);
+        (options.mix, options.zones, options.record_limit) = (Mix::default(), 0, 0);
+        (options.worker.lease_ms, options.worker.other_lease_ms, options.worker.slots) = (2_000, 0, 1024);
+        let mut messages = MessageOptions { every_ms: (1, 60), work_ms: (1, 60), ..MessageOptions::default() };
+        let second = std::time::Duration::from_secs(1);
+        messages.delivery = DeliveryConfig { dead_letters: true, commit_interval: 2 * second, ..messages.delivery };
+        match plant {
+            Plant::Core(Bug::StoreThroughFence) | Plant::Around(Around::PositionWithoutCondition) => {
+                options.mix.available_every = 1;
+            }
+            Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => {
+                (messages.lagging_ppm, messages.lag) = (600_000, 40);
+                messages.delivery.ask_at_once = if options.seed.is_multiple_of(2) { 0 } else { 250 };
+            }
+            Plant::Core(Bug::ForgetReturned) => messages.fails_ppm = 100_000,
+            Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => {
+                (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (200, (1, 1), 1);
+                options.network.request_lost_ppm = if plant == Plant::Core(Bug::HandUncounted) { 300_000 } else { 0 };
+            }
+            _ => {}
+        }
+        options.messages = Some(messages);
+        self.lingers_ms = 60_000 * u64::from(deeds.is_empty());
+    }
+}
+
+fn options(partitions: u32, rng: &mut Rng) -> MessageOptions {
+    let some = |rng: &mut Rng, most| if rng.chance(EACH_PPM) { rng.below(most) } else { 0 };
+    let number = |value: u64| u32::try_from(value).expect("a small number");
+    let poison_at = if rng.chance(EACH_PPM) { rng.between(20, 200) } else { 0 };
+    let pause_ms = [50, 100, 500, 2_000][rng.index(4)];
+    let burst = if rng.chance(EACH_PPM) { rng.between(1, pause_ms / 20) } else { 1 };
+    MessageOptions {
+        every_ms: (1, pause_ms),
+        burst: number(burst),
+        kept_ms: if rng.chance(EACH_PPM) { rng.between(60_000, 120_000) } else { 0 },
+        // Also a slow partition that gets all messages can keep up with them.
+        work_ms: (1, (pause_ms * u64::from(partitions.clamp(4, 40)) / (80 * burst)).max(1)),
+        slow_every: number(some(rng, 8)),
+        batch: if rng.chance(EACH_PPM) { number(rng.between(2, 12)) } else { 1 },
+        fails_ppm: number(some(rng, 100_000)),
+        poison_at,
+        lagging_ppm: number(some(rng, 500_000)),
+        lag: rng.between(1, 40),
+        tails_see_all: rng.chance(500_000),
+        delivery: delivery(poison_at > 0, rng),
+    }
+}
+
+fn delivery(has_poison: bool, rng: &mut Rng) -> DeliveryConfig {
+    let number = |value: u64| u32::try_from(value).expect("a small number");
+    let ms = std::time::Duration::from_millis;
+    let policy = |rng: &mut Rng| [Policy::Earliest, Policy::Earliest, Policy::Latest, Policy::Stop][rng.index(4)];
+    let (made_anew, lost_suffix, gap) = (policy(rng), policy(rng), policy(rng));
+    DeliveryConfig {
+        start: if rng.chance(100_000) { StartAt::Latest } else { StartAt::Earliest },
+        made_anew,
+        lost_suffix,
+        gap,
+        commit_after: number(rng.between(1, 40)),
+        commit_interval: ms(rng.between(50, 2_000)),
+        buffer_messages: number(rng.between(1, 20)),
+        buffer_bytes: [100, 1_000, 1 << 20][rng.index(3)],
+        max_unfinished: number(rng.between(1, 20)),
+        max_tries: number(rng.between(1, 4)),
+        dead_letters: has_poison || rng.chance(500_000),
+        back_off: ms(rng.between(10, 100)),
+        max_back_off: ms(rng.between(100, 2_000)),
+        parallel_reads: number(rng.between(1, 8)),
+        ask_at_once: [0, 1, 3, 250][rng.index(4)],
+        ..DeliveryConfig::new("MESSAGES")
+    }
+}
+
+fn deed(may_lose: bool, rng: &mut Rng) -> OnMessages {
+    let count = u32::try_from(rng.between(1, 40)).unwrap_or(1);
+    match rng.below(if may_lose { 8 } else { 3 }) {
+        0 => OnMessages::KillTails { told: rng.chance(500_000) },
+        1 => OnMessages::StarveTails { for_ms: Some(rng.between(500, 10_000)) },
+        2 => OnMessages::StarveTails { for_ms: None },
+        3 => OnMessages::LoseSuffix { count },
+        4 => OnMessages::MakeAnew,
+        5 | 6 => OnMessages::RollBackPositions { writes: count },
+        _ => OnMessages::PurgePositions,
+    }
+}

@@ -1,0 +1,74 @@
+//! The delivery of one process, and what surrounds it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parti_core::Token;
+use parti_core::delivery::{CallId, LogDelivery, Message};
+
+use super::tails::Tail;
+use crate::told::fact::PartitionIndex;
+use crate::world::clock::Moment;
+
+/// The delivery of one process.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) delivery: LogDelivery<u64>,
+    /// The moment at which its timer fires.
+    pub(super) armed: Moment,
+    /// The requests whose answers it waits for.
+    pub(super) waits: BTreeMap<CallId, Waits>,
+    /// No request arrives before this: those of one connection keep their order.
+    pub(super) front: Moment,
+    pub(super) tails: Vec<Tail>,
+    pub(super) hands: BTreeMap<PartitionIndex, Hand>,
+}
+
+/// What a process learns that waits no longer for an answer.
+#[derive(Clone, Debug)]
+pub(super) enum Waits {
+    /// Nothing came.
+    Read,
+    /// Nobody knows what became of the write.
+    Write,
+    /// The message comes back.
+    DeadLetter(Message<u64>),
+}
+
+/// The handler of one partition.
+#[derive(Clone, Debug)]
+pub(super) struct Hand {
+    pub(super) token: Token,
+    /// What it was handed and has not finished, in order.
+    pub(super) queue: VecDeque<Message<u64>>,
+    /// Counts what it begins and drops, so that what was planned for an earlier try is recognised.
+    pub(super) attempt: u64,
+    /// It leaves when it has finished what it has.
+    pub(super) leaving: bool,
+    /// It has said that it leaves.
+    pub(super) left: bool,
+}
+
+impl Member {
+    pub(super) fn new(delivery: LogDelivery<u64>) -> Self {
+        Self {
+            delivery,
+            armed: Moment::NEVER,
+            waits: BTreeMap::new(),
+            front: Moment::START,
+            tails: Vec::new(),
+            hands: BTreeMap::new(),
+        }
+    }
+}
+
+impl Hand {
+    pub(super) fn new(token: Token) -> Self {
+        Self { token, queue: VecDeque::new(), attempt: 0, leaving: false, left: false }
+    }
+
+    /// Drops what it has. Returns whether that is anything.
+    pub(super) fn drop_all(&mut self) -> bool {
+        self.attempt += 1;
+        !std::mem::take(&mut self.queue).is_empty()
+    }
+}
