@@ -2,6 +2,7 @@
 
 mod crashes;
 mod lists;
+mod messages;
 mod operators;
 mod outages;
 mod restarts;
@@ -98,6 +99,7 @@ impl Scenario {
             outages::SCENARIOS,
             lists::SCENARIOS,
             operators::SCENARIOS,
+            messages::SCENARIOS,
         ]
         .concat()
     }

@@ -102,6 +102,7 @@ impl Stage {
     pub(crate) fn measure(&mut self) {
         self.measured_from = self.world.ground.now;
         self.world.ground.observers.ownership.open_window(self.world.ground.now);
+        self.world.ground.observers.messages.open_window(self.world.ground.now);
         let events = self.world.ground.observers.counts.events;
         self.world.ground.observers.counts = Counts { events, ..Counts::default() };
     }
