@@ -13,7 +13,7 @@ use crate::world::clock::Moment;
 pub(super) struct NoOrphan {
     /// Since when nothing has disturbed the world.
     calm_since: Option<Moment>,
-    /// Since when some partition or other has had no worker.
+    /// Since when some partition or other has had no worker although somebody should work on it; known while it is calm.
     unowned_since: Option<Moment>,
     /// Whether the store has ever forgotten something: then nothing is granted until all have noticed.
     regressed: bool,
@@ -44,21 +44,16 @@ impl Invariant for NoOrphan {
             Fact::Operated { .. } if self.calm_since.is_some() => self.calm_since = Some(scene.now),
             _ => {}
         }
-        if scene.ownership.unowned() == 0 {
+        let Some(calm) = self.calm_since else { return Ok(()) };
+        if scene.ownership.unowned() == 0 || unowned(scene).next().is_none() {
             self.unowned_since = None;
             return Ok(());
         }
         let since = *self.unowned_since.get_or_insert(scene.now);
-        match self.calm_since {
-            Some(calm) if scene.now.since(calm.max(since)) > bound(scene, self.regressed) => {
-                if unowned(scene).next().is_none() {
-                    self.unowned_since = None; // nobody could work on what is without a worker
-                    return Ok(());
-                }
-                Err(orphan(scene, calm))
-            }
-            Some(_) | None => Ok(()),
+        if scene.now.since(calm.max(since)) > bound(scene, self.regressed) {
+            return Err(orphan(scene, calm));
         }
+        Ok(())
     }
 
     fn finish(&mut self, scene: &Scene<'_>) -> Result<(), Breach> {
@@ -92,4 +87,78 @@ fn orphan(scene: &Scene<'_>, calm: Moment) -> Breach {
         scene.now.since(calm).as_secs_f64(),
     ))
     .on(partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use parti_core::Token;
+
+    use super::*;
+    use crate::check::ownership::Ownership;
+    use crate::setting::mix::Mix;
+    use crate::setting::options::Options;
+    use crate::told::fact::ProcessId;
+
+    const IN_ONE_LIST: usize = 4;
+    const IN_BOTH_LISTS: usize = 0;
+
+    /// The invariant in a world of one worker, in which all is well from the start on.
+    struct Watched {
+        options: Options,
+        ownership: Ownership,
+        no_orphan: NoOrphan,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let mix = Mix { lists: 2, ..Mix::default() };
+            let options = Options { partitions: 5, mix, ..Options::default() };
+            let ownership = Ownership::new((0..options.partitions).map(|_| 1));
+            let mut watched = Self { options, ownership, no_orphan: NoOrphan::default() };
+            let process = ProcessId::new(0);
+            assert!(watched.tell(0, &Fact::Healed).is_ok());
+            assert!(watched.tell(0, &Fact::Started { process, capacity: 1, zone: None }).is_ok());
+            for partition in (0..IN_ONE_LIST).map(PartitionIndex::new) {
+                assert!(watched.tell(1, &Fact::Works { process, partition, token: Token::default() }).is_ok());
+            }
+            watched
+        }
+
+        fn tell(&mut self, at_ms: u64, fact: &Fact<'_>) -> Result<(), Breach> {
+            let (now, partitions) = (Moment::from_millis(at_ms), self.options.all_partitions());
+            self.ownership.observe(now, fact);
+            let scene = Scene { now, options: &self.options, ownership: &self.ownership, partitions: &partitions };
+            self.no_orphan.observe(fact, &scene)
+        }
+
+        fn stops(&mut self, at_ms: u64) -> Result<(), Breach> {
+            let (process, partition) = (ProcessId::new(0), PartitionIndex::new(IN_BOTH_LISTS));
+            self.tell(at_ms, &Fact::Stops { process, partition })
+        }
+
+        fn bound_ms(&self) -> u64 {
+            let partitions = self.options.all_partitions();
+            let (now, ownership) = (Moment::START, &self.ownership);
+            let scene = Scene { now, options: &self.options, ownership, partitions: &partitions };
+            u64::try_from(bound(&scene, false).as_millis()).expect("not that long")
+        }
+    }
+
+    #[test]
+    fn a_partition_may_be_handed_over_while_another_one_is_nobodys_duty() {
+        let mut watched = Watched::new();
+        let long_after = watched.bound_ms() + 10;
+        assert!(watched.stops(long_after).is_ok(), "it has been without a worker for no time at all");
+    }
+
+    #[test]
+    fn a_partition_may_be_without_a_worker_for_as_long_as_the_bound() {
+        let mut watched = Watched::new();
+        let (stopped, bound) = (1_000, watched.bound_ms());
+        assert!(watched.stops(stopped).is_ok());
+        let woke = Fact::Woke { process: ProcessId::new(0) };
+        assert!(watched.tell(stopped + bound, &woke).is_ok());
+        let breach = watched.tell(stopped + bound + 1, &woke);
+        assert_eq!(breach.map_err(|breach| breach.partition), Err(Some(PartitionIndex::new(IN_BOTH_LISTS))));
+    }
 }
