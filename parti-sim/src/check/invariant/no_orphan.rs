@@ -94,6 +94,7 @@ mod tests {
     use parti_core::Token;
 
     use super::*;
+    use crate::check::messages::Messages;
     use crate::check::ownership::Ownership;
     use crate::setting::mix::Mix;
     use crate::setting::options::Options;
@@ -127,7 +128,8 @@ mod tests {
         fn tell(&mut self, at_ms: u64, fact: &Fact<'_>) -> Result<(), Breach> {
             let (now, partitions) = (Moment::from_millis(at_ms), self.options.all_partitions());
             self.ownership.observe(now, fact);
-            let scene = Scene { now, options: &self.options, ownership: &self.ownership, partitions: &partitions };
+            let (options, ownership, messages) = (&self.options, &self.ownership, &Messages::default());
+            let scene = Scene { now, options, ownership, messages, partitions: &partitions };
             self.no_orphan.observe(fact, &scene)
         }
 
@@ -139,7 +141,8 @@ mod tests {
         fn bound_ms(&self) -> u64 {
             let partitions = self.options.all_partitions();
             let (now, ownership) = (Moment::START, &self.ownership);
-            let scene = Scene { now, options: &self.options, ownership, partitions: &partitions };
+            let (options, messages) = (&self.options, &Messages::default());
+            let scene = Scene { now, options, ownership, messages, partitions: &partitions };
             u64::try_from(bound(&scene, false).as_millis()).expect("not that long")
         }
     }
