@@ -35,6 +35,14 @@ impl Plan {
 }
 
 impl Plan {
+    /// The same world, in which nothing is published.
+    #[must_use]
+    pub fn without_messages(mut self) -> Self {
+        self.options.messages = None;
+        self.acts.retain(|act| !matches!(act.deed, Deed::All(ToAll::Messages(_))));
+        self
+    }
+
     /// Makes it a world in which a bug of delivery shows soon.
     pub(super) fn provoke_delivery(&mut self, plant: Plant) {
         use PlantedBug as Bug;
