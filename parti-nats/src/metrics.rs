@@ -54,12 +54,11 @@ impl Metric {
 /// Tells the recorder the unit and the help text of every metric. Install the recorder first.
 ///
 /// ```
-/// use metrics_exporter_prometheus::PrometheusBuilder;
+/// use metrics_util::debugging::DebuggingRecorder;
 ///
-/// let recorder = PrometheusBuilder::new().set_buckets(parti_nats::SECONDS_BUCKETS)?.install_recorder()?;
+/// // In a service that of an exporter, such as `metrics-exporter-prometheus`: see the example `metrics`.
+/// DebuggingRecorder::new().install().expect("there is no other recorder");
 /// parti_nats::describe_metrics();
-/// # drop(recorder);
-/// # Ok::<(), metrics_exporter_prometheus::BuildError>(())
 /// ```
 pub fn describe_metrics() {
     for metric in METRICS.iter().chain(DELIVERY_METRICS) {
