@@ -1,7 +1,5 @@
 //! The buckets of a group: created as the protocol needs them, or checked.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use async_nats::Client;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, RequestErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, Republish, RetentionPolicy};
@@ -31,8 +29,7 @@ const POSITIONS: &str = "positions";
 /// taken for the buckets of older versions, which have no other.
 pub(crate) fn life_of(info: &Info) -> Incarnation {
     let named = info.config.metadata.get(INCARNATION).and_then(|life| life.parse().ok());
-    let created = || SystemTime::from(info.created).duration_since(UNIX_EPOCH).unwrap_or_default();
-    Incarnation::new(named.unwrap_or_else(|| u64::try_from(created().as_nanos()).unwrap_or(u64::MAX)))
+    Incarnation::new(named.unwrap_or_else(|| clock::nanos_since_1970(info.created.into())))
 }
 
 /// The stream and the subjects behind one bucket of a group.

@@ -48,12 +48,17 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// A time of day, such as a server tells, in nanoseconds since 1970.
+pub(crate) fn nanos_since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The number of a new life of a bucket that had this one before, if any: greater than that, and as a rule than all others,
 /// being the time in nanoseconds since 1970, with chance in its last digits, so that no two lives have the same.
 pub(crate) fn new_life(before: Incarnation) -> Incarnation {
     const CHANCE_BITS: u32 = 20; // a millisecond
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX) >> CHANCE_BITS;
+    let time = nanos_since_1970(SystemTime::now()) >> CHANCE_BITS;
     let later = time.max((before.value() >> CHANCE_BITS).saturating_add(1));
     let chance = random_seed() >> (u64::BITS - CHANCE_BITS);
     Incarnation::new(later.checked_mul(1 << CHANCE_BITS).map_or(u64::MAX, |time| time | chance))

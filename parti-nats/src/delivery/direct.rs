@@ -1,6 +1,6 @@
 //! Messages read from a stream one after another, without a consumer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::{Client, HeaderMap, Message as NatsMessage};
@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use parti_core::delivery::{Ends, Fetched, Message, Sequence, Timestamp};
 use serde::Serialize;
 
+use crate::clock;
 use crate::delivery::message::Body;
 use crate::delivery::template::{Parts, Template};
 use crate::snapshot::{number, number_in};
@@ -180,8 +181,7 @@ fn refused(status: u16, answer: &NatsMessage) -> String {
 
 /// A message as it is stored, without what the server says of it in the headers of an answer.
 fn stored(message: StreamMessage) -> Message<Body> {
-    let since = SystemTime::from(message.time).duration_since(UNIX_EPOCH).unwrap_or_default();
-    let timestamp = Timestamp::new(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    let timestamp = Timestamp::new(clock::nanos_since_1970(message.time.into()));
     let headers = without_said(&message.headers);
     let body = Body { subject: message.subject, headers, payload: message.payload };
     Message { sequence: Sequence::new(message.sequence), timestamp, bytes: body.bytes(), body }

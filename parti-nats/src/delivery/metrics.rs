@@ -1,10 +1,11 @@
 //! What is measured of delivery; the names are with all others in `metrics.rs`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, counter, gauge};
 use parti_core::delivery::LaneStatus;
 
+use crate::clock;
 use crate::metrics::{
     CATCHING_UP, DEAD_LETTERS, DELIVERED, DELIVERY_STOPPED, FAILED, LAG, LAG_MAX, LAG_SECONDS, MESSAGES_REMOVED,
     POSITIONS_FENCED, POSITIONS_STORED, REPEATED, TAILS_LOST,
@@ -67,8 +68,7 @@ impl Metrics {
 
 /// For how many seconds something has been stored, by this machine's clock; 0 if nothing is.
 fn seconds_since(stored: u64) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let nanos = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(stored);
+    let nanos = clock::nanos_since_1970(SystemTime::now()).saturating_sub(stored);
     std::time::Duration::from_nanos(nanos).as_secs_f64()
 }
 

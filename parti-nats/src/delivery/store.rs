@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::GetStreamErrorKind;
@@ -16,6 +16,7 @@ use parti_core::delivery::{
 use parti_core::{GroupName, Outcome, PartitionId, Revision};
 
 use crate::bucket::{Names, ensure_one};
+use crate::clock;
 use crate::delivery::direct::{Direct, LastMessages};
 use crate::delivery::error::DeliveryError;
 use crate::delivery::message::Body;
@@ -291,8 +292,7 @@ fn said(answer: Result<Answer<Body>, String>) -> Answer<Body> {
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::new(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    Timestamp::new(clock::nanos_since_1970(time))
 }
 
 /// As the value of a header, which ends with its line.
