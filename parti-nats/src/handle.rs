@@ -297,16 +297,21 @@ impl Handle {
     ///
     /// What made it stop, if nobody asked it to.
     pub async fn finished(&self) -> Result<(), Error> {
-        let mut end = self.end.clone();
-        let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
-        // An error means that the runtime has dropped the worker.
-        ended.ok().flatten().unwrap_or(Err(Error::new(ErrorKind::Stopped)))
+        ended(&self.end).await
     }
 
     fn send(&self, event: Event) {
         // An error means that the worker has stopped already, and `finished` says why.
         let _ = self.inputs.send(Input::Event(event));
     }
+}
+
+/// Waits until a worker has ended, and tells how.
+pub(crate) async fn ended(end: &watch::Receiver<Option<Result<(), Error>>>) -> Result<(), Error> {
+    let mut end = end.clone();
+    let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
+    // An error means that the runtime has dropped the worker.
+    ended.ok().flatten().unwrap_or(Err(Error::new(ErrorKind::Stopped)))
 }
 
 impl Drop for Handle {

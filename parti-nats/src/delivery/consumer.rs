@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parti_core::delivery::DeliveryConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::delivery::engine::Engine;
@@ -12,10 +12,9 @@ use crate::delivery::message::Delivered;
 use crate::delivery::messages::Messages;
 use crate::delivery::store::Store;
 use crate::error::Error;
-use crate::handle::{AssignmentReader, Handle, Stopper};
+use crate::handle::{AssignmentReader, Handle, Stopper, ended};
 use crate::health::HealthCheck;
 use crate::panics::caught;
-use tokio::sync::watch;
 
 /// The messages of a stream, delivered to whoever owns their partition.
 ///
@@ -140,10 +139,7 @@ impl Consumer {
     ///
     /// What made it stop, if nobody asked it to.
     pub async fn finished(&self) -> Result<(), Error> {
-        let mut end = self.end.clone();
-        let ended = end.wait_for(Option::is_some).await.map(|end| end.clone());
-        // An error means that the runtime has dropped the worker.
-        ended.ok().flatten().unwrap_or(Err(Error::new(crate::error::ErrorKind::Stopped)))
+        ended(&self.end).await
     }
 }
 
