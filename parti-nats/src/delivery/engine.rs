@@ -52,6 +52,8 @@ pub(crate) struct Engine {
     metrics: Metrics,
     /// Why nothing is delivered to a partition of this worker.
     stopped: BTreeMap<PartitionId, String>,
+    /// Who waits until something is stored: few, so that it costs nothing to ask after each write.
+    waiting: BTreeMap<PartitionId, Vec<(Sequence, oneshot::Sender<()>)>>,
     /// When each kind of trouble was said.
     said: BTreeMap<&'static str, Instant>,
 }
@@ -65,8 +67,6 @@ struct Held {
     end: End,
     /// Who waits for the last write.
     leaving: Option<oneshot::Sender<()>>,
-    /// Who waits until something is stored.
-    waiting: Vec<(Sequence, oneshot::Sender<()>)>,
 }
 
 impl Engine {
@@ -83,6 +83,7 @@ impl Engine {
         Self {
             metrics,
             stopped: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             worker,
             store,
             delivery,
@@ -156,7 +157,8 @@ impl Engine {
         let (guard, over) = (Arc::new(guard), Arc::new(OnceLock::new()));
         let (sender, news) = mpsc::unbounded_channel();
         let messages = Messages::new(Arc::clone(&guard), self.caller.clone(), news, Arc::clone(&over));
-        let held = Held { guard, token, news: sender, over, end: End::Finished, leaving: None, waiting: Vec::new() };
+        let held = Held { guard, token, news: sender, over, end: End::Finished, leaving: None };
+        self.waiting.remove(&partition);
         self.held.insert(partition.clone(), held);
         self.handle(Event::Ownership(Ownership::Acquired { partition, token }));
         // An error means that nobody takes partitions any more: what is dropped with it ends the work on this one.
@@ -165,9 +167,8 @@ impl Engine {
 
     /// A hold is over, without time for anything.
     fn end(&mut self, partition: &PartitionId, token: Token, reason: &str) {
-        if let Some(held) = self.held(partition, token) {
+        if let Some(held) = self.take(partition, token) {
             let _ = held.over.set(reason.to_owned());
-            self.held.remove(partition);
             self.handle(Event::Ownership(Ownership::Ended { partition: partition.clone(), token }));
         }
     }
@@ -183,10 +184,10 @@ impl Engine {
                 }
             }
             Call::Stored(partition, sequence, told) => {
-                if let Some(held) = self.held.get_mut(&partition) {
-                    held.waiting.push((sequence, told));
+                if self.held.contains_key(&partition) {
+                    self.waiting.entry(partition).or_default().push((sequence, told));
+                    self.tell_stored();
                 }
-                self.tell_stored(&partition);
             }
             Call::Leave(partition, token, end, told) => {
                 if let Some(held) = self.held(&partition, token) {
@@ -217,7 +218,7 @@ impl Engine {
                 let is_written = matches!(answer, Answer::Written(_));
                 self.handle(Event::Answer { call, answer });
                 if is_written {
-                    self.tell_all_stored();
+                    self.tell_stored();
                 }
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -290,10 +291,7 @@ impl Engine {
     }
 
     fn let_go(&mut self, partition: &PartitionId, token: Token) {
-        if self.held(partition, token).is_none() {
-            return;
-        }
-        let Some(held) = self.held.remove(partition) else { return };
+        let Some(held) = self.take(partition, token) else { return };
         if let Some(told) = held.leaving {
             let _ = told.send(());
         }
@@ -302,10 +300,7 @@ impl Engine {
 
     fn stop(&mut self, partition: &PartitionId, token: Token, reason: &StopReason) {
         tracing::warn!(event = "delivery_stopped", %partition, %token, %reason, "nothing more is delivered of a partition");
-        if self.held(partition, token).is_none() {
-            return;
-        }
-        let Some(held) = self.held.remove(partition) else { return };
+        let Some(held) = self.take(partition, token) else { return };
         let _ = held.over.set(reason.to_string());
         let end = match reason {
             // Another has it: nothing failed here.
@@ -343,24 +338,15 @@ impl Engine {
     }
 
     /// Tells those who wait that something is stored.
-    fn tell_stored(&mut self, partition: &PartitionId) {
-        let Some(held) = self.held.get_mut(partition).filter(|held| !held.waiting.is_empty()) else { return };
-        let stored = self.delivery.lane(partition).map_or(Sequence::default(), |lane| lane.stored);
-        for (sequence, told) in std::mem::take(&mut held.waiting) {
-            if sequence <= stored {
+    fn tell_stored(&mut self) {
+        let delivery = &self.delivery;
+        self.waiting.retain(|partition, waiting| {
+            let stored = delivery.lane(partition).map_or(Sequence::default(), |lane| lane.stored);
+            for (_, told) in waiting.extract_if(.., |(sequence, _)| *sequence <= stored) {
                 let _ = told.send(());
-            } else {
-                held.waiting.push((sequence, told));
             }
-        }
-    }
-
-    fn tell_all_stored(&mut self) {
-        let waiting = self.held.iter().filter(|(_, held)| !held.waiting.is_empty());
-        let partitions: Vec<_> = waiting.map(|(partition, _)| partition.clone()).collect();
-        for partition in partitions {
-            self.tell_stored(&partition);
-        }
+            !waiting.is_empty()
+        });
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -403,6 +389,13 @@ impl Engine {
             self.said.insert(what, now);
             say();
         }
+    }
+
+    /// The hold under this token ends, and whoever waits for it in vain is told so.
+    fn take(&mut self, partition: &PartitionId, token: Token) -> Option<Held> {
+        self.held(partition, token)?;
+        self.waiting.remove(partition);
+        self.held.remove(partition)
     }
 
     fn held(&mut self, partition: &PartitionId, token: Token) -> Option<&mut Held> {
