@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream;
-use async_nats::{Client, ConnectOptions};
 use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
 use parti_core::{GroupName, PartitionId};
 
@@ -160,8 +160,8 @@ impl Delivery {
         self
     }
 
-    /// Begins to deliver to the partitions of `worker`, over a client of its own or one that is there already: not that of
-    /// the worker, whose heartbeats would wait behind messages. The bucket that holds positions is created where it is not there yet.
+    /// Begins to deliver to the partitions of `worker`, over this client: not that of the worker, whose heartbeats would
+    /// wait behind messages. The bucket that holds positions is created where it is not there yet.
     ///
     /// # Errors
     ///
@@ -182,20 +182,5 @@ impl Delivery {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// The same, over a client of its own to these servers.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start), and [`DeliveryError::NotReady`] if no server lets it in.
-    pub async fn connect(self, worker: Handle, url: &str, options: ConnectOptions) -> Result<Consumer, DeliveryError> {
-        let servers =
-            crate::connection::parse_servers(&[url.to_owned()]).map_err(|source| DeliveryError::NotReady { source })?;
-        let client = crate::connection::with_login(&servers, options).connect(servers).await.map_err(|error| {
-            let kind = crate::error::ErrorKind::Connect { servers: url.to_owned() };
-            DeliveryError::NotReady { source: crate::error::Error::with_source(kind, error) }
-        })?;
-        self.start(worker, client).await
     }
 }
