@@ -319,6 +319,9 @@ impl<M> LogDelivery<M> {
         if self.suspended && !self.planted.has(PlantedBug::HandWhileSuspended) {
             return;
         }
+        if !self.lanes.is_empty() {
+            self.drop_silent_tail();
+        }
         self.touched.extend(self.agenda.due(self.now));
         while let Some(partition) = self.touched.pop_first() {
             let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
@@ -346,14 +349,6 @@ impl<M> LogDelivery<M> {
             self.stream.ask(self.now, reached.unwrap_or_default(), &mut self.orders);
         }
         self.reads.decide(scope, &mut self.lanes, &mut self.orders);
-        if let Some(lost) = self.tails.drop_silent(scope, &mut self.orders) {
-            for lane in self.lanes.values_mut() {
-                lane.inbox_mut().leave(lost);
-            }
-            for (partition, lane) in &self.lanes {
-                self.reads.observe_want(partition, lane.want(scope));
-            }
-        }
         if self.reads.waits_for_tail() && self.tails.may_open(self.now) {
             self.open_tail();
         }
