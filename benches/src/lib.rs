@@ -1,7 +1,8 @@
 //! What is measured: the cases of the assignment calculator, for the benches and the command `calculator`, and
-//! [a leader of many workers](leader), for the bench and the command `leader`.
+//! [a leader of many workers](leader), for the bench and the command `leader`; and what a [process] takes.
 
 pub mod leader;
+pub mod process;
 
 use std::num::NonZeroU32;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt;
+use parti_benches::process::{core_time, memory_of};
 use parti_nats::{Builder, Config, Consumer, Delivered, Delivery};
 use tokio::runtime::Runtime;
 
@@ -220,24 +221,7 @@ pub(crate) fn server(table: &mut Table, scale: Scale) -> io::Result<()> {
 }
 
 async fn cpu_while(server: &Server, work: impl Future<Output = ()>) -> Duration {
-    let before = cpu_of(server.id());
+    let before = core_time(server.id());
     work.await;
-    cpu_of(server.id()).saturating_sub(before)
-}
-
-/// The time of a core that a process has had.
-fn cpu_of(process: u32) -> Duration {
-    const TICKS_PER_SECOND: u64 = 100; // what Linux shows, whatever the kernel counts
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
-    // Behind the name, which may have spaces: its state, and so on.
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 1_000 / TICKS_PER_SECOND)
-}
-
-/// The memory that a process has, in MiB.
-fn memory_of(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    core_time(server.id()).saturating_sub(before)
 }

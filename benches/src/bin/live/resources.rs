@@ -5,8 +5,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use parti_benches::process::{core_time, memory_of};
 use parti_nats::Config;
-use procfs::process::Process;
 
 use crate::Scale;
 use crate::processes::agent::Spec;
@@ -148,28 +148,9 @@ impl Writes {
     }
 }
 
-/// How long the threads of a process have run on a core.
-fn core_time(pid: u32) -> Duration {
-    let threads = look_at(pid).tasks().expect("it runs");
-    // A thread may end meanwhile.
-    let times = threads.filter_map(|thread| thread.ok()?.schedstat().ok());
-    Duration::from_nanos(times.map(|time| time.sum_exec_runtime).sum())
-}
-
-fn look_at(pid: u32) -> Process {
-    Process::new(pid.try_into().expect("a process id")).expect("the figures of processes are those of Linux")
-}
-
 /// The share of one core that was used in a window.
 fn percent_used(before: Duration, after: Duration, window: Duration) -> f64 {
     after.saturating_sub(before).as_secs_f64() / window.as_secs_f64() * 100.0
-}
-
-/// How much of a process is in memory, in MiB.
-fn memory_of(pid: u32) -> f64 {
-    let resident = look_at(pid).status().expect("it runs").vmrss.expect("Linux tells");
-    let kibibytes = u32::try_from(resident).expect("less than 4 TiB");
-    f64::from(kibibytes) / 1024.0
 }
 
 fn float(number: usize) -> f64 {
