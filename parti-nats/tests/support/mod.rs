@@ -30,6 +30,8 @@ pub(crate) struct Server {
     arguments: Vec<String>,
     directory: PathBuf,
     process: Option<Child>,
+    /// Where other servers of its cluster reach it.
+    route: Option<u16>,
 }
 
 /// A new folder for one test, which removes it. Not by the crate `tempfile`, which every build of an example would have to
@@ -71,12 +73,12 @@ impl Server {
 
     /// A server with these arguments besides its address and its store.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        Self::launch(Port::take(), arguments)
+        Self::launch(Port::take(), None, arguments)
     }
 
     /// A server with JetStream on this port.
     pub(crate) fn start_at(port: Port) -> Self {
-        Self::launch(port, &["-js"])
+        Self::launch(port, None, &["-js"])
     }
 
     /// A server with this configuration, written into a file, besides its address and its store.
@@ -103,8 +105,9 @@ impl Server {
         std::fs::write(self.directory.join("nats.conf"), config).expect("the temporary directory must be writable");
     }
 
-    fn launch(port: Port, arguments: &[&str]) -> Self {
+    fn launch(port: Port, route: Option<&Port>, arguments: &[&str]) -> Self {
         let mut server = Self::prepare(port);
+        server.route = route.map(|route| route.number);
         let store = ["-sd".to_owned(), server.directory.to_string_lossy().into_owned()];
         server.arguments = store.into_iter().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect();
         server.resume();
@@ -114,7 +117,7 @@ impl Server {
     fn prepare(port: Port) -> Self {
         let directory = folder();
         let name = directory.file_name().expect("it has a name").to_string_lossy().into_owned();
-        Self { port, name, arguments: Vec::new(), directory, process: None }
+        Self { port, name, arguments: Vec::new(), directory, process: None, route: None }
     }
 
     /// Where clients connect to.
@@ -211,7 +214,10 @@ impl Server {
         self.directory.join("nats.log")
     }
 
-    /// Waits until the process listens; false if it has ended.
+    /// Waits until the process listens, to clients and to the servers of its cluster; false if it has ended.
+    ///
+    /// A server listens to clients first, and ends when it cannot listen to servers: who asked only as a client would go on
+    /// with a cluster of two.
     fn listens(&mut self) -> bool {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -219,23 +225,25 @@ impl Server {
             if ended {
                 return false;
             }
-            if self.greeting().is_ok_and(|greeting| greeting.contains(&format!("\"{}\"", self.name))) {
+            let name = format!("\"{}\"", self.name);
+            let is_heard = |port| greeting(port).is_ok_and(|greeting| greeting.contains(&name));
+            if is_heard(self.port()) && self.route.is_none_or(is_heard) {
                 return true;
             }
             assert!(Instant::now() < deadline, "nats-server does not listen on {} after {START_TIMEOUT:?}", self.url());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
 
-    /// What whoever listens on the port says first; a server says its name.
-    fn greeting(&self) -> io::Result<String> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
-        let stream = TcpStream::connect_timeout(&address, START_TIMEOUT)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        Ok(line)
-    }
+/// What whoever listens on a port says first; a server says its name.
+fn greeting(port: u16) -> io::Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, START_TIMEOUT)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
 }
 
 impl Drop for Server {
@@ -261,11 +269,11 @@ impl Cluster {
         for (from, own) in routes.iter().enumerate() {
             let others = routes.iter().enumerate().filter(|(to, _)| *to != from);
             let ways: Vec<_> = others.map(|(to, port)| route(from, to, port.number)).collect();
-            let (own, ways) = (own.url(), ways.join(","));
-            let mut arguments = vec!["-js", "--cluster_name", "parti", "--cluster", &own, "--routes", &ways];
+            let (address, ways) = (own.url(), ways.join(","));
+            let mut arguments = vec!["-js", "--cluster_name", "parti", "--cluster", &address, "--routes", &ways];
             // Nobody learns of another way.
             arguments.extend(["--no_advertise", "--cluster_advertise", "127.0.0.1:9"]);
-            servers.push(Server::launch(Port::take(), &arguments));
+            servers.push(Server::launch(Port::take(), Some(own), &arguments));
         }
         Self { servers, _routes: routes }
     }
