@@ -117,7 +117,19 @@ pub(crate) async fn ensure_after(
     Err(Error::new(ErrorKind::Bucket { bucket, stream, mismatches }))
 }
 
-async fn find(jetstream: &Context, names: &Names) -> Result<Option<Config>, Error> {
+/// Makes sure that there is a group of this name.
+pub(crate) async fn assert_group(jetstream: &Context, group: &GroupName) -> Result<(), Error> {
+    for bucket in Bucket::ALL {
+        let names = Names::new(group, bucket);
+        if find(jetstream, &names).await?.is_none() {
+            return Err(Error::new(ErrorKind::NoGroup { group: group.clone(), stream: names.stream }));
+        }
+    }
+    Ok(())
+}
+
+/// How the stream behind a bucket is set up; `None` if there is none.
+pub(crate) async fn find(jetstream: &Context, names: &Names) -> Result<Option<Config>, Error> {
     let error = match jetstream.get_stream(&names.stream).await {
         Ok(stream) => return Ok(Some(stream.cached_info().config.clone())),
         Err(error) => error,

@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) is_own: bool,
     /// How long to wait for the answer to one request.
     pub(crate) request_timeout: Duration,
+    /// The `JetStream` domain of the buckets, where it is not that of the server.
+    domain: Option<Arc<str>>,
 }
 
 /// Whether the connection stands, and how often it has broken so far.
@@ -136,13 +138,25 @@ impl Connection {
         signs: Arc<Signs>,
     ) -> Self {
         let request_timeout = request_timeout(config);
-        let jetstream = context(&client, request_timeout);
-        Self { client, jetstream, link, refusals, signs, is_own: false, request_timeout }
+        let jetstream = context(&client, None, request_timeout);
+        Self { client, jetstream, link, refusals, signs, is_own: false, request_timeout, domain: None }
+    }
+
+    /// The same connection, for buckets in a `JetStream` domain.
+    pub(crate) fn in_domain(self, domain: &str) -> Self {
+        let jetstream = context(&self.client, Some(domain), self.request_timeout);
+        Self { jetstream, domain: Some(domain.into()), ..self }
+    }
+
+    /// The same subject of the API of `JetStream`, in the domain of the buckets.
+    pub(crate) fn in_api(&self, subject: String) -> String {
+        let Some(domain) = &self.domain else { return subject };
+        subject.replacen("$JS.API", &format!("$JS.{domain}.API"), 1)
     }
 
     /// The same connection, for what is tried only once and has the time.
     pub(crate) fn patient(&self) -> Self {
-        let jetstream = context(&self.client, PATIENT_REQUEST_TIMEOUT);
+        let jetstream = context(&self.client, self.domain.as_deref(), PATIENT_REQUEST_TIMEOUT);
         Self { jetstream, request_timeout: PATIENT_REQUEST_TIMEOUT, ..self.clone() }
     }
 
@@ -251,8 +265,12 @@ fn not_connected(servers: &[ServerAddr], error: ConnectError) -> Error {
     Error::with_source(kind, error)
 }
 
-fn context(client: &Client, request_timeout: Duration) -> jetstream::Context {
-    ContextBuilder::new().timeout(request_timeout).build(client.clone())
+fn context(client: &Client, domain: Option<&str>, request_timeout: Duration) -> jetstream::Context {
+    let context = ContextBuilder::new().timeout(request_timeout);
+    match domain {
+        Some(domain) => context.domain(domain).build(client.clone()),
+        None => context.build(client.clone()),
+    }
 }
 
 /// Reads the addresses of servers; each text may hold several, separated by commas.

@@ -97,6 +97,48 @@ pub enum ErrorKind {
         /// What has to change.
         mismatches: Vec<Mismatch>,
     },
+    /// There is no group of this name.
+    #[error(
+        "there is no group {group} on this server, since it has no stream {stream}: correct the name, or start a worker of it"
+    )]
+    NoGroup {
+        /// The name.
+        group: parti_core::GroupName,
+        /// The stream that every group has.
+        stream: String,
+    },
+    /// The buckets of a group are there, but could not be read.
+    #[error(
+        "the group {group} could not be read within {waited:?}: {said}: look at the server's log, and at who leads its streams"
+    )]
+    Unread {
+        /// The group.
+        group: parti_core::GroupName,
+        /// How long that was tried.
+        waited: Duration,
+        /// What is known of it.
+        said: String,
+    },
+    /// What an [`Observer`](crate::Observer) waited for did not happen in time.
+    #[error("what was waited for was not seen within {waited:?}: look at the group, or wait longer")]
+    NotObserved {
+        /// How long.
+        waited: Duration,
+    },
+    /// The server has refused a write.
+    #[error("{what} was not written, since the server refuses it: {said}")]
+    Refused {
+        /// What was to be written.
+        what: String,
+        /// What the server says.
+        said: String,
+    },
+    /// What is stored under a key is no record.
+    #[error("what is stored under {key} cannot be read: look at it, and delete it by hand if nobody needs it")]
+    Record {
+        /// The key.
+        key: String,
+    },
     /// A bucket could not be created or looked at.
     #[error(
         "the stream {stream} of bucket {bucket} could not be {attempt}: see the source of this error for what the server answered"
@@ -190,6 +232,11 @@ impl Error {
             | ErrorKind::ServerVersion { .. }
             | ErrorKind::Permission { .. }
             | ErrorKind::Bucket { .. }
+            | ErrorKind::NoGroup { .. }
+            | ErrorKind::Unread { .. }
+            | ErrorKind::Refused { .. }
+            | ErrorKind::Record { .. }
+            | ErrorKind::NotObserved { .. }
             | ErrorKind::PartitionList { .. }
             | ErrorKind::Conflict { .. }
             | ErrorKind::OutcomeUnknown { .. }

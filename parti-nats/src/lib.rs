@@ -54,7 +54,7 @@
 //! # Looking at it
 //!
 //! [`Handle::assignment`] says what this worker owns, without a lock; [`Handle::status`] what it is doing;
-//! [`Handle::health`] whether it is live and ready. Metrics, logs, permissions and the settings of a connection are in
+//! [`Handle::health`] whether it is live and ready. An [`Observer`] shows the whole group to who takes no part in it. Metrics, logs, permissions and the settings of a connection are in
 //! [`operations`].
 //!
 //! # Stopping
@@ -133,6 +133,8 @@ mod lookout;
 mod metrics;
 mod mismatch;
 mod notice;
+mod observer;
+mod operator;
 mod orders;
 mod panics;
 mod permissions;
@@ -181,13 +183,20 @@ pub use health::{Health, HealthCheck, Verdict};
 pub use login::credentials_file;
 pub use metrics::{DELIVERY_METRICS, METRICS, Metric, MetricKind, SECONDS_BUCKETS, describe_metrics};
 pub use mismatch::Mismatch;
+pub use observer::{
+    AssignmentPicture, BucketPicture, Forecast, ForecastError, ForecastMove, ListPicture, Observed, ObservedChanges,
+    Observer, Ownership, PartitionPicture, Picture, Presence, Round, Unreadable, Waiting, WhatIf, Wish, WorkerPicture,
+    harmless,
+};
+pub use operator::{Eviction, Operator};
 pub use parti_core::assign::{self, Labels};
 pub use parti_core::delivery::{DeliveryConfig, DeliveryConfigError, Policy, Sequence, StartAt};
 pub use parti_core::{
-    Config, ConfigError, Fleet, Generation, GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation,
-    Instance, Instant, Mode, Partition, PartitionError, PartitionGuard, PartitionId, PartitionList, Placement,
-    PlannerPhase, ReleaseReason, RetryPolicy, Revision, Slot, Source, SourceError, Status, StrategyChoice,
-    SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
+    AssignmentRecord, Bucket, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet, Generation, Grant,
+    GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation, Instance, Instant, Key, LeaderRecord,
+    MemberPhase, MemberRecord, Mode, Partition, PartitionError, PartitionGuard, PartitionId, PartitionList, Placement,
+    PlannerPhase, Position, ReleaseReason, RetryPolicy, Revision, SharedSettings, Slot, Source, SourceError, Status,
+    StrategyChoice, SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
 pub use source::{Listed, PartitionBucket};

@@ -31,6 +31,8 @@ pub enum Role {
     /// An operator: creates the buckets, reads everything, edits the partition list and the wishes under `control.*`,
     /// but can neither pose as a worker nor write the plan.
     Operator,
+    /// Reads everything, as an [`Observer`](crate::Observer) does, and writes nothing.
+    Observer,
 }
 
 /// The subjects that a client must be allowed to use; everything else may be forbidden.
@@ -74,15 +76,15 @@ pub fn permissions(group: &GroupName, role: Role) -> Permissions {
     }
     let mut subscribe = vec!["_INBOX.>".to_owned()];
     subscribe.extend(all.map(|names| format!("{}>", names.repeated)));
+    publish.extend(Bucket::ALL.map(|bucket| read_together_subject(&Names::new(group, bucket))));
     if works {
-        publish.extend(Bucket::ALL.map(|bucket| read_together_subject(&Names::new(group, bucket))));
         publish.push(format!("{members}slot.*"));
         publish.push(format!("{members}leader"));
         publish.push(format!("{plan}assign.*"));
         publish.push(format!("{plan}cluster"));
         publish.push(probe::subject(group, "*"));
         subscribe.push(probe::subject(group, "*"));
-    } else {
+    } else if role == Role::Operator {
         publish.push(format!("$JS.API.STREAM.PURGE.{}", partitions.stream));
         publish.push(format!("{members}control.>"));
         publish.push(format!("{list}>"));
@@ -141,6 +143,18 @@ pub(crate) async fn check(connection: &Connection, group: &GroupName, slot: Slot
     if let Some(refused) = connection.refusals.error(None) {
         return Err(refused);
     }
+    unanswered.map_or(Ok(()), |subject| Err(Error::new(ErrorKind::Unanswered { subject })))
+}
+
+/// Tries everything by which a group is read. The list is not asked for: not every group has one.
+pub(crate) async fn check_reading(connection: &Connection, group: &GroupName) -> Result<(), Error> {
+    let reads = Bucket::ALL.map(|bucket| {
+        let names = Names::new(group, bucket);
+        let single = format!("$JS.API.STREAM.MSG.GET.{}", names.stream);
+        [single, read_together_subject(&names)].map(|subject| connection.in_api(subject))
+    });
+    let answers = join_all(reads.iter().flatten().map(|subject| ask(connection, subject))).await;
+    let unanswered = answers.into_iter().find_map(Result::err);
     unanswered.map_or(Ok(()), |subject| Err(Error::new(ErrorKind::Unanswered { subject })))
 }
 
@@ -269,7 +283,7 @@ mod tests {
     #[test]
     fn the_documentation_has_the_lists() {
         let documented = include_str!("../OPERATIONS.md");
-        for role in [Role::Worker, Role::Operator] {
+        for role in [Role::Worker, Role::Operator, Role::Observer] {
             let list = permissions(&group(), role).to_string();
             assert!(documented.contains(&format!("```text\n{list}\n```")), "{list}");
         }
@@ -284,6 +298,75 @@ mod tests {
         let ids = (0..100_000).map(|number| crate::PartitionId::new(format!("orders-{number}")).expect("a valid id"));
         bucket.add(ids.map(crate::Partition::new)).await.expect("added");
         assert_eq!(bucket.read().await.expect("a list").partitions.as_slice().len(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn an_observer_needs_each_of_its_permissions_and_can_write_nothing() {
+        const MEMBERS: &str = "parti.orders.members.>";
+        const PLAN: &str = "parti.orders.plan.>";
+        observe(&permissions(&group(), Role::Observer)).await.expect("it may").expect("it sees all");
+        let allowed = permissions(&group(), Role::Observer);
+        let less = |missing: &str| {
+            let without =
+                |subjects: &[String]| subjects.iter().filter(|subject| *subject != missing).cloned().collect();
+            let (publish, subscribe) = (without(&allowed.publish), without(&allowed.subscribe));
+            Permissions { publish, subscribe, allow_responses: false }
+        };
+        // Whom the news of a bucket do not reach reads it again and again instead.
+        let needed = |subject: &&String| ![MEMBERS, PLAN].contains(&subject.as_str());
+        let all: Vec<String> = allowed.publish.iter().chain(&allowed.subscribe).filter(needed).cloned().collect();
+        let tries = all.iter().map(|missing| async move { (missing, observe(&less(missing)).await) });
+        for (missing, seen) in join_all(tries).await {
+            assert!(seen.as_ref().is_ok_and(Result::is_err) || seen.is_err(), "{missing}: {seen:?}");
+        }
+
+        let server = server(&allowed);
+        let all = client(&server, "all").await;
+        crate::create_buckets(&all, &group(), 1).await.expect("created");
+        let observer = client(&server, "w").await;
+        for subject in ["members.control.pause", "members.slot.0", "plan.cluster", "partitions.list"] {
+            observer.publish(format!("$KV.parti_orders_{subject}"), "{\"v\":1}".into()).await.expect("sent");
+        }
+        observer.flush().await.expect("a server");
+        for bucket in ["members", "plan", "partitions"] {
+            let stream = jetstream_of(&all).get_stream(format!("KV_parti_orders_{bucket}")).await.expect("it is there");
+            assert_eq!(stream.cached_info().state.last_sequence, 0, "{bucket}");
+        }
+    }
+
+    fn jetstream_of(client: &async_nats::Client) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(client.clone())
+    }
+
+    /// What an observer with `allowed` sees of a group with a list: whether it opens, and then what is amiss, if anything
+    /// is.
+    async fn observe(allowed: &Permissions) -> Result<Result<(), String>, Error> {
+        let server = server(allowed);
+        let all = client(&server, "all").await;
+        crate::create_buckets(&all, &group(), 1).await.expect("created");
+        let list = crate::PartitionBucket::open(all.clone(), &group(), 1).await.expect("opened");
+        let add = |id| list.add([crate::Partition::new(crate::PartitionId::new(id).expect("a valid id"))]);
+        add("p").await.expect("added");
+        let observer = crate::Observer::open(client(&server, "w").await, &group()).await?;
+        let picture = observer.snapshot();
+        if picture.list.as_ref().is_none_or(|list| list.partitions.is_err()) {
+            return Ok(Err(format!("the list is {:?}", picture.list)));
+        }
+        // What is written comes by the doorbell, or there is a warning that it does not.
+        for subject in ["$KV.parti_orders_members.control.pause", "$KV.parti_orders_plan.cluster"] {
+            jetstream_of(&all).publish(subject, "{\"v\":1}".into()).await.expect("sent").await.expect("stored");
+        }
+        add("q").await.expect("added");
+        let is_heard = |picture: &crate::Picture| {
+            let listed = picture.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
+            picture.wishes.len() == 1 && picture.unreadable.len() == 1 && listed.is_some_and(|listed| listed.len() == 2)
+        };
+        let heard = observer.wait_for(std::time::Duration::from_secs(5), is_heard).await;
+        let warnings = observer.warnings();
+        match heard {
+            Ok(_) if warnings.is_empty() => Ok(Ok(())),
+            heard => Ok(Err(format!("{heard:?} {warnings:?}"))),
+        }
     }
 
     #[tokio::test]

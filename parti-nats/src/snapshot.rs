@@ -1,5 +1,7 @@
 //! What a bucket holds, read from the store.
 
+use std::time::SystemTime;
+
 use crate::bucket::{self, Names};
 use crate::connection::Connection;
 use crate::kv::{is_marker, last_message};
@@ -49,6 +51,8 @@ pub(crate) struct Head {
 pub(crate) struct Change {
     pub(crate) key: Key,
     pub(crate) revision: u64,
+    /// When it was written, by the clock of the server that took it; `None` where nobody wants to know.
+    pub(crate) written: Option<SystemTime>,
     pub(crate) event: KvEvent,
 }
 
@@ -77,11 +81,12 @@ impl Change {
         } else {
             KvEvent::from_stored(watch, key, named, bytes)
         };
-        Self { key, revision, event }
+        Self { key, revision, written: None, event }
     }
 
     fn stored(watch: WatchId, key: Key, message: &StreamMessage) -> Self {
-        Self::new(watch, key, message.sequence, is_marker(&message.headers), &message.payload)
+        let change = Self::new(watch, key, message.sequence, is_marker(&message.headers), &message.payload);
+        Self { written: Some(message.time.into()), ..change }
     }
 }
 
@@ -176,7 +181,7 @@ async fn last_messages(
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     let wanted = format!("{{\"multi_last\":[\"{}>\"]}}", names.stored);
-    client.publish_with_reply(read_together_subject(names), inbox, wanted.into()).await?;
+    client.publish_with_reply(connection.in_api(read_together_subject(names)), inbox, wanted.into()).await?;
     let mut messages: Vec<StreamMessage> = Vec::new();
     loop {
         // The copy that was asked may have just been lost.
@@ -238,7 +243,6 @@ pub(crate) fn number_in(headers: &HeaderMap, header: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::iter;
-    use std::time::SystemTime;
 
     use async_nats::jetstream::message::StreamMessage;
     use parti_core::Slot;

@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::SelectAll;
@@ -71,6 +73,26 @@ pub(crate) struct Watch {
     rang_at: Instant,
     /// How many readings in a row have shown something that did not ring.
     silent_readings: u32,
+    /// Where it is noted when each key was written, if anybody wants to know.
+    written: Option<Arc<Written>>,
+}
+
+/// When each key was last written, by the clock of the server that took it: noted before the change is shown.
+#[derive(Debug, Default)]
+pub(crate) struct Written(Mutex<BTreeMap<Key, SystemTime>>);
+
+impl Written {
+    pub(crate) fn of(&self, key: Key) -> Option<SystemTime> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    fn note(&self, key: Key, time: Option<SystemTime>) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match time {
+            Some(time) => times.insert(key, time),
+            None => times.remove(&key),
+        };
+    }
 }
 
 /// The subscriptions to the subjects of all keys of interest.
@@ -102,7 +124,13 @@ impl Watch {
             hung_at: Instant::now(),
             rang_at: Instant::now(),
             silent_readings: 0,
+            written: None,
         }
+    }
+
+    /// The same, and it is noted there when each key was written.
+    pub(crate) fn dated(self, written: Arc<Written>) -> Self {
+        Self { written: Some(written), ..self }
     }
 
     /// The same, and a bucket that was deleted is created again, with `replicas` copies: whoever notices first does it,
@@ -353,9 +381,12 @@ impl Watch {
     }
 
     async fn show(&mut self, change: Change) -> Option<()> {
-        let Change { key, revision, event } = change;
+        let Change { key, revision, written, event } = change;
         if self.shown.get(&key).is_some_and(|&shown| revision <= shown) {
             return Some(());
+        }
+        if let Some(times) = &self.written {
+            times.note(key, written);
         }
         self.shown.insert(key, revision);
         self.send(event).await
@@ -381,7 +412,11 @@ impl Watch {
             let signs = &self.connection.signs;
             signs.unknown_wishes.observe(name, deleted, &signs.warnings);
         }
-        let change = key.map(|key| Change::new(self.request.watch, key, revision, deleted, &message.payload));
+        let written = self.written.as_ref().and_then(|_| time_of(&message));
+        let change = key.map(|key| {
+            let change = Change::new(self.request.watch, key, revision, deleted, &message.payload);
+            Change { written, ..change }
+        });
         match (&self.request.interest, change) {
             (Interest::All, change) => {
                 if revision <= self.heard {
@@ -410,6 +445,11 @@ impl Watch {
     async fn send(&self, event: KvEvent) -> Option<()> {
         self.events.send(Event::Kv(event)).await.ok()
     }
+}
+
+/// When the server took what a message of the doorbell repeats.
+fn time_of(message: &Message) -> Option<SystemTime> {
+    StreamMessage::try_from(message.clone()).ok().map(|stored| stored.time.into())
 }
 
 /// The next message of the doorbell. One that has ended never rings; the end of the connection is seen elsewhere.

@@ -123,7 +123,7 @@ impl MemberRecord {
     }
 
     /// The tenure that this record continues, or begins if it was written there.
-    pub(crate) fn tenure_if_written(&self, at: Position) -> Tenure {
+    pub fn tenure_if_written(&self, at: Position) -> Tenure {
         // Each claim of a process counts as one of its writes, so no two have the same beat.
         let writer = self.instance.value().wrapping_add(self.beat);
         self.tenure.unwrap_or(Tenure::new(at).with_writer(writer))

@@ -314,16 +314,36 @@ impl BucketSource {
         let bucket = PartitionBucket::new(connection.client.clone(), connection.jetstream.clone(), group);
         Self { bucket, connection, doorbell: None, known: None }
     }
-}
 
-impl Source for BucketSource {
-    async fn read(&mut self) -> Result<PartitionList, SourceError> {
+    /// The list and the write that made it so, for whoever only looks; `None` if there is none, be it for want of a bucket.
+    pub(crate) async fn listed(&mut self) -> Result<Option<Listed>, Error> {
+        self.listen().await.map_err(|error| Error::with_source(ErrorKind::ConnectionClosed, error))?;
+        if bucket::find(&self.bucket.jetstream, &self.bucket.names).await?.is_none() {
+            return Ok(None);
+        }
+        let Found { list, revision, digest } = self.read_unless_known().await?;
+        self.known = digest.zip(list.clone());
+        Ok(list.map(|partitions| Listed { partitions, revision }))
+    }
+
+    async fn listen(&mut self) -> Result<(), async_nats::SubscribeError> {
         if self.doorbell.is_none() {
             let subject = format!("{}{HEAD}", self.bucket.names.repeated);
             self.doorbell = Some(self.connection.client.subscribe(subject).await?);
         }
+        Ok(())
+    }
+
+    async fn read_unless_known(&self) -> Result<Found, Error> {
         let known = self.known.as_ref().map(|(digest, list)| (*digest, list));
-        let Found { list, digest, .. } = self.bucket.read_unless(known).await?;
+        self.bucket.read_unless(known).await
+    }
+}
+
+impl Source for BucketSource {
+    async fn read(&mut self) -> Result<PartitionList, SourceError> {
+        self.listen().await?;
+        let Found { list, digest, .. } = self.read_unless_known().await?;
         // One that was deleted is not taken for an empty one, which would take everything from everyone.
         let Some(list) = list else {
             let bucket = &self.bucket.names.bucket;
