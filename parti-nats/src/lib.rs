@@ -185,8 +185,8 @@ pub use metrics::{DELIVERY_METRICS, METRICS, Metric, MetricKind, SECONDS_BUCKETS
 pub use mismatch::Mismatch;
 pub use observer::{
     AssignmentPicture, BucketPicture, Forecast, ForecastError, ForecastMove, ListPicture, Observed, ObservedChanges,
-    Observer, Ownership, PartitionPicture, Picture, Presence, Round, Unreadable, Waiting, WhatIf, Wish, WorkerPicture,
-    harmless,
+    Observer, Ownership, PartitionPicture, Picture, Presence, Round, ServerAnswer, Unreadable, Waiting, WhatIf, Wish,
+    WorkerPicture, harmless,
 };
 pub use operator::{Eviction, Operator};
 pub use parti_core::assign::{self, Labels};

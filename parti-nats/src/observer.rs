@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::health::Signs;
 use crate::permissions;
+use crate::server;
 use crate::source::{BucketSource, Listed};
 use crate::warnings::Warning;
 use crate::watch::{Watch, Written};
@@ -97,6 +98,17 @@ pub enum Observed {
     List,
     /// Whoever listens was too slow: so many changes were passed over. The picture lacks nothing.
     Missed(u64),
+}
+
+/// What a server has said to one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerAnswer {
+    /// Its time of day.
+    pub time: SystemTime,
+    /// When it was asked, by the clock of this process.
+    pub asked_at: Instant,
+    /// How long the answer took.
+    pub took: Duration,
 }
 
 /// The changes from the moment on when it was asked for, see [`Observer::changes`].
@@ -199,6 +211,27 @@ impl Observer {
         };
         let picture = tokio::time::timeout(at_most, asking).await;
         picture.map_err(|_| Error::new(ErrorKind::NotObserved { waited: at_most }))
+    }
+
+    /// Which version of nats-server the connection ends at.
+    pub fn server_version(&self) -> String {
+        self.connection.client.server_info().version
+    }
+
+    /// What is known to be wrong with that version, and what to do; none if nothing is.
+    pub fn server_doubt(&self) -> Option<String> {
+        server::doubt(&self.connection.client.server_info())
+    }
+
+    /// Asks the server that keeps the members for its time of day.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] if it does not answer.
+    pub async fn ask_server(&self) -> Result<ServerAnswer, Error> {
+        let asked_at = clock::now();
+        let (time, answered_at) = server_time(&self.connection, &self.group).await?;
+        Ok(ServerAnswer { time, asked_at, took: answered_at.since(asked_at) })
     }
 
     async fn wait_until_read(&self) -> Result<(), Error> {

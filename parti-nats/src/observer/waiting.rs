@@ -116,14 +116,14 @@ impl Picture {
         }
         self.workers.values().for_each(|worker| self.wait_for_worker(worker, &mut waiting));
         self.wait_for_moves(&mut waiting);
-        if let Some(head) = &self.head {
-            if head.phase != PlannerPhase::Idle {
-                waiting.push(Waiting::Planner { phase: head.phase });
-            }
-            let stored = self.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
-            if stored.is_some_and(|stored| stored.digest() != head.digest) {
-                waiting.push(Waiting::List);
-            }
+        if let Some(head) = self.head.as_ref().filter(|head| head.phase != PlannerPhase::Idle) {
+            waiting.push(Waiting::Planner { phase: head.phase });
+        }
+        // The head of the plan names the list of the last plan; the leader's own record names the one that it has.
+        let leaders = self.acting_leader().and_then(|leader| leader.record.shared.as_ref()?.list);
+        let stored = self.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
+        if leaders.zip(stored).is_some_and(|(digest, stored)| stored.digest() != digest) {
+            waiting.push(Waiting::List);
         }
         waiting
     }

@@ -1,0 +1,9 @@
+//! Each verb, run as a user does, against a real server with a fleet.
+
+mod changes;
+mod fleet;
+mod forecast;
+mod hostile;
+mod shows;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
