@@ -92,6 +92,11 @@ number! {
     Sequence(u64)
 }
 number! {
+    /// The number that a consumer gave to one delivery of a message. Each delivery has the number after that of the one before,
+    /// whoever it goes to; 0 stands before the first one.
+    Place(u64)
+}
+number! {
     /// A time by the clock of a server, in nanoseconds since 1970. It identifies what the server has stored and is never
     /// compared with a clock of this process.
     Timestamp(u64)

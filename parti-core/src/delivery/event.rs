@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::consumer::{ConsumerState, PullEnd, Pulled};
 use super::message::Message;
 use super::position::PositionRecord;
 use crate::event::Outcome;
@@ -10,10 +11,10 @@ use crate::ids::{CallId, Revision, Sequence, Timestamp, Token};
 use crate::partition::PartitionId;
 use crate::stored::record::RecordError;
 
-/// Everything that can happen, given to [`LogDelivery::handle`](super::LogDelivery::handle).
+/// Everything that can happen, given to [`Delivery::handle`](super::Delivery::handle).
 #[derive(Clone, Debug)]
 pub enum Event<M> {
-    /// The timer that was set to [`poll_timeout`](super::LogDelivery::poll_timeout) has fired. A spurious one is harmless.
+    /// The timer that was set to [`poll_timeout`](super::Delivery::poll_timeout) has fired. A spurious one is harmless.
     Timeout,
     /// What the worker decides about a partition.
     Ownership(Ownership),
@@ -32,6 +33,15 @@ pub enum Event<M> {
         tail: CallId,
         /// What it shows.
         news: TailNews<M>,
+    },
+    /// A pull shows a message, before the [answer](Answer::PullOver) that it is over.
+    Pulled {
+        /// For which partition.
+        partition: PartitionId,
+        /// Which pull.
+        pull: CallId,
+        /// What it shows.
+        pulled: Pulled<M>,
     },
 }
 
@@ -139,6 +149,20 @@ pub enum Answer<M> {
     Buried,
     /// To [`DeadLetter`](super::Order::DeadLetter): it is not known to be stored there. The message comes back.
     NotBuried(Message<M>),
+    /// To [`FindConsumer`](super::Order::FindConsumer), [`CreateConsumer`](super::Order::CreateConsumer) and
+    /// [`RestoreConsumer`](super::Order::RestoreConsumer): the consumer as its leader knows it.
+    Consumer(ConsumerState),
+    /// To [`FindConsumer`](super::Order::FindConsumer) and [`RestoreConsumer`](super::Order::RestoreConsumer): there is none.
+    NoConsumer,
+    /// To the same: there is one that is of no use, or there can be none, until a person has changed something.
+    Unfit {
+        /// What is wrong and how to mend it, for people.
+        reason: String,
+    },
+    /// To [`Pull`](super::Order::Pull): it shows nothing more.
+    PullOver(PullEnd),
+    /// To [`Acknowledge`](super::Order::Acknowledge): the server has said so of each message.
+    Acknowledged,
     /// There was no answer, or no certain one. Not to [`WritePosition`](super::Order::WritePosition), which has
     /// [`Outcome::Unknown`], nor to [`DeadLetter`](super::Order::DeadLetter).
     Failed {

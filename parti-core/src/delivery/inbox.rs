@@ -7,7 +7,7 @@ use super::event::Fetched;
 use super::message::Message;
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
-use crate::ids::{CallId, Sequence};
+use crate::ids::{CallId, Sequence, Timestamp};
 use crate::time::Instant;
 
 /// How many messages a look at a quiet partition reads at most.
@@ -145,15 +145,7 @@ impl<M> Inbox<M> {
         let Scope { now, config, can_ask, .. } = scope;
         match self.reading {
             Reading::Unknown => Want::Ask,
-            Reading::Behind => {
-                let held = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
-                let most = config.buffer_messages.saturating_sub(held);
-                let bytes = config.buffer_bytes.saturating_sub(self.bytes);
-                // Not for every message that leaves: a request each half buffer is cheaper.
-                let is_worth_it =
-                    self.messages.is_empty() || (most > config.buffer_messages / 2 && bytes > config.buffer_bytes / 2);
-                if is_worth_it { Want::Fetch { most: most.max(1), bytes: bytes.max(1) } } else { Want::Nothing }
-            }
+            Reading::Behind => self.room(config).map_or(Want::Nothing, |(most, bytes)| Want::Fetch { most, bytes }),
             Reading::AtEnd => Want::Tail,
             Reading::OnTail(_) if self.lacks && self.look.is_none() => Want::Look,
             Reading::OnTail(_) if self.look_at(config).is_some_and(|at| at <= now) => {
@@ -165,6 +157,16 @@ impl<M> Inbox<M> {
             }
             Reading::OnTail(_) | Reading::Closed | Reading::Asking(_) | Reading::Fetching(_) => Want::Nothing,
         }
+    }
+
+    /// How many messages and bytes are worth a request: not each that leaves, a request each half buffer is cheaper.
+    pub(super) fn room(&self, config: &DeliveryConfig) -> Option<(u32, usize)> {
+        let held = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
+        let most = config.buffer_messages.saturating_sub(held);
+        let bytes = config.buffer_bytes.saturating_sub(self.bytes);
+        let is_worth_it =
+            self.messages.is_empty() || (most > config.buffer_messages / 2 && bytes > config.buffer_bytes / 2);
+        is_worth_it.then_some((most.max(1), bytes.max(1)))
     }
 
     /// When it wants to be looked at.
@@ -362,6 +364,19 @@ impl<M> Inbox<M> {
             self.next = self.reached(Some(tail));
             self.reading = Reading::AtEnd;
         }
+    }
+
+    /// A consumer of this partition alone shows a message. Returns whether it was taken: it follows what was shown before.
+    pub(super) fn receive(&mut self, message: Message<M>) -> bool {
+        let follows = message.sequence >= self.next;
+        self.push(message);
+        follows
+    }
+
+    /// Whether this message is held.
+    pub(super) fn has(&self, sequence: Sequence, timestamp: Timestamp) -> bool {
+        let found = self.messages.binary_search_by_key(&sequence, |message| message.sequence);
+        found.is_ok_and(|at| self.messages[at].timestamp == timestamp)
     }
 
     /// Goes on at this number, where the stream has nothing between.

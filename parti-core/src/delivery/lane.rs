@@ -22,7 +22,7 @@ const CONFIRM: Duration = Duration::from_secs(1);
 
 /// How many messages behind the first one are suspects at least, where a position is found twice as it was left: a write
 /// of it takes time, in which more than [`commit_after`](DeliveryConfig::commit_after) can be finished.
-const LEAST_SUSPECTS: u32 = 256;
+pub(super) const LEAST_SUSPECTS: u32 = 256;
 
 /// Delivers the messages of one partition under one hold.
 ///
@@ -41,7 +41,7 @@ pub(super) struct Lane<M> {
 
 /// How far the partition is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+pub(super) enum Ending {
     /// It is not.
     NotYet,
     /// Nothing more is handed out.
@@ -191,9 +191,16 @@ impl<M> Lane<M> {
                 orders.notice(Notice::Retrying { what: "read", reason });
                 self.hold.observe_failed(now, call, config.retry)
             }
-            Answer::Stream(_) | Answer::NoStream | Answer::Ends(_) | Answer::CannotTell | Answer::TailOpened => {
-                HoldNews::None
-            }
+            Answer::Stream(_)
+            | Answer::NoStream
+            | Answer::Ends(_)
+            | Answer::CannotTell
+            | Answer::TailOpened
+            | Answer::Consumer(_)
+            | Answer::NoConsumer
+            | Answer::Unfit { .. }
+            | Answer::PullOver(_)
+            | Answer::Acknowledged => HoldNews::None,
         };
         (self.observe_hold(now, news, orders), FetchNews::Nothing)
     }

@@ -75,7 +75,7 @@ impl<M> LogDelivery<M> {
     pub fn handle(&mut self, now: Instant, event: Event<M>) {
         self.now = self.now.max(now);
         match event {
-            Event::Timeout => {}
+            Event::Timeout | Event::Pulled { .. } => {}
             Event::Ownership(ownership) => self.observe_ownership(ownership),
             Event::Application(request) => self.observe_request(request),
             Event::Answer { call, answer } => self.observe_answer(call, answer),
@@ -183,6 +183,12 @@ impl<M> LogDelivery<M> {
             | Answer::Fetched(_)
             | Answer::Buried
             | Answer::NotBuried(_)) => self.observe_lane_answer(call, answer),
+            // Nothing of a consumer of one partition was asked.
+            Answer::Consumer(_)
+            | Answer::NoConsumer
+            | Answer::Unfit { .. }
+            | Answer::PullOver(_)
+            | Answer::Acknowledged => {}
         }
     }
 

@@ -1,8 +1,12 @@
 //! Messages follow the assignment: which messages of a stream a worker may work on, and which of them are finished.
 //!
-//! Each partition is one subject of a stream. [`LogDelivery`] takes what its worker decides about partitions, what was
+//! Each partition is one subject of a stream. [`Delivery`] takes what its worker decides about partitions, what was
 //! read of the stream and what the application has finished, and says what is to be read, handed out and stored. Like
 //! [`Worker`](crate::Worker) it has no IO and no clock: it is fed an [`Event`] and the time, and asks by [`Order`]s.
+//!
+//! How it reads is decided by what the stream keeps. [`LogDelivery`] reads one that keeps its messages until limits remove
+//! them, and keeps positions of its own. [`QueueDelivery`] has a durable consumer for each partition of a stream that
+//! removes what is acknowledged: a work queue, or one with interest.
 //!
 //! # What holds
 //!
@@ -15,6 +19,15 @@
 //! | D5 | The position is written on the condition of the revision that was read, under the token of the hold. A former owner's write is refused, and no position moves back by itself |
 //! | D6 | One tail for each worker, and one small write for each active partition and commit interval |
 //! | D7 | What is held ready is bounded for each partition. A message that fails waits, and after some tries goes where dead letters go; other partitions do not wait for it |
+//!
+//! With a consumer for each partition, this differs:
+//!
+//! | | |
+//! | --- | --- |
+//! | D2 | A new owner pulls only after the consumer was brought back to its floor, and again whenever a [`Place`] is missed: then somebody else was served in between |
+//! | D4 | A planned move waits until everything finished is acknowledged. A crash repeats what was not |
+//! | D5 | An acknowledgement is no fence: that of a former owner counts, also late. It is for a message that was finished, so nothing is skipped; but the next owner may finish that message as well. A sink that takes tokens tells them apart |
+//! | D6 | One consumer for each partition, and a request for each message: some hundred partitions |
 //!
 //! # The loop
 //!
@@ -79,7 +92,7 @@
 //!             }
 //!             Order::LetGo { .. } => continue, // the guard of the partition may be dropped
 //!             Order::CloseTail { .. } | Order::Notice(_) => continue,
-//!             Order::DeadLetter { .. } | Order::Stop { .. } => unreachable!("nothing fails here"),
+//!             _ => unreachable!("nothing fails here, and no partition has a consumer of its own"),
 //!         };
 //!         events.push_back(Event::Answer { call, answer });
 //!     }
@@ -105,7 +118,11 @@
 //! 7. The application [finishes](Request::Finish) or [returns](Request::Return) what it was handed, and
 //!    [leaves](Request::Leave) in the end.
 
+mod acks;
 mod agenda;
+mod any;
+mod consumer;
+mod durable;
 mod event;
 mod fit;
 mod hold;
@@ -116,6 +133,8 @@ mod message;
 mod order;
 mod position;
 mod progress;
+mod queue;
+mod queue_lane;
 mod reads;
 mod scope;
 mod settings;
@@ -124,11 +143,14 @@ mod stream;
 mod tails;
 mod work;
 
-pub use crate::ids::{CallId, Sequence, Timestamp};
+pub use crate::ids::{CallId, Place, Sequence, Timestamp};
+pub use any::Delivery;
+pub use consumer::{ConsumerState, PullEnd, Pulled};
 pub use event::{Answer, Ends, Event, Fetched, Ownership, Request, StoredPosition, StreamState, TailNews};
 pub use log::LogDelivery;
 pub use message::{Handed, Message};
 pub use order::{Misfit, Notice, Order, StopReason};
 pub use position::{Failed, PositionRecord};
-pub use settings::{DeliveryConfig, DeliveryConfigError, Policy, StartAt};
+pub use queue::QueueDelivery;
+pub use settings::{DeliveryConfig, DeliveryConfigError, Engine, Policy, StartAt};
 pub use status::LaneStatus;

@@ -7,11 +7,14 @@ use core::fmt;
 
 use super::message::{Handed, Message};
 use super::position::PositionRecord;
+#[cfg(doc)]
+use crate::ids::Place;
 use crate::ids::{CallId, Revision, Sequence, Token};
 use crate::partition::PartitionId;
 use crate::stored::record::RecordError;
+use crate::time::Duration;
 
-/// Everything that can be asked for, taken from [`LogDelivery::poll_order`](super::LogDelivery::poll_order).
+/// Everything that can be asked for, taken from [`Delivery::poll_order`](super::Delivery::poll_order).
 #[derive(Clone, Debug)]
 pub enum Order<M> {
     /// Read the partition's position from the leader of the bucket that holds positions, and when the stream stored the
@@ -74,6 +77,63 @@ pub enum Order<M> {
         /// Which tail.
         tail: CallId,
     },
+    /// Ask the leader of the partition's consumer for its state. Nothing is created.
+    FindConsumer {
+        /// To be answered with it.
+        call: CallId,
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Create the partition's durable consumer: it filters by the partition's one subject, delivers all that the stream has
+    /// of it, and wants each message acknowledged. To find one like it there is a success.
+    CreateConsumer {
+        /// To be answered with its state.
+        call: CallId,
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Bring the partition's consumer back to its floor: it then delivers everything again that is not acknowledged, the lowest
+    /// first, under [places](Place) from the beginning.
+    RestoreConsumer {
+        /// To be answered with its state.
+        call: CallId,
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Ask the partition's consumer for messages. Each is an [event](super::Event::Pulled).
+    Pull {
+        /// To be answered when it shows nothing more: all have come, or the time is over.
+        call: CallId,
+        /// Which partition.
+        partition: PartitionId,
+        /// How many messages at most.
+        most: u32,
+        /// After how many bytes to stop; none for one message of any size.
+        bytes: Option<usize>,
+        /// How long the server keeps the request.
+        time: Duration,
+    },
+    /// End a pull, so that the server sends nothing more for it: the [answer](super::Answer::PullOver) comes when it knows.
+    EndPull {
+        /// Which pull.
+        pull: CallId,
+    },
+    /// Acknowledge messages by their last delivery, each as a request whose answer is waited for.
+    Acknowledge {
+        /// To be answered when all answers are there.
+        call: CallId,
+        /// Which partition.
+        partition: PartitionId,
+        /// Which messages.
+        messages: Vec<Sequence>,
+    },
+    /// Tell the partition's consumer that work on these messages goes on, by their last delivery. Nobody waits for an answer.
+    Extend {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which messages.
+        messages: Vec<Sequence>,
+    },
     /// Hand messages to the application, which asked for them.
     Hand {
         /// Which partition.
@@ -130,6 +190,11 @@ pub enum StopReason {
     Misfit(Misfit),
     /// The stream is not what it was: the position is to be looked at anew, by another hold.
     StreamChanged,
+    /// The partition's consumer is of no use, or cannot be created.
+    Unfit {
+        /// What is wrong and how to mend it, for people.
+        reason: String,
+    },
     /// The stored position cannot be read.
     Unreadable {
         /// What is wrong with it.
@@ -188,6 +253,11 @@ pub enum Notice {
         /// The first one.
         sequence: Sequence,
     },
+    /// A partition's consumer has delivered to somebody else, or was changed, and is brought back to its floor.
+    Restored {
+        /// Which partition.
+        partition: PartitionId,
+    },
     /// A tail was silent or has ended, and is made anew.
     TailLost {
         /// Why.
@@ -223,6 +293,7 @@ impl fmt::Display for StopReason {
             Self::Misfit(misfit) => {
                 write!(f, "{misfit}: choose a policy other than \"stop\", or set the position")
             }
+            Self::Unfit { reason } => write!(f, "the partition's consumer cannot be used: {reason}"),
             Self::Unreadable { error } => write!(f, "the stored position cannot be read: {error}: delete or mend it"),
         }
     }

@@ -25,6 +25,8 @@ const LONGEST: Duration = Duration::from_secs(3600);
 pub struct DeliveryConfig {
     /// The name of the stream.
     pub stream: String,
+    /// How messages are read, which is decided by the stream's retention; from one that keeps them by default.
+    pub engine: Engine,
     /// Where a partition without a stored position begins; with the first message that the stream still has by default.
     pub start: StartAt,
     /// What to do where the stream is another one than the position was stored for; stop by default.
@@ -78,6 +80,26 @@ pub struct DeliveryConfig {
     /// The wait before a request that failed is sent again; 250 ms by default.
     #[serde(with = "duration")]
     pub retry: Duration,
+    /// How long the server keeps a request for messages of a partition; 5 s by default. Of no meaning for a stream that keeps
+    /// its messages.
+    ///
+    /// Choose no more than half of the worker's lease: a process that is frozen has taken its partitions' last messages by the
+    /// time that others have them. Too short, and quiet partitions cost requests.
+    #[serde(with = "duration")]
+    pub pull_time: Duration,
+}
+
+/// How the messages of a stream are read, and what is stored of those that are finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// From a stream that keeps its messages until its limits remove them: by one consumer for each worker, and with positions
+    /// of our own.
+    #[default]
+    Log,
+    /// From a stream that removes what is acknowledged (a work queue) or what nobody waits for (interest): by one durable
+    /// consumer for each partition.
+    Queue,
 }
 
 /// Where a partition without a stored position begins.
@@ -117,6 +139,7 @@ impl DeliveryConfig {
     pub fn new(stream: impl Into<String>) -> Self {
         Self {
             stream: stream.into(),
+            engine: Engine::Log,
             start: StartAt::Earliest,
             made_anew: Policy::Stop,
             lost_suffix: Policy::Stop,
@@ -136,6 +159,7 @@ impl DeliveryConfig {
             silence: Duration::from_secs(3),
             check_interval: Duration::from_secs(5),
             retry: Duration::from_millis(250),
+            pull_time: Duration::from_secs(5),
         }
     }
 
@@ -168,6 +192,7 @@ impl DeliveryConfig {
             ("silence", self.silence),
             ("check_interval", self.check_interval),
             ("retry", self.retry),
+            ("pull_time", self.pull_time),
         ] {
             if value < least || value > LONGEST {
                 return Err(DeliveryConfigError::Duration { field, value, least });

@@ -83,6 +83,22 @@ impl Work {
         handed.or(self.burying.map(|(_, _, timestamp)| timestamp))
     }
 
+    /// Whether the application or the dead letters have this message.
+    pub(super) fn has(&self, sequence: Sequence, timestamp: Timestamp) -> bool {
+        let burying = self.burying.map(|(_, sequence, timestamp)| (sequence, timestamp));
+        burying == Some((sequence, timestamp)) || self.handed.contains(&(sequence, timestamp))
+    }
+
+    /// What the application has up to this message, in order.
+    pub(super) fn handed_through(&self, through: Sequence) -> impl Iterator<Item = (Sequence, Timestamp)> + '_ {
+        self.handed.iter().copied().take_while(move |(handed, _)| *handed <= through)
+    }
+
+    /// The message whose dead letter is on its way by this call.
+    pub(super) fn burying(&self, call: CallId) -> Option<(Sequence, Timestamp)> {
+        self.burying.filter(|(burying, _, _)| *burying == call).map(|(_, sequence, timestamp)| (sequence, timestamp))
+    }
+
     pub(super) fn unfinished(&self) -> usize {
         self.handed.len()
     }

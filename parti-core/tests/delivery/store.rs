@@ -1,11 +1,16 @@
 //! A stream and a bucket of positions in memory, and workers that deliver from them.
+#![allow(dead_code)] // each engine has stories of its own
+
+#[path = "store/durables.rs"]
+mod durables;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use self::durables::Durables;
 use parti_core::delivery::CallId;
 use parti_core::delivery::{
-    Answer, DeliveryConfig, Ends, Event, Fetched, Handed, LogDelivery, Message, Notice, Order, Ownership,
-    PositionRecord, Request, Sequence, StopReason, StoredPosition, StreamState, TailNews, Timestamp,
+    Answer, Delivery, DeliveryConfig, Ends, Event, Fetched, Handed, Message, Notice, Order, Ownership, PositionRecord,
+    Request, Sequence, StopReason, StoredPosition, StreamState, TailNews, Timestamp,
 };
 use parti_core::{Duration, Generation, Instant, Outcome, PartitionId, Revision, Token};
 
@@ -19,7 +24,7 @@ struct Stored {
 
 /// One worker: its delivery, and what the application was told.
 pub(crate) struct Member {
-    pub(crate) delivery: LogDelivery<u64>,
+    pub(crate) delivery: Delivery<u64>,
     pub(crate) handed: Vec<(String, u64, u32)>,
     pub(crate) let_go: Vec<String>,
     pub(crate) stopped: Vec<(String, StopReason)>,
@@ -57,6 +62,7 @@ pub(crate) struct World {
     /// Holds back the answers to writes of positions.
     pub(crate) hold_writes: bool,
     pub(crate) tails_are_deaf: bool,
+    pub(crate) durables: Durables,
 }
 
 pub(crate) fn id(name: &str) -> PartitionId {
@@ -70,7 +76,7 @@ pub(crate) fn token(epoch: u64) -> Token {
 impl World {
     pub(crate) fn new(members: usize, config: &DeliveryConfig) -> Self {
         let member = || Member {
-            delivery: LogDelivery::new(config.clone(), Instant::ORIGIN).expect("valid settings"),
+            delivery: Delivery::new(config.clone(), Instant::ORIGIN).expect("valid settings"),
             handed: Vec::new(),
             let_go: Vec::new(),
             stopped: Vec::new(),
@@ -94,6 +100,7 @@ impl World {
             lose_answers: false,
             hold_writes: false,
             tails_are_deaf: false,
+            durables: Durables::default(),
         }
     }
 
@@ -197,7 +204,7 @@ impl World {
                     is_busy = true;
                     self.carry_out(member, order);
                 }
-                is_busy |= self.show_tail(member);
+                is_busy |= self.show_tail(member) || self.show_pulled(member);
             }
         }
     }
@@ -261,6 +268,16 @@ impl World {
                 *open = open.take().filter(|open| open.id != tail);
                 return;
             }
+            Order::FindConsumer { .. }
+            | Order::CreateConsumer { .. }
+            | Order::RestoreConsumer { .. }
+            | Order::Pull { .. }
+            | Order::EndPull { .. }
+            | Order::Acknowledge { .. }
+            | Order::Extend { .. } => match self.carry_out_for_durable(member, order) {
+                Some(answered) => answered,
+                None => return,
+            },
             Order::Hand { partition, messages, .. } => return self.hand(member, &partition, messages),
             Order::DeadLetter { call, partition, message, reason, .. } => {
                 self.dead.push((partition.to_string(), message.sequence.value(), reason));
@@ -333,6 +350,7 @@ impl World {
 
     /// The process of a worker ends: it is forgotten with all that it knew.
     pub(crate) fn kill(&mut self, member: usize, config: &DeliveryConfig) {
+        self.durables.drop_pulls_of(member);
         let fresh = Self::new(1, config).members.pop().expect("one member");
         self.members[member] = fresh;
     }

@@ -117,9 +117,9 @@ fn mark_of_message(what: &MessageFact) -> Option<Mark> {
         MessageFact::Told(Told::TailLost { .. }) => Mark::TailLost,
         MessageFact::Told(Told::TailSkipped { .. }) => Mark::TailSkipped,
         MessageFact::Stopped(StopReason::Fenced { .. }) => Mark::DeliveryFenced,
-        MessageFact::Stopped(StopReason::StreamChanged | StopReason::Edited | StopReason::Unreadable { .. }) => {
-            Mark::DeliveryStopped
-        }
+        MessageFact::Stopped(
+            StopReason::StreamChanged | StopReason::Edited | StopReason::Unfit { .. } | StopReason::Unreadable { .. },
+        ) => Mark::DeliveryStopped,
         MessageFact::LetGo => Mark::LetGo,
         MessageFact::Lagged => Mark::ReplicaLagged,
         MessageFact::Stored { .. } | MessageFact::Begun { .. } | MessageFact::HoldEnded | MessageFact::Told(_) => {

@@ -61,7 +61,10 @@ impl NoMessageSkipped {
         let tells = |reason: &StopReason| match reason {
             StopReason::Misfit(_) => true,
             StopReason::Fenced { .. } => self.regressed,
-            StopReason::Edited | StopReason::StreamChanged | StopReason::Unreadable { .. } => false,
+            StopReason::Edited
+            | StopReason::StreamChanged
+            | StopReason::Unfit { .. }
+            | StopReason::Unreadable { .. } => false,
         };
         let is_told = kept.stopped.values().any(tells);
         let is_held = scene.ownership.is_listed(partition) && scene.is_owed(partition);

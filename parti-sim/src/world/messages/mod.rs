@@ -266,6 +266,13 @@ impl Delivering<'_> {
             | Order::Fetch { .. }
             | Order::OpenTail { .. }
             | Order::DeadLetter { .. } => self.send(process, order),
+            Order::FindConsumer { .. }
+            | Order::CreateConsumer { .. }
+            | Order::RestoreConsumer { .. }
+            | Order::Pull { .. }
+            | Order::EndPull { .. }
+            | Order::Acknowledge { .. }
+            | Order::Extend { .. } => unreachable!("no stream has a consumer for each partition"),
             Order::CloseTail { tail } => {
                 let delay = self.delay();
                 self.ground.after(delay, What::Delivery(Errand::CloseTail { process, tail }));
@@ -326,7 +333,8 @@ const fn partition_of(notice: &Notice) -> Option<&PartitionId> {
         Notice::WentOn { partition, .. }
         | Notice::TooManyUnfinished { partition, .. }
         | Notice::Failed { partition, .. }
-        | Notice::TailSkipped { partition, .. } => Some(partition),
+        | Notice::TailSkipped { partition, .. }
+        | Notice::Restored { partition } => Some(partition),
         Notice::TailLost { .. } | Notice::NoStream | Notice::Retrying { .. } => None,
     }
 }

@@ -167,6 +167,13 @@ impl Delivering<'_> {
                 self.tell(Some(process), Some(partition), &buried);
                 Answer::Buried
             }
+            Order::FindConsumer { .. }
+            | Order::CreateConsumer { .. }
+            | Order::RestoreConsumer { .. }
+            | Order::Pull { .. }
+            | Order::EndPull { .. }
+            | Order::Acknowledge { .. }
+            | Order::Extend { .. } => unreachable!("no stream has a consumer for each partition"),
             Order::CloseTail { .. }
             | Order::Hand { .. }
             | Order::LetGo { .. }
@@ -233,8 +240,17 @@ fn waits(order: &Order<u64>) -> Option<(CallId, Waits)> {
         | Order::OpenTail { call, .. } => Some((*call, Waits::Read)),
         Order::WritePosition { call, .. } => Some((*call, Waits::Write)),
         Order::DeadLetter { call, message, .. } => Some((*call, Waits::DeadLetter(*message))),
-        Order::CloseTail { .. } | Order::Hand { .. } | Order::LetGo { .. } | Order::Stop { .. } | Order::Notice(_) => {
-            None
-        }
+        Order::FindConsumer { .. }
+        | Order::CreateConsumer { .. }
+        | Order::RestoreConsumer { .. }
+        | Order::Pull { .. }
+        | Order::EndPull { .. }
+        | Order::Acknowledge { .. }
+        | Order::Extend { .. }
+        | Order::CloseTail { .. }
+        | Order::Hand { .. }
+        | Order::LetGo { .. }
+        | Order::Stop { .. }
+        | Order::Notice(_) => None,
     }
 }

@@ -1,0 +1,237 @@
+//! How the messages of a work queue follow the assignment, told as stories of workers with one stream.
+#![allow(missing_docs)]
+
+#[path = "delivery/store.rs"]
+mod store;
+
+use parti_core::Duration;
+use parti_core::delivery::{DeliveryConfig, Engine, Event, Notice, Ownership, StopReason};
+
+use store::{World, id, token};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config() -> DeliveryConfig {
+    DeliveryConfig { engine: Engine::Queue, ..DeliveryConfig::new("ORDERS") }
+}
+
+/// One worker that owns `a`, of which five messages are stored, and works on the first of them; the others are read in advance.
+fn at_work(config: &DeliveryConfig) -> World {
+    let mut world = World::new(2, config);
+    world.members[0].is_quick = false;
+    world.publish(&["a", "b", "a", "a", "b", "a", "a"]);
+    world.acquire(0, "a", 1);
+    assert_eq!(world.handed(0, "a"), [1]);
+    world
+}
+
+#[test]
+fn every_message_is_handed_out_once_and_in_order_and_is_gone_then() {
+    let mut world = World::new(1, &config());
+    world.publish(&["a", "b", "a", "c", "b"]);
+    world.acquire(0, "a", 1);
+    world.acquire(0, "b", 1);
+    world.publish(&["b", "a"]);
+    world.pass(20 * SECOND);
+    world.publish(&["a", "c", "b"]);
+    assert_eq!((world.handed(0, "a"), world.handed(0, "b")), (vec![1, 3, 7, 8], vec![2, 5, 6, 10]));
+    assert_eq!((world.left("a"), world.left("b"), world.left("c")), (vec![], vec![], vec![4, 9]));
+    assert_eq!((world.durables.created, world.durables.restored), (2, 0));
+}
+
+#[test]
+fn what_is_finished_is_acknowledged_and_nothing_else() {
+    let mut world = at_work(&config());
+    world.want(0, "a", 2);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 3, 4], vec![1, 3, 4, 6, 7]));
+    world.finish(0, "a", 3);
+    assert_eq!(world.left("a"), [4, 6, 7]);
+}
+
+#[test]
+fn a_planned_move_repeats_nothing_and_waits_for_the_last_acknowledgement() {
+    let mut world = at_work(&config());
+    world.release(0, "a", 1);
+    world.durables.hold_answers = true;
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    assert_eq!(world.handed(0, "a"), [1]);
+    world.leave(0, "a");
+    assert!(world.members[0].let_go.is_empty());
+    world.answer_acknowledgements(0);
+    assert_eq!(world.members[0].let_go, ["a"]);
+    // It pulls nothing more: what comes now is for the next owner.
+    assert_eq!(world.durables.waiting("a"), 0);
+    world.acquire(1, "a", 2);
+    assert_eq!(world.handed(1, "a"), [3, 4, 6, 7]);
+    assert!(world.members[1].handed.iter().all(|(_, _, tries)| *tries == 0));
+}
+
+#[test]
+fn after_a_crash_with_messages_read_in_advance_the_lowest_unfinished_comes_first() {
+    let mut world = at_work(&config());
+    world.finish(0, "a", 1);
+    world.want(0, "a", 4);
+    world.kill(0, &config());
+    world.publish(&["a"]);
+    world.acquire(1, "a", 2);
+    assert_eq!(world.handed(1, "a"), [3, 4, 6, 7, 8]);
+    assert_eq!((world.durables.created, world.durables.restored), (1, 1));
+}
+
+#[test]
+fn a_frozen_owner_that_is_served_first_delays_the_next_and_changes_no_order() {
+    let mut world = at_work(&config());
+    world.durables.freeze_pulls_of(0);
+    world.acquire(1, "a", 2);
+    // Its request is as large as its buffer; each time that the consumer is brought back it takes what there is.
+    assert!(world.handed(1, "a").is_empty());
+    world.pass(60 * SECOND);
+    assert_eq!(world.handed(1, "a"), [1, 3, 4, 6, 7]);
+    assert!(world.durables.restored > 2);
+}
+
+#[test]
+fn what_another_is_served_in_between_is_missed_by_its_place() {
+    let mut world = at_work(&config());
+    world.members[0].is_quick = true;
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    world.take_elsewhere("a", 2);
+    world.publish(&["a", "a", "a"]);
+    assert_eq!(world.handed(0, "a"), [1, 3, 4, 6, 7, 8, 9, 10]);
+    let told = Notice::Restored { partition: id("a") };
+    assert!(world.members[0].notices.contains(&told), "{:?}", world.members[0].notices);
+}
+
+#[test]
+fn what_another_is_served_last_is_found_by_a_look() {
+    let mut world = at_work(&config());
+    world.members[0].is_quick = true;
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    world.take_elsewhere("a", 1);
+    world.publish(&["a"]);
+    assert_eq!(world.handed(0, "a"), [1, 3, 4, 6, 7]);
+    world.pass(10 * SECOND);
+    assert_eq!(world.handed(0, "a"), [1, 3, 4, 6, 7, 8]);
+}
+
+#[test]
+fn what_is_delivered_again_is_not_handed_out_again() {
+    let mut world = at_work(&config());
+    world.want(0, "a", 2);
+    world.let_acks_expire("a");
+    world.finish(0, "a", 4);
+    world.want(0, "a", 9);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 3, 4, 6, 7], vec![6, 7]));
+}
+
+#[test]
+fn the_server_is_told_that_long_work_goes_on() {
+    let mut world = at_work(&config());
+    world.pass(25 * SECOND);
+    assert_eq!(world.durables.extended, vec![("a".to_owned(), vec![1, 3, 4, 6, 7]); 2]);
+    world.finish(0, "a", 1);
+    world.pass(10 * SECOND);
+    assert_eq!(world.durables.extended[2].1, [3, 4, 6, 7]);
+}
+
+#[test]
+fn an_acknowledgement_whose_answer_is_lost_is_sent_again() {
+    let mut world = at_work(&config());
+    world.durables.lose_answers = true;
+    world.finish(0, "a", 1);
+    world.release(0, "a", 1);
+    world.leave(0, "a");
+    assert!(world.members[0].let_go.is_empty());
+    world.durables.lose_answers = false;
+    world.pass(SECOND);
+    assert_eq!(world.members[0].let_go, ["a"]);
+    world.acquire(1, "a", 2);
+    assert_eq!(world.handed(1, "a"), [3, 4, 6, 7]);
+}
+
+#[test]
+fn nothing_is_done_while_work_is_suspended() {
+    let mut world = at_work(&config());
+    world.tell(0, Event::Ownership(Ownership::Suspended));
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    world.publish(&["a"]);
+    world.pass(60 * SECOND);
+    assert_eq!((world.handed(0, "a"), world.left("a").len()), (vec![1], 6));
+    assert!(world.durables.extended.is_empty());
+    world.tell(0, Event::Ownership(Ownership::Resumed));
+    assert_eq!((world.handed(0, "a"), world.left("a").len()), (vec![1, 3], 5));
+}
+
+#[test]
+fn a_consumer_that_is_deleted_is_made_anew_and_nothing_is_lost_or_repeated() {
+    let mut world = at_work(&config());
+    world.want(0, "a", 2);
+    world.delete_consumer("a");
+    world.finish(0, "a", 3);
+    world.pass(SECOND);
+    assert_eq!(world.durables.created, 2);
+    // 1 and 3 come again, are recognised, and acknowledged.
+    assert_eq!(world.left("a"), [4, 6, 7]);
+    world.members[0].is_quick = true;
+    world.finish(0, "a", 4);
+    world.want(0, "a", 1);
+    world.publish(&["a"]);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 3, 4, 6, 7, 8], vec![]));
+}
+
+#[test]
+fn a_former_owner_creates_and_restores_nothing() {
+    let mut world = at_work(&config());
+    world.acquire(1, "a", 2);
+    let before = (world.durables.created, world.durables.restored);
+    // It was told late, and begins under a lower token than the one that is stored.
+    world.acquire(0, "a", 1);
+    assert_eq!(world.members[0].stopped, [("a".into(), StopReason::Fenced { by: token(2) })]);
+    assert_eq!((world.durables.created, world.durables.restored), before);
+}
+
+#[test]
+fn a_consumer_that_cannot_be_created_stops_its_partition_and_no_other() {
+    let mut world = World::new(1, &config());
+    world.publish(&["a", "b"]);
+    world.acquire(0, "a", 1);
+    world.durables.refused = Some("maximum consumers limit reached".into());
+    world.acquire(0, "b", 1);
+    let unfit = StopReason::Unfit { reason: "maximum consumers limit reached".into() };
+    assert_eq!(world.members[0].stopped, [("b".into(), unfit)]);
+    assert_eq!(world.handed(0, "a"), [1]);
+}
+
+#[test]
+fn a_message_that_fails_waits_and_then_goes_to_the_dead_letters() {
+    let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
+    let mut world = at_work(&config);
+    for tries in 1..=3 {
+        world.give_back(0, "a", Some("a bug"));
+        world.want(0, "a", 1);
+        assert_eq!(world.handed(0, "a").len(), tries);
+        world.pass(SECOND);
+    }
+    assert_eq!(world.dead, [("a".into(), 1, Some("a bug".into()))]);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 1, 1, 3], vec![3, 4, 6, 7]));
+}
+
+#[test]
+fn a_message_that_ends_its_process_is_counted_before_it_is_tried() {
+    let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
+    let mut world = at_work(&config);
+    for epoch in 2..=4 {
+        world.kill(0, &config);
+        world.members[0].is_quick = false;
+        world.acquire(0, "a", epoch);
+        assert_eq!(world.handed(0, "a"), [1]);
+    }
+    world.kill(0, &config);
+    world.acquire(0, "a", 5);
+    assert_eq!((world.handed(0, "a"), world.dead.clone()), (vec![3, 4, 6, 7], vec![("a".into(), 1, None)]));
+    assert!(world.left("a").is_empty());
+}
