@@ -12,7 +12,7 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
-use parti_nats::{Builder, Config, Delivered, Delivery, Handle, HumanDuration, Policy, WorkerState};
+use parti_nats::{Builder, Config, Delivered, Delivery, Engine, Handle, HumanDuration, Policy, WorkerState};
 use serde_json::json;
 
 #[derive(Debug, Parser)]
@@ -32,9 +32,10 @@ struct Arguments {
     /// The subject of each partition.
     #[arg(long, default_value = "orders.{partition}")]
     subject: String,
-    /// How messages are read: from a stream that keeps them.
-    #[arg(long, value_enum, default_value = "log")]
-    engine: Engine,
+    /// How messages are read: from a stream that keeps them, or from one that removes what is acknowledged. What its
+    /// retention asks for by default.
+    #[arg(long, value_enum)]
+    engine: Option<How>,
     /// How long the work on a message takes, in milliseconds.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     work: u64,
@@ -50,8 +51,9 @@ struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Engine {
+enum How {
     Log,
+    Queue,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -64,7 +66,6 @@ enum Stop {
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     common::log();
-    let Engine::Log = arguments.engine;
     let config = Config { lease: arguments.lease.0, ..Config::default() };
     let ids = (0..arguments.partitions).map(|number| format!("p{number:05}"));
     let worker =
@@ -75,6 +76,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // What a limit has removed is said, and the partition goes on behind it.
     let mut delivery =
         Delivery::new(&arguments.stream, &arguments.subject).on_misfit(Policy::Stop, Policy::Stop, Policy::Earliest);
+    if let Some(engine) = arguments.engine {
+        delivery = delivery.engine(match engine {
+            How::Log => Engine::Log,
+            How::Queue => Engine::Queue,
+        });
+    }
     if let Some(subject) = arguments.dead_letters {
         delivery = delivery.dead_letters(subject, 5);
     }

@@ -2,11 +2,14 @@
 
 pub(crate) mod consumer;
 mod direct;
+mod durable;
 mod engine;
 pub(crate) mod error;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod metrics;
+mod pull;
+mod pulls;
 pub(crate) mod settings;
 mod store;
 mod tail;

@@ -190,7 +190,7 @@ pub use observer::{
 };
 pub use operator::{Eviction, Operator};
 pub use parti_core::assign::{self, Labels};
-pub use parti_core::delivery::{DeliveryConfig, DeliveryConfigError, Policy, Sequence, StartAt};
+pub use parti_core::delivery::{DeliveryConfig, DeliveryConfigError, Engine, Policy, Sequence, StartAt};
 pub use parti_core::{
     AssignmentRecord, Bucket, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet, Generation, Grant,
     GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation, Instance, Instant, Key, LeaderRecord,

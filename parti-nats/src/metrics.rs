@@ -131,6 +131,7 @@ metrics_table! {
     MESSAGES_REMOVED = "parti_messages_removed_total", Counter, "", "at most so many messages that the stream's limits have removed before they were finished";
     DELIVERY_STOPPED = "parti_delivery_stopped_total", Counter, "", "times that delivery to a partition has stopped, since its position does not fit or cannot be read";
     TAILS_LOST = "parti_tails_lost_total", Counter, "", "consumers that were made anew, since they were silent, gone or had passed over a message";
+    CONSUMERS_RESTORED = "parti_consumers_restored_total", Counter, "", "times that a partition's consumer had delivered to somebody else, or was changed, and was brought back to its floor";
     LAG = "parti_messages_lag", Gauge, "", "messages of this worker's partitions that are known and not finished";
     LAG_MAX = "parti_messages_lag_max", Gauge, "", "the most of them that one partition has";
     LAG_SECONDS = "parti_messages_lag_seconds", Gauge, "", "for how long the oldest of them has been stored";

@@ -14,6 +14,8 @@ const LATCHES: (Version, Version) = (Version(2, 14, 0), Version(2, 14, 5));
 const DELETES_IN_CLUSTER: Version = Version(2, 12, 14);
 /// From here on a consumer with many literal filters is good for tens of them.
 const FILTERS_WELL: Version = Version(2, 12, 7);
+/// From here on a consumer can be brought back to its floor.
+const RESETS: Version = Version(2, 14, 0);
 /// What to run instead.
 const GOOD: &str = "2.12.15, 2.14.6 or 2.15.0, or newer";
 
@@ -53,6 +55,11 @@ pub(crate) fn check(info: &ServerInfo) -> Result<(), Error> {
 /// Whether one consumer may have many literal filters: older servers read a backlog slowly then, or pass over messages.
 pub(crate) fn filters_well(info: &ServerInfo) -> bool {
     Version::parse(&info.version) >= FILTERS_WELL
+}
+
+/// Whether a consumer can be brought back to its floor, so that it delivers again what is not acknowledged.
+pub(crate) fn resets_consumers(info: &ServerInfo) -> bool {
+    Version::parse(&info.version) >= RESETS
 }
 
 /// What is known to be wrong with a server, and what to do.

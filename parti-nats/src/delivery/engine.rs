@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parti_core::delivery::{
-    Answer, CallId, DeliveryConfig, Event, Handed, LogDelivery, Misfit, Notice, Order, Ownership, Request, Sequence,
+    Answer, CallId, Delivery, DeliveryConfig, Event, Handed, Misfit, Notice, Order, Ownership, Request, Sequence,
     StopReason,
 };
 use parti_core::{Instant, Outcome, PartitionId, ReleaseReason, Token};
@@ -19,6 +19,8 @@ use crate::clock;
 use crate::delivery::message::Body;
 use crate::delivery::messages::{Call, End, Messages, News};
 use crate::delivery::metrics::Metrics;
+use crate::delivery::pull;
+use crate::delivery::pulls::Pulls;
 use crate::delivery::store::Store;
 use crate::delivery::tail;
 use crate::guard::Guard;
@@ -39,7 +41,7 @@ const SAID_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Engine {
     worker: Handle,
     store: Store,
-    delivery: LogDelivery<Body>,
+    delivery: Delivery<Body>,
     held: BTreeMap<PartitionId, Held>,
     partitions: mpsc::UnboundedSender<Messages>,
     calls: mpsc::UnboundedReceiver<Call>,
@@ -48,6 +50,7 @@ pub(crate) struct Engine {
     tails: BTreeMap<CallId, oneshot::Sender<Infallible>>,
     news: mpsc::Receiver<tail::News>,
     newsroom: mpsc::Sender<tail::News>,
+    pulls: Pulls,
     answers: JoinSet<Option<(CallId, Answer<Body>)>>,
     metrics: Metrics,
     /// Why nothing is delivered to a partition of this worker.
@@ -78,7 +81,7 @@ impl Engine {
     ) -> Self {
         let (caller, calls) = mpsc::unbounded_channel();
         let (newsroom, news) = mpsc::channel(TAIL_QUEUE);
-        let delivery = LogDelivery::new(config, clock::now()).expect("the settings were checked");
+        let delivery = Delivery::new(config, clock::now()).expect("the settings were checked");
         let metrics = Metrics::new(worker.group().as_str());
         Self {
             metrics,
@@ -94,6 +97,7 @@ impl Engine {
             tails: BTreeMap::new(),
             news,
             newsroom,
+            pulls: Pulls::new(),
             answers: JoinSet::new(),
             said: BTreeMap::new(),
         }
@@ -122,6 +126,7 @@ impl Engine {
                         self.handle(Event::Tail { tail, news });
                     }
                 }
+                Some(news) = self.pulls.next() => self.observe_pull(news),
                 _ = measures.tick() => self.metrics.observe(self.delivery.lanes()),
                 () = clock::sleep_until(self.delivery.poll_timeout(), clock::LONGEST_WAIT) => self.handle(Event::Timeout),
             }
@@ -130,6 +135,22 @@ impl Engine {
 
     fn handle(&mut self, event: Event<Body>) {
         self.delivery.handle(clock::now(), event);
+    }
+
+    fn observe_pull(&mut self, news: pull::News) {
+        match news {
+            // What comes for a hold that has ended is delivered again, to whoever has the partition then.
+            pull::News::Pulled(partition, _, _) if !self.held.contains_key(&partition) => {}
+            pull::News::Pulled(partition, pull, shown) => {
+                for pulled in self.pulls.keep(&partition, shown) {
+                    self.handle(Event::Pulled { partition: partition.clone(), pull, pulled });
+                }
+            }
+            pull::News::Over(call, end) => {
+                self.pulls.forget(call);
+                self.handle(Event::Answer { call, answer: Answer::PullOver(end) });
+            }
+        }
     }
 
     fn observe_change(&mut self, change: Change) {
@@ -212,10 +233,16 @@ impl Engine {
                     | Answer::CannotTell
                     | Answer::Fetched(_)
                     | Answer::TailOpened
+                    | Answer::Consumer(_)
+                    | Answer::NoConsumer
+                    | Answer::Unfit { .. }
+                    | Answer::PullOver(_)
+                    | Answer::Acknowledged
                     | Answer::NotBuried(_)
                     | Answer::Failed { .. } => {}
                 }
-                let is_written = matches!(answer, Answer::Written(_));
+                self.pulls.observe_answer(call, &answer);
+                let is_written = matches!(answer, Answer::Written(_) | Answer::Acknowledged);
                 self.handle(Event::Answer { call, answer });
                 if is_written {
                     self.tell_stored();
@@ -233,6 +260,16 @@ impl Engine {
                 Order::Hand { partition, token, messages } => self.hand(&partition, token, messages),
                 Order::OpenTail { call, from, partitions } => self.open_tail(call, from, partitions),
                 Order::CloseTail { tail } => self.close_tail(tail),
+                Order::Pull { call, partition, most, bytes, time } => {
+                    let wanted = self.store.durables().wanted(call, partition, most, bytes, time);
+                    self.pulls.begin(wanted);
+                }
+                Order::EndPull { pull } => self.pulls.end(pull),
+                Order::Acknowledge { call, partition, messages } => self.acknowledge(call, &partition, messages),
+                Order::Extend { partition, messages } => {
+                    let (store, replies) = (self.store.clone(), self.pulls.replies(&partition, &messages));
+                    tokio::spawn(async move { store.durables().extend(replies).await });
+                }
                 Order::LetGo { partition, token } => self.let_go(&partition, token),
                 Order::Stop { partition, token, reason } => self.stop(&partition, token, &reason),
                 Order::Notice(notice) => self.notice(&notice),
@@ -241,6 +278,9 @@ impl Engine {
                 | Order::Inspect { .. }
                 | Order::Ask { .. }
                 | Order::Fetch { .. }
+                | Order::FindConsumer { .. }
+                | Order::CreateConsumer { .. }
+                | Order::RestoreConsumer { .. }
                 | Order::DeadLetter { .. }) => {
                     let store = self.store.clone();
                     self.answers.spawn(async move { store.answer(order).await });
@@ -286,6 +326,18 @@ impl Engine {
         });
     }
 
+    fn acknowledge(&mut self, call: CallId, partition: &PartitionId, messages: Vec<Sequence>) {
+        let (store, count) = (self.store.clone(), messages.len());
+        let replies = self.pulls.acknowledging(call, partition, messages);
+        debug_assert_eq!(replies.len(), count, "only what was shown is acknowledged");
+        self.answers.spawn(async move {
+            Some(match store.connected() {
+                Ok(()) => store.durables().acknowledge(call, replies).await,
+                Err(reason) => (call, Answer::Failed { reason }),
+            })
+        });
+    }
+
     fn close_tail(&mut self, tail: CallId) {
         self.tails.remove(&tail);
     }
@@ -308,7 +360,11 @@ impl Engine {
                 self.metrics.fenced.increment(1);
                 End::Finished
             }
-            StopReason::Edited | StopReason::StreamChanged | StopReason::Misfit(_) | StopReason::Unreadable { .. } => {
+            StopReason::Edited
+            | StopReason::StreamChanged
+            | StopReason::Misfit(_)
+            | StopReason::Unfit { .. }
+            | StopReason::Unreadable { .. } => {
                 self.metrics.stopped.increment(1);
                 self.stopped.insert(partition.clone(), reason.to_string());
                 self.warn_of_stopped();
@@ -373,6 +429,12 @@ impl Engine {
                     tracing::info!(event = "tail_lost", reason, "the consumer that shows new messages is made anew");
                 });
             }
+            Notice::Restored { partition } => {
+                self.metrics.restored.increment(1);
+                self.say("consumer_restored", || {
+                    tracing::info!(event = "consumer_restored", %partition, "a partition's consumer has delivered to somebody else, or was changed, and is brought back to its floor");
+                });
+            }
             Notice::NoStream => {
                 tracing::warn!(event = "stream_missing", "the stream is not there: create it, or correct its name");
             }
@@ -395,6 +457,7 @@ impl Engine {
     fn take(&mut self, partition: &PartitionId, token: Token) -> Option<Held> {
         self.held(partition, token)?;
         self.waiting.remove(partition);
+        self.pulls.drop_replies(partition);
         self.held.remove(partition)
     }
 

@@ -1,6 +1,6 @@
 //! What keeps messages from being delivered.
 
-use parti_core::delivery::DeliveryConfigError;
+use parti_core::delivery::{DeliveryConfigError, Engine};
 
 use crate::error::Error;
 
@@ -29,15 +29,41 @@ pub enum DeliveryError {
         /// What it should have.
         filter: String,
     },
-    /// The stream does not keep its messages.
+    /// The stream's retention asks for another engine.
     #[error(
-        "the stream {stream} must keep its messages until its limits remove them, but its retention is {retention}: a position in it would mean nothing, since it deletes what anybody has acknowledged; use a stream with retention limits"
+        "the stream {stream} must have the retention that the engine {engine:?} is for, but its retention is {retention}: ask for no engine, or for the other one, or use a stream with retention {wanted}"
     )]
-    Retention {
+    Engine {
+        /// Its name.
+        stream: String,
+        /// What was asked for.
+        engine: Engine,
+        /// Its retention.
+        retention: &'static str,
+        /// What retention the engine is for.
+        wanted: &'static str,
+    },
+    /// A stream that removes what nobody waits for needs a newer server.
+    #[error(
+        "the stream {stream} has retention interest, for which a server must be able to bring a consumer back to its floor, but {server} runs {version}: run nats-server 2.14.6 or newer, or use a stream with retention workqueue or limits"
+    )]
+    Interest {
+        /// Its name.
+        stream: String,
+        /// The server.
+        server: String,
+        /// Its version.
+        version: String,
+    },
+    /// A stream that removes what is acknowledged has one beginning.
+    #[error(
+        "partitions of the stream {stream} must begin with the first message that it has, since its retention is {retention}, but were to begin elsewhere: leave out start_at, or use a stream with retention limits"
+    )]
+    Start {
         /// Its name.
         stream: String,
         /// Its retention.
-        retention: String,
+        retention: &'static str,
     },
     /// The stream has other subjects.
     #[error(
@@ -84,7 +110,9 @@ impl DeliveryError {
             Self::Config(_)
             | Self::Template { .. }
             | Self::NoStream { .. }
-            | Self::Retention { .. }
+            | Self::Engine { .. }
+            | Self::Interest { .. }
+            | Self::Start { .. }
             | Self::Subject { .. }
             | Self::NoDirectGet { .. } => false,
         }

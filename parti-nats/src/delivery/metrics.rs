@@ -7,8 +7,8 @@ use parti_core::delivery::LaneStatus;
 
 use crate::clock;
 use crate::metrics::{
-    CATCHING_UP, DEAD_LETTERS, DELIVERED, DELIVERY_STOPPED, FAILED, LAG, LAG_MAX, LAG_SECONDS, MESSAGES_REMOVED,
-    POSITIONS_FENCED, POSITIONS_STORED, REPEATED, TAILS_LOST,
+    CATCHING_UP, CONSUMERS_RESTORED, DEAD_LETTERS, DELIVERED, DELIVERY_STOPPED, FAILED, LAG, LAG_MAX, LAG_SECONDS,
+    MESSAGES_REMOVED, POSITIONS_FENCED, POSITIONS_STORED, REPEATED, TAILS_LOST,
 };
 
 /// The metrics of one worker's delivery.
@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) removed: Counter,
     pub(crate) stopped: Counter,
     pub(crate) tails_lost: Counter,
+    pub(crate) restored: Counter,
     lag: Gauge,
     lag_max: Gauge,
     lag_seconds: Gauge,
@@ -42,6 +43,7 @@ impl Metrics {
             removed: count(MESSAGES_REMOVED),
             stopped: count(DELIVERY_STOPPED),
             tails_lost: count(TAILS_LOST),
+            restored: count(CONSUMERS_RESTORED),
             lag: measure(LAG),
             lag_max: measure(LAG_MAX),
             lag_seconds: measure(LAG_SECONDS),

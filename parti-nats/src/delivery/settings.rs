@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream;
-use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
+use parti_core::delivery::{DeliveryConfig, Engine, Policy, StartAt};
 use parti_core::{GroupName, PartitionId};
 
 use crate::bucket::Names;
@@ -21,6 +21,7 @@ use crate::permissions::Permissions;
 pub struct Delivery {
     pub(crate) template: String,
     pub(crate) config: DeliveryConfig,
+    pub(crate) engine: Option<Engine>,
     pub(crate) dead_letters: Option<String>,
     pub(crate) replicas: usize,
     pub(crate) timeout: Duration,
@@ -38,6 +39,7 @@ impl Delivery {
         Self {
             template: template.into(),
             config: DeliveryConfig::new(stream),
+            engine: None,
             dead_letters: None,
             replicas: 1,
             timeout: Duration::from_secs(5),
@@ -63,7 +65,16 @@ impl Delivery {
         Template::new(&self.template).map(|template| template.subject(partition))
     }
 
-    /// Where a partition without a stored position begins; with the first message of the stream by default.
+    /// Asks for an engine. The stream's retention decides which one it is; if that is another one, [`start`](Self::start) says
+    /// so instead of delivering in another way than the service relies on.
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Where a partition without a stored position begins; with the first message of the stream by default. A stream that
+    /// removes what is acknowledged has no other beginning.
     #[must_use]
     pub fn start_at(mut self, start: StartAt) -> Self {
         self.config.start = start;
@@ -71,7 +82,8 @@ impl Delivery {
     }
 
     /// What to do where a position does not fit the stream: where the stream was made anew, where it has lost its newest
-    /// messages, and where its limits have removed unfinished ones. The partition stops by default, each time.
+    /// messages, and where its limits have removed unfinished ones. The partition stops by default, each time. Where each
+    /// partition has a consumer of its own there is no position to fit.
     #[must_use]
     pub fn on_misfit(mut self, made_anew: Policy, lost_suffix: Policy, gap: Policy) -> Self {
         (self.config.made_anew, self.config.lost_suffix, self.config.gap) = (made_anew, lost_suffix, gap);
@@ -79,7 +91,7 @@ impl Delivery {
     }
 
     /// When what is finished is stored: after so many messages of a partition, or after this time. 1 000 and 1 s by
-    /// default. What was finished since is repeated after a crash.
+    /// default. What was finished since is repeated after a crash, unless it is acknowledged one by one, as a work queue wants.
     #[must_use]
     pub fn commit_every(mut self, messages: u32, time: Duration) -> Self {
         (self.config.commit_after, self.config.commit_interval) = (messages, time);
@@ -118,7 +130,8 @@ impl Delivery {
     }
 
     /// The subjects that the client given to [`start`](Self::start) must be allowed to use, beside what the worker itself
-    /// needs; everything else may be forbidden. Whoever creates the bucket of positions is not to need that for ever: once it is
+    /// needs; everything else may be forbidden. They are those of the [engine](Self::engine) that was asked for, or else of
+    /// either. Whoever creates the bucket of positions is not to need that for ever: once it is
     /// there, `$JS.API.STREAM.CREATE` may go.
     ///
     /// # Errors
@@ -127,10 +140,15 @@ impl Delivery {
     pub fn permissions(&self, group: &GroupName) -> Result<Permissions, DeliveryError> {
         let (stream, positions) = (&self.config.stream, Names::positions(group));
         let kept = &positions.stream;
+        let (is_log, is_queue) = (self.engine != Some(Engine::Queue), self.engine != Some(Engine::Log));
+        let of_log = [format!("$JS.API.STREAM.MSG.GET.{stream}"), format!("$JS.API.DIRECT.GET.{stream}")];
+        let of_queue = [
+            format!("$JS.API.CONSUMER.INFO.{stream}.>"),
+            format!("$JS.API.CONSUMER.RESET.{stream}.>"),
+            format!("$JS.ACK.{stream}.>"),
+        ];
         let mut publish = vec![
             format!("$JS.API.STREAM.INFO.{stream}"),
-            format!("$JS.API.STREAM.MSG.GET.{stream}"),
-            format!("$JS.API.DIRECT.GET.{stream}"),
             format!("$JS.API.CONSUMER.CREATE.{stream}.>"),
             format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.>"),
             format!("$JS.API.CONSUMER.DELETE.{stream}.>"),
@@ -139,6 +157,8 @@ impl Delivery {
             format!("$JS.API.STREAM.MSG.GET.{kept}"),
             format!("{}pos.*", positions.stored),
         ];
+        publish.extend(of_log.into_iter().filter(|_| is_log));
+        publish.extend(of_queue.into_iter().filter(|_| is_queue));
         publish.extend(self.dead_letters.as_deref().map(Template::new).transpose()?.map(|template| template.any()));
         Ok(Permissions { publish, subscribe: vec!["_INBOX.>".into()], allow_responses: false })
     }
@@ -174,7 +194,12 @@ impl Delivery {
         let begun = clock::now();
         loop {
             match Store::open(&context, worker.group(), &self, &template, dead_letters.as_ref()).await {
-                Ok(store) => return Ok(Consumer::start(worker, store, self.config)),
+                Ok((store, engine)) => {
+                    // By the time that others have a frozen worker's partitions, its last requests are over.
+                    let pull_time = self.config.pull_time.min(worker.health.lease / 2);
+                    let config = DeliveryConfig { engine, pull_time, ..self.config };
+                    return Ok(Consumer::start(worker, store, config));
+                }
                 Err(error) if error.is_transient() && clock::now() < begun + self.patience => {
                     tracing::warn!(event = "delivery_waits", %error, "cannot begin to deliver yet, trying again");
                     tokio::time::sleep(clock::jittered(BETWEEN_TRIES)).await;

@@ -7,17 +7,18 @@ use std::time::{Duration, SystemTime};
 use async_nats::connection::State;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, RetentionPolicy};
+use async_nats::jetstream::stream::{self, LastRawMessageErrorKind, RetentionPolicy};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{HeaderMap, header};
 use parti_core::delivery::{
-    Answer, CallId, Message, Order, PositionRecord, Sequence, StoredPosition, StreamState, Timestamp,
+    Answer, CallId, Engine, Message, Order, PositionRecord, Sequence, StartAt, StoredPosition, StreamState, Timestamp,
 };
 use parti_core::{GroupName, Outcome, PartitionId, Revision};
 
 use crate::bucket::{Names, ensure_one};
 use crate::clock;
 use crate::delivery::direct::{Direct, LastMessages};
+use crate::delivery::durable::Durables;
 use crate::delivery::error::DeliveryError;
 use crate::delivery::message::Body;
 use crate::delivery::settings::Delivery;
@@ -35,10 +36,12 @@ pub(crate) struct Store(Arc<Inner>);
 struct Inner {
     context: Context,
     stream: String,
+    engine: Engine,
     template: Template,
     dead_letters: Option<Template>,
     positions: Names,
     direct: Direct,
+    durables: Durables,
     timeout: Duration,
     /// The revisions of the delete markers of positions that somebody has removed: to write one again depends on them.
     markers: Mutex<BTreeMap<PartitionId, Revision>>,
@@ -52,16 +55,24 @@ impl Store {
         settings: &Delivery,
         template: &Template,
         dead_letters: Option<&Template>,
-    ) -> Result<Self, DeliveryError> {
+    ) -> Result<(Self, Engine), DeliveryError> {
         let stream = settings.config.stream.clone();
-        check_stream(context, &stream, template).await?;
+        let engine = check_stream(context, settings, template).await?;
         let positions = Names::positions(group);
         let not_ready = |source| DeliveryError::NotReady { source };
         ensure_one(context, &positions, settings.replicas).await.map_err(not_ready)?;
         let direct = Direct::new(context.client(), &stream, settings.timeout);
         let (timeout, markers) = (settings.timeout, Mutex::default());
+        let durables = Durables::new(context, &stream, group, template, timeout);
         let (context, template, dead_letters) = (context.clone(), template.clone(), dead_letters.cloned());
-        Ok(Self(Arc::new(Inner { context, stream, template, dead_letters, positions, direct, timeout, markers })))
+        let inner =
+            Inner { context, stream, engine, template, dead_letters, positions, direct, durables, timeout, markers };
+        Ok((Self(Arc::new(inner)), engine))
+    }
+
+    /// The consumers of partitions.
+    pub(crate) fn durables(&self) -> &Durables {
+        &self.0.durables
     }
 
     /// The answer to an order that is answered, and to whom; none to one that is not for the store.
@@ -85,7 +96,17 @@ impl Store {
                 let is_stored = self.bury(&partition, &message, tries, reason.as_deref()).await;
                 (call, if is_stored { Answer::Buried } else { Answer::NotBuried(message) })
             }
-            Order::OpenTail { .. }
+            order @ (Order::FindConsumer { call, .. }
+            | Order::CreateConsumer { call, .. }
+            | Order::RestoreConsumer { call, .. }) => match self.connected() {
+                Ok(()) => return self.0.durables.answer(order).await,
+                Err(reason) => (call, Answer::Failed { reason }),
+            },
+            Order::Pull { .. }
+            | Order::EndPull { .. }
+            | Order::Acknowledge { .. }
+            | Order::Extend { .. }
+            | Order::OpenTail { .. }
             | Order::CloseTail { .. }
             | Order::Hand { .. }
             | Order::LetGo { .. }
@@ -124,7 +145,11 @@ impl Store {
         let Some(last) = last.filter(|_| marker.is_none()) else { return Ok(StoredPosition::Missing) };
         match PositionRecord::decode(&last.payload) {
             Ok(record) => {
-                let at = self.stored_at(record.seq).await?;
+                // Where each partition has a consumer, nothing is read from the position on.
+                let at = match self.0.engine {
+                    Engine::Log => self.stored_at(record.seq).await?,
+                    Engine::Queue => None,
+                };
                 Ok(StoredPosition::Found { record, revision: Revision::new(last.sequence), at })
             }
             Err(error) => Ok(StoredPosition::Unreadable { error }),
@@ -238,7 +263,7 @@ impl Store {
     }
 
     /// Why nothing can be sent: what is sent while disconnected waits in the client, and would arrive long after its time.
-    fn connected(&self) -> Result<(), String> {
+    pub(crate) fn connected(&self) -> Result<(), String> {
         match self.0.context.client().connection_state() {
             State::Connected => Ok(()),
             State::Pending | State::Disconnected => Err("there is no connection".into()),
@@ -266,25 +291,51 @@ impl Store {
     }
 }
 
-async fn check_stream(context: &Context, name: &str, template: &Template) -> Result<(), DeliveryError> {
-    let (stream, filter) = (name.to_owned(), template.any());
-    let found = context.get_stream(name).await.map_err(|error| match error.kind() {
+/// Looks whether the stream fits. Returns the engine that its retention asks for.
+async fn check_stream(context: &Context, settings: &Delivery, template: &Template) -> Result<Engine, DeliveryError> {
+    let (stream, filter) = (settings.config.stream.clone(), template.any());
+    let found = context.get_stream(&stream).await.map_err(|error| match error.kind() {
         GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => {
             DeliveryError::NoStream { stream: stream.clone(), filter: filter.clone() }
         }
         _ => DeliveryError::Unanswered { stream: stream.clone(), reason: error.to_string() },
     })?;
     let config = &found.cached_info().config;
-    if config.retention != RetentionPolicy::Limits {
-        return Err(DeliveryError::Retention { stream, retention: format!("{:?}", config.retention).to_lowercase() });
+    let (retention, engine) = match config.retention {
+        RetentionPolicy::Limits => ("limits", Engine::Log),
+        RetentionPolicy::WorkQueue => ("workqueue", Engine::Queue),
+        RetentionPolicy::Interest => ("interest", Engine::Queue),
+    };
+    if let Some(asked) = settings.engine.filter(|asked| *asked != engine) {
+        let wanted = if asked == Engine::Log { "limits" } else { "workqueue or interest" };
+        return Err(DeliveryError::Engine { stream, engine: asked, retention, wanted });
     }
-    if !config.subjects.iter().any(|subject| covers(subject, &filter)) {
+    if !config.subjects.iter().any(|subject| covers(subject, &filter)) && !is_transformed_to(config, &filter) {
         return Err(DeliveryError::Subject { stream, filter, subjects: config.subjects.join(", ") });
     }
-    if !config.allow_direct {
-        return Err(DeliveryError::NoDirectGet { stream });
+    match engine {
+        Engine::Log if !config.allow_direct => return Err(DeliveryError::NoDirectGet { stream }),
+        Engine::Queue if settings.config.start != StartAt::Earliest => {
+            return Err(DeliveryError::Start { stream, retention });
+        }
+        Engine::Log | Engine::Queue => {}
     }
-    Ok(())
+    let server = context.client().server_info();
+    if config.retention == RetentionPolicy::Interest && !server::resets_consumers(&server) {
+        let (server, version) = (server::address(&server), server.version);
+        return Err(DeliveryError::Interest { stream, server, version });
+    }
+    Ok(engine)
+}
+
+/// Whether the stream stores its messages under such subjects.
+fn is_transformed_to(config: &stream::Config, filter: &str) -> bool {
+    config.subject_transform.as_ref().is_some_and(|transform| {
+        // What stands for parts of the subject that was published, such as {{partition(8,1)}}, is one part of the other.
+        let stored: Vec<_> =
+            transform.destination.split('.').map(|part| if part.contains("{{") { "*" } else { part }).collect();
+        covers(&stored.join("."), filter)
+    })
 }
 
 fn said(answer: Result<Answer<Body>, String>) -> Answer<Body> {

@@ -6,11 +6,12 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::{Client, Message as NatsMessage, Subscriber};
 use futures_util::{FutureExt, StreamExt};
-use parti_core::delivery::{CallId, Message, Sequence, TailNews, Timestamp};
+use parti_core::delivery::{CallId, Message, Sequence, TailNews};
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::delivery::message::Body;
+use crate::delivery::pull::Told;
 use crate::delivery::template::{Parts, Template};
 
 /// How many messages one request asks for; the next one is sent when half of them have come.
@@ -126,7 +127,7 @@ impl Tail {
     }
 
     fn observe(&mut self, message: NatsMessage, piece: &mut Vec<TailNews<Body>>) -> Result<(), String> {
-        let Some((sequence, timestamp)) = message.reply.as_deref().and_then(numbers) else {
+        let Some(Told { sequence, timestamp, .. }) = message.reply.as_deref().and_then(Told::of) else {
             return self.observe_status(&message, piece);
         };
         self.outstanding = self.outstanding.saturating_sub(1);
@@ -173,30 +174,5 @@ impl Tail {
         let sent = self.client.publish_with_reply(subject, self.inbox.clone(), request.to_string().into()).await;
         self.outstanding += BATCH;
         sent.map_err(|error| error.to_string())
-    }
-}
-
-/// The number of a message and when it was stored, from the subject to acknowledge it.
-fn numbers(reply: &str) -> Option<(Sequence, Timestamp)> {
-    const PREFIX: &str = "$JS.ACK.";
-    let parts: Vec<_> = reply.strip_prefix(PREFIX)?.split('.').collect();
-    // Stream, consumer, tries, number, place, time, pending; in the longer form after domain and account.
-    let skipped = if parts.len() >= 9 { 2 } else { 0 };
-    let number = |at: usize| parts.get(skipped + at)?.parse().ok();
-    Some((Sequence::new(number(3)?), Timestamp::new(number(5)?)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms_of_a_reply_tell_the_number_and_the_time() {
-        let told = Some((Sequence::new(17), Timestamp::new(1_700)));
-        assert_eq!(numbers("$JS.ACK.ORDERS.tail.1.17.3.1700.0"), told);
-        assert_eq!(numbers("$JS.ACK.hub.hash.ORDERS.tail.1.17.3.1700.0"), told);
-        assert_eq!(numbers("$JS.ACK.hub.hash.ORDERS.tail.1.17.3.1700.0.token"), told);
-        assert_eq!(numbers("_INBOX.x"), None);
-        assert_eq!(numbers("$JS.ACK.ORDERS.tail.1.x.3.1700.0"), None);
     }
 }

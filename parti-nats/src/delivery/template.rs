@@ -86,6 +86,12 @@ pub(crate) fn key_part(partition: &PartitionId) -> Cow<'_, str> {
     escaped(partition.as_str(), '=', |c| c.is_ascii_alphanumeric() || "-/_".contains(c))
 }
 
+/// A partition's id as part of the name of a consumer: what a name cannot have is written as `=` and two hexadecimal
+/// digits.
+pub(crate) fn name_part(partition: &PartitionId) -> Cow<'_, str> {
+    escaped(partition.as_str(), '=', |c| c.is_ascii_alphanumeric() || "-_".contains(c))
+}
+
 fn escaped(text: &str, mark: char, is_plain: impl Fn(char) -> bool) -> Cow<'_, str> {
     if text.chars().all(&is_plain) {
         return Cow::Borrowed(text);
@@ -143,6 +149,7 @@ mod tests {
             assert_eq!(template.part_of(&subject).and_then(|part| parts.get(part)), Some(id));
         }
         assert_eq!(key_part(&id("a.b/c ä")), "a=2Eb/c=20=C3=A4");
+        assert_eq!(name_part(&id("a.b/c ä")), "a=2Eb=2Fc=20=C3=A4");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod odd;
+mod queue;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;
@@ -9,7 +10,8 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream;
+use async_nats::jetstream::stream::{self, RetentionPolicy};
 use consumers::{Consumer, Journal, Spec};
 use rustix::process::Signal;
 use support::{Cluster, Server};
@@ -46,6 +48,11 @@ struct World {
 impl World {
     /// So many consumers, which share the partitions of a new stream.
     fn new(url: String, replicas: usize, count: u32) -> Self {
+        Self::of(RetentionPolicy::Limits, url, replicas, count)
+    }
+
+    /// The same, where the stream has this retention.
+    fn of(retention: RetentionPolicy, url: String, replicas: usize, count: u32) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let spec = Spec {
             url,
@@ -56,7 +63,7 @@ impl World {
             expected: count,
         };
         let (stop, stopped) = oneshot::channel();
-        let jetstream = runtime.block_on(stream_of(&spec));
+        let jetstream = runtime.block_on(stream_of(retention, &spec));
         let task = runtime.spawn(publish(jetstream, spec.partitions, stopped));
         let publishing = (stop, task);
         let mut world = Self { runtime, spec, journal: Journal::default(), publishing, consumers: Vec::new() };
@@ -101,14 +108,15 @@ impl World {
 }
 
 /// A new stream.
-async fn stream_of(spec: &Spec) -> jetstream::Context {
+async fn stream_of(retention: RetentionPolicy, spec: &Spec) -> jetstream::Context {
     let servers: Vec<_> = spec.url.split(',').map(str::to_owned).collect();
     let options = async_nats::ConnectOptions::new().reconnect_delay_callback(|_| Duration::from_millis(50));
     let jetstream = jetstream::new(options.connect(servers).await.expect("a server"));
     let wanted = stream::Config {
         name: "ORDERS".into(),
         subjects: vec!["orders.*".into()],
-        allow_direct: true,
+        allow_direct: retention == RetentionPolicy::Limits,
+        retention,
         num_replicas: spec.replicas,
         ..stream::Config::default()
     };
@@ -145,7 +153,16 @@ async fn publish(jetstream: jetstream::Context, partitions: u32, mut stopped: on
 #[test]
 fn planned_changes_repeat_nothing() {
     let server = Server::start();
-    let mut world = World::new(server.url(), 1, 3);
+    change_as_planned(World::new(server.url(), 1, 3));
+}
+
+#[test]
+fn planned_changes_repeat_nothing_of_a_work_queue() {
+    let server = Server::start();
+    change_as_planned(World::of(RetentionPolicy::WorkQueue, server.url(), 1, 3));
+}
+
+fn change_as_planned(mut world: World) {
     world.join();
     world.goes_on();
     let mut leaving = world.consumers.remove(0);
@@ -163,7 +180,18 @@ fn planned_changes_repeat_nothing() {
 #[test]
 fn crashes_freezes_and_outages_lose_nothing() {
     let mut server = Server::start();
-    let mut world = World::new(server.url(), 1, 3);
+    let world = World::new(server.url(), 1, 3);
+    go_through_trouble(world, &mut server);
+}
+
+#[test]
+fn crashes_freezes_and_outages_lose_nothing_of_a_work_queue() {
+    let mut server = Server::start();
+    let world = World::of(RetentionPolicy::WorkQueue, server.url(), 1, 3);
+    go_through_trouble(world, &mut server);
+}
+
+fn go_through_trouble(mut world: World, server: &mut Server) {
     world.consumers.remove(0).kill();
     world.goes_on();
     world.join();

@@ -3,24 +3,26 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, HeaderMap};
-use parti_nats::{Builder, Consumer, Delivered, Delivery, DeliveryError, PartitionId, Policy};
+use futures_util::StreamExt;
+use parti_nats::{Builder, Consumer, Delivered, Delivery, DeliveryError, Engine, PartitionId, Policy};
 
 use crate::PATIENCE;
 use crate::support::{Server, quick};
 
 /// A server with a stream of this configuration, and a client.
-struct World {
-    client: Client,
-    jetstream: jetstream::Context,
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
     server: Server,
 }
 
 /// What a handler was given: the partition, the payload and the tries.
-type Seen = Arc<Mutex<Vec<(String, String, u32)>>>;
+pub(crate) type Seen = Arc<Mutex<Vec<(String, String, u32)>>>;
 
-fn orders() -> stream::Config {
+pub(crate) fn orders() -> stream::Config {
     stream::Config {
         name: "ORDERS".into(),
         subjects: vec!["orders.>".into()],
@@ -30,7 +32,7 @@ fn orders() -> stream::Config {
 }
 
 impl World {
-    async fn new(config: stream::Config) -> Self {
+    pub(crate) async fn new(config: stream::Config) -> Self {
         let server = Server::start();
         let client = async_nats::connect(server.url()).await.expect("it listens");
         let jetstream = jetstream::new(client.clone());
@@ -38,12 +40,12 @@ impl World {
         Self { client, jetstream, server }
     }
 
-    async fn publish(&self, subject: &str, payload: &str) -> u64 {
+    pub(crate) async fn publish(&self, subject: &str, payload: &str) -> u64 {
         let sent = self.jetstream.publish(subject.to_owned(), payload.to_owned().into()).await.expect("sent");
         sent.await.expect("stored").sequence
     }
 
-    async fn start(&self, delivery: Delivery, partitions: &[&str]) -> Result<Consumer, DeliveryError> {
+    pub(crate) async fn start(&self, delivery: Delivery, partitions: &[&str]) -> Result<Consumer, DeliveryError> {
         let config = parti_nats::Config { expected_workers: Some(1), ..quick() };
         let builder = Builder::new("orders").server(self.server.url()).config(config).partition_ids(partitions);
         let retry = parti_nats::RetryPolicy { first: Duration::from_millis(200), ..parti_nats::RetryPolicy::default() };
@@ -51,23 +53,27 @@ impl World {
     }
 
     /// Delivers with a handler that keeps what it is given, and fails where the payload says so.
-    async fn consume(&self, delivery: Delivery, partitions: &[&str]) -> Seen {
-        let consumer = self.start(delivery, partitions).await.expect("the stream fits");
-        let seen = Seen::default();
-        let kept = Arc::clone(&seen);
-        tokio::spawn(consumer.run(move |message: Delivered| {
-            let payload = String::from_utf8_lossy(message.payload()).into_owned();
-            let fails = payload.starts_with("fail");
-            assert!(payload != "panic", "a bug");
-            kept.lock().expect("no panic").push((message.partition().to_string(), payload, message.tries()));
-            async move { if fails { Err("it must fail") } else { Ok(()) } }
-        }));
-        seen
+    pub(crate) async fn consume(&self, delivery: Delivery, partitions: &[&str]) -> Seen {
+        run(self.start(delivery, partitions).await.expect("the stream fits"))
     }
 }
 
+/// Keeps what a consumer that was started is given, and fails where the payload says so.
+pub(crate) fn run(consumer: Consumer) -> Seen {
+    let seen = Seen::default();
+    let kept = Arc::clone(&seen);
+    tokio::spawn(consumer.run(move |message: Delivered| {
+        let payload = String::from_utf8_lossy(message.payload()).into_owned();
+        let fails = payload.starts_with("fail");
+        assert!(payload != "panic", "a bug");
+        kept.lock().expect("no panic").push((message.partition().to_string(), payload, message.tries()));
+        async move { if fails { Err("it must fail") } else { Ok(()) } }
+    }));
+    seen
+}
+
 /// Waits until so many messages were seen.
-async fn see(seen: &Seen, count: usize) -> Vec<(String, String, u32)> {
+pub(crate) async fn see(seen: &Seen, count: usize) -> Vec<(String, String, u32)> {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let now = seen.lock().expect("no panic").clone();
@@ -79,11 +85,11 @@ async fn see(seen: &Seen, count: usize) -> Vec<(String, String, u32)> {
     }
 }
 
-fn payloads(seen: &[(String, String, u32)]) -> Vec<&str> {
+pub(crate) fn payloads(seen: &[(String, String, u32)]) -> Vec<&str> {
     seen.iter().map(|(_, payload, _)| payload.as_str()).collect()
 }
 
-fn delivery() -> Delivery {
+pub(crate) fn delivery() -> Delivery {
     Delivery::new("ORDERS", "orders.{partition}").back_off(Duration::from_millis(20), Duration::from_millis(100))
 }
 
@@ -202,7 +208,6 @@ async fn a_stream_that_does_not_fit_is_refused_with_the_fix() {
     let world = World::new(orders()).await;
     let create = async |config| world.jetstream.create_stream(config).await.expect("a new stream");
     let named = |name: &str| stream::Config { name: name.into(), subjects: vec![format!("{name}.*")], ..orders() };
-    create(stream::Config { retention: stream::RetentionPolicy::WorkQueue, ..named("WORK") }).await;
     create(stream::Config { allow_direct: false, ..named("CLOSED") }).await;
     let refused = async |stream: &str, template: &str| {
         let started = world.start(Delivery::new(stream, template), &["eu"]).await;
@@ -210,7 +215,6 @@ async fn a_stream_that_does_not_fit_is_refused_with_the_fix() {
     };
     for (stream, template, says) in [
         ("NONE", "none.{partition}", "the stream NONE must be there"),
-        ("WORK", "WORK.{partition}", "its retention is workqueue"),
         ("CLOSED", "CLOSED.{partition}", "set allow_direct"),
         ("ORDERS", "others.{partition}", "must have every subject others.*, but has orders.>"),
         ("ORDERS", "orders", "must have {partition} as one of its parts"),
@@ -223,7 +227,29 @@ async fn a_stream_that_does_not_fit_is_refused_with_the_fix() {
 
 #[tokio::test]
 async fn a_client_with_the_permissions_of_delivery_delivers() {
-    let delivery = delivery().dead_letters("dead.{partition}", 1);
+    deliver_with_permissions(delivery(), orders()).await;
+    deliver_with_permissions(delivery().engine(Engine::Log), orders()).await;
+    let work_queue = stream::Config { retention: stream::RetentionPolicy::WorkQueue, ..orders() };
+    deliver_with_permissions(delivery(), work_queue.clone()).await;
+    deliver_with_permissions(delivery().engine(Engine::Queue), work_queue).await;
+}
+
+/// Takes the first message of a partition's consumer, as a worker that dies with it.
+async fn take_first(jetstream: &jetstream::Context) {
+    let config = pull::Config {
+        durable_name: Some("parti_orders=eu".into()),
+        ack_policy: AckPolicy::Explicit,
+        filter_subject: "orders.eu".into(),
+        ..pull::Config::default()
+    };
+    let consumer = jetstream.create_consumer_on_stream(config, "ORDERS").await.expect("a new consumer");
+    let mut taken = consumer.fetch().max_messages(1).messages().await.expect("it is there");
+    taken.next().await.expect("there are some").expect("a message");
+}
+
+async fn deliver_with_permissions(delivery: Delivery, stream: stream::Config) {
+    let is_queue = stream.retention == stream::RetentionPolicy::WorkQueue;
+    let delivery = delivery.dead_letters("dead.{partition}", 1);
     let group = parti_nats::GroupName::new("orders").expect("a valid name");
     let allowed = delivery.permissions(&group).expect("a template");
     let user = |name: &str, rest: &str| format!("{{ user: {name}, password: {name}{rest} }}");
@@ -235,11 +261,15 @@ async fn a_client_with_the_permissions_of_delivery_delivers() {
     };
     let all = connect("all").await;
     let jetstream = jetstream::new(all.clone());
-    let subjects = vec!["orders.>".into(), "dead.*".into()];
-    jetstream.create_stream(stream::Config { subjects, ..orders() }).await.expect("a new stream");
+    jetstream.create_stream(stream).await.expect("a new stream");
+    let dead = stream::Config { name: "DEAD".into(), subjects: vec!["dead.*".into()], ..stream::Config::default() };
+    jetstream.create_stream(dead).await.expect("a new stream");
     let world = World { client: connect("reader").await, jetstream, server };
     for payload in ["first", "fail", "last"] {
         world.publish("orders.eu", payload).await;
+    }
+    if is_queue {
+        take_first(&world.jetstream).await;
     }
     let config = parti_nats::Config { expected_workers: Some(1), ..quick() };
     let worker =

@@ -1,0 +1,230 @@
+//! The durable consumer of each partition, on a stream that removes what is acknowledged or what nobody waits for.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy, Info};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{Client, Subject};
+use futures_util::future::join_all;
+use parti_core::delivery::{Answer, CallId, ConsumerState, Order, Place, Sequence};
+use parti_core::{GroupName, PartitionId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::delivery::message::Body;
+use crate::delivery::pull::Wanted;
+use crate::delivery::template::{Template, name_part};
+use crate::server;
+
+/// The longest name that a server gives to a consumer.
+const MAX_NAME_BYTES: usize = 255;
+/// After this the server delivers again what is not acknowledged. Nobody waits for it: a new owner brings the consumer back to
+/// its floor.
+const ACK_WAIT: Duration = Duration::from_secs(60);
+/// As many messages as it takes may be delivered and not acknowledged: how many are read in advance is bounded here.
+const UNBOUNDED: i64 = -1;
+/// The stream or the account may have no more consumers.
+const TOO_MANY: ErrorCode = ErrorCode::MAXIMUM_CONSUMERS_LIMIT;
+
+/// Carries out what delivery asks of the consumers of partitions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Durables {
+    context: Context,
+    client: Client,
+    stream: String,
+    group: GroupName,
+    template: Template,
+    timeout: Duration,
+}
+
+/// The answer to a request that asks for nothing but to be done.
+#[derive(Deserialize)]
+struct Done {}
+
+/// Why something that was asked for is not there.
+enum Refusal {
+    /// There is no such consumer.
+    Missing,
+    /// A person must change something.
+    Unfit(String),
+    /// No answer, or one that may be another the next time.
+    Failed(String),
+}
+
+impl Durables {
+    pub(crate) fn new(
+        context: &Context,
+        stream: &str,
+        group: &GroupName,
+        template: &Template,
+        timeout: Duration,
+    ) -> Self {
+        let (context, client) = (context.clone(), context.client());
+        let (stream, group, template) = (stream.to_owned(), group.clone(), template.clone());
+        Self { context, client, stream, group, template, timeout }
+    }
+
+    /// The answer to an order about a consumer, and to whom; none to another one.
+    pub(crate) async fn answer(&self, order: Order<Body>) -> Option<(CallId, Answer<Body>)> {
+        let (call, told) = match order {
+            Order::FindConsumer { call, partition } => (call, self.find(&partition).await),
+            Order::CreateConsumer { call, partition } => (call, self.create(&partition).await),
+            Order::RestoreConsumer { call, partition } => (call, self.restore(&partition).await),
+            _ => return None,
+        };
+        let answer = match told {
+            Ok(info) => Answer::Consumer(state(&info)),
+            Err(Refusal::Missing) => Answer::NoConsumer,
+            Err(Refusal::Unfit(reason)) => Answer::Unfit { reason },
+            Err(Refusal::Failed(reason)) => Answer::Failed { reason },
+        };
+        Some((call, answer))
+    }
+
+    /// What a pull of a partition's messages needs to know.
+    pub(crate) fn wanted(
+        &self,
+        call: CallId,
+        partition: PartitionId,
+        most: u32,
+        bytes: Option<usize>,
+        time: Duration,
+    ) -> Wanted {
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name(&partition));
+        let (client, timeout) = (self.client.clone(), self.timeout);
+        Wanted { client, call, partition, subject, most, bytes, time, timeout }
+    }
+
+    /// Acknowledges deliveries, each as a request: what is not answered is not known to be acknowledged.
+    pub(crate) async fn acknowledge(&self, call: CallId, replies: Vec<Subject>) -> (CallId, Answer<Body>) {
+        let asked = replies.into_iter().map(|reply| self.client.request(reply, "+ACK".into()));
+        let failed = |reason: String| Answer::Failed { reason };
+        let answer = match tokio::time::timeout(self.timeout, join_all(asked)).await {
+            Ok(answers) => match answers.into_iter().find_map(Result::err) {
+                None => Answer::Acknowledged,
+                Some(error) => failed(error.to_string()),
+            },
+            Err(_) => failed("no answer came in time".into()),
+        };
+        (call, answer)
+    }
+
+    /// Tells the server that work on these deliveries goes on.
+    pub(crate) async fn extend(&self, replies: Vec<Subject>) {
+        for reply in replies {
+            // An error means that the connection is closed: nothing is delivered by it any more.
+            let _ = self.client.publish(reply, "+WPI".into()).await;
+        }
+    }
+
+    async fn find(&self, partition: &PartitionId) -> Result<Info, Refusal> {
+        let name = self.checked_name(partition)?;
+        let info = self.ask(format!("CONSUMER.INFO.{}.{name}", self.stream), &serde_json::json!({})).await?;
+        fits(&info, &self.template.subject(partition)).map_err(Refusal::Unfit)?;
+        Ok(info)
+    }
+
+    async fn create(&self, partition: &PartitionId) -> Result<Info, Refusal> {
+        let name = self.checked_name(partition)?;
+        let filter_subject = self.template.subject(partition);
+        let subject = format!("CONSUMER.CREATE.{}.{name}.{filter_subject}", self.stream);
+        let config = Config {
+            name: Some(name.clone()),
+            durable_name: Some(name),
+            description: Some("delivers the messages of one partition to the parti worker that owns it".into()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            max_ack_pending: UNBOUNDED,
+            filter_subject,
+            ..Config::default()
+        };
+        let asked = serde_json::json!({ "stream_name": self.stream, "config": config, "action": "create" });
+        self.ask(subject, &asked).await
+    }
+
+    /// Brings the consumer back to its floor.
+    ///
+    /// Before servers can do so, it is deleted and created: what a work queue has is what was never acknowledged, and a new
+    /// consumer delivers all of it. Requests that wait at the old one end with it.
+    async fn restore(&self, partition: &PartitionId) -> Result<Info, Refusal> {
+        let name = self.checked_name(partition)?;
+        let nothing = serde_json::json!({});
+        if server::resets_consumers(&self.client.server_info()) {
+            let _: Done = self.ask(format!("CONSUMER.RESET.{}.{name}", self.stream), &nothing).await?;
+            return self.find(partition).await;
+        }
+        match self.ask::<Done>(format!("CONSUMER.DELETE.{}.{name}", self.stream), &nothing).await {
+            Ok(_) | Err(Refusal::Missing) => self.create(partition).await,
+            Err(refusal @ (Refusal::Unfit(_) | Refusal::Failed(_))) => Err(refusal),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, subject: String, asked: &serde_json::Value) -> Result<T, Refusal> {
+        let answer = tokio::time::timeout(self.timeout, self.context.request(subject, asked)).await;
+        match answer.map_err(|_| Refusal::Failed("no answer came in time".into()))? {
+            Ok(Response::Ok(answer)) => Ok(answer),
+            Ok(Response::Err { error }) => Err(refused(&error)),
+            Err(error) => Err(Refusal::Failed(error.to_string())),
+        }
+    }
+
+    fn checked_name(&self, partition: &PartitionId) -> Result<String, Refusal> {
+        let name = self.name(partition);
+        if name.len() <= MAX_NAME_BYTES {
+            return Ok(name);
+        }
+        let rule = format!("its name must have at most {MAX_NAME_BYTES} characters");
+        Err(Refusal::Unfit(format!("{rule}, but {name} has {}: shorten the partition's id", name.len())))
+    }
+
+    /// The name of a partition's consumer. A group's name has no `=`, so that no two partitions of two groups share one.
+    fn name(&self, partition: &PartitionId) -> String {
+        format!("parti_{}={}", self.group, name_part(partition))
+    }
+}
+
+fn refused(error: &async_nats::jetstream::Error) -> Refusal {
+    match error.error_code() {
+        ErrorCode::CONSUMER_NOT_FOUND => Refusal::Missing,
+        TOO_MANY => Refusal::Unfit(format!(
+            "the stream or the account must take one consumer for each partition, but is full ({error}): raise max_consumers, or use fewer partitions"
+        )),
+        _ => Refusal::Failed(error.to_string()),
+    }
+}
+
+/// Whether a consumer that was found delivers what this one would.
+fn fits(info: &Info, subject: &str) -> Result<(), String> {
+    let config = &info.config;
+    let filters = if config.filter_subjects.is_empty() {
+        vec![config.filter_subject.as_str()]
+    } else {
+        config.filter_subjects.iter().map(String::as_str).collect()
+    };
+    let fix = format!("delete the consumer {}, which is then made anew", info.name);
+    if filters != [subject] {
+        return Err(format!("it must filter by {subject}, but does by {}: {fix}", filters.join(", ")));
+    }
+    if config.ack_policy != AckPolicy::Explicit {
+        return Err(format!("each message must be acknowledged, but its policy is {:?}: {fix}", config.ack_policy));
+    }
+    if config.deliver_subject.is_some() {
+        return Err(format!("it must be pulled from, but pushes: {fix}"));
+    }
+    if config.max_deliver > 0 {
+        return Err(format!("it must deliver as often as it takes, but does so {} times: {fix}", config.max_deliver));
+    }
+    Ok(())
+}
+
+fn state(info: &Info) -> ConsumerState {
+    ConsumerState {
+        delivered: Place::new(info.delivered.consumer_sequence),
+        floor: Sequence::new(info.ack_floor.stream_sequence),
+        unacknowledged: info.num_ack_pending as u64,
+        pending: info.num_pending,
+        ack_wait: info.config.ack_wait,
+    }
+}
