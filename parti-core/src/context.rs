@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ConfigError, Timing};
 use crate::planted::{Planted, PlantedBug};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// The settings of a worker, and the time. The worker owns it and lends it to each part that is asked something.
 #[derive(Clone, Debug)]
@@ -12,12 +12,20 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) timing: Timing,
     pub(crate) planted: Planted,
+    /// What the calendar said at some time, since 1970, where that is known: for people only.
+    pub(crate) calendar: Option<(Instant, Duration)>,
 }
 
 impl Context {
     pub(crate) fn new(config: Config, now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
-        Ok(Self { now, timing: Timing::new(&config), config, planted: Planted::default() })
+        Ok(Self { now, timing: Timing::new(&config), config, planted: Planted::default(), calendar: None })
+    }
+
+    /// The time by the calendar, in milliseconds since 1970; 0 where nobody has told.
+    pub(crate) fn calendar_ms(&self) -> u64 {
+        let since_1970 = self.calendar.map(|(at, said)| said.saturating_add(self.now.since(at)));
+        since_1970.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Whether the rule that this bug breaks is broken on purpose.

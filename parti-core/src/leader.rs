@@ -1,5 +1,6 @@
 //! What a worker does while it leads: evict, plan, hand over.
 
+mod causes;
 mod eviction;
 mod given_up;
 mod handoff;
@@ -25,23 +26,28 @@ use crate::member::lease::Lease;
 use crate::member::membership::Membership;
 use crate::member::probing::Probing;
 use crate::outbox::Outbox;
-use crate::partition::PartitionList;
+use crate::partition::{PartitionId, PartitionList};
 use crate::planted::PlantedBug;
 use crate::state::PlannerPhase;
+use crate::stored::history::{PlanHistory, PlanMoves};
 use crate::stored::key::{Control, Key};
 use crate::stored::plan_log::PlanLog;
 use crate::stored::record::{ClusterRecord, MemberRecord, Record};
 use crate::time::{Duration, Instant, earliest};
+use causes::Causes;
 use eviction::Eviction;
 use given_up::GivenUp;
 use handoff::{Edition, Handoff};
-use planner::Planner;
+use planner::{Planned, Planner};
 use rebalance::{Rebalance, Roster, Verdict};
 use recovery::Recovery;
 use strain::Strain;
 
 /// When a plan that was refused is tried again though nothing has changed: what refuses it may have.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+
+/// The history of moves takes at most this part of what a record may have: the head of the plan has more to say.
+const SHARE_OF_HISTORY: usize = 4;
 
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
@@ -77,6 +83,8 @@ pub(crate) struct Leader {
     refused: Option<String>,
     /// The phase that the head of the plan says.
     published: PlannerPhase,
+    /// What the last plans moved, as the head of the plan says.
+    history: PlanHistory,
 }
 
 /// The parts of the worker from which a leader decides.
@@ -120,6 +128,7 @@ impl Leader {
             last_reason: PlanReason::NextRound,
             refused: None,
             published: PlannerPhase::Idle,
+            history: plan.history(),
         };
         if let Some(list) = list {
             let handoff = Handoff::new(list.clone(), plan);
@@ -162,6 +171,12 @@ impl Leader {
         if handoff.targets().iter().any(Option::is_none) {
             self.rebalance.observe_list();
         }
+        let list = handoff.list().as_slice();
+        let planned = |id: &PartitionId| {
+            let place = list.binary_search_by(|partition| partition.id.cmp(id)).ok()?;
+            handoff.targets()[place]
+        };
+        self.history = self.history.begun(planned);
         self.handoff = Some(handoff);
         self.roster_of = None;
     }
@@ -385,9 +400,12 @@ impl Leader {
             let edition = Edition { term: self.term, reached: self.reached };
             handoff.write_revoked(view.context, edition, plan, outbox);
         }
-        handoff.retarget(view.context, planned.owners, self.roster.workers.keys().copied());
         if changes {
             self.reached.generation = self.reached.generation.next();
+            self.remember(view, handoff, &current, &planned, reason);
+        }
+        handoff.retarget(view.context, planned.owners, self.roster.workers.keys().copied());
+        if changes {
             outbox.notice(Notice::Planned {
                 generation: self.reached.generation,
                 reason,
@@ -398,6 +416,24 @@ impl Leader {
             let phase =
                 if reason == PlanReason::Emergency { PlannerPhase::Emergency } else { PlannerPhase::Rebalancing };
             self.publish(phase, view, handoff.list(), plan, outbox);
+        }
+    }
+
+    /// Puts what a plan moves, and why, beside what those before it moved.
+    fn remember(
+        &mut self,
+        view: &Office<'_>,
+        handoff: &Handoff,
+        current: &[Option<Slot>],
+        planned: &Planned,
+        reason: PlanReason,
+    ) {
+        let (context, roster, given_up) = (view.context, &self.roster, &self.given_up);
+        let causes = Causes { context, roster, given_up, handoff, current, planned, reason };
+        let moves =
+            PlanMoves { generation: self.reached.generation, at_ms: context.calendar_ms(), causes: causes.moves() };
+        if !context.has(PlantedBug::ForgetMoves) {
+            self.history = self.history.with(moves, view.record_limit / SHARE_OF_HISTORY);
         }
     }
 
@@ -513,6 +549,7 @@ impl Leader {
             rebalanced: rebalanced.revision,
             rebalanced_in: rebalanced.incarnation,
             digest: list.digest(),
+            moves: self.history.clone(),
         };
         plan.append(view.context, Key::Cluster, Record::Cluster(Arc::new(record)), outbox);
         self.published = phase;

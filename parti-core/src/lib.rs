@@ -217,6 +217,9 @@ pub use retry::{Retries, RetryPolicy, Stopped};
 #[doc(hidden)]
 pub use rng::Rng;
 pub use state::{PlannerPhase, WorkerState};
+pub use stored::history::{
+    CausedMoves, MAX_HISTORY_BYTES, MAX_REMEMBERED_PLANS, MoveCause, MovedPartition, PlanHistory, PlanMoves,
+};
 pub use stored::key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
 pub use stored::record::{
     AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES,

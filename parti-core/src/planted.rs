@@ -125,6 +125,10 @@ planted_bugs! {
     WriteOnUnshown,
     /// Who finds no record of the leader claims its place although it finds none of its own either.
     ClaimUnshown,
+    /// The head of the plan does not say what the plan moves.
+    ForgetMoves,
+    /// Whatever moves is said to move for the sake of balance.
+    GuessCause,
     /// A leader begins with a list of members that may lack some who claimed before it was named.
     LeadUnlisted,
     /// Work goes on before the own assignment was read again.

@@ -55,7 +55,7 @@ use crate::rng::Rng;
 use crate::stored::key::{Bucket, Key};
 use crate::stored::plan_log::PlanLog;
 use crate::stored::settings::SharedSettings;
-use crate::time::{Instant, earliest};
+use crate::time::{Duration, Instant, earliest};
 use departure::Departure;
 use link::Link;
 use mind::{Loss, Mind, News, Own, Predecessor, Standing, Task};
@@ -123,6 +123,14 @@ impl Worker {
         let own = &mut self.mind.own;
         own.shared = own.shared.clone().with_strategy(&*strategy);
         self.mind.task.strategy = strategy;
+        self
+    }
+
+    /// The same worker, told what the calendar says at `now`: how long ago 1970 began, in UTC. While it leads it writes into
+    /// the plan when each change was made, for people to read; nothing is decided by it.
+    #[must_use]
+    pub fn with_calendar(mut self, now: Instant, since_1970: Duration) -> Self {
+        self.mind.context.calendar = Some((now, since_1970));
         self
     }
 

@@ -3,9 +3,10 @@
 //! A golden file is never changed once its format version was released: it is what somebody has in their store.
 
 use parti_core::{
-    AssignmentRecord, ClusterRecord, Control, ControlRecord, Generation, Grant, Incarnation, Instance, Key,
-    LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord, PartitionId, PlannerPhase, Position, Record,
-    RecordError, Revision, ServerId, SharedSettings, Slot, Tenure, Term, Weight,
+    AssignmentRecord, CausedMoves, ClusterRecord, Control, ControlRecord, Generation, Grant, Incarnation, Instance,
+    Key, LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord, MoveCause, MovedPartition, PartitionId,
+    PlanHistory, PlanMoves, PlannerPhase, Position, Record, RecordError, Revision, ServerId, SharedSettings, Slot,
+    Tenure, Term, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -31,6 +32,21 @@ fn weight(weight: u32) -> Weight {
 
 fn grant(partition: &str, of: u32, epoch: u64) -> Grant {
     Grant { partition: id(partition), weight: weight(of), epoch: Generation::new(epoch) }
+}
+
+/// A history as leaders write it.
+fn moves() -> PlanHistory {
+    let moved = |partition: &str, from: Option<u32>, to: Option<u32>| MovedPartition {
+        partition: id(partition),
+        from: from.map(Slot::new),
+        to: to.map(Slot::new),
+    };
+    let caused = |cause, moves: Vec<MovedPartition>| CausedMoves { cause, count: moves.len() as u64, moves };
+    let first = caused(MoveCause::List, vec![moved("orders-1", None, Some(3)), moved("orders-2", None, Some(7))]);
+    let crash = caused(MoveCause::Crash, vec![moved("orders-1", Some(3), Some(7))]);
+    let label = CausedMoves { count: 800, ..caused(MoveCause::Label, vec![moved("orders-2", Some(7), None)]) };
+    let plan = |generation, at_ms, causes| PlanMoves { generation: Generation::new(generation), at_ms, causes };
+    [plan(11, 0, vec![first]), plan(12, 1_790_000_000_123, vec![crash, label])].into_iter().collect()
 }
 
 /// New, with the length of its lease, as an old worker writes it, and with where it is.
@@ -108,7 +124,9 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         rebalanced: Revision::new(88),
         rebalanced_in: Incarnation::new(0),
         digest: 0xdead_beef_cafe_babe,
+        moves: PlanHistory::default(),
     };
+    let told = ClusterRecord { moves: moves(), ..head.clone() };
     let era = Incarnation::new(1_790_000_000_123_456_789);
     let member_of_era = MemberRecord { era, ..old.clone() };
     let assigned_in_era = AssignmentRecord { era, ..full.clone() };
@@ -117,6 +135,7 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         (include_bytes!("golden/v1/member-era.json"), slot, Record::Member(member_of_era.into())),
         (include_bytes!("golden/v1/assignment-era.json"), assign, Record::Assignment(assigned_in_era.into())),
         (include_bytes!("golden/v1/cluster-era.json"), cluster, Record::Cluster(planned_in_era.into())),
+        (include_bytes!("golden/v1/cluster-moves.json"), cluster, Record::Cluster(told.into())),
         (include_bytes!("golden/v1/member-new.json"), slot, Record::Member(new.into())),
         (include_bytes!("golden/v1/member-lease.json"), slot, Record::Member(leased.into())),
         (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),
@@ -153,6 +172,19 @@ fn unknown_fields_are_ignored() {
     for (bytes, key, record) in golden_v1() {
         let more = text(bytes).replacen('{', r#"{"from_the_future":{"a":[1,null,"x"]},"#, 1);
         assert_eq!(Record::decode(key, more.as_bytes()), Ok(record), "{more}");
+    }
+}
+
+#[test]
+fn a_history_that_cannot_be_read_is_none_and_the_plan_stands() {
+    let (bytes, key, record) = golden_v1().remove(3);
+    let Record::Cluster(told) = record else { panic!("{record:?}") };
+    assert!(!told.moves.plans().is_empty());
+    let rest = text(bytes).split_once(r#","moves""#).expect("it has one").0.to_owned();
+    for other in ["null", "7", r#"{"newer":[]}"#, r#"[{"generation":"x"}]"#, r#"[{"generation":1,"causes":[{}]}]"#] {
+        let value = format!(r#"{rest},"moves":{other}}}"#);
+        let head = ClusterRecord { moves: PlanHistory::default(), ..ClusterRecord::clone(&told) };
+        assert_eq!(Record::decode(key, value.as_bytes()), Ok(Record::Cluster(head.into())), "{value}");
     }
 }
 
@@ -206,6 +238,11 @@ fn any_id() -> impl Strategy<Value = PartitionId> {
 
 fn any_position() -> impl Strategy<Value = Position> {
     any::<(u64, u64)>().prop_map(|(incarnation, revision)| position(incarnation, revision))
+}
+
+fn moved_partition() -> impl Strategy<Value = MovedPartition> {
+    let slot = || any::<Option<u32>>().prop_map(|slot| slot.map(Slot::new));
+    (any_id(), slot(), slot()).prop_map(|(partition, from, to)| MovedPartition { partition, from, to })
 }
 
 fn ids() -> impl Strategy<Value = Vec<PartitionId>> {
@@ -292,7 +329,16 @@ prop_compose! {
         (term, generation, leader, instance) in any::<(u64, u64, u32, u64)>(),
         (workers, partitions, rebalanced, digest) in any::<(u32, u32, u64, u64)>(),
         era in any::<u64>(),
+        moves in vec((any::<u64>(), any::<u64>(), vec((moved_partition(), any::<u64>()), 0..4)), 0..4),
     ) -> Record {
+        let caused = |(moved, count): (MovedPartition, u64)| {
+            CausedMoves { cause: if count % 2 == 0 { MoveCause::Balance } else { MoveCause::GivenUp }, count, moves: vec![moved] }
+        };
+        let plans = moves.into_iter().map(|(generation, at_ms, causes)| PlanMoves {
+            generation: Generation::new(generation),
+            at_ms,
+            causes: causes.into_iter().map(caused).collect(),
+        });
         let record = ClusterRecord {
             term: Term::new(term),
             generation: Generation::new(generation),
@@ -305,6 +351,7 @@ prop_compose! {
             rebalanced: Revision::new(rebalanced),
             rebalanced_in: Incarnation::new(era / 2),
             digest,
+            moves: plans.collect(),
         };
         Record::Cluster(record.into())
     }

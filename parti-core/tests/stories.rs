@@ -4,6 +4,8 @@
 mod absences;
 #[path = "stories/agreement.rs"]
 mod agreement;
+#[path = "stories/causes.rs"]
+mod causes;
 #[path = "stories/changes.rs"]
 mod changes;
 #[path = "stories/handoffs.rs"]

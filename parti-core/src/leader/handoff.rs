@@ -160,6 +160,11 @@ impl Handoff {
         &self.targets
     }
 
+    /// Which slot's record has the partition with this place.
+    pub(crate) fn holder(&self, place: usize) -> Option<Slot> {
+        self.holders[place]
+    }
+
     /// The places of what should go to such a slot and is not there yet. O(P).
     pub(crate) fn expected_by(&self, is_meant: impl Fn(Slot) -> bool) -> impl Iterator<Item = usize> {
         let places = self.targets.iter().zip(&self.holders).enumerate();

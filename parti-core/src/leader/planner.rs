@@ -24,6 +24,8 @@ pub(crate) struct Planned {
     /// Partitions for which there is no worker.
     pub(crate) unplaced: usize,
     pub(crate) another_round: bool,
+    /// By place in the list: why the calculator moves what it takes from a worker that stays.
+    pub(crate) reasons: BTreeMap<usize, MoveReason>,
 }
 
 /// A question to the calculator, before it is put in the calculator's terms.
@@ -70,10 +72,11 @@ impl Planner<'_> {
         let holders: Vec<_> = others.iter().map(|at| current[*at]).collect();
         let planned = self.divide(absent, &part, &holders)?;
         let mut owners = current.to_vec();
-        for (at, owner) in others.into_iter().zip(planned.owners) {
-            owners[at] = owner;
+        for (at, owner) in others.iter().zip(&planned.owners) {
+            owners[*at] = *owner;
         }
-        Ok(Planned { owners, ..planned })
+        let reasons = planned.reasons.iter().map(|(at, reason)| (others[*at], *reason)).collect();
+        Ok(Planned { owners, reasons, ..planned })
     }
 
     fn divide(
@@ -100,12 +103,14 @@ impl Planner<'_> {
         let rules = rules(list, avoids);
         let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
         let plan = assign::plan(strategy, &problem)?;
+        let from_staying = plan.moves.iter().filter(|step| is_from_staying(step.reason));
         let is_placed = |step: &&Move| step.to.is_some() && !is_from_staying(step.reason);
         Ok(Planned {
             moved: plan.figures.staying_moved,
             placed: plan.moves.iter().filter(is_placed).count(),
             unplaced: plan.figures.unassigned,
             another_round: plan.another_round,
+            reasons: from_staying.map(|step| (step.partition, step.reason)).collect(),
             owners: plan.owners,
         })
     }

@@ -24,6 +24,8 @@ pub(crate) struct Roster {
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
     /// The workers that leave, or that an operator drains.
     pub(crate) draining: BTreeMap<Slot, (Tenure, u32)>,
+    /// Those of them that an operator drains.
+    pub(crate) drained: BTreeSet<Slot>,
     /// The workers that are away: restarting, silent for a lease, or in another slot. What they have is held for them, and
     /// they are given no more.
     pub(crate) away: BTreeSet<Slot>,
@@ -65,6 +67,7 @@ impl Roster {
             }
             match record.phase {
                 MemberPhase::Active | MemberPhase::Restarting if membership.is_wanted(Control::Drain(slot)) => {
+                    roster.drained.insert(slot);
                     roster.draining.insert(slot, entry)
                 }
                 MemberPhase::Active | MemberPhase::Restarting => roster.workers.insert(slot, entry),

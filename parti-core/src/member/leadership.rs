@@ -323,6 +323,7 @@ fn head_record(term: Term, plan: &PlanLog, view: &Candidate<'_>) -> ClusterRecor
         rebalanced: rebalanced.revision,
         rebalanced_in: rebalanced.incarnation,
         digest: 0,
+        moves: plan.history(),
     }
 }
 

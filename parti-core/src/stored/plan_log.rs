@@ -9,6 +9,7 @@ use crate::event::Outcome;
 use crate::ids::{Generation, Incarnation, OperationId, Position, Revision, Slot, Term};
 use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
+use crate::stored::history::PlanHistory;
 use crate::stored::key::{Bucket, Key};
 use crate::stored::record::{AssignmentRecord, ClusterRecord, Record};
 
@@ -106,6 +107,11 @@ impl PlanLog {
         let Some((_, cluster)) = &self.cluster else { return Position::default() };
         let incarnation = Some(cluster.rebalanced_in).filter(|life| *life != Incarnation::default());
         Position { incarnation: incarnation.unwrap_or(members), revision: cluster.rebalanced }
+    }
+
+    /// What the last plans moved, as the head of the plan says.
+    pub(crate) fn history(&self) -> PlanHistory {
+        self.cluster.as_ref().map(|(_, cluster)| cluster.moves.clone()).unwrap_or_default()
     }
 
     /// The greatest era in any record.
@@ -336,6 +342,7 @@ mod tests {
             rebalanced,
             rebalanced_in: Incarnation::default(),
             digest: 0,
+            moves: PlanHistory::default(),
         };
         Record::Cluster(Arc::new(record))
     }

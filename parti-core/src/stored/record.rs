@@ -8,11 +8,12 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{Generation, Heard, Incarnation, Instance, Position, Revision, ServerId, Slot, Tenure, Term};
 use crate::partition::{PartitionId, Weight};
 use crate::state::PlannerPhase;
+use crate::stored::history::PlanHistory;
 use crate::stored::key::Key;
 use crate::stored::settings::SharedSettings;
 
@@ -242,6 +243,19 @@ pub struct ClusterRecord {
     pub rebalanced_in: Incarnation,
     /// The digest of the partition list, see [`PartitionList::digest`](crate::partition::PartitionList::digest).
     pub digest: u64,
+    /// What the last plans moved, and why: for people; nothing is decided by it. Older versions leave it out.
+    #[serde(default, skip_serializing_if = "is_empty", deserialize_with = "history_if_any")]
+    pub moves: PlanHistory,
+}
+
+/// A history that cannot be read, be it because a newer version writes it otherwise, is none: the plan stands without it.
+fn history_if_any<'a, D: Deserializer<'a>>(deserializer: D) -> Result<PlanHistory, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+fn is_empty(history: &PlanHistory) -> bool {
+    history.plans().is_empty()
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parti_core::{
     AssignmentRecord, ClusterRecord, Generation, Grant, Incarnation, Instance, LeaderRecord, MemberRecord, PartitionId,
-    PlannerPhase, Position, Record, Revision, Slot, Tenure, Term, Weight,
+    PlanHistory, PlannerPhase, Position, Record, Revision, Slot, Tenure, Term, Weight,
 };
 
 use crate::fleet::Fleet;
@@ -89,6 +89,7 @@ fn a_group_of_200_workers_and_10_000_partitions_is_shown_at_once() {
             rebalanced: Revision::new(0),
             rebalanced_in: life,
             digest: 0,
+            moves: PlanHistory::default(),
         };
         send("plan", "cluster".to_owned(), Record::Cluster(Arc::new(head))).await;
         for acknowledged in pending {
