@@ -273,7 +273,9 @@ impl Builder {
             None => Door::Servers(connection::parse_servers(&servers)?, Box::new(self.options)),
         };
         let partitions = self.partitions?;
-        let mut worker = Worker::new(self.config.clone(), clock::random_seed(), clock::now())?;
+        let now = clock::now();
+        let worker = Worker::new(self.config.clone(), clock::random_seed(), now)?;
+        let mut worker = worker.with_calendar(now, clock::since_1970());
         if let Some(strategy) = self.strategy {
             worker = worker.with_strategy(Arc::new(Caught(strategy)));
         }

@@ -48,6 +48,11 @@ pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
+/// How long ago 1970 began, by the calendar of this machine.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// A time of day, such as a server tells, in nanoseconds since 1970.
 pub(crate) fn nanos_since_1970(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
