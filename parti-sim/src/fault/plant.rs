@@ -115,6 +115,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         | Bug::KeepUnnamed => &["no-duplicate"],
         Bug::GoOnAfterLoss | Bug::NeverBelieve => &["no-orphan"],
         Bug::ClaimUnshown => &["bounded"],
+        Bug::ForgetMoves | Bug::GuessCause => &["moves-told"],
         // It writes over what another process has applied, and works on what that one has.
         Bug::RenewUnlisted => &["ended-means-stopped", "monotone", "no-duplicate"],
         // Since a leader knows all members from before it was named, what shows first is an emergency that was none.

@@ -8,6 +8,7 @@ mod ended_means_stopped;
 mod in_order;
 mod monotone;
 mod move_budget;
+mod moves_told;
 mod no_duplicate;
 mod no_message_skipped;
 mod no_move_without_cause;
@@ -213,6 +214,7 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
         Box::new(tokens_increase::TokensIncrease::default()),
         Box::new(move_budget::MoveBudget::new(options)),
         Box::new(balance::Balance),
+        Box::new(moves_told::MovesTold::default()),
         Box::new(no_move_without_cause::NoMoveWithoutCause::default()),
         Box::new(one_writer::OneWriter::default()),
         Box::new(one_tenure::OneTenure::default()),
