@@ -209,3 +209,19 @@ impl Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_the_lists_of_either_engine() {
+        let documented = include_str!("../../OPERATIONS.md");
+        let group = GroupName::new("orders").expect("a valid name");
+        for engine in [Engine::Log, Engine::Queue] {
+            let delivery = Delivery::new("ORDERS", "orders.{partition}").engine(engine);
+            let list = delivery.permissions(&group).expect("a template").to_string();
+            assert!(documented.contains(&format!("```text\n{list}\n```")), "{list}");
+        }
+    }
+}
