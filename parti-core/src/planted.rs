@@ -141,6 +141,8 @@ planted_bugs! {
     ForgetEra,
     /// A former owner of a partition goes on to store its position.
     StoreThroughFence,
+    /// A position under the own token counts as written by the own hold.
+    OwnByToken,
     /// A message counts as finished when it is handed out.
     CommitBeforeWork,
     /// A position says how far the partition was read, and not how far it is finished.

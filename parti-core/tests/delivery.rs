@@ -100,6 +100,26 @@ fn a_former_owner_can_not_store_anything() {
     assert_eq!(world.members[0].stopped.len(), 2);
 }
 
+/// After a loss of the group's own records two holds can have one token.
+#[test]
+fn of_two_holds_with_one_token_the_last_one_to_begin_stores_the_position() {
+    let mut world = at_work(&config());
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    world.pass(2 * SECOND);
+    // The other one begins where the first has stored that it is.
+    world.members[1].is_quick = false;
+    world.acquire(1, "a", 1);
+    assert_eq!((world.handed(0, "a"), world.handed(1, "a")), (vec![1, 3], vec![3]));
+    world.finish(0, "a", 3);
+    world.pass(2 * SECOND);
+    assert_eq!(world.members[0].stopped, [("a".into(), StopReason::Edited)]);
+    assert_eq!(world.stored("a"), 1);
+    world.finish(1, "a", 3);
+    world.pass(2 * SECOND);
+    assert_eq!((world.stored("a"), &world.members[1].stopped[..]), (3, &[][..]));
+}
+
 #[test]
 fn a_write_whose_answer_is_lost_is_found_again() {
     let mut world = World::new(1, &config());

@@ -1,5 +1,7 @@
 //! The hold of one partition's position: a chain of conditional writes.
 
+use alloc::collections::VecDeque;
+
 use super::order::{Order, Orders, StopReason};
 use super::position::PositionRecord;
 use super::scope::Scope;
@@ -11,18 +13,25 @@ use crate::time::{Duration, Instant};
 
 use super::event::StoredPosition;
 
+/// How many writes without a known outcome are remembered. One more, and what has come of the first of them is taken for
+/// somebody else's: the partition is then delivered anew.
+const MAX_IN_DOUBT: usize = 8;
+
 /// The right to store how far a partition's messages are finished.
 ///
 /// It begins with a write under the own token, on the revision of what was read. From then on a former owner's write
 /// finds another revision than it expects, and is refused: what is stored moves only under the greatest token.
+///
+/// Where the store has lost writes, two holds may have been given the same token. Then the last one to begin has the
+/// position: the other one finds there what it has not written, and is over.
 #[derive(Clone, Debug)]
 pub(super) struct Hold {
     token: Token,
     phase: Phase,
     /// What is known to be stored, and the revision that wrote it; none if nothing is.
     stored: Option<(PositionRecord, Revision)>,
-    /// Whether a write of this hold was sent.
-    wrote: bool,
+    /// What was sent on top of that and may be stored, or may come to be.
+    in_doubt: VecDeque<PositionRecord>,
     /// Whether a write of this hold is known to be committed.
     claimed: bool,
     /// Nothing is sent before this instant.
@@ -59,7 +68,7 @@ pub(super) enum HoldNews {
 
 impl Hold {
     pub(super) fn new(token: Token, now: Instant) -> Self {
-        Self { token, phase: Phase::Unread, stored: None, wrote: false, claimed: false, not_before: now }
+        Self { token, phase: Phase::Unread, stored: None, in_doubt: VecDeque::new(), claimed: false, not_before: now }
     }
 
     pub(super) fn token(&self) -> Token {
@@ -91,23 +100,38 @@ impl Hold {
             StoredPosition::Unreadable { error } => return HoldNews::Over(StopReason::Unreadable { error }),
         };
         self.phase = Phase::Read;
-        if let Some((record, _)) = &found {
-            if record.token > self.token && !scope.has(PlantedBug::StoreThroughFence) {
-                return HoldNews::Over(StopReason::Fenced { by: record.token });
-            }
-            // Nobody but the holder of this token writes under it. What is there under a lower one was put there by
-            // something that is no owner, or by a store that has lost this hold's own writes, and then has less.
-            let known = self.stored.as_ref().map(|(record, _)| record.seq);
-            if self.claimed && record.token < self.token && known.is_some_and(|known| record.seq > known) {
-                return HoldNews::Over(StopReason::Edited);
-            }
+        let is_fenced =
+            |record: &&PositionRecord| record.token > self.token && !scope.has(PlantedBug::StoreThroughFence);
+        if let Some((record, _)) = found.as_ref().filter(|(record, _)| is_fenced(&record)) {
+            return HoldNews::Over(StopReason::Fenced { by: record.token });
+        }
+        let is_own = found.as_ref().is_some_and(|(record, _)| self.in_doubt.contains(record));
+        if self.claimed && !is_own && !scope.has(PlantedBug::OwnByToken) && self.is_foreign(found.as_ref()) {
+            return HoldNews::Over(StopReason::Edited);
         }
         // A write without a known outcome may be what was found.
-        let is_own = found.as_ref().is_some_and(|(record, _)| record.token == self.token && record.open);
-        self.claimed |= self.wrote && is_own;
+        self.claimed |= is_own;
         let is_first = !self.claimed;
-        self.stored = found;
+        self.set_stored(found);
         if is_first { HoldNews::Read { at } } else { HoldNews::Committed }
+    }
+
+    /// Whether what was found was put there by something that does not own the partition: it was written after what this
+    /// hold knows, or goes beyond it. A store that has lost writes of this hold has less.
+    fn is_foreign(&self, found: Option<&(PositionRecord, Revision)>) -> bool {
+        let Some((record, revision)) = found else { return false };
+        let Some((known, known_at)) = &self.stored else { return record.token == self.token };
+        let is_later = record.token == self.token && revision > known_at;
+        is_later || record.seq > known.seq
+    }
+
+    /// What is there now. What was sent on top of something else cannot come to be stored any more.
+    fn set_stored(&mut self, found: Option<(PositionRecord, Revision)>) {
+        let revision = |stored: &Option<(PositionRecord, Revision)>| stored.as_ref().map(|(_, revision)| *revision);
+        if revision(&found) != revision(&self.stored) {
+            self.in_doubt.clear();
+        }
+        self.stored = found;
     }
 
     pub(super) fn observe_written(
@@ -125,7 +149,7 @@ impl Hold {
         match outcome {
             Outcome::Committed(revision) => {
                 self.phase = Phase::Read;
-                self.stored = Some((record, *revision));
+                self.set_stored(Some((record, *revision)));
                 self.claimed = true;
                 HoldNews::Committed
             }
@@ -173,7 +197,10 @@ impl Hold {
                 expected,
                 record: written,
             });
-            self.wrote = true;
+            if self.in_doubt.len() == MAX_IN_DOUBT {
+                self.in_doubt.pop_front();
+            }
+            self.in_doubt.push_back(record.clone());
             self.phase = Phase::Writing { call, record };
         }
     }

@@ -184,7 +184,8 @@ pub enum StopReason {
         /// The greater token.
         by: Token,
     },
-    /// Something other than a hold of the partition has written the position.
+    /// Something other than a hold of the partition has written the position, or another hold under the same token, which
+    /// takes a loss of the group's own records.
     Edited,
     /// The position does not fit the stream.
     Misfit(Misfit),
@@ -288,7 +289,7 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fenced { by } => write!(f, "another owner has the partition, under the greater token {by}"),
-            Self::Edited => f.write_str("the position was changed by something that does not own the partition"),
+            Self::Edited => f.write_str("the position was changed by something else than this hold of the partition"),
             Self::StreamChanged => f.write_str("the stream is not what it was: the position is looked at anew"),
             Self::Misfit(misfit) => {
                 write!(f, "{misfit}: choose a policy other than \"stop\", or set the position")

@@ -49,6 +49,7 @@ impl Plant {
                     | Bug::TenureByRevision
                     | Bug::ForgetGeneration
                     | Bug::ForgetEra
+                    | Bug::OwnByToken
             )
         )
     }
@@ -61,6 +62,7 @@ impl Plant {
             Self::Around(Around::PositionWithoutCondition | Around::ReleaseBeforeLetGo)
                 | Self::Core(
                     Bug::StoreThroughFence
+                        | Bug::OwnByToken
                         | Bug::CommitBeforeWork
                         | Bug::CommitWhatWasRead
                         | Bug::LetGoUnstored
@@ -138,7 +140,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::UnreadableIsFree => &["no-duplicate", "one-tenure"],
         Bug::CapacityIgnored => &["balance"],
         Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
-        Bug::StoreThroughFence => &["commit-fenced"],
+        Bug::StoreThroughFence | Bug::OwnByToken => &["commit-fenced"],
         Bug::CommitBeforeWork | Bug::CommitWhatWasRead | Bug::NeverLook => &["no-message-skipped"],
         Bug::LetGoUnstored => &["no-repeat"],
         Bug::JoinRunningTail | Bug::TailFromEnd | Bug::ForgetReturned => &["in-order", "no-message-skipped"],

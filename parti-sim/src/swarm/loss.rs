@@ -57,6 +57,7 @@ impl Plan {
             Plant::Core(Bug::CommitTellsNothing) => self.lose_what_was_just_granted(),
             Plant::Core(Bug::RenewUnlisted) => self.give_revisions_again(),
             Plant::Core(Bug::WriteOnUnshown) => self.give_again_while_another_stands_by(),
+            Plant::Core(Bug::OwnByToken) => self.give_tokens_again(),
             _ => {}
         }
     }
@@ -143,6 +144,25 @@ impl Plan {
             let sleeps = Deed::One(ToOne::Trouble(Trouble::Sleep { who: 1, for_ms: 3_000 + seed % 7 * 200 }));
             let at_ms = 5_000 + seed % 16 * 60;
             join.into_iter().chain([(at_ms, lost), (at_ms + 3_000, sleeps)]).collect()
+        });
+    }
+
+    /// Both buckets forget what was granted to a worker that is cut off and goes on, and another one gets the same tokens.
+    fn give_tokens_again(&mut self) {
+        let seed = self.options.seed;
+        self.level(1, 4_000, 0);
+        self.options.network = crate::setting::options::NetworkOptions::quiet(&self.options.network);
+        (self.options.mix.available_every, self.begins_ms, self.lingers_ms) = (1, 20_000, 10_000);
+        // What was granted has to be written to before its worker hears that it is not in its slot any more.
+        (self.options.network.slow_ppm, self.options.network.slow_us) = (500_000, (5_000, 500_000));
+        self.repeat(1, 30_000, |_| {
+            let for_ms = 2_000 + seed % 8 * 300;
+            vec![
+                (0, Deed::All(ToAll::Recreate { plan: false, unknowing: true })),
+                (10, Deed::One(ToOne::Isolate { who: 0, for_ms, closed: seed % 2 == 0 })),
+                (500, Deed::All(ToAll::Purge { plan: true })),
+                (510, Deed::All(ToAll::Join { ordinal: None })),
+            ]
         });
     }
 
