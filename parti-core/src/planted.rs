@@ -161,6 +161,8 @@ planted_bugs! {
     ForgetTries,
     /// A message that may have ended its process is handed out before that is stored.
     HandUncounted,
+    /// The last try of a message that may have ended processes is made while others are in hand.
+    TryAmongOthers,
     /// A new owner begins where the settings say, whatever is stored.
     BeginAnew,
     /// What is handed back is not handed out again.

@@ -225,6 +225,31 @@ fn a_message_that_ends_its_process_is_counted_before_it_is_tried() {
 }
 
 #[test]
+fn before_a_message_is_given_up_it_is_tried_with_nothing_else_in_hand() {
+    let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
+    let mut world = World::new(1, &config);
+    world.publish(&["a", "b", "a", "b"]);
+    for epoch in 1..=4 {
+        world.kill(0, &config);
+        world.members[0].is_quick = false;
+        world.acquire(0, "a", epoch);
+        world.acquire(0, "b", epoch);
+        // Both may have ended the process, until it is known which of them does.
+        let together = epoch < 4;
+        assert_eq!((world.handed(0, "a"), world.handed(0, "b")), (vec![1], if together { vec![2] } else { vec![] }));
+    }
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    assert_eq!((world.handed(0, "a"), world.handed(0, "b")), (vec![1], vec![2]));
+    // This one does: the other is innocent, and goes on.
+    world.kill(0, &config);
+    world.acquire(0, "a", 5);
+    world.acquire(0, "b", 5);
+    assert_eq!((world.handed(0, "a"), world.handed(0, "b")), (vec![3], vec![4]));
+    assert_eq!(world.dead, [("b".into(), 2, None)]);
+}
+
+#[test]
 fn crashes_while_a_partition_is_quiet_are_counted_for_nobody() {
     let config = DeliveryConfig { max_tries: 2, dead_letters: true, ..config() };
     let mut world = World::new(1, &config);

@@ -10,6 +10,7 @@ use super::position::Failed;
 use super::progress::Progress;
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
+use super::solitude::Solitude;
 use super::stream::StreamView;
 use super::work::{At, Work};
 use crate::ids::{CallId, Sequence, Timestamp, Token};
@@ -112,6 +113,11 @@ impl<M> Lane<M> {
     /// How many messages the application has that are not finished.
     pub(super) fn unfinished(&self) -> usize {
         self.work.unfinished()
+    }
+
+    /// Whether its first message has its last try, or waits for it.
+    pub(super) fn is_last_try(&self) -> bool {
+        self.work.is_last_try() && (self.ending == Ending::NotYet || self.unfinished() > 0)
     }
 
     /// What the partition wants to be read.
@@ -284,7 +290,13 @@ impl<M> Lane<M> {
     }
 
     /// Asks for what is due for this partition.
-    pub(super) fn decide(&mut self, scope: Scope<'_>, stream: &mut StreamView, orders: &mut Orders<M>) -> Fate {
+    pub(super) fn decide(
+        &mut self,
+        scope: Scope<'_>,
+        stream: &mut StreamView,
+        (solitude, in_hand_elsewhere): (&mut Solitude, usize),
+        orders: &mut Orders<M>,
+    ) -> Fate {
         if self.has_left() && !self.hold.is_claimed() {
             return self.let_go(orders);
         }
@@ -319,9 +331,10 @@ impl<M> Lane<M> {
                 token: self.hold.token(),
                 config: scope.config,
                 planted: scope.planted,
+                in_hand_elsewhere,
                 stored_failed: self.hold.stored().and_then(|stored| stored.failed),
             };
-            self.work.decide(&at, &mut self.inbox, &mut self.progress, orders);
+            self.work.decide(&at, solitude, &mut self.inbox, &mut self.progress, orders);
         }
         if self.progress.is_due(scope.now, scope.config) && self.hold.is_settled() {
             self.store(scope, true, orders);

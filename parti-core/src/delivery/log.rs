@@ -13,6 +13,7 @@ use super::order::{Notice, Order, Orders};
 use super::reads::Reads;
 use super::scope::Scope;
 use super::settings::{DeliveryConfig, DeliveryConfigError};
+use super::solitude::Solitude;
 use super::status::LaneStatus;
 use super::stream::StreamView;
 use super::tails::Tails;
@@ -35,6 +36,7 @@ pub struct LogDelivery<M> {
     /// Who may have something to ask for.
     touched: BTreeSet<PartitionId>,
     agenda: Agenda,
+    solitude: Solitude,
     orders: Orders<M>,
     planted: Planted,
 }
@@ -57,6 +59,7 @@ impl<M> LogDelivery<M> {
             suspended: false,
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
+            solitude: Solitude::default(),
             orders: Orders::new(),
             planted: Planted::default(),
         })
@@ -96,6 +99,7 @@ impl<M> LogDelivery<M> {
         }
         earliest([
             self.agenda.first(),
+            self.solitude.deadline(),
             self.stream.deadline(&self.config).filter(|_| !self.lanes.is_empty()),
             self.tails.deadline(&self.config, self.reads.waits_for_tail()),
             self.reads.deadline(self.now),
@@ -329,18 +333,44 @@ impl<M> LogDelivery<M> {
             self.drop_silent_tail();
         }
         self.touched.extend(self.agenda.due(self.now));
-        while let Some(partition) = self.touched.pop_first() {
-            let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
-            let Some(lane) = self.lanes.get_mut(&partition) else { continue };
-            match lane.decide(scope, &mut self.stream, &mut self.orders) {
-                Fate::GoesOn => {
-                    self.reads.observe_want(&partition, lane.want(scope));
-                    self.agenda.set(&partition, lane.deadline(&self.config, self.now));
-                }
-                Fate::Over => self.forget(&partition),
-            }
-        }
+        self.touched.extend(self.solitude.waits().cloned());
+        self.decide_for_touched();
+        // Only now: who waits for others had the chance to go on without waiting.
+        self.touched.extend(self.solitude.expire(self.now));
+        self.decide_for_touched();
         self.decide_reading();
+    }
+
+    fn decide_for_touched(&mut self) {
+        while let Some(partition) = self.touched.pop_first() {
+            self.decide_for(&partition);
+        }
+    }
+
+    /// Asks for what is due for one partition.
+    fn decide_for(&mut self, partition: &PartitionId) {
+        let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
+        let in_hand_elsewhere =
+            if self.solitude.waits() == Some(partition) { self.in_hand_but_of(partition) } else { 1 };
+        let Some(lane) = self.lanes.get_mut(partition) else { return };
+        let waited = self.solitude.waits().is_some();
+        match lane.decide(scope, &mut self.stream, (&mut self.solitude, in_hand_elsewhere), &mut self.orders) {
+            Fate::GoesOn => {
+                self.reads.observe_want(partition, lane.want(scope));
+                self.agenda.set(partition, lane.deadline(&self.config, self.now));
+                if !lane.is_last_try() {
+                    self.touched.extend(self.solitude.end(partition));
+                } else if !waited && self.solitude.waits() == Some(partition) {
+                    // Now that it waits, it is looked at what others have.
+                    self.touched.insert(partition.clone());
+                }
+            }
+            Fate::Over => self.forget(partition),
+        }
+    }
+
+    fn in_hand_but_of(&self, partition: &PartitionId) -> usize {
+        self.lanes.iter().filter(|(other, _)| *other != partition).map(|(_, lane)| lane.unfinished()).sum()
     }
 
     /// Asks for what is due for all partitions together.
@@ -381,6 +411,7 @@ impl<M> LogDelivery<M> {
         self.reads.forget(partition);
         self.agenda.set(partition, None);
         self.touched.remove(partition);
+        self.touched.extend(self.solitude.end(partition));
     }
 
     fn touch_all(&mut self) {

@@ -138,6 +138,7 @@ mod queue_lane;
 mod reads;
 mod scope;
 mod settings;
+mod solitude;
 mod status;
 mod stream;
 mod tails;

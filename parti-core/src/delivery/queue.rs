@@ -12,6 +12,7 @@ use super::order::{Notice, Order, Orders};
 use super::queue_lane::QueueLane;
 use super::scope::Scope;
 use super::settings::{DeliveryConfig, DeliveryConfigError};
+use super::solitude::Solitude;
 use super::status::LaneStatus;
 use super::stream::StreamView;
 use crate::ids::{CallId, Sequence, Token};
@@ -31,6 +32,7 @@ pub struct QueueDelivery<M> {
     /// Who may have something to ask for.
     touched: BTreeSet<PartitionId>,
     agenda: Agenda,
+    solitude: Solitude,
     orders: Orders<M>,
     planted: Planted,
 }
@@ -51,6 +53,7 @@ impl<M> QueueDelivery<M> {
             suspended: false,
             touched: BTreeSet::new(),
             agenda: Agenda::default(),
+            solitude: Solitude::default(),
             orders: Orders::new(),
             planted: Planted::default(),
         })
@@ -88,7 +91,8 @@ impl<M> QueueDelivery<M> {
         if self.suspended && !self.planted.has(PlantedBug::HandWhileSuspended) {
             return None;
         }
-        earliest([self.agenda.first(), self.stream.deadline(&self.config).filter(|_| !self.lanes.is_empty())])
+        let stream = self.stream.deadline(&self.config).filter(|_| !self.lanes.is_empty());
+        earliest([self.agenda.first(), self.solitude.deadline(), stream])
     }
 
     /// What is known of each partition, in order.
@@ -214,16 +218,40 @@ impl<M> QueueDelivery<M> {
             return;
         }
         self.touched.extend(self.agenda.due(self.now));
-        while let Some(partition) = self.touched.pop_first() {
-            let scope = scope(self.now, &self.config, &self.stream, self.planted);
-            let Some(lane) = self.lanes.get_mut(&partition) else { continue };
-            match lane.decide(scope, &mut self.stream, &mut self.orders) {
-                Fate::GoesOn => self.agenda.set(&partition, lane.deadline(&self.config, self.now)),
-                Fate::Over => self.forget(&partition),
-            }
-        }
+        self.touched.extend(self.solitude.waits().cloned());
+        self.decide_for_touched();
+        // Only now: who waits for others had the chance to go on without waiting.
+        self.touched.extend(self.solitude.expire(self.now));
+        self.decide_for_touched();
         if !self.lanes.is_empty() && self.stream.is_due(self.now, &self.config) {
             self.stream.ask(self.now, Sequence::default(), &mut self.orders);
+        }
+    }
+
+    fn decide_for_touched(&mut self) {
+        while let Some(partition) = self.touched.pop_first() {
+            self.decide_for(&partition);
+        }
+    }
+
+    /// Asks for what is due for one partition.
+    fn decide_for(&mut self, partition: &PartitionId) {
+        let scope = scope(self.now, &self.config, &self.stream, self.planted);
+        let waited = self.solitude.waits() == Some(partition);
+        let others = self.lanes.iter().filter(|(other, _)| waited && *other != partition);
+        let in_hand_elsewhere = if waited { others.map(|(_, lane)| lane.counts().1).sum() } else { 1 };
+        let Some(lane) = self.lanes.get_mut(partition) else { return };
+        match lane.decide(scope, &mut self.stream, (&mut self.solitude, in_hand_elsewhere), &mut self.orders) {
+            Fate::GoesOn => {
+                self.agenda.set(partition, lane.deadline(&self.config, self.now));
+                if !lane.is_last_try() {
+                    self.touched.extend(self.solitude.end(partition));
+                } else if !waited && self.solitude.waits() == Some(partition) {
+                    // Now that it waits, it is looked at what others have.
+                    self.touched.insert(partition.clone());
+                }
+            }
+            Fate::Over => self.forget(partition),
         }
     }
 
@@ -237,6 +265,7 @@ impl<M> QueueDelivery<M> {
         }
         self.agenda.set(partition, None);
         self.touched.remove(partition);
+        self.touched.extend(self.solitude.end(partition));
     }
 }
 

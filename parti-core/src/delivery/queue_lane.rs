@@ -13,6 +13,7 @@ use super::position::PositionRecord;
 use super::progress::Progress;
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
+use super::solitude::Solitude;
 use super::stream::StreamView;
 use super::work::{At, Work};
 use crate::ids::{CallId, Sequence, Timestamp, Token};
@@ -256,8 +257,19 @@ impl<M> QueueLane<M> {
         Fate::GoesOn
     }
 
+    /// Whether its first message has its last try, or waits for it.
+    pub(super) fn is_last_try(&self) -> bool {
+        self.work.is_last_try() && (self.ending == Ending::NotYet || self.counts().1 > 0)
+    }
+
     /// Asks for what is due for this partition.
-    pub(super) fn decide(&mut self, scope: Scope<'_>, stream: &mut StreamView, orders: &mut Orders<M>) -> Fate {
+    pub(super) fn decide(
+        &mut self,
+        scope: Scope<'_>,
+        stream: &mut StreamView,
+        solitude: (&mut Solitude, usize),
+        orders: &mut Orders<M>,
+    ) -> Fate {
         if self.has_left() && !self.hold.is_claimed() {
             return self.let_go(orders);
         }
@@ -275,7 +287,7 @@ impl<M> QueueLane<M> {
             Stage::Claiming => return Fate::GoesOn,
             Stage::Working => {}
         }
-        self.hand_out(scope, orders);
+        self.hand_out(scope, solitude, orders);
         self.acks.decide(scope.now, &self.partition, self.durable.served(), orders);
         if self.has_left() && self.acks.is_empty() {
             return self.finish(scope, orders);
@@ -307,7 +319,12 @@ impl<M> QueueLane<M> {
         self.hold.write(scope.now, &self.partition, record, orders);
     }
 
-    fn hand_out(&mut self, scope: Scope<'_>, orders: &mut Orders<M>) {
+    fn hand_out(
+        &mut self,
+        scope: Scope<'_>,
+        (solitude, in_hand_elsewhere): (&mut Solitude, usize),
+        orders: &mut Orders<M>,
+    ) {
         if self.ending != Ending::NotYet {
             return;
         }
@@ -317,9 +334,10 @@ impl<M> QueueLane<M> {
             token: self.hold.token(),
             config: scope.config,
             planted: scope.planted,
+            in_hand_elsewhere,
             stored_failed: self.hold.stored().and_then(|stored| stored.failed),
         };
-        self.work.decide(&at, &mut self.inbox, &mut self.progress, orders);
+        self.work.decide(&at, solitude, &mut self.inbox, &mut self.progress, orders);
     }
 
     /// Keeps the consumer at work as long as something is wanted of it.

@@ -11,6 +11,7 @@ use super::position::Failed;
 use super::progress::Progress;
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
+use super::solitude::Solitude;
 use crate::ids::{CallId, Sequence, Timestamp, Token};
 use crate::partition::PartitionId;
 use crate::planted::{Planted, PlantedBug};
@@ -30,6 +31,8 @@ pub(super) struct Work {
     care: Care,
     /// How many messages behind the first one may have ended a process as well: that is counted for each of them in turn.
     suspects: u32,
+    /// Whether the first message has its last try, or waits for it, with nothing else in the worker's hands.
+    is_last_try: bool,
     /// The dead letter on its way.
     burying: Option<(CallId, Sequence, Timestamp)>,
     told_unfinished: bool,
@@ -55,6 +58,7 @@ impl Work {
             reason: None,
             care: Care::None,
             suspects: 0,
+            is_last_try: false,
             burying: None,
             told_unfinished: false,
         }
@@ -97,6 +101,11 @@ impl Work {
     /// The message whose dead letter is on its way by this call.
     pub(super) fn burying(&self, call: CallId) -> Option<(Sequence, Timestamp)> {
         self.burying.filter(|(burying, _, _)| *burying == call).map(|(_, sequence, timestamp)| (sequence, timestamp))
+    }
+
+    /// Whether the first message has its last try, or waits for it.
+    pub(super) fn is_last_try(&self) -> bool {
+        self.is_last_try
     }
 
     pub(super) fn unfinished(&self) -> usize {
@@ -164,7 +173,7 @@ impl Work {
             Care::Counted(sequence) if sequence == first => progress.times(first),
             Care::Counted(_) | Care::None | Care::First => progress.observe_failed(now, first),
         };
-        self.care = Care::None;
+        (self.care, self.is_last_try) = (Care::None, false);
         self.not_before = now + config.back_off_after(times);
         self.reason = Some(reason.clone());
         Some(Notice::Failed { partition: partition.clone(), sequence: first, times, reason })
@@ -201,6 +210,7 @@ impl Work {
     pub(super) fn decide<M>(
         &mut self,
         at: &At<'_>,
+        solitude: &mut Solitude,
         inbox: &mut Inbox<M>,
         progress: &mut Progress,
         orders: &mut Orders<M>,
@@ -230,6 +240,9 @@ impl Work {
         if self.wanted == 0 {
             return;
         }
+        if !self.may_hand(at, solitude, tries) {
+            return;
+        }
         if self.care == Care::First {
             // If this message ends the process, the next owner finds that it was tried.
             progress.observe_failed(at.now, sequence);
@@ -250,6 +263,21 @@ impl Work {
         {
             progress.observe_finished(at.now, sequence, timestamp, 1);
             self.handed.clear();
+        }
+    }
+
+    /// Whether something may be handed out, as far as last tries go.
+    fn may_hand(&mut self, at: &At<'_>, solitude: &mut Solitude, tries: u32) -> bool {
+        if at.planted.has(PlantedBug::TryAmongOthers) || self.is_last_try && matches!(self.care, Care::Counted(_)) {
+            return true;
+        }
+        // With one try only there is none before the last one that says whom to suspect.
+        let most = at.config.max_tries.max(2);
+        self.is_last_try = self.care == Care::First && at.config.dead_letters && tries + 1 >= most;
+        if self.is_last_try {
+            solitude.begin(at.now, at.partition, at.in_hand_elsewhere)
+        } else {
+            solitude.allows(at.partition)
         }
     }
 
@@ -280,7 +308,7 @@ impl Work {
     /// Nothing is handed out any more: the application is done.
     pub(super) fn leave(&mut self) {
         self.handed.clear();
-        self.wanted = 0;
+        (self.wanted, self.is_last_try) = (0, false);
     }
 
     /// The first message is finished: those that follow were not tried by the owner before, as far as is known, unless
@@ -288,7 +316,7 @@ impl Work {
     fn first_is_over(&mut self) {
         self.care = if self.suspects > 0 { Care::First } else { Care::None };
         self.suspects = self.suspects.saturating_sub(1);
-        self.reason = None;
+        (self.reason, self.is_last_try) = (None, false);
     }
 }
 
@@ -300,6 +328,8 @@ pub(super) struct At<'a> {
     pub(super) token: Token,
     pub(super) config: &'a DeliveryConfig,
     pub(super) planted: Planted,
+    /// How many messages of other partitions the application has, as far as anybody waits for that.
+    pub(super) in_hand_elsewhere: usize,
     /// The failure that is known to be stored.
     pub(super) stored_failed: Option<Failed>,
 }

@@ -100,6 +100,9 @@ impl Delivery {
 
     /// Where a message goes that has failed `max_tries` times, with headers that say which message it was and why it
     /// failed: a subject of a stream, where `{partition}` stands for the partition. Without this it is tried for ever.
+    ///
+    /// A message that was in hand when its process ended counts as failed too, since it may be what ended it. Its last try is
+    /// made with nothing else in the hands of this worker, for 10 s at most, so that no message is given up for another one.
     #[must_use]
     pub fn dead_letters(mut self, subject: impl Into<String>, max_tries: u32) -> Self {
         self.dead_letters = Some(subject.into());

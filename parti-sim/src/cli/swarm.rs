@@ -44,9 +44,6 @@ pub(super) struct SwarmArgs {
     /// only in one of ten.
     #[arg(long)]
     lossy: bool,
-    /// Let messages be published and delivered in one of four worlds. All else that happens stays as it is.
-    #[arg(long)]
-    messages: bool,
     /// Plant a deliberate bug, to see it caught.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
@@ -254,8 +251,6 @@ fn group_of(failure: &Failure, plan: &Plan, shrink: bool) -> Group {
 
 fn plan_of(args: &SwarmArgs, seed: u64) -> Plan {
     let plan = Plan::random(seed, args.plant, args.lossy);
-    let has_messages = args.messages || args.plant.is_some();
-    let plan = if has_messages { plan } else { plan.without_messages() };
     if args.without_bug { plan.without_bug() } else { plan }
 }
 
@@ -317,8 +312,7 @@ fn repeat(args: &SwarmArgs, seed: u64) -> String {
     let without = if args.without_bug { " --without-bug" } else { "" };
     let plant = args.plant.map(|plant| format!(" --plant {plant}{without}")).unwrap_or_default();
     let lossy = if args.lossy { " --lossy" } else { "" };
-    let messages = if args.messages { " --messages" } else { "" };
-    format!("cargo run --release -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}{messages}")
+    format!("cargo run --release -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}")
 }
 
 fn report(args: &SwarmArgs, seed: u64, violation: &Violation, out: &mut impl Write) -> io::Result<()> {

@@ -72,6 +72,7 @@ impl Plant {
                         | Bug::HandUnasked
                         | Bug::ForgetTries
                         | Bug::HandUncounted
+                        | Bug::TryAmongOthers
                         | Bug::BeginAnew
                         | Bug::ForgetReturned
                         | Bug::NeverLook
@@ -146,6 +147,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::JoinRunningTail | Bug::TailFromEnd | Bug::ForgetReturned => &["in-order", "no-message-skipped"],
         Bug::HandWhileSuspended | Bug::HandUnasked => &["one-processor"],
         Bug::ForgetTries | Bug::HandUncounted => &["poison-leaves"],
+        Bug::TryAmongOthers => &["innocents-stay"],
         Bug::BeginAnew => &["position-monotone"],
     }
 }

@@ -32,16 +32,6 @@ impl Plan {
             self.acts.sort_by_key(|act| act.at_ms);
         }
     }
-}
-
-impl Plan {
-    /// The same world, in which nothing is published.
-    #[must_use]
-    pub fn without_messages(mut self) -> Self {
-        self.options.messages = None;
-        self.acts.retain(|act| !matches!(act.deed, Deed::All(ToAll::Messages(_))));
-        self
-    }
 
     /// Makes it a world in which a bug of delivery shows soon.
     pub(super) fn provoke_delivery(&mut self, plant: Plant) {
@@ -58,7 +48,7 @@ impl Plan {
             Plant::Core(Bug::StoreThroughFence | Bug::HandWhileSuspended)
             | Plant::Around(Around::PositionWithoutCondition) => &[&isolate],
             Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => &[&join, &kill_tails, &leave],
-            Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => &[],
+            Plant::Core(Bug::ForgetTries | Bug::HandUncounted | Bug::TryAmongOthers) => &[],
             Plant::Core(Bug::NeverLook) => &[&starve],
             _ => &[&join, &leave, &replace],
         };
@@ -84,6 +74,12 @@ impl Plan {
             Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => {
                 (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (200, (1, 1), 1);
                 options.network.request_lost_ppm = if plant == Plant::Core(Bug::HandUncounted) { 300_000 } else { 0 };
+            }
+            // Whoever is slow has something in hand each time that the process ends.
+            Plant::Core(Bug::TryAmongOthers) => {
+                options.workers = 1;
+                (messages.poison_at, messages.slow_every, messages.delivery.max_tries) = (50, 2, 3);
+                (messages.every_ms, messages.work_ms) = ((50, 400), (50, 50));
             }
             _ => {}
         }

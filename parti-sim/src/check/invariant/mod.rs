@@ -6,6 +6,7 @@ mod commit_fenced;
 mod contract;
 mod ended_means_stopped;
 mod in_order;
+mod innocents_stay;
 mod monotone;
 mod move_budget;
 mod moves_told;
@@ -232,7 +233,7 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
 }
 
 /// Those that are about messages.
-fn of_messages() -> [Box<dyn Invariant>; 7] {
+fn of_messages() -> [Box<dyn Invariant>; 8] {
     [
         Box::new(no_message_skipped::NoMessageSkipped::default()),
         Box::new(in_order::InOrder),
@@ -241,5 +242,6 @@ fn of_messages() -> [Box<dyn Invariant>; 7] {
         Box::new(position_monotone::PositionMonotone::default()),
         Box::new(no_repeat::NoRepeat::default()),
         Box::new(poison_leaves::PoisonLeaves::default()),
+        Box::new(innocents_stay::InnocentsStay::default()),
     ]
 }

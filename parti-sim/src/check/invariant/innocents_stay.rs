@@ -1,0 +1,102 @@
+//! D7: a message is not given up for what another one did.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use parti_core::delivery::Sequence;
+
+use super::{Breach, Invariant, Scene};
+use crate::told::fact::{Fact, PartitionIndex, ProcessId, Topic};
+use crate::told::message::MessageFact;
+use crate::world::clock::Moment;
+
+/// For how long a last try has its process to itself, and waits for that, by the slowest clock.
+const SOLITUDE: Duration = Duration::from_secs(9);
+
+/// A message that has neither failed nor ended a process does not become a dead letter because it was in hand whenever
+/// another one ended its process. One that was in hand when a process crashed by itself, or lost its hold, may be suspected;
+/// and so may one that was in hand with others for very long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InnocentsStay {
+    in_hand: BTreeMap<ProcessId, BTreeMap<(PartitionIndex, Sequence), (u64, Moment)>>,
+    /// What may be suspected of its own accord.
+    suspected: BTreeSet<u64>,
+    /// Whose message is about to end it.
+    dying: Option<ProcessId>,
+}
+
+impl Invariant for InnocentsStay {
+    fn name(&self) -> &'static str {
+        "innocents-stay"
+    }
+
+    fn guarantee(&self) -> &'static str {
+        "D7"
+    }
+
+    fn looks_at(&self, topic: Topic) -> bool {
+        matches!(topic, Topic::Message | Topic::Other)
+    }
+
+    fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
+        match *fact {
+            Fact::Crashed { process } | Fact::Halted { process } => {
+                let in_hand = self.in_hand.remove(&process).unwrap_or_default();
+                let is_long = |(_, begun): &(u64, Moment)| scene.now.since(*begun) >= SOLITUDE;
+                if self.dying.take() != Some(process) || in_hand.values().any(is_long) {
+                    self.suspected.extend(in_hand.values().map(|(number, _)| *number));
+                }
+            }
+            Fact::Message { process: Some(process), partition: Some(partition), what } => {
+                return self.observe_message(process, partition, what, scene);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl InnocentsStay {
+    fn observe_message(
+        &mut self,
+        process: ProcessId,
+        partition: PartitionIndex,
+        what: &MessageFact,
+        scene: &Scene<'_>,
+    ) -> Result<(), Breach> {
+        let in_hand = self.in_hand.entry(process).or_default();
+        match what {
+            MessageFact::Begun { sequence, number, .. } => {
+                if in_hand.values().any(|(_, begun)| scene.now.since(*begun) >= SOLITUDE) {
+                    self.suspected.insert(*number);
+                }
+                in_hand.insert((partition, *sequence), (*number, scene.now));
+            }
+            MessageFact::Finished { sequence, .. } => _ = in_hand.remove(&(partition, *sequence)),
+            MessageFact::Returned { from, failed } => {
+                let number = in_hand.get(&(partition, *from)).map(|(number, _)| *number);
+                self.suspected.extend(number.filter(|_| *failed));
+                in_hand.retain(|(of, sequence), _| *of != partition || sequence < from);
+            }
+            MessageFact::Dropped | MessageFact::HoldEnded | MessageFact::LetGo | MessageFact::Stopped(_) => {
+                let lost = in_hand.iter().filter(|((of, _), _)| *of == partition).map(|(_, (number, _))| *number);
+                self.suspected.extend(lost);
+                in_hand.retain(|(of, _), _| *of != partition);
+            }
+            MessageFact::Kills { .. } => self.dying = Some(process),
+            MessageFact::Buried { number, sequence } => {
+                let Some(options) = &scene.options.messages else { return Ok(()) };
+                let is_innocent = !options.is_poison(*number) && !self.suspected.contains(number);
+                if is_innocent && options.delivery.max_tries > 1 {
+                    let name = scene.name(partition);
+                    let sentence = format!(
+                        "{process} gives up {sequence} of {name} (message {number}), which never failed and ended no process"
+                    );
+                    return Err(Breach::new(sentence).by(process).on(partition));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
