@@ -33,6 +33,8 @@ pub(super) struct Work {
     suspects: u32,
     /// Whether the first message has its last try, or waits for it, with nothing else in the worker's hands.
     is_last_try: bool,
+    /// What was finished in its last try: as long as that is not stored, it could be counted once more.
+    cleared: Option<Sequence>,
     /// The dead letter on its way.
     burying: Option<(CallId, Sequence, Timestamp)>,
     told_unfinished: bool,
@@ -59,6 +61,7 @@ impl Work {
             care: Care::None,
             suspects: 0,
             is_last_try: false,
+            cleared: None,
             burying: None,
             told_unfinished: false,
         }
@@ -103,9 +106,9 @@ impl Work {
         self.burying.filter(|(burying, _, _)| *burying == call).map(|(_, sequence, timestamp)| (sequence, timestamp))
     }
 
-    /// Whether the first message has its last try, or waits for it.
-    pub(super) fn is_last_try(&self) -> bool {
-        self.is_last_try
+    /// Whether the first message has its last try, or waits for it; or had it, and it is `stored` still that it was tried.
+    pub(super) fn is_last_try(&self, stored: Option<Failed>) -> bool {
+        self.is_last_try || stored.is_some_and(|failed| self.cleared == Some(failed.seq))
     }
 
     pub(super) fn unfinished(&self) -> usize {
@@ -134,6 +137,9 @@ impl Work {
             if matches!(self.care, Care::Counted(_)) {
                 // It is cleared of what it was counted for.
                 progress.store_at_once();
+            }
+            if self.is_last_try {
+                self.cleared = Some(sequence);
             }
             self.first_is_over();
             progress.observe_finished(now, sequence, timestamp, count);

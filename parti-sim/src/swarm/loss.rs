@@ -159,7 +159,7 @@ impl Plan {
             let for_ms = 2_000 + seed % 8 * 300;
             vec![
                 (0, Deed::All(ToAll::Recreate { plan: false, unknowing: true })),
-                (10, Deed::One(ToOne::Isolate { who: 0, for_ms, closed: seed % 2 == 0 })),
+                (10, Deed::One(ToOne::Isolate { who: 0, for_ms, closed: seed.is_multiple_of(2) })),
                 (500, Deed::All(ToAll::Purge { plan: true })),
                 (510, Deed::All(ToAll::Join { ordinal: None })),
             ]

@@ -139,15 +139,16 @@ impl Happening {
         let least = self.world.ground.options.observed_lease() * leases
             + Duration::from_millis(windows + drains + self.world.ground.options.network.reread_ms.1);
         let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
-        self.run_for(least);
-        if plan.acts.iter().any(|act| matches!(act.deed, Deed::One(ToOne::GiveUp { .. }))) {
-            self.run_for(GIVEN_UP_FOR);
-        }
-        let deadline = self.world.ground.now + Duration::from_millis(rounds) + quiet + LONGEST_RESTS;
+        let gives_up = plan.acts.iter().any(|act| matches!(act.deed, Deed::One(ToOne::GiveUp { .. })));
+        let least = self.world.ground.now + least + if gives_up { GIVEN_UP_FOR } else { Duration::ZERO };
+        let deadline = least + Duration::from_millis(rounds) + quiet + LONGEST_RESTS;
         let mut from = Moment::START;
         while !self.is_over() {
             if self.world.ground.has_resting() {
                 from = self.world.ground.now; // who gets work again is what happens next
+            }
+            if self.world.ground.now < least && self.world.step(least) {
+                continue;
             }
             let ownership = &self.world.ground.observers.ownership;
             let rests = ownership.is_even() && self.world.ground.now.since(ownership.last_change().max(from)) > quiet;

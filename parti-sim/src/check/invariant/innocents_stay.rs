@@ -14,16 +14,19 @@ use crate::world::clock::Moment;
 const SOLITUDE: Duration = Duration::from_secs(9);
 
 /// A message that has neither failed nor ended a process does not become a dead letter because it was in hand whenever
-/// another one ended its process. One that was in hand when a process crashed by itself, or lost its hold, may be suspected;
-/// and so may one that was in hand with others for very long.
+/// another one ended its process. One that was in hand when a process crashed by itself, was suspended or lost its hold may
+/// be suspected; and so may one that was in hand with others for very long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InnocentsStay {
-    in_hand: BTreeMap<ProcessId, BTreeMap<(PartitionIndex, Sequence), (u64, Moment)>>,
+    in_hand: BTreeMap<ProcessId, InHand>,
     /// What may be suspected of its own accord.
     suspected: BTreeSet<u64>,
     /// Whose message is about to end it.
     dying: Option<ProcessId>,
 }
+
+/// The number of each message that a process has in hand, and since when.
+type InHand = BTreeMap<(PartitionIndex, Sequence), (u64, Moment)>;
 
 impl Invariant for InnocentsStay {
     fn name(&self) -> &'static str {
@@ -73,9 +76,9 @@ impl InnocentsStay {
                 in_hand.insert((partition, *sequence), (*number, scene.now));
             }
             MessageFact::Finished { sequence, .. } => _ = in_hand.remove(&(partition, *sequence)),
-            MessageFact::Returned { from, failed } => {
-                let number = in_hand.get(&(partition, *from)).map(|(number, _)| *number);
-                self.suspected.extend(number.filter(|_| *failed));
+            MessageFact::Returned { from, .. } => {
+                let back = in_hand.iter().filter(|((of, sequence), _)| *of == partition && sequence >= from);
+                self.suspected.extend(back.map(|(_, (number, _))| *number));
                 in_hand.retain(|(of, sequence), _| *of != partition || sequence < from);
             }
             MessageFact::Dropped | MessageFact::HoldEnded | MessageFact::LetGo | MessageFact::Stopped(_) => {
