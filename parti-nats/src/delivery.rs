@@ -13,4 +13,4 @@ mod pulls;
 pub(crate) mod settings;
 mod store;
 mod tail;
-mod template;
+pub(crate) mod template;

@@ -138,6 +138,7 @@ mod operator;
 mod orders;
 mod panics;
 mod permissions;
+mod positions;
 mod probe;
 mod publisher;
 mod refusal;
@@ -190,7 +191,9 @@ pub use observer::{
 };
 pub use operator::{Eviction, Operator};
 pub use parti_core::assign::{self, Labels};
-pub use parti_core::delivery::{DeliveryConfig, DeliveryConfigError, Engine, Policy, Sequence, StartAt};
+pub use parti_core::delivery::{
+    DeliveryConfig, DeliveryConfigError, Engine, Failed, Policy, PositionRecord, Sequence, StartAt, Timestamp,
+};
 pub use parti_core::{
     AssignmentRecord, Bucket, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet, Generation, Grant,
     GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation, Instance, Instant, Key, LeaderRecord,
@@ -199,5 +202,6 @@ pub use parti_core::{
     StrategyChoice, SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
+pub use positions::{PositionPicture, StreamEnds};
 pub use source::{Listed, PartitionBucket};
 pub use warnings::Warning;

@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::health::Signs;
 use crate::permissions;
+use crate::positions::{self, PositionPicture, StreamEnds};
 use crate::server;
 use crate::source::{BucketSource, Listed};
 use crate::warnings::Warning;
@@ -29,6 +30,7 @@ use crate::watch::{Watch, Written};
 
 use content::Content;
 pub use forecast::{Forecast, ForecastError, ForecastMove, Round, WhatIf};
+pub(crate) use picture::harmless_words;
 pub use picture::{
     AssignmentPicture, BucketPicture, ListPicture, Ownership, PartitionPicture, Picture, Presence, Unreadable, Wish,
     WorkerPicture, harmless,
@@ -213,6 +215,29 @@ impl Observer {
         picture.map_err(|_| Error::new(ErrorKind::NotObserved { waited: at_most }))
     }
 
+    /// How far the messages of each partition are finished, read now, in the order of the partitions; `None` in a group
+    /// that messages do not follow. O(P) requests.
+    ///
+    /// It must be allowed `$JS.API.STREAM.INFO` and `$JS.API.STREAM.MSG.GET` of `KV_parti_<group>_positions`, beside
+    /// [`Role::Observer`](crate::Role::Observer).
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] if the server does not answer.
+    pub async fn positions(&self) -> Result<Option<Vec<PositionPicture>>, Error> {
+        positions::read_all(&self.connection.patient().jetstream, &self.group).await
+    }
+
+    /// What a stream of messages holds; `None` if there is none of that name. It must be allowed `$JS.API.STREAM.INFO` of
+    /// that stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Store`] if the server does not answer.
+    pub async fn stream_ends(&self, stream: &str) -> Result<Option<StreamEnds>, Error> {
+        positions::stream_ends(&self.connection.patient().jetstream, stream).await
+    }
+
     /// Which version of nats-server the connection ends at.
     pub fn server_version(&self) -> String {
         self.connection.client.server_info().version
@@ -294,7 +319,7 @@ async fn follow_list(mut source: BucketSource, content: Arc<Mutex<Content>>, obs
                 listed.map(|Listed { partitions, revision }| ListPicture { revision, partitions: Ok(partitions) })
             }
             Err(error) => {
-                let why = picture::harmless_words(&error.to_string());
+                let why = harmless_words(&error.to_string());
                 Some(ListPicture { revision: Revision::default(), partitions: Err(why) })
             }
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
+use parti_core::delivery::Sequence;
 use parti_core::{
     Bucket, Config, Control, ControlRecord, GroupName, Key, MemberPhase, Outcome, Record, Revision, Slot, Write,
 };
@@ -14,6 +15,7 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::health::Signs;
 use crate::kv::{Store, is_marker, last_message};
+use crate::positions::{self, PositionPicture, StreamEnds};
 
 /// How often a write is tried that meets other writes.
 const MAX_TRIES: u32 = 8;
@@ -40,6 +42,7 @@ const LEASE_OF_OLD_RECORDS: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Operator {
+    group: GroupName,
     connection: Connection,
     members: Names,
     store: Store,
@@ -92,7 +95,7 @@ impl Operator {
         let connection = connection.patient();
         bucket::assert_group(&connection.jetstream, group).await?;
         let (members, store) = (Names::new(group, Bucket::Members), Store::new(connection.clone(), group));
-        Ok(Self { connection, members, store })
+        Ok(Self { group: group.clone(), connection, members, store })
     }
 
     /// Wants something, in place of what was wanted under the same key.
@@ -160,6 +163,20 @@ impl Operator {
         }
         let deleted = self.execute(&Write::Delete { key, expected: revision }).await?;
         Ok(if deleted.is_some() { Eviction::Done } else { Eviction::Alive })
+    }
+
+    /// Stores that the next message of a partition is the one of this number, or the first after it, if its position is
+    /// still as it was `seen` in a stream with these `ends`. An owner that has the position open is stopped by it, and
+    /// goes on there only when it takes the partition again: ask for a position that is not open.
+    ///
+    /// It must be allowed to publish to `$KV.parti_<group>_positions.pos.>`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if the position was written since; [`ErrorKind::Record`] if it cannot be read; and as
+    /// [`wish`](Self::wish).
+    pub async fn seek(&self, seen: &PositionPicture, ends: StreamEnds, next: Sequence) -> Result<Revision, Error> {
+        positions::seek(&self.connection.jetstream, &self.group, seen, ends, next).await
     }
 
     /// What the stream's leader has under `key`; `None` if nothing was ever written there.

@@ -46,7 +46,7 @@ pub(crate) struct Global {
 #[command(next_help_heading = "Server")]
 pub(crate) struct Server {
     /// URLs of servers, with commas between
-    #[arg(short, long = "server", env = "NATS_URL", hide_env_values = true, global = true)]
+    #[arg(short = 's', long = "server", env = "NATS_URL", hide_env_values = true, global = true)]
     pub(crate) url: Option<String>,
     /// A context of the `nats` tool
     #[arg(long, env = "NATS_CONTEXT", global = true)]
@@ -163,6 +163,23 @@ pub(crate) enum Verb {
     Wait {
         #[command(subcommand)]
         what: Wait,
+    },
+    /// The group as it changes; piped, a line for each change of its state
+    #[command(after_help = "Example:\n  parti watch -g orders")]
+    Watch,
+    /// How far the messages of each partition are finished
+    #[command(after_help = "Example:\n  parti positions -g orders")]
+    Positions,
+    /// Have a partition go on with another message; only told unless --execute is given
+    #[command(after_help = "Example:\n  parti seek -g orders eu --to first --execute")]
+    Seek(Seek),
+    /// The messages that were given up
+    #[command(
+        after_help = "Examples:\n  parti dead-letters -g orders ls DEAD\n  parti dead-letters -g orders replay DEAD 17 --execute"
+    )]
+    DeadLetters {
+        #[command(subcommand)]
+        verb: DeadLetters,
     },
     /// Whether all is well, for monitoring
     #[command(after_help = "Example:\n  parti check -g orders --format nagios")]
@@ -321,6 +338,46 @@ pub(crate) enum Wait {
         /// How long to wait at most
         #[arg(long = "at-most", visible_alias = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
         at_most: Duration,
+    },
+}
+
+/// Where a partition is to go on.
+#[derive(Debug, Args)]
+pub(crate) struct Seek {
+    /// The partition
+    pub(crate) partition: String,
+    /// The first message that is to come: first, end, or a number
+    #[arg(long, value_name = "MESSAGE")]
+    pub(crate) to: String,
+    /// Do it; without it is only said what would be done
+    #[arg(long)]
+    pub(crate) execute: bool,
+    #[command(flatten)]
+    pub(crate) force: Force,
+}
+
+/// Dead letters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetters {
+    /// Print them, the newest first
+    Ls {
+        /// The stream that has them
+        stream: String,
+        /// So many at most
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: u64,
+    },
+    /// Publish one to where it came from; only told unless --execute is given
+    Replay {
+        /// The stream that has it
+        stream: String,
+        /// Its number there
+        letter: u64,
+        /// Do it; without it is only said what would be done
+        #[arg(long)]
+        execute: bool,
+        #[command(flatten)]
+        force: Force,
     },
 }
 

@@ -27,7 +27,7 @@ impl Link {
     pub(crate) async fn open(global: &Global) -> Result<Self, Failure> {
         let group = group(global)?;
         let Server { url, context, timeout, js_domain, .. } = &global.server;
-        let context = Context::load(context.as_deref())?;
+        let context = Context::load(context.as_deref().filter(|name| !name.is_empty()))?;
         let complaints = Arc::<Mutex<Vec<String>>>::default();
         let hearing = Arc::clone(&complaints);
         let options = options(&global.server, &context)?.event_callback(move |event| {
@@ -40,7 +40,7 @@ impl Link {
             }
             std::future::ready(())
         });
-        let urls = url.as_deref().or_else(|| context.text("url")).unwrap_or(DEFAULT_URL);
+        let urls = url.as_deref().filter(|url| !url.is_empty()).or_else(|| context.text("url")).unwrap_or(DEFAULT_URL);
         let servers = servers(urls)?;
         let shown = servers.iter().map(|server| format!("{}:{}", server.host(), server.port()));
         let shown = shown.collect::<Vec<_>>().join(", ");

@@ -160,15 +160,15 @@ fn workers_table(picture: &Picture) -> Table {
 }
 
 /// What a worker has, in numbers.
-struct Share {
-    owned: usize,
-    releasing: usize,
-    incoming: usize,
-    load: u64,
+pub(crate) struct Share {
+    pub(crate) owned: usize,
+    pub(crate) releasing: usize,
+    pub(crate) incoming: usize,
+    pub(crate) load: u64,
 }
 
 impl Share {
-    fn of(picture: &Picture, worker: &WorkerPicture) -> Self {
+    pub(crate) fn of(picture: &Picture, worker: &WorkerPicture) -> Self {
         let record = picture.assignments.get(&worker.slot).map(|assignment| &assignment.record);
         let record = record.filter(|record| record.tenure == worker.tenure);
         let Some(record) = record else { return Self { owned: 0, releasing: 0, incoming: 0, load: 0 } };
@@ -181,7 +181,7 @@ impl Share {
     }
 }
 
-fn state_of(picture: &Picture, worker: &WorkerPicture) -> (&'static str, Tone) {
+pub(crate) fn state_of(picture: &Picture, worker: &WorkerPicture) -> (&'static str, Tone) {
     match picture.presence(worker) {
         Presence::Working if picture.wishes.contains_key(&Control::Drain(worker.slot)) => ("drained", Tone::Notable),
         Presence::Working => ("working", Tone::Good),

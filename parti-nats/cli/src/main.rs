@@ -9,11 +9,14 @@ mod check;
 mod connect;
 mod context;
 mod failure;
+mod letters;
 mod list;
 mod look;
+mod messages;
 mod plan;
 mod show;
 mod wait;
+mod watch;
 mod wish;
 
 use std::process::ExitCode;
@@ -57,6 +60,10 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Verb::Evict { slot, force } => wish::evict(&global, slot, &force).await,
         Verb::List { verb } => list::list(&global, verb).await,
         Verb::Wait { what } => wait::wait(&global, what).await,
+        Verb::Watch => watch::watch(&global).await,
+        Verb::Positions => messages::positions(&global).await,
+        Verb::Seek(seek) => messages::seek(&global, seek).await,
+        Verb::DeadLetters { verb } => letters::dead_letters(&global, verb).await,
         Verb::Check(check) => check::check(&global, check).await,
         Verb::Completions { shell } => show::to_stdout(|out| {
             clap_complete::generate(shell, &mut Arguments::command(), "parti", out);

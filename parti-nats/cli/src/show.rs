@@ -73,6 +73,10 @@ impl Style {
         Self { is_terminal, has_colour: is_terminal && !refused && !dumb }
     }
 
+    pub(crate) fn has_colour(self) -> bool {
+        self.has_colour
+    }
+
     /// Whether nothing is to be left out.
     pub(crate) fn is_whole(self) -> bool {
         !self.is_terminal
@@ -120,7 +124,7 @@ pub(crate) fn print_json(kind: &str, group: &str, fields: Value) -> Result<(), F
     print(&(document(kind, group, fields).to_string() + "\n"))
 }
 
-fn document(kind: &str, group: &str, fields: Value) -> Value {
+pub(crate) fn document(kind: &str, group: &str, fields: Value) -> Value {
     let mut all = Map::new();
     all.insert("v".to_owned(), 1.into());
     all.insert("kind".to_owned(), kind.into());

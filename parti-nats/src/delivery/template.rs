@@ -92,6 +92,23 @@ pub(crate) fn name_part(partition: &PartitionId) -> Cow<'_, str> {
     escaped(partition.as_str(), '=', |c| c.is_ascii_alphanumeric() || "-_".contains(c))
 }
 
+/// The partition whose id a part of a key is; none if it is no such part.
+pub(crate) fn partition_of(part: &str) -> Option<PartitionId> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(if byte == b'=' {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+            u8::try_from(high << 4 | low).ok()?
+        } else {
+            byte
+        });
+    }
+    let partition = PartitionId::new(String::from_utf8(bytes).ok()?).ok()?;
+    (key_part(&partition) == part).then_some(partition)
+}
+
 fn escaped(text: &str, mark: char, is_plain: impl Fn(char) -> bool) -> Cow<'_, str> {
     if text.chars().all(&is_plain) {
         return Cow::Borrowed(text);

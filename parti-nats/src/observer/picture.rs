@@ -321,6 +321,6 @@ pub fn harmless(text: &str, most: usize) -> String {
 }
 
 /// The same for what an error says.
-pub(super) fn harmless_words(text: &str) -> String {
+pub(crate) fn harmless_words(text: &str) -> String {
     harmless(text, MAX_WORDS)
 }

@@ -4,6 +4,7 @@ mod changes;
 mod fleet;
 mod forecast;
 mod hostile;
+mod messages;
 mod shows;
 #[path = "../../../tests/support/mod.rs"]
 mod support;

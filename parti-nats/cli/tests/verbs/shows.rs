@@ -180,3 +180,23 @@ fn completions_and_the_manual_page_need_no_server() {
         assert!(output.status.success() && names_verbs, "{arguments:?}: {text}");
     }
 }
+
+#[test]
+fn a_watch_that_is_piped_tells_each_change_of_the_state_in_a_line() {
+    let fleet = Fleet::settled(&list(4), &[(0, 1)]);
+    let mut watch = std::process::Command::new(snapbox::cmd::cargo_bin!("parti"))
+        .args(["watch", "-g", "orders", "-s", &fleet.server.url()])
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(watch.stdout.take().expect("it is piped")));
+    let mut next = || lines.next().expect("it goes on").expect("UTF-8");
+    let first = next();
+    assert!(first.contains("Z generation ") && first.contains(": orders is settled for "), "{first}");
+    fleet.parti(&["list", "add", "q", "--force"]).assert().success();
+    // It ends when its reader has found what it looks for.
+    while !next().contains(": orders is settled for ") {}
+    watch.kill().expect("its own");
+    watch.wait().expect("its own");
+}
