@@ -26,7 +26,7 @@ use crate::member::lease::Lease;
 use crate::member::membership::Membership;
 use crate::member::probing::Probing;
 use crate::outbox::Outbox;
-use crate::partition::{PartitionId, PartitionList};
+use crate::partition::PartitionList;
 use crate::planted::PlantedBug;
 use crate::state::PlannerPhase;
 use crate::stored::history::{PlanHistory, PlanMoves};
@@ -171,12 +171,7 @@ impl Leader {
         if handoff.targets().iter().any(Option::is_none) {
             self.rebalance.observe_list();
         }
-        let list = handoff.list().as_slice();
-        let planned = |id: &PartitionId| {
-            let place = list.binary_search_by(|partition| partition.id.cmp(id)).ok()?;
-            handoff.targets()[place]
-        };
-        self.history = self.history.begun(planned);
+        self.history = self.history.begun(|moved| handoff.has_begun(moved));
         self.handoff = Some(handoff);
         self.roster_of = None;
     }

@@ -6,6 +6,7 @@ mod tests;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use crate::context::Context;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Slot, Tenure, Term};
@@ -14,6 +15,7 @@ use crate::member::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, PartitionId, PartitionList, Places};
 use crate::planted::PlantedBug;
+use crate::stored::history::MovedPartition;
 use crate::stored::key::Key;
 use crate::stored::plan_log::PlanLog;
 use crate::stored::record::{AssignmentRecord, Grant, MemberRecord, Record};
@@ -116,9 +118,13 @@ impl Handoff {
         for (slot, assignment) in plan.assignments() {
             handoff.read(&places, slot, assignment.revision, &assignment.record);
         }
-        for (slot, sheet) in &handoff.sheets {
-            for place in &sheet.incoming {
-                handoff.targets[*place as usize].get_or_insert(*slot);
+        // A record of an older plan may still expect what a later one has given to another.
+        let mut newest_first: Vec<(Generation, Slot)> =
+            plan.assignments().map(|(slot, assignment)| (assignment.record.generation, slot)).collect();
+        newest_first.sort_unstable_by_key(|(generation, slot)| (Reverse(*generation), *slot));
+        for (_, slot) in newest_first {
+            for place in &handoff.sheets[&slot].incoming {
+                handoff.targets[*place as usize].get_or_insert(slot);
             }
         }
         handoff.owners = slots_of(&handoff.targets);
@@ -163,6 +169,15 @@ impl Handoff {
     /// Which slot's record has the partition with this place.
     pub(crate) fn holder(&self, place: usize) -> Option<Slot> {
         self.holders[place]
+    }
+
+    /// Whether some record says that a partition goes, or has gone, where this says. Of one that nobody has and nobody is to
+    /// get no record says anything.
+    pub(crate) fn has_begun(&self, moved: &MovedPartition) -> bool {
+        let Some(at) = self.list.position(&moved.partition) else { return true };
+        let Some(target) = self.targets[at] else { return true };
+        let sheet = moved.to.and_then(|to| self.sheets.get(&to));
+        moved.to == Some(target) || sheet.is_some_and(|sheet| sheet.incoming.binary_search(&place(at)).is_ok())
     }
 
     /// The places of what should go to such a slot and is not there yet. O(P).

@@ -116,16 +116,15 @@ impl PlanHistory {
     }
 
     /// The same without the moves that were told and never begun, since their leader ended before it could write them: of
-    /// each partition the last one goes, as long as the plan has it elsewhere. O(moves).
+    /// each partition the last one goes, as long as it `is_begun` by no record. O(moves).
     #[must_use]
-    pub(crate) fn begun(&self, planned: impl Fn(&PartitionId) -> Option<Slot>) -> Self {
+    pub(crate) fn begun(&self, is_begun: impl Fn(&MovedPartition) -> bool) -> Self {
         let mut begun: BTreeSet<PartitionId> = BTreeSet::new();
         let mut plans = self.0.to_vec();
         for caused in plans.iter_mut().rev().flat_map(|plan| &mut plan.causes) {
             let told = caused.moves.len();
             caused.moves.retain(|moved| {
-                let is_elsewhere = planned(&moved.partition).is_some_and(|slot| Some(slot) != moved.to);
-                let stays = begun.contains(&moved.partition) || !is_elsewhere;
+                let stays = begun.contains(&moved.partition) || is_begun(moved);
                 if stays {
                     begun.insert(moved.partition.clone());
                 }
@@ -317,8 +316,8 @@ mod tests {
             history.of(&moved(n).partition).map(|(plan, ..)| plan.generation.value()).collect::<Vec<_>>()
         };
         let begun = |slot: Option<u32>| {
-            let planned = |id: &PartitionId| slot.map(Slot::new).filter(|_| *id == moved(0).partition);
-            history.begun(planned)
+            let is_other = |told: &MovedPartition| told.partition != moved(0).partition || slot.is_none();
+            history.begun(|told| is_other(told) || told.to == slot.map(Slot::new))
         };
         assert_eq!(told_of(&begun(Some(8)), 0), [2, 1]);
         assert_eq!(told_of(&begun(Some(8)), 1), [4, 3, 2, 1], "nothing is known of it");

@@ -122,3 +122,29 @@ fn a_partition_is_revoked_then_acknowledged_and_only_then_granted_to_another() {
     handoff.observe_member(from);
     assert_eq!(carries_out(None, &mut handoff, &mut plan, &membership), [(to, 1, 0)]);
 }
+
+#[test]
+fn of_two_records_that_expect_a_partition_the_one_of_the_later_plan_counts() {
+    let expects = |slot: u32, generation| {
+        let record = AssignmentRecord {
+            term: Term::new(1),
+            generation: Generation::new(generation),
+            era: Incarnation::default(),
+            tenure: Tenure::new(position(1, u64::from(slot))),
+            owned: Vec::new(),
+            releasing: Vec::new(),
+            incoming: vec![id()],
+        };
+        (Key::Assign(Slot::new(slot)), Record::Assignment(Arc::new(record)))
+    };
+    let list = PartitionList::new(vec![Partition::new(id())]).expect("one partition");
+    let target = |records: [(Key, Record); 2]| {
+        let mut plan = PlanLog::default();
+        for ((key, record), revision) in records.iter().zip(1..) {
+            plan.observe_entry(&Context::at(Instant::ORIGIN), *key, Revision::new(revision), record);
+        }
+        Handoff::new(list.clone(), &plan).targets()[0]
+    };
+    assert_eq!(target([expects(1, 4), expects(2, 5)]), Some(Slot::new(2)));
+    assert_eq!(target([expects(1, 5), expects(2, 4)]), Some(Slot::new(1)));
+}
