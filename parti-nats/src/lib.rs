@@ -195,11 +195,12 @@ pub use parti_core::delivery::{
     DeliveryConfig, DeliveryConfigError, Engine, Failed, Policy, PositionRecord, Sequence, StartAt, Timestamp,
 };
 pub use parti_core::{
-    AssignmentRecord, Bucket, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet, Generation, Grant,
-    GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation, Instance, Instant, Key, LeaderRecord,
-    MemberPhase, MemberRecord, Mode, Partition, PartitionError, PartitionGuard, PartitionId, PartitionList, Placement,
-    PlannerPhase, Position, ReleaseReason, RetryPolicy, Revision, SharedSettings, Slot, Source, SourceError, Status,
-    StrategyChoice, SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
+    AssignmentRecord, Bucket, CausedMoves, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet,
+    Generation, Grant, GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation, Instance, Instant, Key,
+    LeaderRecord, MemberPhase, MemberRecord, Mode, MoveCause, MovedPartition, Partition, PartitionError,
+    PartitionGuard, PartitionId, PartitionList, Placement, PlanHistory, PlanMoves, PlannerPhase, Position,
+    ReleaseReason, RetryPolicy, Revision, SharedSettings, Slot, Source, SourceError, Status, StrategyChoice,
+    SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
 pub use positions::{PositionPicture, StreamEnds};

@@ -107,6 +107,12 @@ pub(crate) enum Verb {
         /// The partition
         id: String,
     },
+    /// Why a partition is where it is, each move that is remembered, and what would move it
+    #[command(after_help = "Example:\n  parti explain -g orders orders-17")]
+    Explain {
+        /// The partition
+        id: String,
+    },
     /// What would move; exit code 0 if nothing does, 1 if something does
     #[command(after_help = "Examples:\n  parti plan -g orders --add 2\n  parti plan -g orders --remove 7 --json")]
     Plan(Question),

@@ -250,28 +250,35 @@ fn moves(partition: &PartitionPicture) -> String {
 pub(crate) async fn who_owns(global: &Global, id: &str) -> Result<u8, Failure> {
     let id = PartitionId::new(id).map_err(|error| Failure::usage(error.to_string()))?;
     let picture = connect::picture(global).await?;
-    let found = picture.partitions().into_iter().find(|partition| partition.id == id);
-    let Some(partition) = found else {
-        return Err(Failure::nothing_there(format!(
-            "{id:?} is no partition of {}, as far as its records tell: see `parti partitions`",
-            picture.group
-        )));
-    };
+    let partition = partition(&picture, &id)?;
     if global.json {
         print_json("who_owns", picture.group.as_str(), partition_json(&partition))?;
     } else {
-        let style = Style::of_stdout();
-        let moves = moves(&partition);
-        let moves = if moves.is_empty() { moves } else { format!(" ({moves})") };
-        let line = match partition.owner {
-            Some(owner) => {
-                format!("{} is with worker-{}, token {}{moves}\n", style.cell(id.as_str()), owner.slot, owner.token)
-            }
-            None => format!("{} is with nobody{moves}\n", style.cell(id.as_str())),
-        };
-        print(&line)?;
+        print(&owner_line(&partition, Style::of_stdout()))?;
     }
     Ok(if partition.owner.is_some() { FINE } else { NO })
+}
+
+/// What is known of one partition.
+pub(crate) fn partition(picture: &Picture, id: &PartitionId) -> Result<PartitionPicture, Failure> {
+    let found = picture.partitions().into_iter().find(|partition| partition.id == *id);
+    found.ok_or_else(|| {
+        Failure::nothing_there(format!(
+            "{id:?} is no partition of {}, as far as its records tell: see `parti partitions`",
+            picture.group
+        ))
+    })
+}
+
+/// Who owns a partition, and where it is on its way.
+pub(crate) fn owner_line(partition: &PartitionPicture, style: Style) -> String {
+    let moves = moves(partition);
+    let moves = if moves.is_empty() { moves } else { format!(" ({moves})") };
+    let id = style.cell(partition.id.as_str());
+    match partition.owner {
+        Some(owner) => format!("{id} is with worker-{}, token {}{moves}\n", owner.slot, owner.token),
+        None => format!("{id} is with nobody{moves}\n"),
+    }
 }
 
 fn status_json(picture: &Picture, outlook: &Outlook) -> Value {
@@ -341,7 +348,7 @@ fn worker_json(picture: &Picture, worker: &WorkerPicture) -> Value {
     })
 }
 
-fn partition_json(partition: &PartitionPicture) -> Value {
+pub(crate) fn partition_json(partition: &PartitionPicture) -> Value {
     json!({
         "partition": partition.id,
         "weight": partition.weight,

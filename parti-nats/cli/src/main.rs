@@ -8,6 +8,7 @@ mod ask;
 mod check;
 mod connect;
 mod context;
+mod explain;
 mod failure;
 mod letters;
 mod list;
@@ -50,6 +51,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Verb::Workers => look::workers(&global).await,
         Verb::Partitions(which) => look::partitions(&global, &which).await,
         Verb::WhoOwns { id } => look::who_owns(&global, &id).await,
+        Verb::Explain { id } => explain::explain(&global, &id).await,
         Verb::Plan(question) => plan::plan(&global, &question).await,
         Verb::Drain(drain) => wish::drain(&global, drain).await,
         Verb::Undrain { slot, force } => wish::undrain(&global, slot, &force).await,

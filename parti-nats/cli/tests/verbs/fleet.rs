@@ -20,14 +20,14 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Fleet {
     pub(crate) server: Server,
     runtime: Runtime,
-    workers: BTreeMap<u32, (Stopper, JoinHandle<()>)>,
+    /// Each in a runtime of its own, which can end in the middle of everything.
+    workers: BTreeMap<u32, (Stopper, JoinHandle<()>, Runtime)>,
 }
 
 impl Fleet {
     /// A server with the buckets of the group `orders`, and nobody in it.
     pub(crate) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let fleet = Self { server: Server::start(), runtime: runtime.expect("a runtime"), workers: BTreeMap::new() };
+        let fleet = Self { server: Server::start(), runtime: runtime(), workers: BTreeMap::new() };
         fleet.run(async |client| create_buckets(&client, &group(), 1).await.expect("created"));
         fleet
     }
@@ -52,25 +52,30 @@ impl Fleet {
         let labels = [("zone".to_owned(), "a".to_owned())].into();
         let config = Config { preferred_slot, capacity, expected_workers, labels, ..quick() };
         let builder = Builder::new("orders").server(self.server.url()).config(config).partition_bucket();
-        let (stopper, task) = self.runtime.block_on(async {
+        let own = runtime();
+        let (stopper, task) = own.block_on(async {
             let mut handle = builder.start().expect("valid settings");
             let stopper = handle.stopper();
             (stopper, tokio::spawn(async move { handle.run(keep).await.expect("it works") }))
         });
-        self.workers.insert(slot, (stopper, task));
+        self.workers.insert(slot, (stopper, task, own));
     }
 
     /// Ends all workers as for a restart: their records stay.
     pub(crate) fn stop(&mut self) {
         let workers = std::mem::take(&mut self.workers);
-        for (stopper, _) in workers.values() {
+        for (stopper, ..) in workers.values() {
             stopper.restart();
         }
-        self.runtime.block_on(async {
-            for (_, task) in workers.into_values() {
-                task.await.expect("no panic");
-            }
-        });
+        for (_, task, runtime) in workers.into_values() {
+            runtime.block_on(task).expect("no panic");
+        }
+    }
+
+    /// Ends a worker without a word.
+    pub(crate) fn kill(&mut self, slot: u32) {
+        let (_, _, runtime) = self.workers.remove(&slot).expect("it runs");
+        runtime.shutdown_background();
     }
 
     /// Waits until so many workers share everything and nothing more is to move.
@@ -144,10 +149,15 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        for (_, task) in self.workers.values() {
-            task.abort();
+        for (_, _, runtime) in std::mem::take(&mut self.workers).into_values() {
+            runtime.shutdown_background();
         }
     }
+}
+
+fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime")
 }
 
 /// The command for the group `orders`, which knows nothing of whoever runs the test.

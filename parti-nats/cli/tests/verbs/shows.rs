@@ -92,11 +92,12 @@ fn documents(fleet: &Fleet) {
 fn silence(fleet: &mut Fleet) {
     fleet.stop();
     let before = fleet.last_writes();
-    let looks: [&[&str]; 9] = [
+    let looks: [&[&str]; 10] = [
         &["status"],
         &["workers"],
         &["partitions"],
         &["who-owns", "p-03"],
+        &["explain", "p-03"],
         &["plan", "--add", "2"],
         &["plan", "--remove", "7"],
         &["wait", "settled", "--at-most", "100ms"],
