@@ -172,7 +172,7 @@ pub use builder::Builder;
 pub use changes::Change;
 pub use connection::connect_options;
 pub use delivery::consumer::Consumer;
-pub use delivery::error::{DeliveryError, Lost};
+pub use delivery::error::DeliveryError;
 pub use delivery::message::Delivered;
 pub use delivery::messages::Messages;
 pub use delivery::settings::Delivery;
@@ -192,7 +192,8 @@ pub use observer::{
 pub use operator::{Eviction, Operator};
 pub use parti_core::assign::{self, Labels};
 pub use parti_core::delivery::{
-    DeliveryConfig, DeliveryConfigError, Engine, Failed, Policy, PositionRecord, Sequence, StartAt, Timestamp,
+    DeliveryConfig, DeliveryConfigError, Engine, Failed, Lost, PartitionMessage, PartitionMessages, Policy,
+    PositionRecord, Sequence, StartAt, Timestamp,
 };
 pub use parti_core::{
     AssignmentRecord, Bucket, CausedMoves, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet,

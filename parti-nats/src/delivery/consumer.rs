@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use parti_core::delivery::DeliveryConfig;
+use parti_core::delivery::{DeliveryConfig, PartitionMessages};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -143,28 +143,21 @@ impl Consumer {
     }
 }
 
-/// Works on the messages of one partition, one after another.
-async fn handle<H, F, E>(mut messages: Messages, handler: Arc<H>)
+/// Works on the messages of one partition, one after another. A panic is an error.
+async fn handle<H, F, E>(messages: Messages, handler: Arc<H>)
 where
-    H: Fn(Delivered) -> F,
-    F: Future<Output = Result<(), E>>,
-    E: fmt::Display,
+    H: Fn(Delivered) -> F + Send + Sync,
+    F: Future<Output = Result<(), E>> + Send,
+    E: fmt::Display + Send,
 {
-    while let Some(message) = messages.next().await {
-        let worked = tokio::select! {
-            biased;
-            () = messages.interrupted() => None,
-            worked = caught(async { handler(message.clone()).await }) => Some(worked),
-        };
-        let goes_on = match worked {
-            None => messages.put_back(message).await,
-            Some(Ok(Ok(()))) => messages.commit(&message),
-            Some(Ok(Err(error))) => messages.retry(message, error.to_string()).await,
-            Some(Err(panic)) => messages.retry(message, format!("the handler has panicked: {panic}")).await,
-        };
-        if goes_on.is_err() {
-            break; // What ended it is said where it is noticed.
+    let work = |message| {
+        let handler = &handler;
+        async move {
+            match caught(async { handler(message).await }).await {
+                Ok(worked) => worked.map_err(|error| error.to_string()),
+                Err(panic) => Err(format!("the handler has panicked: {panic}")),
+            }
         }
-    }
-    let _ = messages.finish().await;
+    };
+    messages.for_each(work).await;
 }

@@ -118,14 +118,3 @@ impl DeliveryError {
         }
     }
 }
-
-/// The partition is no longer this worker's to deliver, and why: what was not stored as finished comes again, where it is
-/// owned then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nothing more is stored for {partition:?}: {reason}")]
-pub struct Lost {
-    /// Which partition.
-    pub partition: parti_core::PartitionId,
-    /// Why, for people.
-    pub reason: String,
-}

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use parti_core::delivery::{Handed, Message, Sequence};
+use parti_core::delivery::{Handed, Message, PartitionMessage, Sequence};
 use parti_core::{PartitionId, Token};
 
 /// What a stored message says.
@@ -76,5 +76,31 @@ impl Delivered {
     /// What it says.
     pub fn payload(&self) -> &Bytes {
         &self.message.body.payload
+    }
+}
+
+impl PartitionMessage for Delivered {
+    fn partition(&self) -> &PartitionId {
+        self.partition()
+    }
+
+    fn token(&self) -> Token {
+        self.token()
+    }
+
+    fn sequence(&self) -> Sequence {
+        self.sequence()
+    }
+
+    fn tries(&self) -> u32 {
+        self.tries()
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.payload()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use parti_core::delivery::{Handed, Request, Sequence};
+use parti_core::delivery::{Handed, Lost, PartitionMessages, Request, Sequence};
 use parti_core::{PartitionId, Token};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::delivery::error::Lost;
 use crate::delivery::message::{Body, Delivered};
 use crate::guard::Guard;
 
@@ -240,6 +239,46 @@ impl Messages {
     fn lost(&self) -> Lost {
         let reason = self.over.get().cloned().unwrap_or_else(|| "the hold of the partition has ended".into());
         Lost { partition: self.partition.clone(), reason }
+    }
+}
+
+impl PartitionMessages for Messages {
+    type Message = Delivered;
+
+    fn partition(&self) -> &PartitionId {
+        self.partition()
+    }
+
+    fn token(&self) -> Token {
+        self.token()
+    }
+
+    async fn next(&mut self) -> Option<Delivered> {
+        self.next().await
+    }
+
+    fn commit(&mut self, message: &Delivered) -> Result<(), Lost> {
+        self.commit(message)
+    }
+
+    async fn retry(&mut self, message: Delivered, reason: String) -> Result<(), Lost> {
+        self.retry(message, reason).await
+    }
+
+    async fn put_back(&mut self, message: Delivered) -> Result<(), Lost> {
+        self.put_back(message).await
+    }
+
+    async fn interrupted(&self) {
+        self.interrupted().await;
+    }
+
+    fn is_valid(&self) -> bool {
+        self.is_valid()
+    }
+
+    async fn finish(self) -> Result<(), Lost> {
+        self.finish().await
     }
 }
 

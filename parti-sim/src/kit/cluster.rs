@@ -115,7 +115,8 @@ impl Cluster {
         self.run_for(at.saturating_sub(self.now()))
     }
 
-    /// Lets the faults that were begun run out, then waits until every partition has one owner at work, no worker has to
+    /// Lets the faults that were begun run out, then waits until every partition has one owner at work, every message is
+    /// finished or given up, no worker has to
     /// wait for work because it has died again and again, and nothing has moved for longer than any window of the workers
     /// lasts.
     ///
@@ -131,7 +132,8 @@ impl Cluster {
             if world.ground.has_resting() {
                 from = world.ground.now;
             }
-            ownership.is_even() && world.ground.now.since(ownership.last_change().max(from)) > quiet
+            let is_quiet = ownership.is_even() && world.ground.now.since(ownership.last_change().max(from)) > quiet;
+            is_quiet && world.ground.observers.messages.left() == 0
         });
         self.check()?;
         if settled {
@@ -344,7 +346,7 @@ impl Cluster {
         self.stage.world.ground.process(process).birth.number
     }
 
-    fn index_of(&self, partition: &str) -> Result<PartitionIndex, Failure> {
+    pub(super) fn index_of(&self, partition: &str) -> Result<PartitionIndex, Failure> {
         let id = PartitionId::new(partition)?;
         self.stage.world.ground.observers.index_of(&id).ok_or(Failure::UnknownPartition { partition: id })
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use parti_core::delivery::DeliveryConfigError;
 use parti_core::{ConfigError, PartitionError, PartitionId};
 
 use super::births::MAX_WORKERS;
@@ -26,7 +27,7 @@ pub enum Failure {
     },
     /// Something still moves, or has no owner, long after everything was done.
     #[error(
-        "{unowned} partitions have no worker at {at:?}, or some still move, {patience:?} after the last thing that was done\n{story}"
+        "{unowned} partitions have no worker at {at:?}, or some still move, or messages are not finished, {patience:?} after the last thing that was done\n{story}"
     )]
     Unsettled {
         /// How many partitions have no worker.
@@ -53,6 +54,12 @@ pub enum Failure {
     /// There is nothing to divide.
     #[error("a cluster needs partitions, but has none: give it some with `partition_ids`")]
     NoPartitions,
+    /// There is a message and nobody to handle it.
+    #[error("messages need a handler, but there is none: give the cluster one with `on_message`")]
+    NoHandler,
+    /// A setting of the delivery breaks a rule.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryConfigError),
     /// The source of the list could not be read at the start.
     #[error("the source must have a list at the start, but says: {error}")]
     Source {

@@ -63,6 +63,11 @@ impl Guard {
         Self { task, life, partition, token, desk, end: HandlerEnd::Dropped }
     }
 
+    /// Which run of a handler it is for.
+    pub(super) const fn task(&self) -> TaskId {
+        self.task
+    }
+
     /// In which process of the cluster it is.
     pub const fn life(&self) -> Life {
         self.life

@@ -93,6 +93,8 @@ pub(crate) enum Takes {
 pub(crate) enum Deed {
     /// The work on a partition that was to be released has stopped.
     Finished { process: ProcessId, partition: PartitionId, token: Token },
+    /// A handler has ended, and the partition stays here.
+    Left { process: ProcessId, partition: PartitionId, token: Token },
     /// Another worker is to have a partition.
     GivesUp { process: ProcessId, partition: PartitionId, token: Token },
 }
@@ -293,8 +295,14 @@ impl Handlers {
         [self.desk.next_alarm(), self.offers.first().map(|(at, _)| *at)].into_iter().flatten().min()
     }
 
-    /// Time has come this far. The processes that are `asleep` are offered nothing before they wake.
-    pub(crate) fn ring(&mut self, now: Moment, asleep: impl Fn(ProcessId) -> Option<Moment>) {
+    /// Time has come this far. The processes that are `asleep` are offered nothing before they wake. Returns what is offered
+    /// again to whom.
+    pub(crate) fn ring(
+        &mut self,
+        now: Moment,
+        asleep: impl Fn(ProcessId) -> Option<Moment>,
+    ) -> Vec<(ProcessId, PartitionId)> {
+        let mut offered = Vec::new();
         self.desk.ring(now);
         while let Some((at, process)) = self.offers.first().copied().filter(|(at, _)| *at <= now) {
             self.offers.remove(&(at, process));
@@ -306,9 +314,18 @@ impl Handlers {
             for partition in running.retries.due(local(now)) {
                 self.note(now, process, Call::Offered { partition: partition.clone() });
                 self.begin(process, &partition);
+                offered.push((process, partition));
             }
             self.schedule_offer(process);
         }
+        offered
+    }
+
+    /// Whose work on a partition runs in a process, and under which token.
+    pub(crate) fn task_of(&self, process: ProcessId, partition: &PartitionId) -> Option<(TaskId, Token)> {
+        let running = self.running.get(process.index())?.as_ref()?;
+        let hold = running.holds.get(partition)?;
+        hold.task.map(|task| (task, hold.token))
     }
 
     fn schedule_offer(&mut self, process: ProcessId) {
@@ -352,8 +369,29 @@ impl Handlers {
     }
 
     /// A guard was dropped.
-    fn ended(&mut self, now: Moment, id: TaskId, end: HandlerEnd, stops: bool) -> Option<Deed> {
+    fn ended(&mut self, now: Moment, id: TaskId, end: HandlerEnd, stops: bool) -> Vec<Deed> {
         self.desk.forget(id);
+        let Some((process, partition, token, is_kept)) = self.end_task(id) else { return Vec::new() };
+        if !is_kept {
+            return vec![Deed::Finished { process, partition, token }];
+        }
+        let mut deeds = vec![Deed::Left { process, partition: partition.clone(), token }];
+        let Some(running) = self.running_mut(process) else { return deeds };
+        if stops {
+            running.retries.stopped_in_time(&partition);
+            return deeds;
+        }
+        let stopped = running.retries.stopped(local(now), &partition, end);
+        self.schedule_offer(process);
+        self.note(now, process, Call::Ended { partition: partition.clone(), reason: stopped.reason });
+        if stopped.hands_over {
+            deeds.push(Deed::GivesUp { process, partition, token });
+        }
+        deeds
+    }
+
+    /// Nobody works for this guard any more. Returns where it was, and whether the partition is to stay there.
+    fn end_task(&mut self, id: TaskId) -> Option<(ProcessId, PartitionId, Token, bool)> {
         let task = self.tasks.get(&id)?;
         let (process, partition) = (task.process, task.partition.clone());
         if task.work.is_none() {
@@ -362,18 +400,7 @@ impl Handlers {
         let running = self.running_mut(process)?;
         let hold = running.holds.get_mut(&partition).filter(|hold| hold.task == Some(id))?;
         hold.task = None;
-        let token = hold.token;
-        if !hold.permission.is_kept() {
-            return Some(Deed::Finished { process, partition, token });
-        }
-        if stops {
-            running.retries.stopped_in_time(&partition);
-            return None;
-        }
-        let stopped = running.retries.stopped(local(now), &partition, end);
-        self.schedule_offer(process);
-        self.note(now, process, Call::Ended { partition: partition.clone(), reason: stopped.reason });
-        stopped.hands_over.then_some(Deed::GivesUp { process, partition, token })
+        Some((process, partition, hold.token, hold.permission.is_kept()))
     }
 
     fn running_mut(&mut self, process: ProcessId) -> Option<&mut Running> {

@@ -34,6 +34,8 @@
 //!   passes at once, and the same for the same seed. It must not need a runtime: what does IO in the service is something
 //!   in memory here, given by a closure. Where nothing matters but how long a release takes, [`Setup::drain_time`] is
 //!   enough.
+//! - **Your handler of messages**, if your service delivers those of a stream, is one by [`Setup::on_message`] or
+//!   [`Setup::on_messages`]; the test publishes by [`Cluster::publish`].
 //! - **Time** passes in [`run_for`](Cluster::run_for), [`run_until`](Cluster::run_until), [`settle`](Cluster::settle)
 //!   and in what waits for the workers, such as [`rolling_update`](Cluster::rolling_update). All else is instant.
 //! - **Chance** comes from the seed alone: the same test does the same every time. A loop over seeds tries other delays,
@@ -47,16 +49,22 @@ mod failure;
 mod guard;
 mod handlers;
 mod lists;
+mod mail;
 mod seen;
 mod setup;
+mod stream;
 
+pub(crate) use guard::TaskId;
 pub(crate) use handlers::{Deed, Handlers, Takes};
 pub(crate) use lists::Lists;
+pub(crate) use mail::{Mail, Say};
 
 pub use births::MAX_WORKERS;
 pub use cluster::{Cluster, Measured};
 pub use failure::{Failure, Story};
 pub use guard::Guard;
+pub use mail::{DeadLetter, Message, Messages};
+pub use parti_core::delivery::{Lost, PartitionMessage, PartitionMessages};
 pub use parti_core::{HandlerResult, PartitionGuard};
 pub use seen::{Call, Life, Seen};
 pub use setup::Setup;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::assign::Strategy;
+use parti_core::delivery::{DeliveryConfig, PartitionMessages};
 use parti_core::{Config, HandlerResult, Partition, PartitionError, PartitionId, PartitionList, RetryPolicy, Source};
 
 use super::births::Births;
@@ -14,10 +15,17 @@ use super::failure::Failure;
 use super::guard::Guard;
 use super::handlers::{Application, Handler, Handlers};
 use super::lists::Lists;
+use super::mail::{Mail, Message, Messages};
 use super::seen::Life;
+use crate::setting::messages::MessageOptions;
 use crate::setting::mix::Mix;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, WorkerOptions};
 use crate::world::World;
+
+/// The name of the stream.
+const STREAM: &str = "MESSAGES";
+/// How many messages a handler asks for at once, as that of `parti_nats` does.
+const AT_ONCE: u32 = 64;
 
 /// How often the simulated application of each process writes under a token, for the guarantees to be checked on.
 const WRITES_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +61,9 @@ pub struct Setup {
     config: Config,
     seed: u64,
     application: Application,
+    /// What makes the application, where it works on messages.
+    messages: Option<Rc<dyn Fn(Arc<Mail>) -> Application>>,
+    delivery: DeliveryConfig,
     retry: Option<RetryPolicy>,
     strategy: Option<Arc<dyn Strategy>>,
     source: Option<Rc<dyn Fn() -> Lists>>,
@@ -77,6 +88,8 @@ impl Setup {
             config: Config::default(),
             seed: 1,
             application: Application::Drains(Rc::new(|_| Duration::ZERO)),
+            messages: None,
+            delivery: DeliveryConfig::new(STREAM),
             retry: Some(RetryPolicy::default()),
             strategy: None,
             source: None,
@@ -193,6 +206,78 @@ impl Setup {
         Self { application: Application::Handles(Rc::new(move |life| boxed(make(life)))), ..self }
     }
 
+    /// Your handler of messages: it is called for each message that [`Cluster::publish`] publishes, one after another of each
+    /// partition, as `Consumer::run` of `parti_nats` calls it. A message is finished when it returns `Ok`, and comes again
+    /// after an error, a crash, or a suspension. A handler that holds does no harm when a message comes again:
+    ///
+    /// ```
+    /// use std::collections::BTreeSet;
+    /// use std::sync::{Arc, Mutex};
+    /// use std::time::Duration;
+    /// use parti_sim::kit::{Cluster, Failure, PartitionMessage};
+    ///
+    /// /// The handler under test: in the service, `consumer.run(...)` calls it.
+    /// async fn bill(order: impl PartitionMessage, bills: Arc<Mutex<BTreeSet<Vec<u8>>>>) -> Result<(), String> {
+    ///     order.sleep(Duration::from_millis(20)).await; // the work
+    ///     bills.lock().unwrap().insert(order.payload().to_vec()); // to do it twice is to do it once
+    ///     Ok(())
+    /// }
+    ///
+    /// # fn main() -> Result<(), Failure> {
+    /// let bills = Arc::new(Mutex::new(BTreeSet::new()));
+    /// let shared = Arc::clone(&bills);
+    /// let handler = move |order| bill(order, Arc::clone(&shared));
+    /// let mut cluster = Cluster::of(2).partition_ids(["eu", "us"]).on_message(handler).start()?;
+    /// cluster.settle()?;
+    /// for order in 0..100 {
+    ///     cluster.publish(if order % 2 == 0 { "eu" } else { "us" }, format!("order {order}"))?;
+    /// }
+    /// cluster.run_for(Duration::from_millis(300))?;
+    /// cluster.crash(cluster.owner("eu")?.expect("it has an owner"))?;
+    /// cluster.finish()?;
+    /// assert_eq!(bills.lock().unwrap().len(), 100, "each order has one bill");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_message<H, F, E>(self, handler: H) -> Self
+    where
+        H: Fn(Message) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        let handler = Arc::new(handler);
+        self.on_messages(move |messages| {
+            let handler = Arc::clone(&handler);
+            messages.for_each(move |message| handler(message))
+        })
+    }
+
+    /// Your handler of the messages of one partition, in place of one for each message: it runs for each partition of each
+    /// process, as one that takes `Messages` from `Consumer::next_partition` of `parti_nats`. See [`PartitionMessages`].
+    #[must_use]
+    pub fn on_messages<H, F>(mut self, handler: H) -> Self
+    where
+        H: Fn(Messages) -> F + 'static,
+        F: Future<Output: HandlerResult> + 'static,
+    {
+        let handler = Rc::new(handler);
+        self.messages = Some(Rc::new(move |mail: Arc<Mail>| {
+            let handler = Rc::clone(&handler);
+            let handler = boxed(move |guard| handler(Messages::new(guard, Arc::clone(&mail))));
+            Application::Handles(Rc::new(move |_| handler.clone()))
+        }));
+        self
+    }
+
+    /// The settings of the delivery of messages, as your service has them; the default ones otherwise. Its stream keeps what
+    /// is published.
+    #[must_use]
+    pub fn delivery(mut self, config: DeliveryConfig) -> Self {
+        self.delivery = config;
+        self
+    }
+
     /// Where the time that a release takes is all that matters of your application: how long each partition takes. In
     /// place of a [`handler`](Self::handler).
     #[must_use]
@@ -280,6 +365,7 @@ impl Setup {
         for worker in 0..self.workers {
             self.births.config(worker, &self.config).validate()?;
         }
+        self.delivery.validate()?;
         let options = Options {
             seed: self.seed,
             workers: self.workers,
@@ -293,11 +379,22 @@ impl Setup {
             },
             network: self.network,
             application: application(&self.config),
+            messages: self.messages.as_ref().map(|_| MessageOptions {
+                batch: AT_ONCE,
+                delivery: self.delivery.clone(),
+                ..MessageOptions::default()
+            }),
             clock_ppm: self.clock_ppm,
             ..Options::default()
         };
+        let mail = self.messages.as_ref().map(|_| Arc::new(Mail::default()));
         let mut world = World::made_of(&options, self.config.clone(), &all, list);
-        world.applications.handlers = Handlers::of(self.application, self.retry);
+        let mut application = self.application;
+        if let (Some(make), Some(mail), Some(messages)) = (&self.messages, &mail, world.messages.as_deref_mut()) {
+            application = make(Arc::clone(mail));
+            messages.serve(Arc::clone(mail));
+        }
+        world.applications.handlers = Handlers::of(application, self.retry);
         world.lists = lists;
         world.births.strategy = self.strategy;
         Cluster::begin(world, self.config, self.births)

@@ -29,7 +29,8 @@ use self::births::Births;
 use self::clock::Moment;
 use self::event::{Shown, What};
 use self::ground::Ground;
-use self::messages::{Delivering, Messages};
+use self::messages::Delivering;
+pub(crate) use self::messages::Messages;
 use self::network::{Links, Network};
 use self::probes::{Probing, Servers};
 use self::process::Life;
@@ -53,7 +54,7 @@ pub(crate) struct World {
     pub(crate) applications: Applications,
     pub(crate) lists: Lists,
     /// None in a world without messages.
-    messages: Option<Box<Messages>>,
+    pub(crate) messages: Option<Box<Messages>>,
     pub(crate) births: Births,
 }
 
@@ -386,8 +387,9 @@ impl World {
         let heard = self.watchers.of(Bucket::Plan).get(process).and_then(|watch| watch.heard);
         let in_former_life = heard.is_some_and(|(life, _)| life != self.kept.store.life(Bucket::Plan));
         self.applications.acquire(&mut self.ground, process, (partition, token), in_former_life);
+        let post = self.applications.handlers.task_of(process, &partition.id).map(|(task, _)| task);
         if let Some(mut delivering) = self.delivering() {
-            delivering.acquired(process, &partition.id, token);
+            delivering.acquired(process, &partition.id, token, post);
         }
     }
 

@@ -2,10 +2,10 @@
 
 use parti_core::{Event, Mode, WorkerState};
 
-use super::World;
 use super::clock::Moment;
 use super::event::What;
 use super::process::Life;
+use super::{Messages, World};
 use crate::kit::Deed;
 use crate::told::fact::{Fact, ProcessId};
 
@@ -22,8 +22,15 @@ impl World {
             Life::Paused { until } => Some(until),
             Life::Running | Life::Ended => None,
         };
-        applications.handlers.ring(ground.now, asleep);
-        let Some(listed) = lists.read_if_due(ground.now, |id| ground.observers.index_of(id)) else { return };
+        let offered = applications.handlers.ring(ground.now, asleep);
+        let listed = lists.read_if_due(ground.now, |id| ground.observers.index_of(id));
+        for (process, partition) in offered {
+            let begun = self.applications.handlers.task_of(process, &partition);
+            if let (Some(begun), Some(mut delivering)) = (begun, self.delivering()) {
+                delivering.offered(process, &partition, begun);
+            }
+        }
+        let (Some(listed), ground) = (listed, &mut self.ground) else { return };
         let same = |index| ground.observers.ownership.is_listed(index) == listed.contains(&index);
         if ground.observers.indices().all(same) {
             return;
@@ -35,20 +42,46 @@ impl World {
 
     /// Lets the handlers go on that have something to go on with.
     pub(super) fn attend_users(&mut self) {
+        if let Some(mut delivering) = self.delivering() {
+            delivering.catch_up();
+        }
         loop {
             let processes = &self.ground.processes;
             let runs = |process: ProcessId| processes[process.index()].life == Life::Running;
             let Some((task, process)) = self.applications.handlers.next_woken(runs) else { return };
             let until = self.right_until(process);
             let stops = self.ground.process(process).status.state == WorkerState::Shutdown;
-            for deed in self.applications.handlers.go_on(self.ground.now, task, until, stops) {
+            let deeds = self.applications.handlers.go_on(self.ground.now, task, until, stops);
+            self.follow_mail();
+            for deed in deeds {
                 self.follow(deed);
             }
         }
     }
 
+    /// Does what handlers have said of their messages.
+    fn follow_mail(&mut self) {
+        let mail = self.messages.as_deref().and_then(Messages::mail);
+        for (task, say) in mail.map(|mail| mail.take_said()).unwrap_or_default() {
+            let killed = self.delivering().and_then(|mut delivering| delivering.said(task, say));
+            if let Some(process) = killed {
+                self.killed_by_message(process);
+            }
+        }
+    }
+
     fn follow(&mut self, deed: Deed) {
+        if let Some(mut delivering) = self.delivering() {
+            match &deed {
+                Deed::Finished { process, partition, token } => {
+                    return delivering.handler_ended(*process, partition, *token, false);
+                }
+                Deed::Left { process, partition, token } => delivering.handler_ended(*process, partition, *token, true),
+                Deed::GivesUp { .. } => {}
+            }
+        }
         match deed {
+            Deed::Left { .. } => {}
             Deed::Finished { process, partition, token } => {
                 let Some(partition) = self.ground.observers.index_of(&partition) else { return };
                 self.ground.schedule.push(self.ground.now, What::Drained { process, partition, token });

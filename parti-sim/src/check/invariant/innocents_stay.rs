@@ -25,7 +25,7 @@ pub(super) struct InnocentsStay {
     dying: Option<ProcessId>,
 }
 
-/// The number of each message that a process has in hand, and since when.
+/// The number of each message that a process has in hand or has finished and not stored, and since when.
 type InHand = BTreeMap<(PartitionIndex, Sequence), (u64, Moment)>;
 
 impl Invariant for InnocentsStay {
@@ -75,7 +75,10 @@ impl InnocentsStay {
                 }
                 in_hand.insert((partition, *sequence), (*number, scene.now));
             }
-            MessageFact::Finished { sequence, .. } => _ = in_hand.remove(&(partition, *sequence)),
+            // As long as it is not stored that it is finished, it counts as if it were in hand.
+            MessageFact::PositionStored { record, .. } => {
+                in_hand.retain(|(of, sequence), _| *of != partition || *sequence > record.seq);
+            }
             MessageFact::Returned { from, .. } => {
                 let back = in_hand.iter().filter(|((of, sequence), _)| *of == partition && sequence >= from);
                 self.suspected.extend(back.map(|(_, (number, _))| *number));
@@ -86,7 +89,10 @@ impl InnocentsStay {
                 self.suspected.extend(lost);
                 in_hand.retain(|(of, _), _| *of != partition);
             }
-            MessageFact::Kills { .. } => self.dying = Some(process),
+            MessageFact::Kills { number } => {
+                self.dying = Some(process);
+                self.suspected.insert(*number);
+            }
             MessageFact::Buried { number, sequence } => {
                 let Some(options) = &scene.options.messages else { return Ok(()) };
                 let is_innocent = !options.is_poison(*number) && !self.suspected.contains(number);

@@ -9,7 +9,8 @@ use crate::told::fact::{Fact, PartitionIndex, Topic};
 use crate::told::message::MessageFact;
 
 /// A stored position only grows, and stays one of the same stream, unless it did not fit the stream, which was told, and
-/// the policy said where to go on; or unless positions were lost.
+/// the policy said where to go on; or unless positions were lost. What a stream has lost is not finished any more where nothing
+/// of the partition was there: its numbers may be given again, and to messages of this partition.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PositionMonotone {
     stored: BTreeMap<PartitionIndex, PositionRecord>,
@@ -31,6 +32,11 @@ impl Invariant for PositionMonotone {
     fn observe(&mut self, fact: &Fact<'_>, scene: &Scene<'_>) -> Result<(), Breach> {
         match fact {
             Fact::Message { what: MessageFact::PositionsLost, .. } => self.stored.clear(),
+            Fact::Message { what: MessageFact::SuffixLost { last }, .. } => {
+                for stored in self.stored.values_mut() {
+                    stored.through = stored.through.min(stored.seq.max(*last));
+                }
+            }
             Fact::Message { partition: Some(partition), what: MessageFact::Told(Notice::WentOn { .. }), .. } => {
                 self.stored.remove(partition);
             }

@@ -24,15 +24,18 @@ impl Delivering<'_> {
     }
 
     /// The handler is handed messages.
-    pub(super) fn take(&mut self, process: ProcessId, partition: PartitionIndex, messages: Vec<Handed<u64>>) {
+    pub(super) fn take(&mut self, process: ProcessId, partition: PartitionIndex, messages: &[Handed<u64>]) {
         let app = &self.ground.process(process).app;
         // Who was told to stop and is handed something nevertheless takes that for a word to go on.
         let begins = app.works() || app.is_suspended();
         let Some(hand) = self.hand(process, partition) else { return };
         hand.attempt += 1;
-        let attempt = hand.attempt;
+        let (attempt, post) = (hand.attempt, hand.post);
         let tries = messages.first().map_or(0, |handed| handed.tries);
-        hand.queue.extend(messages.into_iter().map(|handed| handed.message));
+        hand.queue.extend(messages.iter().map(|handed| handed.message));
+        if let (Some(post), Some(mail)) = (post, &self.messages.mail) {
+            return mail.hand(post, messages);
+        }
         if begins {
             self.begin_with(process, partition, attempt, tries);
         } else {
@@ -67,7 +70,7 @@ impl Delivering<'_> {
         self.ground.after(Duration::from_millis(takes), What::Delivery(errand));
     }
 
-    fn queue(&mut self, process: ProcessId, partition: PartitionIndex) -> Vec<Message<u64>> {
+    pub(super) fn queue(&mut self, process: ProcessId, partition: PartitionIndex) -> Vec<Message<u64>> {
         self.hand(process, partition).map(|hand| hand.queue.iter().copied().collect()).unwrap_or_default()
     }
 
@@ -110,19 +113,19 @@ impl Delivering<'_> {
     }
 
     /// The handler tells what it has finished.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         process: ProcessId,
         partition: PartitionIndex,
         through: Option<parti_core::delivery::Sequence>,
     ) {
         let Some(through) = through else { return };
-        if let Some(hand) = self.hand(process, partition) {
-            hand.queue.retain(|message| message.sequence > through);
-        }
+        let Some(hand) = self.hand(process, partition) else { return };
+        hand.queue.retain(|message| message.sequence > through);
+        let is_simulated = hand.post.is_none();
         let id = self.id_of(partition);
         self.deliver(process, Event::Application(Request::Finish { partition: id.clone(), through }));
-        if self.messages.rng.chance(COMMITS_PPM) {
+        if is_simulated && self.messages.rng.chance(COMMITS_PPM) {
             self.deliver(process, Event::Application(Request::Commit { partition: id }));
         }
     }

@@ -6,6 +6,7 @@ use parti_core::Token;
 use parti_core::delivery::{CallId, LogDelivery, Message};
 
 use super::tails::Tail;
+use crate::kit::TaskId;
 use crate::told::fact::PartitionIndex;
 use crate::world::clock::Moment;
 
@@ -46,6 +47,10 @@ pub(super) struct Hand {
     pub(super) leaving: bool,
     /// It has said that it leaves.
     pub(super) left: bool,
+    /// The user's handler that has it, if there is one.
+    pub(super) post: Option<TaskId>,
+    /// The worker keeps the partition when it is let go.
+    pub(super) stays: bool,
 }
 
 impl Member {
@@ -62,8 +67,8 @@ impl Member {
 }
 
 impl Hand {
-    pub(super) fn new(token: Token) -> Self {
-        Self { token, queue: VecDeque::new(), attempt: 0, leaving: false, left: false }
+    pub(super) fn new(token: Token, post: Option<TaskId>) -> Self {
+        Self { token, queue: VecDeque::new(), attempt: 0, leaving: false, left: false, post, stays: false }
     }
 
     /// Drops what it has. Returns whether that is anything.

@@ -11,8 +11,10 @@ mod orders;
 mod positions;
 mod stream;
 mod tails;
+mod users;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parti_core::delivery::{Event, LogDelivery, Notice, Order, Ownership, Request, StopReason};
@@ -28,6 +30,7 @@ use super::ground::Ground;
 use super::network::{Network, delay};
 #[cfg(feature = "planted-bugs")]
 use crate::fault::plant::Plant;
+use crate::kit::{Mail, Say, TaskId};
 use crate::rng::Rng;
 use crate::setting::messages::MessageOptions;
 use crate::setting::options::Options;
@@ -49,6 +52,12 @@ pub(crate) struct Messages {
     members: BTreeMap<ProcessId, Member>,
     /// Nothing is published from then on.
     closes_at: Moment,
+    /// Where users' handlers get their messages, if there are any.
+    mail: Option<Arc<Mail>>,
+    /// Which of them has which partition.
+    posts: BTreeMap<TaskId, (ProcessId, PartitionIndex)>,
+    /// What they have finished while they might not work.
+    late: Vec<(TaskId, Say)>,
 }
 
 impl Messages {
@@ -61,6 +70,9 @@ impl Messages {
                 positions: Positions::default(),
                 members: BTreeMap::new(),
                 closes_at: Moment::NEVER,
+                mail: None,
+                posts: BTreeMap::new(),
+                late: Vec::new(),
             })
         })
     }
@@ -123,19 +135,26 @@ impl Delivering<'_> {
         self.messages.members.remove(&process);
     }
 
-    /// An application is given a partition.
-    pub(super) fn acquired(&mut self, process: ProcessId, partition: &PartitionId, token: Token) {
+    /// An application is given a partition, and a user's handler works on it, if there is one.
+    pub(super) fn acquired(&mut self, process: ProcessId, partition: &PartitionId, token: Token, post: Option<TaskId>) {
         if let Some(partition) = self.ground.observers.index_of(partition) {
-            self.hold(process, partition, token);
+            self.hold(process, partition, token, post);
         }
     }
 
-    fn hold(&mut self, process: ProcessId, partition: PartitionIndex, token: Token) {
+    fn hold(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, post: Option<TaskId>) {
         let id = self.id_of(partition);
+        let post = post.filter(|_| self.messages.mail.is_some());
         let Some(member) = self.member(process) else { return };
-        member.hands.insert(partition, Hand::new(token));
+        member.hands.insert(partition, Hand::new(token, post));
+        if let (Some(post), Some(mail)) = (post, &self.messages.mail) {
+            mail.open(post);
+            self.messages.posts.insert(post, (process, partition));
+        }
         self.deliver(process, Event::Ownership(Ownership::Acquired { partition: id, token }));
-        self.want(process, partition);
+        if post.is_none() {
+            self.want(process, partition);
+        }
     }
 
     /// An application is told to finish with a partition: what it has it may finish, unless the hold has ended.
@@ -162,8 +181,10 @@ impl Delivering<'_> {
     pub(super) fn cancelled(&mut self, process: ProcessId, partition: &PartitionId) {
         let index = self.index_of(partition);
         let Some(hand) = self.hand(process, index) else { return };
+        let post = hand.post;
         let was_busy = hand.drop_all();
         let leaves = !std::mem::replace(&mut hand.left, true);
+        self.close(post, "there was no more time to finish");
         if was_busy {
             self.tell(Some(process), Some(index), &MessageFact::Dropped);
         }
@@ -192,7 +213,7 @@ impl Delivering<'_> {
             self.ground.after(Duration::ZERO, What::Drained { process, partition, token });
             return;
         };
-        hand.leaving = true;
+        (hand.leaving, hand.stays) = (true, false);
         if hand.queue.is_empty() {
             self.leave(process, partition);
         }
@@ -210,7 +231,9 @@ impl Delivering<'_> {
     pub(super) fn suspended(&mut self, process: ProcessId) {
         self.deliver(process, Event::Ownership(Ownership::Suspended));
         let Some(member) = self.member(process) else { return };
-        let busy: Vec<_> = member.hands.iter().filter(|(_, hand)| !hand.queue.is_empty()).map(|(at, _)| *at).collect();
+        // A user's handler hands back by itself what it has.
+        let is_busy = |hand: &Hand| hand.post.is_none() && !hand.queue.is_empty();
+        let busy: Vec<_> = member.hands.iter().filter(|(_, hand)| is_busy(hand)).map(|(at, _)| *at).collect();
         for partition in busy {
             self.hand_back(process, partition, None);
         }
@@ -279,13 +302,16 @@ impl Delivering<'_> {
             }
             Order::Hand { partition, messages, .. } => {
                 let partition = self.index_of(&partition);
-                self.take(process, partition, messages);
+                self.take(process, partition, &messages);
             }
             Order::LetGo { partition, token } => {
                 let partition = self.index_of(&partition);
                 self.tell(Some(process), Some(partition), &MessageFact::LetGo);
-                self.member(process).map(|member| member.hands.remove(&partition));
-                self.ground.after(Duration::ZERO, What::Drained { process, partition, token });
+                let hand = self.member(process).and_then(|member| member.hands.remove(&partition));
+                self.let_go(hand.as_ref().and_then(|hand| hand.post));
+                if hand.is_none_or(|hand| !hand.stays) {
+                    self.ground.after(Duration::ZERO, What::Drained { process, partition, token });
+                }
             }
             Order::Stop { partition, token, reason } => {
                 let partition = self.index_of(&partition);
@@ -301,12 +327,14 @@ impl Delivering<'_> {
     /// Nothing more is delivered of a partition. Where the reason may be over, it is tried again under the same token.
     fn stopped(&mut self, process: ProcessId, partition: PartitionIndex, token: Token, reason: StopReason) {
         let comes_again = matches!(reason, StopReason::StreamChanged | StopReason::Edited);
+        let post = self.hand(process, partition).and_then(|hand| hand.post);
+        self.close(post, &reason.to_string());
         self.tell(Some(process), Some(partition), &MessageFact::Stopped(reason));
-        let is_leaving = self.hand(process, partition).is_some_and(|hand| hand.leaving || hand.left);
+        let is_leaving = self.hand(process, partition).is_some_and(|hand| (hand.leaving || hand.left) && !hand.stays);
         self.drop_hand(process, partition);
         if is_leaving {
             self.ground.after(Duration::ZERO, What::Drained { process, partition, token });
-        } else if comes_again {
+        } else if comes_again && post.is_none() {
             self.ground.after(AGAIN_AFTER, What::Delivery(Errand::Again { process, partition, token }));
         }
     }
@@ -316,12 +344,13 @@ impl Delivering<'_> {
         let app = &self.ground.process(process).app;
         let is_held = app.holds().any(|(held, hold)| held == partition && hold.token == token && !hold.draining);
         if is_held && self.hand(process, partition).is_none() {
-            self.hold(process, partition, token);
+            self.hold(process, partition, token, None);
         }
     }
 
     fn drop_hand(&mut self, process: ProcessId, partition: PartitionIndex) {
-        if self.member(process).is_some_and(|member| member.hands.remove(&partition).is_some()) {
+        if let Some(hand) = self.member(process).and_then(|member| member.hands.remove(&partition)) {
+            self.close(hand.post, "the hold of the partition has ended");
             self.tell(Some(process), Some(partition), &MessageFact::HoldEnded);
         }
     }

@@ -158,9 +158,12 @@ impl Delivering<'_> {
                 }
                 Answer::TailOpened
             }
-            Order::DeadLetter { partition, message, .. } => {
+            Order::DeadLetter { partition, message, tries, reason, .. } => {
                 if self.refuses(process) {
                     return Answer::NotBuried(message);
+                }
+                if let Some(mail) = &self.messages.mail {
+                    mail.bury(partition.clone(), (message.sequence, message.body), tries, reason);
                 }
                 let partition = self.index_of(&partition);
                 let buried = MessageFact::Buried { sequence: message.sequence, number: message.body };
