@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::{Args, ValueEnum};
 use parti_core::assign::{
@@ -24,14 +26,21 @@ pub(super) struct PlanArgs {
     #[arg(long, default_value_t = 45)]
     pub(super) to: u32,
     /// How many partitions they divide.
-    #[arg(long, default_value_t = 2400)]
+    #[arg(long, default_value_t = 2400, conflicts_with = "input")]
     pub(super) partitions: usize,
     /// How heavy the partitions are.
-    #[arg(long, value_enum, default_value_t = Weights::Equal)]
+    #[arg(long, value_enum, default_value_t = Weights::Equal, conflicts_with = "input")]
     pub(super) weights: Weights,
+    /// A list of partitions in place of made-up ones: a line for each, its id and its weight, which is 1 where none is
+    /// given, as `parti list show` prints it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) input: Option<PathBuf>,
     /// Who decides.
     #[arg(long, value_enum, default_value_t = StrategyName::Balanced)]
     pub(super) strategy: StrategyName,
+    /// Show what each strategy would make of the change, side by side.
+    #[arg(long, conflicts_with = "strategy")]
+    pub(super) compare: bool,
     /// How far a load may be from its share, in thousandths of the share.
     #[arg(long, default_value_t = 50)]
     pub(super) epsilon_permille: u32,
@@ -74,6 +83,20 @@ pub(super) enum StrategyName {
 #[derive(Debug)]
 #[non_exhaustive]
 pub(super) enum PlanCommandError {
+    /// The file of partitions cannot be read.
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// A line of the file is not an id and a weight.
+    Line {
+        /// Which line, from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The partitions are refused.
     Partitions(PartitionError),
     /// There is no plan.
@@ -83,6 +106,10 @@ pub(super) enum PlanCommandError {
 impl std::fmt::Display for PlanCommandError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Unreadable { path, error } => write!(f, "{} cannot be read: {error}", path.display()),
+            Self::Line { number, reason } => {
+                write!(f, "line {number} must be an id and a weight, such as `orders-7 3`: {reason}")
+            }
             Self::Partitions(error) => error.fmt(f),
             Self::Plan(error) => error.fmt(f),
         }
@@ -97,8 +124,32 @@ impl std::error::Error for PlanCommandError {}
 ///
 /// [`PlanCommandError`] if there are too many partitions or the strategy has no plan.
 pub(super) fn run(args: &PlanArgs) -> Result<String, PlanCommandError> {
+    if args.compare {
+        return compare(args);
+    }
     let change = Change::new(args)?;
     Ok(if args.json { change.json() } else { change.text() })
+}
+
+/// What each strategy would make of the change.
+fn compare(args: &PlanArgs) -> Result<String, PlanCommandError> {
+    let of = |strategy: &StrategyName| Change::new(&PlanArgs { strategy: *strategy, ..args.clone() });
+    let changes = StrategyName::value_variants().iter().map(of).collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        return Ok(serde_json::to_string_pretty(&changes).unwrap_or_default());
+    }
+    let mut text = changes.first().map(Change::title).unwrap_or_default();
+    text.push_str("strategy         rounds   moved  least  highest load  lowest load\n");
+    for change in &changes {
+        let name = change.strategy.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let (peak, least) = change.rounds.last().map_or((0.0, 0.0), |last| (last.peak_to_mean, last.least_to_mean));
+        let (moved, fewest) = (change.moved, change.least_moves);
+        let rounds = change.rounds.len();
+        let unfinished = if change.finished { "" } else { "  still not done" };
+        let _ =
+            writeln!(text, "{name:<15}  {rounds:>6}  {moved:>6}  {fewest:>5}  {peak:>12.3}  {least:>11.3}{unfinished}");
+    }
+    Ok(text)
 }
 
 /// A change and its rounds.
@@ -107,7 +158,9 @@ struct Change {
     workers: u32,
     to: u32,
     partitions: usize,
-    weights: Weights,
+    /// None where the list was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<Weights>,
     strategy: StrategyName,
     rounds: Vec<Round>,
     moved: usize,
@@ -128,16 +181,19 @@ struct Round {
 
 impl Change {
     fn new(args: &PlanArgs) -> Result<Self, PlanCommandError> {
-        let partitions = partitions(args).map_err(PlanCommandError::Partitions)?;
-        let mut holders = vec![None; args.partitions];
+        let partitions = match &args.input {
+            Some(path) => read(path)?,
+            None => partitions(args).map_err(PlanCommandError::Partitions)?,
+        };
+        let mut holders = vec![None; partitions.len()];
         rounds(args, args.workers, &partitions, &mut holders)?;
         let least_moves = least_moves(&problem(args, &workers(args.to), &partitions, &holders));
         let (figures, finished) = rounds(args, args.to, &partitions, &mut holders)?;
         Ok(Self {
             workers: args.workers,
             to: args.to,
-            partitions: args.partitions,
-            weights: args.weights,
+            partitions: partitions.len(),
+            weights: args.input.is_none().then_some(args.weights),
             strategy: args.strategy,
             moved: figures.iter().map(|figures| figures.moved).sum(),
             least_moves,
@@ -150,9 +206,12 @@ impl Change {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
+    fn title(&self) -> String {
+        format!("{} → {} workers, {} partitions\n", self.workers, self.to, self.partitions)
+    }
+
     fn text(&self) -> String {
-        let mut text = String::new();
-        let _ = writeln!(text, "{} → {} workers, {} partitions", self.workers, self.to, self.partitions);
+        let mut text = self.title();
         let _ = writeln!(text, "round   moved  of stayers  budget  highest load  lowest load");
         for (nth, round) in self.rounds.iter().enumerate() {
             let Round { moved, moved_percent, budget, peak_to_mean, least_to_mean } = round;
@@ -233,6 +292,22 @@ fn strategy(name: StrategyName) -> &'static dyn Strategy {
     }
 }
 
+/// A list of partitions from a file.
+fn read(path: &Path) -> Result<PartitionList, PlanCommandError> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| PlanCommandError::Unreadable { path: path.to_owned(), error })?;
+    let mut partitions = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let refused = |reason: String| PlanCommandError::Line { number, reason };
+        let (id, weight) = line.trim().rsplit_once(char::is_whitespace).unwrap_or((line.trim(), "1"));
+        let weight =
+            weight.parse::<NonZeroU32>().map_err(|error| refused(format!("{weight:?} is no weight: {error}")))?;
+        let id = PartitionId::new(id.trim()).map_err(|error| refused(error.to_string()))?;
+        partitions.push(Partition::new(id).with_weight(weight));
+    }
+    PartitionList::new(partitions).map_err(PlanCommandError::Partitions)
+}
+
 fn partitions(args: &PlanArgs) -> Result<PartitionList, PartitionError> {
     let weight = |n: usize| match args.weights {
         Weights::Skew if n.is_multiple_of(10) => 5,
@@ -256,7 +331,9 @@ mod tests {
             to: 45,
             partitions: 2400,
             weights: Weights::Equal,
+            input: None,
             strategy: StrategyName::Balanced,
+            compare: false,
             epsilon_permille: 50,
             move_budget_percent: 20,
             seed: 0,
@@ -298,6 +375,34 @@ mod tests {
         let change = Change::new(&PlanArgs { weights: Weights::Heavy, ..args() }).expect("a plan");
         assert!(change.moved * 100 <= change.least_moves * 105, "{}", change.text());
         assert!(change.rounds[change.rounds.len() - 1].peak_to_mean <= 1.05, "{}", change.text());
+    }
+
+    #[test]
+    fn strategies_are_compared_side_by_side() {
+        insta::assert_snapshot!(run(&PlanArgs { compare: true, ..args() }).expect("a plan"));
+        let json = run(&PlanArgs { compare: true, json: true, ..args() }).expect("a plan");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(value.as_array().map(Vec::len), Some(StrategyName::value_variants().len()));
+    }
+
+    #[test]
+    fn a_real_list_is_read_and_what_is_none_is_refused_with_its_line() {
+        let path = std::env::temp_dir().join(format!("parti-list-{}", std::process::id()));
+        let with = |text: &str| {
+            fs::write(&path, text).expect("it is writable");
+            Change::new(&PlanArgs { workers: 2, to: 3, input: Some(path.clone()), ..args() })
+        };
+        let change = with("orders 7 3\n\norders-8\nwith space 40\n").expect("a list");
+        assert_eq!((change.partitions, change.weights), (3, None));
+        let error = |text: &str| with(text).err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(
+            error("a 1\nb 0\n"),
+            "line 2 must be an id and a weight, such as `orders-7 3`: \"0\" is no weight: number would be zero for non-zero type"
+        );
+        assert!(error("a 1\na 2\n").contains("\"a\""), "{}", error("a 1\na 2\n"));
+        fs::remove_file(&path).expect("it is there");
+        let missing = Change::new(&PlanArgs { input: Some(path), ..args() });
+        assert!(missing.err().is_some_and(|error| error.to_string().contains("cannot be read: ")));
     }
 
     #[test]
