@@ -21,6 +21,8 @@ pub(super) struct InnocentsStay {
     in_hand: BTreeMap<ProcessId, InHand>,
     /// What may be suspected of its own accord.
     suspected: BTreeSet<u64>,
+    /// What was ever in hand: where positions are lost, so is that it was finished, or cleared of what it was suspected of.
+    begun: BTreeSet<u64>,
     /// Whose message is about to end it.
     dying: Option<ProcessId>,
 }
@@ -50,6 +52,7 @@ impl Invariant for InnocentsStay {
                     self.suspected.extend(in_hand.values().map(|(number, _)| *number));
                 }
             }
+            Fact::Message { what: MessageFact::PositionsLost, .. } => self.suspected.extend(&self.begun),
             Fact::Message { process: Some(process), partition: Some(partition), what } => {
                 return self.observe_message(process, partition, what, scene);
             }
@@ -74,6 +77,7 @@ impl InnocentsStay {
                     self.suspected.insert(*number);
                 }
                 in_hand.insert((partition, *sequence), (*number, scene.now));
+                self.begun.insert(*number);
             }
             // As long as it is not stored that it is finished, it counts as if it were in hand.
             MessageFact::PositionStored { record, .. } => {
