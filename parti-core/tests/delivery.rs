@@ -225,6 +225,24 @@ fn a_message_that_ends_its_process_is_counted_before_it_is_tried() {
 }
 
 #[test]
+fn a_try_that_a_planned_move_ends_is_not_counted() {
+    let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
+    let mut world = at_work(&config);
+    let tried = |world: &World| world.positions["a"].1.failed.map_or(0, |failed| failed.times);
+    for epoch in (2..20).step_by(2) {
+        world.kill(0, &config);
+        world.members[0].is_quick = false;
+        world.acquire(0, "a", epoch);
+        assert_eq!((world.handed(0, "a"), tried(&world)), (vec![1], 1));
+        world.release(0, "a", epoch);
+        world.leave(0, "a");
+        assert_eq!(tried(&world), 0);
+        world.acquire(0, "a", epoch + 1);
+    }
+    assert!(world.dead.is_empty());
+}
+
+#[test]
 fn before_a_message_is_given_up_it_is_tried_with_nothing_else_in_hand() {
     let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
     let mut world = World::new(1, &config);

@@ -159,7 +159,7 @@ impl<M> Lane<M> {
             Request::Leave { .. } => {
                 if !self.has_left() {
                     self.ending = Ending::Left { unfinished: self.work.first_handed() };
-                    self.work.leave();
+                    self.work.leave(&mut self.progress);
                 }
             }
         }

@@ -57,6 +57,13 @@ impl Progress {
         self.since.get_or_insert(now);
     }
 
+    /// A message was counted as failed once more, and has not failed.
+    pub(super) fn take_back(&mut self, sequence: Sequence) {
+        let times = self.times(sequence).saturating_sub(1);
+        let others = self.failed.filter(|failed| failed.seq != sequence);
+        self.failed = others.or((times > 0).then_some(Failed { seq: sequence, times }));
+    }
+
     /// A message has failed once more. Returns how often by now.
     pub(super) fn observe_failed(&mut self, now: Instant, sequence: Sequence) -> u32 {
         let times = self.times(sequence).saturating_add(1);

@@ -124,7 +124,7 @@ impl<M> QueueLane<M> {
             Request::Leave { .. } => {
                 if !self.has_left() {
                     self.ending = Ending::Left { unfinished: self.work.first_handed() };
-                    self.work.leave();
+                    self.work.leave(&mut self.progress);
                 }
             }
         }

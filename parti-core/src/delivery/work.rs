@@ -311,8 +311,12 @@ impl Work {
         (now < self.not_before && inbox.front().is_some()).then_some(self.not_before)
     }
 
-    /// Nothing is handed out any more: the application is done.
-    pub(super) fn leave(&mut self) {
+    /// Nothing is handed out any more: the application is done. What was counted before it was tried has not ended the process.
+    pub(super) fn leave(&mut self, progress: &mut Progress) {
+        if let Care::Counted(sequence) = self.care {
+            progress.take_back(sequence);
+            self.care = Care::None;
+        }
         self.handed.clear();
         (self.wanted, self.is_last_try) = (0, false);
     }
