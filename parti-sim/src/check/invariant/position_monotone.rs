@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::delivery::{Notice, PositionRecord};
+use parti_core::delivery::{Notice, PositionRecord, Sequence};
 
 use super::{Breach, Invariant, Scene};
 use crate::told::fact::{Fact, PartitionIndex, Topic};
@@ -14,6 +14,8 @@ use crate::told::message::MessageFact;
 #[derive(Clone, Debug, Default)]
 pub(super) struct PositionMonotone {
     stored: BTreeMap<PartitionIndex, PositionRecord>,
+    /// The lowest end that the stream ever fell back to: who had read further may still say so.
+    lost_after: Option<Sequence>,
 }
 
 impl Invariant for PositionMonotone {
@@ -33,9 +35,7 @@ impl Invariant for PositionMonotone {
         match fact {
             Fact::Message { what: MessageFact::PositionsLost, .. } => self.stored.clear(),
             Fact::Message { what: MessageFact::SuffixLost { last }, .. } => {
-                for stored in self.stored.values_mut() {
-                    stored.through = stored.through.min(stored.seq.max(*last));
-                }
+                self.lost_after = Some(self.lost_after.map_or(*last, |lowest| lowest.min(*last)));
             }
             Fact::Message { partition: Some(partition), what: MessageFact::Told(Notice::WentOn { .. }), .. } => {
                 self.stored.remove(partition);
@@ -47,7 +47,9 @@ impl Invariant for PositionMonotone {
             } => {
                 let before = self.stored.insert(*partition, record.clone());
                 let goes_back = |before: &PositionRecord| {
-                    record.created != before.created || record.seq < before.seq || record.through < before.through
+                    let through =
+                        self.lost_after.map_or(before.through, |last| before.through.min(before.seq.max(last)));
+                    record.created != before.created || record.seq < before.seq || record.through < through
                 };
                 if let Some(before) = before.filter(goes_back) {
                     return Err(Breach::new(format!(
