@@ -173,6 +173,13 @@ pub(crate) enum Verb {
     /// The group as it changes; piped, a line for each change of its state
     #[command(after_help = "Example:\n  parti watch -g orders")]
     Watch,
+    /// The group as it changes, on a page that only this machine can see
+    #[command(
+        long_about = "The group as it changes, on a page that only this machine can see: prints where it is, under a path \
+                      that nobody can guess, and serves it until it is interrupted. Nothing on it writes.",
+        after_help = "Example:\n  parti dashboard -g orders"
+    )]
+    Dashboard(Dashboard),
     /// How far the messages of each partition are finished
     #[command(after_help = "Example:\n  parti positions -g orders")]
     Positions,
@@ -345,6 +352,14 @@ pub(crate) enum Wait {
         #[arg(long = "at-most", visible_alias = "for", value_name = "TIME", default_value = "5m", value_parser = duration)]
         at_most: Duration,
     },
+}
+
+/// Where the page is.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Dashboard {
+    /// The port on the loopback; 0 for any that is free
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
 }
 
 /// Where a partition is to go on.

@@ -311,7 +311,7 @@ fn status_json(picture: &Picture, outlook: &Outlook) -> Value {
     })
 }
 
-fn wish_json(picture: &Picture, control: Control, wish: &Wish) -> Value {
+pub(crate) fn wish_json(picture: &Picture, control: Control, wish: &Wish) -> Value {
     json!({
         "wish": control,
         "by": wish.record.by,
@@ -323,7 +323,7 @@ fn wish_json(picture: &Picture, control: Control, wish: &Wish) -> Value {
     })
 }
 
-fn worker_json(picture: &Picture, worker: &WorkerPicture) -> Value {
+pub(crate) fn worker_json(picture: &Picture, worker: &WorkerPicture) -> Value {
     let Share { owned, releasing, incoming, load } = Share::of(picture, worker);
     let record = &worker.record;
     json!({

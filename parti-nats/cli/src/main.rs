@@ -8,6 +8,7 @@ mod ask;
 mod check;
 mod connect;
 mod context;
+mod dashboard;
 mod explain;
 mod failure;
 mod letters;
@@ -63,6 +64,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Verb::List { verb } => list::list(&global, verb).await,
         Verb::Wait { what } => wait::wait(&global, what).await,
         Verb::Watch => watch::watch(&global).await,
+        Verb::Dashboard(dashboard) => dashboard::dashboard(&global, dashboard).await,
         Verb::Positions => messages::positions(&global).await,
         Verb::Seek(seek) => messages::seek(&global, seek).await,
         Verb::DeadLetters { verb } => letters::dead_letters(&global, verb).await,

@@ -146,6 +146,17 @@ pub(crate) fn covers(wider: &str, filter: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_key_reads_back_as_its_partition_and_what_is_no_such_key_as_none() {
+        for id in ["eu", "a b", "=x", "ä/ö.*>", "x=41"] {
+            let partition = PartitionId::new(id).expect("a valid id");
+            assert_eq!(partition_of(&key_part(&partition)), Some(partition), "{id}");
+        }
+        for part in ["", "=", "=4", "=4G", "=41", "a b", "=FF", "=e4"] {
+            assert_eq!(partition_of(part), None, "{part}");
+        }
+    }
+
     fn id(text: &str) -> PartitionId {
         PartitionId::new(text).expect("a valid id")
     }

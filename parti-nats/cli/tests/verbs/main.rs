@@ -1,6 +1,7 @@
 //! Each verb, run as a user does, against a real server with a fleet.
 
 mod changes;
+mod dashboard;
 mod explains;
 mod fleet;
 mod forecast;

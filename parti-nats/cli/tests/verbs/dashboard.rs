@@ -1,0 +1,109 @@
+//! The page: who may see it, and what it is told.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::fleet::{DEADLINE, Fleet, list};
+
+/// The command while it serves the page; ended with this.
+struct Page {
+    process: Child,
+    /// `127.0.0.1:…`
+    address: String,
+    /// What nobody can guess.
+    path: String,
+}
+
+impl Page {
+    fn open(fleet: &Fleet) -> Self {
+        let mut process = Command::new(snapbox::cmd::cargo_bin!("parti"))
+            .args(["dashboard", "--port", "0", "-g", "orders", "-s", &fleet.server.url()])
+            .env("XDG_CONFIG_HOME", "/nonexistent")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut line = String::new();
+        let mut said = BufReader::new(process.stdout.take().expect("it is piped"));
+        said.read_line(&mut line).expect("it says where it is");
+        let url = line.trim().strip_prefix("http://").expect("a URL");
+        let (address, path) = url.split_once('/').expect("a path");
+        Self { address: address.to_owned(), path: format!("/{path}"), process }
+    }
+
+    /// Asks for a path under a name, and gives back what comes until `enough`.
+    fn ask(&self, path: &str, host: &str, enough: impl Fn(&str) -> bool) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("sent");
+        let (mut bytes, mut part) = (Vec::new(), [0; 4096]);
+        loop {
+            let read = stream.read(&mut part).expect("an answer");
+            bytes.extend_from_slice(&part[..read]);
+            let text = String::from_utf8_lossy(&bytes);
+            if read == 0 || enough(&text) {
+                return text.into_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_page_is_for_who_knows_its_path_and_calls_it_by_its_name_and_goes_on_by_itself() {
+    let fleet = Fleet::settled(&list(6), &[(0, 1), (1, 1)]);
+    fleet.write("members", "control.pause", br#"{"v":1,"by":"<img src=x onerror=alert(1)>","reason":"</script>"}"#);
+    let page = Page::open(&fleet);
+    let whole = |_: &str| false;
+    assert!(page.address.starts_with("127.0.0.1:") && page.path.len() == 34, "{} {}", page.address, page.path);
+
+    let shown = page.ask(&page.path, &page.address, whole);
+    assert!(shown.starts_with("HTTP/1.1 200"), "{shown:.300}");
+    let policy = shown.lines().find(|line| line.starts_with("content-security-policy: default-src 'none';"));
+    let nonce = policy.and_then(|policy| policy.split("'nonce-").nth(1)?.split('\'').next()).expect("a nonce");
+    assert!(shown.contains(&format!("<script nonce=\"{nonce}\">")) && !shown.contains("NONCE"), "{policy:?}");
+    let again = page.ask(&page.path, &page.address, whole);
+    assert!(!again.contains(nonce), "each answer has a nonce of its own");
+
+    let port = page.address.rsplit(':').next().expect("a port");
+    for (path, host) in [
+        ("/00000000000000000000000000000000/", page.address.as_str()),
+        ("/", &page.address),
+        (&page.path, &format!("evil.example:{port}")),
+        (&format!("{}events", page.path), "evil.example"),
+    ] {
+        let refused = page.ask(path, host, whole);
+        assert!(refused.starts_with("HTTP/1.1 404") && !refused.contains("orders"), "{path} {host}: {refused:.300}");
+    }
+
+    let events = format!("{}events", page.path);
+    let named = format!("localhost:{port}");
+    let told = page.ask(&events, &named, |text| text.matches("data: {").count() >= 2);
+    let data = told.split("data: ").nth(1).and_then(|rest| rest.lines().next()).expect("an event");
+    let picture: serde_json::Value = serde_json::from_str(data).unwrap_or_else(|error| panic!("{error}: {data}"));
+    assert_eq!(
+        (&picture["group"], &picture["settled"], &picture["partitions"]),
+        (&"orders".into(), &true.into(), &6.into())
+    );
+    assert_eq!(picture["workers"][0]["partitions"].as_array().map(Vec::len), Some(3));
+    assert_eq!(picture["wishes"][0]["reason"], "</script>");
+    let plans = picture["plans"].as_array().expect("a list");
+    assert!(plans.iter().any(|plan| plan["causes"][0]["count"] == 6), "the first plan has placed all: {plans:?}");
+
+    // It goes on by itself.
+    let mut follower = TcpStream::connect(&page.address).expect("it listens");
+    follower.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    write!(follower, "GET {events} HTTP/1.1\r\nHost: {named}\r\n\r\n").expect("sent");
+    fleet.parti(&["list", "add", "q", "--force"]).assert().success();
+    let mut lines = BufReader::new(follower).lines();
+    let grown = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"partitions\":7")));
+    assert!(grown.is_some_and(|line| line.is_ok()), "the page is told of the new partition");
+}
