@@ -1,5 +1,6 @@
 //! Messages of a stream, delivered to whoever owns their partition.
 
+mod allowed;
 pub(crate) mod consumer;
 mod direct;
 mod durable;

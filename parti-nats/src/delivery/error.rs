@@ -83,6 +83,14 @@ pub enum DeliveryError {
         /// Its name.
         stream: String,
     },
+    /// The client may not do what delivery needs.
+    #[error(
+        "the server must answer requests to {subject}, but nobody did, while others were answered: allow this client to publish there, see Delivery::permissions"
+    )]
+    NotAllowed {
+        /// The subject, as [`Delivery::permissions`](crate::Delivery::permissions) lists it.
+        subject: String,
+    },
     /// The stream could not be looked at, or the bucket of positions not be made ready.
     #[error("delivery cannot begin: {source}")]
     NotReady {
@@ -114,6 +122,7 @@ impl DeliveryError {
             | Self::Interest { .. }
             | Self::Start { .. }
             | Self::Subject { .. }
+            | Self::NotAllowed { .. }
             | Self::NoDirectGet { .. } => false,
         }
     }

@@ -9,6 +9,7 @@ use parti_core::{GroupName, PartitionId};
 
 use crate::bucket::Names;
 use crate::clock;
+use crate::delivery::allowed;
 use crate::delivery::consumer::Consumer;
 use crate::delivery::error::DeliveryError;
 use crate::delivery::store::Store;
@@ -188,16 +189,22 @@ impl Delivery {
     ///
     /// # Errors
     ///
-    /// [`DeliveryError`]: a setting breaks a rule, or the stream does not fit. The worker is then told to stop.
+    /// [`DeliveryError`]: a setting breaks a rule, the stream does not fit, or the client is not allowed what
+    /// [`permissions`](Self::permissions) lists. The worker is then told to stop.
     pub async fn start(self, worker: Handle, client: Client) -> Result<Consumer, DeliveryError> {
         self.config.validate()?;
         let template = Template::new(&self.template)?;
         let dead_letters = self.dead_letters.as_deref().map(Template::new).transpose()?;
         let context = jetstream::new(client);
+        let allowed = self.permissions(worker.group())?;
+        // Which stream it is decides what else is needed.
+        allowed::check(&context.client(), &allowed, |subject| subject.contains(".STREAM.INFO.")).await?;
         let begun = clock::now();
         loop {
             match Store::open(&context, worker.group(), &self, &template, dead_letters.as_ref()).await {
                 Ok((store, engine)) => {
+                    let allowed = Self { engine: Some(engine), ..self.clone() }.permissions(worker.group())?;
+                    allowed::check(&context.client(), &allowed, |_| true).await?;
                     // By the time that others have a frozen worker's partitions, its last requests are over.
                     let pull_time = self.config.pull_time.min(worker.health.lease / 2);
                     let config = DeliveryConfig { engine, pull_time, ..self.config };

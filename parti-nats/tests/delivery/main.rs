@@ -1,5 +1,6 @@
 //! Messages of a real stream follow the assignment of real processes, whatever happens to them and to the server.
 
+mod allowed;
 mod consumers;
 mod odd;
 mod queue;
