@@ -235,3 +235,19 @@ fn a_message_that_ends_its_process_is_counted_before_it_is_tried() {
     assert_eq!((world.handed(0, "a"), world.dead.clone()), (vec![3, 4, 6, 7], vec![("a".into(), 1, None)]));
     assert!(world.left("a").is_empty());
 }
+
+#[test]
+fn a_release_that_waits_for_its_last_write_sets_no_timer_that_is_over() {
+    let mut world = at_work(&config());
+    world.hold_writes = true;
+    world.finish(0, "a", 1);
+    world.release(0, "a", 1);
+    world.leave(0, "a");
+    // By then the consumer would have been looked at, and the server told that work goes on.
+    world.pass(40 * SECOND);
+    assert!(world.members[0].let_go.is_empty());
+    let timer = world.members[0].delivery.poll_timeout();
+    assert!(timer.is_none_or(|at| at > world.now), "{timer:?} is over");
+    world.answer_delayed(0);
+    assert_eq!(world.members[0].let_go, ["a"]);
+}

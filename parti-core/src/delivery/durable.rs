@@ -292,7 +292,7 @@ impl Durable {
                 }
             }
             Phase::Missing => {
-                if self.is_free(orders) {
+                if self.is_free(orders) && wanted.is_quiet {
                     let call = orders.call_for(partition, |call, partition| Order::CreateConsumer { call, partition });
                     self.phase = Phase::Creating(call);
                 }
@@ -373,11 +373,11 @@ impl Durable {
     /// When something is due, if nothing more happens.
     pub(super) fn deadline(&self, now: Instant, config: &DeliveryConfig) -> Option<Instant> {
         let phase = match self.phase {
-            // What waits for the end of a pull, or for an acknowledgement, goes on with that.
-            Phase::Unknown | Phase::Missing | Phase::Astray => Some(self.not_before).filter(|at| *at > now),
+            Phase::Unknown | Phase::Missing | Phase::Astray => Some(self.not_before),
             Phase::Ready => Some(self.look_at(config)),
             Phase::Finding(_) | Phase::Creating(_) | Phase::Restoring(_) | Phase::Looking(..) => None,
         };
-        earliest([phase, self.extend_at()])
+        // What is due already waits for the end of a pull, for an acknowledgement or for the last write, and goes on with that.
+        earliest([phase.filter(|at| *at > now), self.extend_at().filter(|at| *at > now)])
     }
 }

@@ -8,7 +8,7 @@ use super::fit::GoOn;
 use super::hold::{Hold, HoldNews};
 use super::inbox::Inbox;
 use super::lane::{Ending, Fate, LEAST_SUSPECTS};
-use super::order::{Notice, Order, Orders, StopReason};
+use super::order::{Misfit, Notice, Order, Orders, StopReason};
 use super::position::PositionRecord;
 use super::progress::Progress;
 use super::scope::Scope;
@@ -172,7 +172,9 @@ impl<M> QueueLane<M> {
             Answer::Acknowledged => {
                 let messages = self.acks.observe_acknowledged(call);
                 self.durable.observe_acknowledged(&messages);
-                self.acknowledged = messages.last().copied().unwrap_or(self.acknowledged);
+                // Lower numbers are of a stream that was made anew, which is about to be noticed.
+                let last = messages.last().copied().filter(|(sequence, _)| *sequence > self.acknowledged.0);
+                self.acknowledged = last.unwrap_or(self.acknowledged);
                 DurableNews::Nothing
             }
             Answer::Buried => {
@@ -306,6 +308,10 @@ impl<M> QueueLane<M> {
     fn claim(&mut self, scope: Scope<'_>, stream: StreamState, orders: &mut Orders<M>) {
         let is_same =
             |record: &&PositionRecord| record.stream == scope.config.stream && record.created == stream.created;
+        if self.hold.stored().is_some_and(|record| !is_same(&record)) {
+            let (partition, misfit) = (self.partition.clone(), Misfit::MadeAnew);
+            orders.notice(Notice::WentOn { partition, misfit, next: stream.first });
+        }
         let stored = self.hold.stored().filter(is_same).filter(|_| !scope.has(PlantedBug::BeginAnew));
         let (seq, at) = stored.map_or_else(Default::default, |record| (record.seq, record.at));
         let failed = stored.and_then(|record| record.failed);
