@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parti_core::{
     AssignmentRecord, Control, Generation, Key, MemberPhase, Outcome, PartitionId, Record, Slot, Tenure, Term, Write,
@@ -9,6 +10,10 @@ use parti_core::{
 
 use super::Scene;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
+use crate::world::clock::Moment;
+
+/// A record that is replaced sooner than this may never have been shown to the leader.
+const SHOWN: Duration = Duration::from_secs(1);
 
 /// The assignment records and the members, as last committed.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +21,8 @@ pub(super) struct PlanView {
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     /// Of each slot, the tenure that its record says that it continues, and the phase.
     members: BTreeMap<Slot, (Option<Tenure>, MemberPhase)>,
+    /// Since when the record of a slot says that its process restarts.
+    restarting_since: BTreeMap<Slot, Moment>,
     /// Of each slot, the process that its record names: it writes it itself.
     processes: BTreeMap<Slot, ProcessId>,
     /// Of each slot, what its application has given up.
@@ -23,8 +30,8 @@ pub(super) struct PlanView {
     /// The slots that were ever drained, by an operator or their own application: what they give up may be because of
     /// that, also when it was taken back meanwhile.
     drained: BTreeSet<Slot>,
-    /// Of each slot, how many of its processes were ever evicted, or replaced in their tenure without having said that they
-    /// restart: from the second on, who is there rests, and what it has goes to others.
+    /// Of each slot, how many of its processes were ever evicted, or replaced in their tenure without having said, for long
+    /// enough to be heard, that they restart: from the second on, who is there rests, and what it has goes to others.
     deaths: BTreeMap<Slot, u32>,
     /// The newest plan, and which one that was when the process of a slot was last replaced in its tenure: that plan was made
     /// while nobody was there.
@@ -65,7 +72,15 @@ impl PlanView {
                 }
                 let before = self.members.insert(slot, (record.tenure, record.phase));
                 let other = self.processes.insert(slot, *process).is_some_and(|was| was != *process);
-                let restarts = before.is_some_and(|(_, phase)| phase == MemberPhase::Restarting);
+                let since = self
+                    .restarting_since
+                    .get(&slot)
+                    .filter(|_| before.is_some_and(|(_, phase)| phase == MemberPhase::Restarting));
+                let restarts = since.is_some_and(|since| scene.now.since(*since) >= SHOWN);
+                match record.phase {
+                    MemberPhase::Restarting => _ = self.restarting_since.entry(slot).or_insert(scene.now),
+                    MemberPhase::Active | MemberPhase::Draining => _ = self.restarting_since.remove(&slot),
+                }
                 if other && record.tenure.is_some() && !restarts {
                     self.count_death(slot);
                     self.replaced_in.insert(slot, self.head);
