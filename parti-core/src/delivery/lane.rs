@@ -118,7 +118,8 @@ impl<M> Lane<M> {
     /// Whether its first message has its last try, or waits for it.
     pub(super) fn is_last_try(&self) -> bool {
         let stored = self.hold.stored().and_then(|stored| stored.failed);
-        self.work.is_last_try(stored) && (self.ending == Ending::NotYet || self.unfinished() > 0)
+        self.work.is_clearing(stored)
+            || self.work.is_last_try() && (self.ending == Ending::NotYet || self.unfinished() > 0)
     }
 
     /// What the partition wants to be read.

@@ -262,7 +262,8 @@ impl<M> QueueLane<M> {
     /// Whether its first message has its last try, or waits for it.
     pub(super) fn is_last_try(&self) -> bool {
         let stored = self.hold.stored().and_then(|stored| stored.failed);
-        self.work.is_last_try(stored) && (self.ending == Ending::NotYet || self.counts().1 > 0)
+        self.work.is_clearing(stored)
+            || self.work.is_last_try() && (self.ending == Ending::NotYet || self.counts().1 > 0)
     }
 
     /// Asks for what is due for this partition.

@@ -106,9 +106,14 @@ impl Work {
         self.burying.filter(|(burying, _, _)| *burying == call).map(|(_, sequence, timestamp)| (sequence, timestamp))
     }
 
-    /// Whether the first message has its last try, or waits for it; or had it, and it is `stored` still that it was tried.
-    pub(super) fn is_last_try(&self, stored: Option<Failed>) -> bool {
-        self.is_last_try || stored.is_some_and(|failed| self.cleared == Some(failed.seq))
+    /// Whether the first message has its last try, or waits for it.
+    pub(super) fn is_last_try(&self) -> bool {
+        self.is_last_try
+    }
+
+    /// Whether a message was finished in its last try, and it is `stored` still that it was tried.
+    pub(super) fn is_clearing(&self, stored: Option<Failed>) -> bool {
+        stored.is_some_and(|failed| self.cleared == Some(failed.seq))
     }
 
     pub(super) fn unfinished(&self) -> usize {

@@ -23,6 +23,11 @@ pub(super) struct InnocentsStay {
     suspected: BTreeSet<u64>,
     /// What was ever in hand: where positions are lost, so is that it was finished, or cleared of what it was suspected of.
     begun: BTreeSet<u64>,
+    /// The number of each message that was ever begun.
+    numbers: BTreeMap<(PartitionIndex, Sequence), u64>,
+    /// Which message of each partition is stored to have been tried: before it is handed out, and so also where the hold is
+    /// lost in between.
+    counted: BTreeMap<PartitionIndex, Sequence>,
     /// Whose message is about to end it.
     dying: Option<ProcessId>,
 }
@@ -78,10 +83,15 @@ impl InnocentsStay {
                 }
                 in_hand.insert((partition, *sequence), (*number, scene.now));
                 self.begun.insert(*number);
+                self.numbers.insert((partition, *sequence), *number);
             }
             // As long as it is not stored that it is finished, it counts as if it were in hand.
             MessageFact::PositionStored { record, .. } => {
                 in_hand.retain(|(of, sequence), _| *of != partition || *sequence > record.seq);
+                match record.failed {
+                    Some(failed) => _ = self.counted.insert(partition, failed.seq),
+                    None => _ = self.counted.remove(&partition),
+                }
             }
             MessageFact::Returned { from, .. } => {
                 let back = in_hand.iter().filter(|((of, sequence), _)| *of == partition && sequence >= from);
@@ -91,6 +101,8 @@ impl InnocentsStay {
             MessageFact::Dropped | MessageFact::HoldEnded | MessageFact::LetGo | MessageFact::Stopped(_) => {
                 let lost = in_hand.iter().filter(|((of, _), _)| *of == partition).map(|(_, (number, _))| *number);
                 self.suspected.extend(lost);
+                let counted = self.counted.get(&partition).map(|sequence| (partition, *sequence));
+                self.suspected.extend(counted.and_then(|counted| self.numbers.get(&counted)));
                 in_hand.retain(|(of, _), _| *of != partition);
             }
             MessageFact::Kills { number } => {
