@@ -281,6 +281,30 @@ fn crashes_while_a_partition_is_quiet_are_counted_for_nobody() {
 }
 
 #[test]
+fn a_stream_that_is_made_anew_between_two_looks_is_not_taken_for_the_one_before() {
+    let mut world = at_work(&config());
+    world.finish(0, "a", 1);
+    world.pass(SECOND);
+    assert_eq!(world.stored("a"), 1);
+    world.kill(0, &config());
+    world.is_to_be_made_anew = true;
+    world.acquire(0, "a", 2);
+    world.pass(10 * SECOND);
+    assert_eq!(world.members[0].stopped, [("a".into(), StopReason::Misfit(Misfit::MadeAnew))]);
+}
+
+#[test]
+fn a_server_that_says_another_time_for_the_same_stream_is_believed_what_it_has() {
+    let mut world = at_work(&config());
+    world.finish(0, "a", 1);
+    world.pass(SECOND);
+    world.kill(0, &config());
+    world.created += 1;
+    world.acquire(0, "a", 2);
+    assert_eq!(world.handed(0, "a"), [3, 4, 6, 7]);
+}
+
+#[test]
 fn a_position_that_does_not_fit_stops_the_partition_and_no_other() {
     let mut world = at_work(&config());
     world.members[0].is_quick = true;

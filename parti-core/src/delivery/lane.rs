@@ -59,12 +59,22 @@ enum Stage {
         /// When it was read, and what the stream has there.
         read: Option<(Instant, Option<Timestamp>)>,
         /// What was seen before, and is to be seen again.
-        doubt: Option<Misfit>,
+        doubt: Option<Doubt>,
     },
     /// The first write is on its way. The messages from this one on are unfinished.
     Claiming { next: Sequence },
     /// Messages may be handed out.
     Working,
+}
+
+/// What is believed only once it was seen again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// The position does not fit the stream.
+    Misfit(Misfit),
+    /// It fits a stream that says that it was made at this other time. What is at the position may have been read before that
+    /// one was made.
+    MadeAt(Timestamp),
 }
 
 /// Whether there is still something to do for a partition.
@@ -349,7 +359,7 @@ impl<M> Lane<M> {
         &mut self,
         scope: Scope<'_>,
         at: Option<Timestamp>,
-        doubt: Option<Misfit>,
+        doubt: Option<Doubt>,
         stream: StreamState,
         orders: &mut Orders<M>,
     ) -> Fate {
@@ -357,11 +367,18 @@ impl<M> Lane<M> {
         let (go_on, failed, was_open) = match stored {
             None => (fit::begin(scope.config.start, stream), None, false),
             Some(record) => match fit::judge(record, at, stream, scope.config) {
-                Ok(go_on) => (go_on, record.failed, record.open),
+                Ok(go_on) if record.created == stream.created || doubt == Some(Doubt::MadeAt(stream.created)) => {
+                    (go_on, record.failed, record.open)
+                }
+                Ok(_) => {
+                    self.stage = Stage::Judging { read: None, doubt: Some(Doubt::MadeAt(stream.created)) };
+                    self.hold.doubt(scope.now);
+                    return Fate::GoesOn;
+                }
                 Err(misfit) => {
                     let position = GoOn { seq: record.seq, at: record.at, next: record.through.next() };
-                    if doubt != Some(misfit) && !matches!(misfit, Misfit::Gap { .. }) {
-                        self.stage = Stage::Judging { read: None, doubt: Some(misfit) };
+                    if doubt != Some(Doubt::Misfit(misfit)) && !matches!(misfit, Misfit::Gap { .. }) {
+                        self.stage = Stage::Judging { read: None, doubt: Some(Doubt::Misfit(misfit)) };
                         self.hold.doubt(scope.now + CONFIRM);
                         return Fate::GoesOn;
                     }

@@ -45,6 +45,7 @@ struct Tail {
 }
 
 /// The stream, the positions and the workers.
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(crate) struct World {
     pub(crate) now: Instant,
     stream: Vec<Stored>,
@@ -62,6 +63,8 @@ pub(crate) struct World {
     /// Holds back the answers to writes of positions.
     pub(crate) hold_writes: bool,
     pub(crate) tails_are_deaf: bool,
+    /// Before the stream is looked at the next time, it is made anew, with other messages under the same numbers.
+    pub(crate) is_to_be_made_anew: bool,
     pub(crate) durables: Durables,
 }
 
@@ -100,6 +103,7 @@ impl World {
             lose_answers: false,
             hold_writes: false,
             tails_are_deaf: false,
+            is_to_be_made_anew: false,
             durables: Durables::default(),
         }
     }
@@ -238,6 +242,10 @@ impl World {
                 (call, answer)
             }
             Order::Inspect { call } => {
+                if std::mem::take(&mut self.is_to_be_made_anew) {
+                    self.created += 1;
+                    self.stream.iter_mut().for_each(|stored| stored.at += 10_000);
+                }
                 let [created, first, last] = [self.created, self.first, self.last];
                 let (first, last) = (Sequence::new(first), Sequence::new(last));
                 (call, Answer::Stream(StreamState { created: Timestamp::new(created), first, last }))
