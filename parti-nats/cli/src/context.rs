@@ -41,12 +41,27 @@ impl Context {
         let path = folder.join("context").join(format!("{chosen}.json"));
         let Ok(text) = std::fs::read_to_string(&path) else { return Err(missing(&chosen, &folder)) };
         match serde_json::from_str(&text) {
-            Ok(Value::Object(fields)) => Ok(Self { fields }),
+            Ok(Value::Object(fields)) => Self { fields }.supported(),
             // What it says may be a secret: only where it is goes into the message.
             Ok(_) | Err(_) => Err(Failure::usage(format!(
                 "the context {} must be a JSON object: write it anew with `nats context save`",
                 path.display()
             ))),
+        }
+    }
+
+    /// The same context, if all that it says about the way in is understood here: else a login without that would fail for
+    /// no reason that anybody sees.
+    fn supported(self) -> Result<Self, Failure> {
+        let instead = [
+            ("nsc", "asks the program nsc for a secret, and parti runs no other program: name a file with --creds"),
+            ("user_jwt", "holds a login of its own: write JWT and seed into a file, and name that with --creds"),
+            ("socks_proxy", "goes through a proxy, which parti does not: name a server that is reached without one"),
+            ("jetstream_api_prefix", "has a prefix of its own for JetStream: name a domain with --js-domain instead"),
+        ];
+        match instead.iter().find(|(field, _)| self.text(field).is_some()) {
+            Some((field, why)) => Err(Failure::usage(format!("the context has {field}, and so {why}"))),
+            None => Ok(self),
         }
     }
 

@@ -7,6 +7,7 @@ mod fleet;
 mod forecast;
 mod hostile;
 mod messages;
+mod rights;
 mod shows;
 #[path = "../../../tests/support/mod.rs"]
 mod support;

@@ -165,6 +165,9 @@ fn a_context_of_the_nats_tool_says_where_the_server_is() {
     with(&["status", "--context", "vault"]).assert().code(2).stderr_eq(
         "parti: password begins with op://, which asks the program op for a secret, and parti runs no other program: write the secret into a file or a variable, and name that with file:// or env://\n",
     );
+    write("nsc.json", serde_json::json!({ "url": fleet.server.url(), "nsc": "nsc://o/a/hunter2" }).to_string());
+    let refused = "parti: the context has nsc, and so asks the program nsc for a secret, and parti runs no other program: name a file with --creds\n";
+    with(&["status", "--context", "nsc"]).assert().code(2).stderr_eq(refused);
     with(&["status", "--context", "none"])
         .assert()
         .code(2)
