@@ -25,9 +25,9 @@ pub(super) struct InnocentsStay {
     begun: BTreeSet<u64>,
     /// The number of each message that was ever begun.
     numbers: BTreeMap<(PartitionIndex, Sequence), u64>,
-    /// Which message of each partition is stored to have been tried: before it is handed out, and so also where the hold is
-    /// lost in between.
-    counted: BTreeMap<PartitionIndex, Sequence>,
+    /// Which message of each partition a process has stored to be tried: before it is handed out, and so also where the hold
+    /// or the process ends in between.
+    counted: BTreeMap<(ProcessId, PartitionIndex), Sequence>,
     /// Whose message is about to end it.
     dying: Option<ProcessId>,
 }
@@ -52,6 +52,12 @@ impl Invariant for InnocentsStay {
         match *fact {
             Fact::Crashed { process } | Fact::Halted { process } => {
                 let in_hand = self.in_hand.remove(&process).unwrap_or_default();
+                let counted = self.counted.iter().filter(|((of, _), _)| *of == process);
+                let unbegun = counted
+                    .map(|((_, partition), sequence)| (*partition, *sequence))
+                    .filter(|counted| !in_hand.contains_key(counted));
+                self.suspected.extend(unbegun.filter_map(|counted| self.numbers.get(&counted)));
+                self.counted.retain(|(of, _), _| *of != process);
                 let is_long = |(_, begun): &(u64, Moment)| scene.now.since(*begun) >= SOLITUDE;
                 if self.dying.take() != Some(process) || in_hand.values().any(is_long) {
                     self.suspected.extend(in_hand.values().map(|(number, _)| *number));
@@ -89,8 +95,13 @@ impl InnocentsStay {
             MessageFact::PositionStored { record, .. } => {
                 in_hand.retain(|(of, sequence), _| *of != partition || *sequence > record.seq);
                 match record.failed {
-                    Some(failed) => _ = self.counted.insert(partition, failed.seq),
-                    None => _ = self.counted.remove(&partition),
+                    Some(failed) => _ = self.counted.insert((process, partition), failed.seq),
+                    None => _ = self.counted.remove(&(process, partition)),
+                }
+                // Whoever has had it before has lost its hold.
+                for (_, others) in self.in_hand.iter().filter(|(other, _)| **other != process) {
+                    let lost = others.iter().filter(|((of, _), _)| *of == partition);
+                    self.suspected.extend(lost.map(|(_, (number, _))| *number));
                 }
             }
             MessageFact::Returned { from, .. } => {
@@ -101,7 +112,7 @@ impl InnocentsStay {
             MessageFact::Dropped | MessageFact::HoldEnded | MessageFact::LetGo | MessageFact::Stopped(_) => {
                 let lost = in_hand.iter().filter(|((of, _), _)| *of == partition).map(|(_, (number, _))| *number);
                 self.suspected.extend(lost);
-                let counted = self.counted.get(&partition).map(|sequence| (partition, *sequence));
+                let counted = self.counted.remove(&(process, partition)).map(|sequence| (partition, sequence));
                 self.suspected.extend(counted.and_then(|counted| self.numbers.get(&counted)));
                 in_hand.retain(|(of, _), _| *of != partition);
             }
