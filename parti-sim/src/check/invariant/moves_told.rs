@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parti_core::{
     AssignmentRecord, ClusterRecord, Control, Key, MAX_REMEMBERED_PLANS, MemberPhase, MoveCause, MovedPartition,
-    Outcome, PartitionId, Record, Slot, Term, Write,
+    Outcome, PartitionId, Record, Slot, Write,
 };
 
 use super::{Breach, Invariant, Scene};
@@ -16,8 +16,8 @@ use crate::told::fact::{Fact, ProcessId, Topic};
 #[derive(Clone, Debug, Default)]
 pub(super) struct MovesTold {
     head: Option<Arc<ClusterRecord>>,
-    /// Who has made the newest plan.
-    planned_by: Term,
+    /// Where each partition was ever told to go.
+    told: BTreeSet<(PartitionId, Slot)>,
     assignments: BTreeMap<Slot, Arc<AssignmentRecord>>,
     processes: BTreeMap<Slot, ProcessId>,
     /// The slots of which each cause was ever true.
@@ -71,9 +71,9 @@ impl Invariant for MovesTold {
             }
             (Key::Cluster, Write::Append { record: Record::Cluster(head), .. }) => {
                 let before = self.head.replace(Arc::clone(head));
-                if before.as_ref().is_none_or(|before| before.generation < head.generation) {
-                    self.planned_by = head.term;
-                }
+                let moves = head.moves.plans().last().into_iter().flat_map(|plan| &plan.causes);
+                let moves = moves.flat_map(|caused| &caused.moves);
+                self.told.extend(moves.filter_map(|moved| Some((moved.partition.clone(), moved.to?))));
                 return self.check_causes(head, before.as_deref());
             }
             (Key::Assign(slot), Write::Append { record: Record::Assignment(record), .. }) => {
@@ -92,7 +92,7 @@ impl MovesTold {
         self.has_been.extend([MoveCause::Crash, MoveCause::CrashLoop, MoveCause::Away].map(|cause| (slot, cause)));
     }
 
-    /// What is granted anew is what the head of the plan said last of each partition.
+    /// What is granted anew, the head of the plan has told before.
     fn check_grants(
         &self,
         slot: Slot,
@@ -110,10 +110,9 @@ impl MovesTold {
             && scene.options.record_limit == 0
             && history.plans().iter().all(|plan| plan.unnamed() == 0);
         for grant in record.owned.iter().filter(|grant| is_whole && !had(&grant.partition)) {
-            // A leader that has not planned yet goes by what its predecessor had begun, which is not all that it had told.
-            let counts = if record.term == self.planned_by { 1 } else { usize::MAX };
-            let mut told = history.of(&grant.partition).take(counts).map(|(_, _, moved)| moved);
-            if !told.any(|moved| moved.to == Some(slot)) {
+            // Not only the last one: a leader that ends in the middle of a plan leaves some of it told and not begun, and what
+            // an older plan had begun goes on.
+            if !self.told.contains(&(grant.partition.clone(), slot)) {
                 let told = history.of(&grant.partition).next().map(|(_, cause, moved)| (cause, moved));
                 return Err(Breach::new(format!(
                     "{} is granted to {} in generation {}, but what the plan told of it last is {told:?}",
