@@ -60,6 +60,8 @@ pub(super) enum HoldNews {
     Read { at: Option<Timestamp> },
     /// A write is committed.
     Committed,
+    /// What was read is what this hold has written; with it, when the stream stored the message that it has there now.
+    Found { at: Option<Timestamp> },
     /// The hold is over.
     Over(StopReason),
     /// A request has failed, and is sent again.
@@ -113,7 +115,7 @@ impl Hold {
         self.claimed |= is_own;
         let is_first = !self.claimed;
         self.set_stored(found);
-        if is_first { HoldNews::Read { at } } else { HoldNews::Committed }
+        if is_first { HoldNews::Read { at } } else { HoldNews::Found { at } }
     }
 
     /// Whether what was found was put there by something that does not own the partition: it was written after what this

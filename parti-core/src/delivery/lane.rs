@@ -234,6 +234,11 @@ impl<M> Lane<M> {
                 self.stage = Stage::Judging { read: Some((now, at)), doubt };
             }
             HoldNews::Committed => self.progress.observe_stored(self.hold.stored()),
+            HoldNews::Found { at } => match self.stage {
+                // A write that was given up has landed while the position was looked at anew.
+                Stage::Judging { doubt, .. } => self.stage = Stage::Judging { read: Some((now, at)), doubt },
+                Stage::Claiming { .. } | Stage::Working => self.progress.observe_stored(self.hold.stored()),
+            },
             HoldNews::Retrying => {
                 orders.notice(Notice::Retrying {
                     what: "position",

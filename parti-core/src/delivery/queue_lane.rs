@@ -222,7 +222,11 @@ impl<M> QueueLane<M> {
         match news {
             HoldNews::None => {}
             HoldNews::Read { .. } => self.stage = Stage::Reading { read: Some(now) },
-            HoldNews::Committed => {
+            // A write that was given up has landed while the position was looked at anew.
+            HoldNews::Found { .. } if matches!(self.stage, Stage::Reading { .. }) => {
+                self.stage = Stage::Reading { read: Some(now) };
+            }
+            HoldNews::Committed | HoldNews::Found { .. } => {
                 // What is finished later is stored with the next write. A try must not be lost.
                 if self.hold.stored().and_then(|stored| stored.failed) != self.progress.failed() {
                     self.progress.store_at_once();
