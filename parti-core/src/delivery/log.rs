@@ -350,27 +350,18 @@ impl<M> LogDelivery<M> {
     /// Asks for what is due for one partition.
     fn decide_for(&mut self, partition: &PartitionId) {
         let scope = scope(self.now, &self.config, (&self.tails, &self.reads, &self.stream), self.planted);
-        let in_hand_elsewhere =
-            if self.solitude.waits() == Some(partition) { self.in_hand_but_of(partition) } else { 1 };
+        let waited = self.solitude.waits() == Some(partition);
+        let in_hand = self.lanes.iter().map(|(partition, lane)| (partition, lane.unfinished()));
+        let in_hand_elsewhere = self.solitude.in_hand_elsewhere(partition, in_hand);
         let Some(lane) = self.lanes.get_mut(partition) else { return };
-        let waited = self.solitude.waits().is_some();
         match lane.decide(scope, &mut self.stream, (&mut self.solitude, in_hand_elsewhere), &mut self.orders) {
             Fate::GoesOn => {
                 self.reads.observe_want(partition, lane.want(scope));
                 self.agenda.set(partition, lane.deadline(&self.config, self.now));
-                if !lane.is_last_try() {
-                    self.touched.extend(self.solitude.end(partition));
-                } else if !waited && self.solitude.waits() == Some(partition) {
-                    // Now that it waits, it is looked at what others have.
-                    self.touched.insert(partition.clone());
-                }
+                self.touched.extend(self.solitude.observe_decided(partition, waited, lane.is_last_try()));
             }
             Fate::Over => self.forget(partition),
         }
-    }
-
-    fn in_hand_but_of(&self, partition: &PartitionId) -> usize {
-        self.lanes.iter().filter(|(other, _)| *other != partition).map(|(_, lane)| lane.unfinished()).sum()
     }
 
     /// Asks for what is due for all partitions together.

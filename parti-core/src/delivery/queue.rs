@@ -238,18 +238,13 @@ impl<M> QueueDelivery<M> {
     fn decide_for(&mut self, partition: &PartitionId) {
         let scope = scope(self.now, &self.config, &self.stream, self.planted);
         let waited = self.solitude.waits() == Some(partition);
-        let others = self.lanes.iter().filter(|(other, _)| waited && *other != partition);
-        let in_hand_elsewhere = if waited { others.map(|(_, lane)| lane.counts().1).sum() } else { 1 };
+        let in_hand = self.lanes.iter().map(|(partition, lane)| (partition, lane.counts().1));
+        let in_hand_elsewhere = self.solitude.in_hand_elsewhere(partition, in_hand);
         let Some(lane) = self.lanes.get_mut(partition) else { return };
         match lane.decide(scope, &mut self.stream, (&mut self.solitude, in_hand_elsewhere), &mut self.orders) {
             Fate::GoesOn => {
                 self.agenda.set(partition, lane.deadline(&self.config, self.now));
-                if !lane.is_last_try() {
-                    self.touched.extend(self.solitude.end(partition));
-                } else if !waited && self.solitude.waits() == Some(partition) {
-                    // Now that it waits, it is looked at what others have.
-                    self.touched.insert(partition.clone());
-                }
+                self.touched.extend(self.solitude.observe_decided(partition, waited, lane.is_last_try()));
             }
             Fate::Over => self.forget(partition),
         }

@@ -58,6 +58,33 @@ impl Solitude {
         self.holder.as_ref().filter(|holder| !holder.has_begun).map(|holder| &holder.partition)
     }
 
+    /// How many messages are in hand of others than this partition, of all these: it matters only to who waits for that.
+    pub(super) fn in_hand_elsewhere<'a>(
+        &self,
+        partition: &PartitionId,
+        in_hand: impl Iterator<Item = (&'a PartitionId, usize)>,
+    ) -> usize {
+        if self.waits() != Some(partition) {
+            return 1;
+        }
+        in_hand.filter(|(other, _)| *other != partition).map(|(_, count)| count).sum()
+    }
+
+    /// It was decided for this partition, which `waited` before or did not. Returns who is to be decided for now: those that
+    /// waited for its last try, which is over, or itself, since it now waits until others have nothing in hand.
+    pub(super) fn observe_decided(
+        &mut self,
+        partition: &PartitionId,
+        waited: bool,
+        is_last_try: bool,
+    ) -> BTreeSet<PartitionId> {
+        if !is_last_try {
+            return self.end(partition);
+        }
+        let waits_now = !waited && self.waits() == Some(partition);
+        waits_now.then(|| partition.clone()).into_iter().collect()
+    }
+
     /// The last try of this partition is over, if it had one. Returns who may go on.
     pub(super) fn end(&mut self, partition: &PartitionId) -> BTreeSet<PartitionId> {
         let is_holder = self.holder.as_ref().is_some_and(|holder| holder.partition == *partition);
