@@ -21,9 +21,8 @@ pub(super) struct InnocentsStay {
     in_hand: BTreeMap<ProcessId, InHand>,
     /// What may be suspected of its own accord.
     suspected: BTreeSet<u64>,
-    /// What was ever in hand: where positions are lost, so is that it was finished, or cleared of what it was suspected of.
-    begun: BTreeSet<u64>,
-    /// The number of each message that was ever begun.
+    /// The number of each message that was ever begun: where positions are lost, so is that it was finished, or cleared of
+    /// what it was suspected of.
     numbers: BTreeMap<(PartitionIndex, Sequence), u64>,
     /// Which message of each partition a process has stored to be tried: before it is handed out, and so also where the hold
     /// or the process ends in between.
@@ -63,7 +62,7 @@ impl Invariant for InnocentsStay {
                     self.suspected.extend(in_hand.values().map(|(number, _)| *number));
                 }
             }
-            Fact::Message { what: MessageFact::PositionsLost, .. } => self.suspected.extend(&self.begun),
+            Fact::Message { what: MessageFact::PositionsLost, .. } => self.suspected.extend(self.numbers.values()),
             Fact::Message { process: Some(process), partition: Some(partition), what } => {
                 return self.observe_message(process, partition, what, scene);
             }
@@ -88,7 +87,6 @@ impl InnocentsStay {
                     self.suspected.insert(*number);
                 }
                 in_hand.insert((partition, *sequence), (*number, scene.now));
-                self.begun.insert(*number);
                 self.numbers.insert((partition, *sequence), *number);
             }
             // As long as it is not stored that it is finished, it counts as if it were in hand.
