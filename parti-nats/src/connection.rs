@@ -142,8 +142,9 @@ impl Connection {
         Self { client, jetstream, link, refusals, signs, is_own: false, request_timeout, domain: None }
     }
 
-    /// The same connection, for buckets in a `JetStream` domain.
-    pub(crate) fn in_domain(self, domain: &str) -> Self {
+    /// The same connection, for buckets in a `JetStream` domain if one is named.
+    pub(crate) fn in_domain(self, domain: Option<&str>) -> Self {
+        let Some(domain) = domain else { return self };
         let jetstream = context(&self.client, Some(domain), self.request_timeout);
         Self { jetstream, domain: Some(domain.into()), ..self }
     }

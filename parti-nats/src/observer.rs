@@ -154,10 +154,7 @@ impl Observer {
     async fn open_in(client: Client, group: &GroupName, domain: Option<&str>) -> Result<Self, Error> {
         let config = Config { lease: LOOK_AGAIN, ..Config::default() };
         let connection = Connection::adopt(client, &config, Arc::new(Signs::new(group.as_str()))).await?;
-        let connection = match domain {
-            Some(domain) => connection.in_domain(domain),
-            None => connection,
-        };
+        let connection = connection.in_domain(domain);
         let patient = connection.patient();
         bucket::assert_group(&patient.jetstream, group).await?;
         permissions::check_reading(&patient, group).await?;

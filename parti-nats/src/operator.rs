@@ -88,11 +88,7 @@ impl Operator {
     async fn open_in(client: Client, group: &GroupName, domain: Option<&str>) -> Result<Self, Error> {
         let signs = Arc::new(Signs::new(group.as_str()));
         let connection = Connection::adopt(client, &Config::default(), signs).await?;
-        let connection = match domain {
-            Some(domain) => connection.in_domain(domain),
-            None => connection,
-        };
-        let connection = connection.patient();
+        let connection = connection.in_domain(domain).patient();
         bucket::assert_group(&connection.jetstream, group).await?;
         let (members, store) = (Names::new(group, Bucket::Members), Store::new(connection.clone(), group));
         Ok(Self { group: group.clone(), connection, members, store })
