@@ -13,7 +13,8 @@ use super::pools::Pools;
 /// count, as nobody will ever have them. It is balanced within epsilon of its
 /// share; where no multiple of the granule (the greatest common divisor of the weights) lies so close, the two
 /// multiples next to the share are. A *giant*, heavier than a worker's upper bound, still needs an owner: for each one,
-/// heaviest first, a largest worker is set aside with it, and the shares of the others are of what is left.
+/// heaviest first, a largest worker is set aside with it, and the shares of the others are of what is left. A worker whose
+/// share is more than its limit has a share of its limit, and the others have shares of the rest.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     pub(super) lower: Vec<u64>,
@@ -28,12 +29,19 @@ impl Bounds {
     pub(super) fn new(problem: &Problem<'_>, pools: &Pools) -> Self {
         let current = problem.current();
         let epsilon_permille = problem.options().epsilon_permille;
-        let (weight, capacity) = without_giants(problem, pools);
-        let within = |epsilon_permille| {
-            let share = |&own: &u32| weight * u128::from(own);
-            let capacities = current.workers.capacities().iter();
-            capacities.map(|own| bounds(current, share(own), capacity, epsilon_permille)).unzip()
+        let (own, room) = (current.workers.capacities(), problem.room());
+        let mean = current.total_weight.div_ceil(current.holders.len().max(1) as u64);
+        let (weight, capacity) = room.without_full(without_giants(problem, pools), own, mean);
+        let of_worker = |(worker, own): (usize, &u32), epsilon_permille| {
+            let (share, most) = (weight * u128::from(*own), room.most(worker, mean));
+            let has_share = most == u64::MAX || capacity > 0 && u128::from(most) * capacity >= share;
+            let (share, capacity) = if has_share { (share, capacity) } else { (u128::from(most), 1) };
+            let (lower, upper) = bounds(current, share, capacity, epsilon_permille);
+            let upper = upper.min(room.limit(worker) - room.limit(worker) % u64::from(current.granule.max(1)));
+            (lower.min(upper), upper)
         };
+        let within =
+            |epsilon_permille| own.iter().enumerate().map(|worker| of_worker(worker, epsilon_permille)).unzip();
         let (lower, upper) = within(epsilon_permille);
         let (inner_lower, inner_upper) = within(epsilon_permille / 2);
         Self { lower, upper, inner_lower, inner_upper }

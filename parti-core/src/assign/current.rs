@@ -152,6 +152,17 @@ impl Current {
         }
     }
 
+    /// How many partitions each worker holds. O(partitions).
+    pub(super) fn counts(&self) -> Vec<u64> {
+        let mut counts = vec![0; self.workers.len()];
+        for &holder in &self.holders {
+            if let Some(count) = counts.get_mut(holder as usize) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
     /// What each worker holds, by weight alone; counted when first asked for, as a balanced group never asks.
     pub(super) fn movables(&self) -> &Movables {
         self.movables.get_or_init(|| {

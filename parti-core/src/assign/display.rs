@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Move, MoveReason, Plan};
+use super::{Fit, Move, MoveReason, Plan};
 use crate::ids::Slot;
 
 /// So many moves are shown one by one; `{:#}` shows all.
@@ -23,7 +23,7 @@ impl fmt::Display for Plan {
         }
         writeln!(f)?;
         writeln!(f, "least     {} moves can do it, all rounds together", figures.least_moves)?;
-        writeln!(f, "budget    {} of {} used", figures.staying_moved, figures.budget)?;
+        writeln!(f, "budget    {} of {} used", figures.staying_moved - figures.displaced, figures.budget)?;
         writeln!(
             f,
             "highest   {} → {} of the mean load",
@@ -36,8 +36,20 @@ impl fmt::Display for Plan {
             Thousandths(figures.before.least_permille),
             Thousandths(figures.after.least_permille)
         )?;
-        if figures.unassigned > 0 {
-            writeln!(f, "nobody    can hold {} partitions", figures.unassigned)?;
+        if figures.spilled_before + figures.spilled_after > 0 {
+            let (before, after) = (figures.spilled_before, figures.spilled_after);
+            writeln!(f, "spilled   {before} → {after} are not with a worker that they prefer")?;
+        }
+        if figures.crowded_before + figures.crowded_after > 0 {
+            let (before, after) = (figures.crowded_before, figures.crowded_after);
+            writeln!(f, "crowded   {before} → {after} are with others from which they are to be apart")?;
+        }
+        let without_room = self.without_room.iter().map(|(_, count)| count).sum();
+        if figures.unassigned > without_room {
+            writeln!(f, "nobody    can hold {} partitions", figures.unassigned - without_room)?;
+        }
+        if without_room > 0 {
+            writeln!(f, "no room   for {without_room} partitions: {}", ByPriority(&self.without_room))?;
         }
         let end = if self.another_round { "another round is needed" } else { "no other round is needed" };
         writeln!(f, "then      {end}")?;
@@ -48,9 +60,14 @@ impl fmt::Display for Plan {
 impl Plan {
     fn write_moves(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = if f.alternate() { self.moves.len() } else { SHOWN_MOVES.min(self.moves.len()) };
-        for Move { partition, from, to, reason } in &self.moves[..shown] {
+        for Move { partition, from, to, reason, fit } in &self.moves[..shown] {
             let id = &self.partitions.as_slice()[*partition].id;
-            writeln!(f, "  {id}: {} → {} ({reason})", Worker(*from), Worker(*to))?;
+            write!(f, "  {id}: {} → {} ({reason}", Worker(*from), Worker(*to))?;
+            match fit {
+                Some(Fit::Preferred) if *reason == MoveReason::Preferred => writeln!(f, ")")?,
+                Some(fit) => writeln!(f, ", {fit})")?,
+                None => writeln!(f, ")")?,
+            }
         }
         match self.moves.len() - shown {
             0 => Ok(()),
@@ -60,7 +77,17 @@ impl Plan {
 }
 
 impl MoveReason {
-    const ALL: [Self; 6] = [Self::New, Self::Orphaned, Self::Drain, Self::Pinned, Self::Label, Self::Balance];
+    const ALL: [Self; 9] = [
+        Self::New,
+        Self::Orphaned,
+        Self::Drain,
+        Self::Pinned,
+        Self::Label,
+        Self::Preferred,
+        Self::Apart,
+        Self::Room,
+        Self::Balance,
+    ];
 }
 
 impl fmt::Display for MoveReason {
@@ -71,8 +98,33 @@ impl fmt::Display for MoveReason {
             Self::Drain => "drain",
             Self::Pinned => "pinned",
             Self::Label => "label",
+            Self::Preferred => "preferred",
+            Self::Apart => "apart",
+            Self::Room => "no room",
             Self::Balance => "balance",
         })
+    }
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Preferred => "preferred",
+            Self::Spilled => "spilled",
+        })
+    }
+}
+
+/// How many partitions of which priority.
+struct ByPriority<'a>(&'a [(u8, usize)]);
+
+impl fmt::Display for ByPriority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (nth, (priority, count)) in self.0.iter().enumerate() {
+            let comma = if nth == 0 { "" } else { ", " };
+            write!(f, "{comma}{count} of priority {priority}")?;
+        }
+        Ok(())
     }
 }
 

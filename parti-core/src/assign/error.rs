@@ -101,6 +101,19 @@ pub enum AuditError {
         /// Its owner in the answer.
         slot: Slot,
     },
+    /// A worker was given more than it can take.
+    #[error(
+        "a worker must not be given more than its limit, but {slot} would have {partitions} partitions of weight {load} \
+         in all: use Balanced, or correct the strategy"
+    )]
+    Room {
+        /// Which worker.
+        slot: Slot,
+        /// The load that it would have.
+        load: u64,
+        /// How many partitions it would have.
+        partitions: u64,
+    },
 }
 
 /// Why there is no plan; the current assignment should stay.

@@ -1,7 +1,8 @@
 //! How good a plan is and what it costs.
 
+use super::apart::Crowd;
 use super::current::{Current, NOBODY};
-use super::{Move, Problem};
+use super::{Move, MoveReason, Problem};
 
 /// What a plan reaches and what it costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,10 @@ pub struct Figures {
     pub moved: usize,
     /// How many of those have a holder that stays.
     pub staying_moved: usize,
-    /// How many partitions with a holder that stays this plan may move.
+    /// How many of those leave it for lack of room: a more important one takes their place, or their holder has more than
+    /// its limit allows. The budget does not hold them up.
+    pub displaced: usize,
+    /// How many partitions with a holder that stays this plan may move beside those.
     pub budget: usize,
     /// A number of moves, over all rounds, below which no plan brings every worker within its bounds.
     ///
@@ -36,8 +40,18 @@ pub struct Figures {
     /// are ignored: they can only make more moves necessary. Where no assignment keeps the bounds, a plan stops short
     /// of them, and may move less.
     pub least_moves: usize,
-    /// How many partitions no worker can hold.
+    /// How many partitions have no owner: no worker can hold them, or none has room for them (see
+    /// [`Plan::without_room`](super::Plan::without_room)).
     pub unassigned: usize,
+    /// How many partitions are with a worker that stays, and that is not one that they prefer.
+    pub spilled_before: usize,
+    /// The same after.
+    pub spilled_after: usize,
+    /// How many partitions would have to leave workers that stay so that those of one key are as far apart as they are
+    /// to be.
+    pub crowded_before: usize,
+    /// The same after.
+    pub crowded_after: usize,
     /// The loads before.
     pub before: Spread,
     /// The loads after.
@@ -55,8 +69,9 @@ pub struct Spread {
 }
 
 impl Figures {
-    pub(super) fn new(problem: &Problem<'_>, moves: &[Move]) -> Self {
-        let current = problem.current();
+    /// Of a plan with these owners, by worker index, and these moves.
+    pub(super) fn new(problem: &Problem<'_>, owners: &[u32], moves: &[Move]) -> Self {
+        let (current, pools) = (problem.current(), problem.pools());
         let mut loads = current.loads.clone();
         let (mut staying_moved, mut left_out) = (0, 0);
         for &Move { partition, to, .. } in moves {
@@ -76,10 +91,15 @@ impl Figures {
             partitions: current.holders.len(),
             moved: moves.len(),
             staying_moved,
+            displaced: moves.iter().filter(|change| change.reason == MoveReason::Room).count(),
             budget: problem.budget(),
             least_moves: forced + problem.least_staying_moves(),
             // Those that had no holder and get none are not moves.
             unassigned: current.unassigned - forced + left_out,
+            spilled_before: pools.spilled(&current.holders).count(),
+            spilled_after: pools.spilled(owners).count(),
+            crowded_before: Crowd::new(problem.apart(), &current.holders).excess(),
+            crowded_after: Crowd::new(problem.apart(), owners).excess(),
             before: Spread::new(current, &current.loads),
             after: Spread::new(current, &loads),
         }

@@ -36,17 +36,36 @@ fn any_group() -> impl Generator<Value = Group> {
                 capacity: NonZeroU32::new(capacity).expect("at least 1"),
                 labels: [("zone".into(), if zone { "a" } else { "b" }.into())].into(),
                 draining: phase == 0,
+                ..WorkerInput::new(Slot::new(slot))
             })
             .collect();
         for (index, &(_, holder, rule)) in partitions.iter().enumerate() {
             group.holders[index] = Some(Slot::new(holder)).filter(|_| holder < 12);
             match rule {
                 0 => group.require(index, "zone", "a"),
-                1 => group.require(index, "zone", "c"),
+                1 => group.rules.push(Rule {
+                    partition: index,
+                    requires: [("zone".into(), "c".into())].into(),
+                    apart: Some("one".into()).filter(|_| holder > 3),
+                    ..Rule::default()
+                }),
                 2 => group.rules.push(Rule { partition: index, pin: Some(Slot::new(holder)), ..Rule::default() }),
                 3 => group.rules.push(Rule {
                     partition: index,
                     avoids: [0, 1, holder].map(Slot::new).into(),
+                    ..Rule::default()
+                }),
+                6 | 7 => group.rules.push(Rule {
+                    partition: index,
+                    apart: Some(if rule == 6 { "one" } else { "other" }.into()),
+                    prefers: [("zone".into(), "a".into())].into_iter().filter(|_| holder > 6).collect(),
+                    ..Rule::default()
+                }),
+                4 | 5 => group.rules.push(Rule {
+                    partition: index,
+                    prefers: [("zone".into(), if rule == 4 { "a" } else { "b" }.into())].into(),
+                    avoids: [holder].map(Slot::new).into(),
+                    pin: Some(Slot::new(holder + 1)).filter(|_| holder == 3),
                     ..Rule::default()
                 }),
                 _ => {}
@@ -150,6 +169,27 @@ proptest! {
         let Plan { figures: Figures { moved, staying_moved, .. }, another_round, .. } = rounds[0];
         prop_assert_eq!(Cost { moved, staying_moved, another_round }, expected, "the obvious version says otherwise");
         prop_assert!(is_even(&group), "{:?}", rounds.last());
+    }
+
+    #[test]
+    fn nobody_is_a_partition_above_its_share_where_weights_are_about_the_same(
+        holders in vec_of(0..9_u32, 16..40), // at least two for each worker
+        workers in 1..8_u32,
+        spread in 1..=20_u32,
+        seed in any::<u64>(),
+    ) {
+        let mut rng = crate::rng::Rng::new(seed);
+        let more = |rng: &mut crate::rng::Rng| u32::try_from(rng.below(spread.into())).expect("small");
+        let weights: Vec<u32> = holders.iter().map(|_| 100 + more(&mut rng)).collect();
+        let mut group = Group::weighing(workers, &weights);
+        group.holders = holders.iter().map(|&slot| Some(Slot::new(slot)).filter(|_| slot < workers)).collect();
+        group.rounds(&Balanced);
+        let (total, heaviest) = (weights.iter().sum::<u32>(), weights.iter().max().copied().unwrap_or(0));
+        for worker in &group.workers {
+            let owned = group.holders.iter().zip(&weights).filter(|(holder, _)| **holder == Some(worker.slot));
+            let load: u32 = owned.map(|(_, weight)| weight).sum();
+            prop_assert!(load * workers <= total + heaviest * workers, "{load} of {total} for {workers}: {group:?}");
+        }
     }
 
     #[test]

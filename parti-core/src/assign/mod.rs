@@ -54,9 +54,13 @@
 //! | share | the load that a worker would have if all relative loads were equal |
 //! | bounds | the least and the greatest load that counts as balanced; *inner* bounds are half as wide |
 //! | granule | the greatest common divisor of all weights: no load is between its multiples |
+//! | limit, room | the most that a worker can take, whatever the balance; how much of it is left |
+//! | displaced | taken from a worker for lack of room, mostly by a more important partition |
 //! | giant | a partition that weighs more than its worker's upper bound |
 //! | large, light | heavier than the lightest partition; as heavy as it |
 //! | pool | the workers that may hold a partition, by its labels |
+//! | preferred, spilled | with a worker of those that the partition prefers, with another |
+//! | key, crowded | what partitions share that are to be on different workers; said of one that is not |
 //! | home | the worker that a partition chooses by hash |
 //! | free | said of partitions that move in any case, so that the owner may still change at no cost |
 //! | weight class, or class | partitions of one pool and one weight that are all free or all not: interchangeable |
@@ -70,9 +74,10 @@
 //! # Where to look
 //!
 //! `problem` is the question and `plan` the answer. `current` turns the question into numbers, `pools` and `bounds` say
-//! what is allowed, `least` how few moves can do it. [`Balanced`] has a file for each of its steps (`unassigned`,
-//! `transfers` with `large`, `choose`), and the data that these work on in `class`, `home` and `heap`.
+//! what is allowed, `room` who goes without where workers have limits, `least` how few moves can do it. [`Balanced`] has a file for each of its steps (`unassigned`,
+//! `transfers` with `large`, `choose`; `preferred` for what partitions prefer, `separate` for those that are to be apart), and the data that these work on in `class`, `home` and `heap`.
 
+mod apart;
 mod balanced;
 mod bounds;
 mod class;
@@ -83,6 +88,12 @@ mod figures;
 mod home;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod laws_of_keys;
+#[cfg(test)]
+mod laws_of_preference;
+#[cfg(test)]
+mod laws_of_room;
 mod least;
 mod plan;
 mod pools;
@@ -90,6 +101,7 @@ mod problem;
 #[cfg(test)]
 mod reference;
 mod ring;
+mod room;
 mod round_robin;
 #[cfg(test)]
 mod testing;
@@ -99,7 +111,7 @@ pub use balanced::Balanced;
 pub use error::{AuditError, PlanError, ProblemError, StrategyError};
 pub use figures::{Figures, Spread};
 pub use least::least_moves;
-pub use plan::{Answer, Move, MoveReason, Plan, Strategy, audit, plan};
+pub use plan::{Answer, Fit, Move, MoveReason, Plan, Strategy, audit, plan};
 pub use problem::{Options, Problem, Rule, Step, WorkerInput};
 pub use ring::ConsistentHash;
 pub use round_robin::RoundRobin;

@@ -1,16 +1,21 @@
 //! What is there: workers, partitions, who holds what, and how far a plan may go.
 
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
 use core::num::NonZeroU32;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::apart::Apart;
 use super::bounds::Bounds;
 use super::current::Current;
 use super::pools::Pools;
+use super::room::Room;
 use super::{Labels, ProblemError, least};
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Slot;
 use crate::partition::PartitionList;
 
@@ -23,14 +28,19 @@ pub struct WorkerInput {
     pub capacity: NonZeroU32,
     /// What partitions can ask for.
     pub labels: Labels,
+    /// The most load it can take, whatever the balance; none if there is no limit.
+    pub max_load: Option<u64>,
+    /// The most partitions it can take, whatever the balance; none if there is no limit.
+    pub max_partitions: Option<u32>,
     /// Whether it is leaving: it is given nothing, and what it holds goes to others.
     pub draining: bool,
 }
 
 impl WorkerInput {
-    /// A worker of capacity 1 without labels, here to stay.
+    /// A worker of capacity 1 without labels and limits, here to stay.
     pub fn new(slot: Slot) -> Self {
-        Self { slot, capacity: NonZeroU32::MIN, labels: Labels::new(), draining: false }
+        let (capacity, labels) = (NonZeroU32::MIN, Labels::new());
+        Self { slot, capacity, labels, max_load: None, max_partitions: None, draining: false }
     }
 
     /// Whether a partition with this rule may be given to this worker.
@@ -50,6 +60,12 @@ pub struct Rule {
     pub partition: usize,
     /// The labels that its worker must have. Where no worker has them all, the partition stays unassigned.
     pub requires: Labels,
+    /// The labels that its worker should have, beyond those that it must. It is with a worker that has them all as long
+    /// as one of them has room within its bounds, and *spilled* to another as long as none has.
+    pub prefers: Labels,
+    /// What it has in common with others that are to be on different workers: where there are enough of these, no two
+    /// partitions of one key are together, and else no more than must be, as long as the bounds allow it.
+    pub apart: Option<String>,
     /// The workers that cannot hold it, whatever their labels. Where no other can, the partition stays unassigned.
     pub avoids: BTreeSet<Slot>,
     /// The worker that is to hold it, whatever the balance. Where that worker is not there, is leaving, or cannot hold
@@ -81,7 +97,7 @@ impl Default for Options {
 }
 
 /// What a plan is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Unassigned partitions are assigned, and the load is balanced.
     #[default]
@@ -111,6 +127,7 @@ pub struct Problem<'a> {
     rules: Vec<&'a Rule>,
     options: Options,
     current: Current,
+    room: Room,
     limits: OnceCell<Limits>,
 }
 
@@ -118,6 +135,7 @@ pub struct Problem<'a> {
 #[derive(Clone, Debug)]
 struct Limits {
     pools: Pools,
+    apart: Apart,
     bounds: Bounds,
     least_staying_moves: usize,
 }
@@ -143,9 +161,9 @@ impl<'a> Problem<'a> {
         if let Some(pair) = workers.windows(2).find(|pair| pair[0].slot == pair[1].slot) {
             return Err(ProblemError::SlotTwice { slot: pair[0].slot });
         }
-        let current = Current::new(&workers, partitions, holders);
+        let (current, room) = (Current::new(&workers, partitions, holders), Room::new(&workers));
         let (rules, options, limits) = (Vec::new(), Options::default(), OnceCell::new());
-        Ok(Self { workers, partitions, holders, rules, options, current, limits })
+        Ok(Self { workers, partitions, holders, rules, options, current, room, limits })
     }
 
     /// The same problem with rules for some partitions.
@@ -221,9 +239,19 @@ impl<'a> Problem<'a> {
         &self.current
     }
 
+    /// The most that each worker can take.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Which workers may hold which partitions.
     pub(super) fn pools(&self) -> &Pools {
         &self.limits().pools
+    }
+
+    /// Which partitions are to be on different workers.
+    pub(super) fn apart(&self) -> &Apart {
+        &self.limits().apart
     }
 
     /// What each worker should hold.
@@ -238,7 +266,11 @@ impl<'a> Problem<'a> {
 
     /// How many partitions whose holder stays one plan may move: fewer than the share of the budget, at least one.
     pub(super) fn budget(&self) -> usize {
-        let staying = self.current.staying();
+        self.budget_of(self.current.staying())
+    }
+
+    /// The same for so many partitions whose holder stays.
+    pub(super) fn budget_of(&self, staying: usize) -> usize {
         let percent = u128::from(self.options.move_budget_percent);
         if percent >= 100 {
             return staying;
@@ -249,6 +281,11 @@ impl<'a> Problem<'a> {
 
     pub(super) fn weight(&self, partition: usize) -> u64 {
         u64::from(self.current.weights[partition])
+    }
+
+    /// How important a partition is, where room is short.
+    pub(super) fn priority(&self, partition: usize) -> u8 {
+        self.partitions.priorities().get(partition).copied().unwrap_or(0)
     }
 
     /// The hash of the id of a partition; the list has it where there is no seed.
@@ -265,7 +302,7 @@ impl<'a> Problem<'a> {
             let pools = Pools::new(self);
             let bounds = Bounds::new(self, &pools);
             let least_staying_moves = least::staying_moves(&self.current, &bounds);
-            Limits { pools, bounds, least_staying_moves }
+            Limits { apart: Apart::new(self), pools, bounds, least_staying_moves }
         })
     }
 }

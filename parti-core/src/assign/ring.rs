@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::apart::Crowd;
 use super::current::{NOBODY, Workers};
 use super::{Answer, Problem, Strategy, StrategyError};
 
@@ -14,7 +15,9 @@ use super::{Answer, Problem, Strategy, StrategyError};
 /// Zadimoghaddam, 2018: no worker is above its upper bound (`1 + epsilon` of its share, or the next possible load where
 /// partitions are few), as long as the partitions, heaviest first, find room; one that finds none goes to the worker
 /// with the least load. Holders do not count: the answer depends on workers and partitions alone. Compared with
-/// [`Balanced`](super::Balanced) a change of the workers moves more, and nobody has to know who held what.
+/// [`Balanced`](super::Balanced) a change of the workers moves more, and nobody has to know who held what. A partition
+/// that prefers some workers goes to the next of those that has room, and only if none has to another; one that is to be
+/// apart from others passes over their workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsistentHash {
     /// How many points on the ring a worker of average capacity has; 150 by default, at least 1.
@@ -40,9 +43,11 @@ impl Strategy for ConsistentHash {
         let mut ring = Ring::new(workers, self.virtual_nodes, problem.options().seed);
         let mut loads = vec![0_u64; workers.len()];
         let mut owners = vec![NOBODY; problem.holders().len()];
+        let mut crowd = Crowd::new(problem.apart(), &owners);
         for (partition, worker) in pools.pins() {
             loads[worker as usize] += problem.weight(partition);
             owners[partition] = worker;
+            crowd.change(partition, NOBODY, worker);
         }
         for (hash, partition) in in_order(problem) {
             let pool = pools.of(partition);
@@ -50,18 +55,21 @@ impl Strategy for ConsistentHash {
                 continue;
             }
             let weight = problem.weight(partition);
-            let fits = |worker: u32| {
-                pools.allows(pool, worker) && !bounds.is_over(worker as usize, loads[worker as usize] + weight)
-            };
+            let has_place = |worker: u32| crowd.has_place(partition, worker);
+            let has_room =
+                |worker: u32| has_place(worker) && !bounds.is_over(worker as usize, loads[worker as usize] + weight);
+            let fits_in = |pool: u32| move |worker: u32| pools.allows(pool, worker) && has_room(worker);
             let is_full =
                 |worker: u32| bounds.is_over(worker as usize, loads[worker as usize] + u64::from(current.lightest));
             let least = || {
                 let after = |&&worker: &&u32| current.relative_load(worker as usize, loads[worker as usize] + weight);
                 pools.members(pool).iter().min_by_key(after).copied().unwrap_or(0)
             };
-            let worker = ring.next(hash, fits, is_full).unwrap_or_else(least);
+            let preferred = pools.preferred(partition).and_then(|pool| ring.next(hash, fits_in(pool), is_full));
+            let worker = preferred.or_else(|| ring.next(hash, fits_in(pool), is_full)).unwrap_or_else(least);
             loads[worker as usize] += weight;
             owners[partition] = worker;
+            crowd.change(partition, NOBODY, worker);
         }
         Ok(Answer::new(owners.iter().map(|&owner| workers.slot(owner)).collect()))
     }

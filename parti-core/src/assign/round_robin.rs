@@ -12,7 +12,8 @@ use super::{Answer, Problem, Strategy, StrategyError};
 ///
 /// A change of the workers moves most partitions, in rounds of the move budget; for everything but the smallest and the
 /// most regular groups [`Balanced`](super::Balanced) is better. Partitions with a rule are dealt on their own, to the
-/// workers that can hold them, so that counts can then differ by more.
+/// workers that can hold them, so that counts can then differ by more; what they prefer, or
+/// are to be apart from, does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundRobin;
 

@@ -44,6 +44,36 @@ impl Group {
         self.rules.push(Rule { partition, requires, ..Rule::default() });
     }
 
+    /// Puts every worker, in turn, into one of so many zones.
+    pub(super) fn in_zones(mut self, zones: usize) -> Self {
+        for (number, worker) in self.workers.iter_mut().enumerate() {
+            worker.labels.insert("zone".into(), format!("z{}", number % zones));
+        }
+        self
+    }
+
+    /// Lets a partition prefer a zone.
+    pub(super) fn prefer(&mut self, partition: usize, zone: usize) {
+        let prefers = [("zone".into(), format!("z{zone}"))].into();
+        self.rules.push(Rule { partition, prefers, ..Rule::default() });
+    }
+
+    /// Gives every partition a priority, in the order of the list.
+    pub(super) fn important(mut self, priorities: &[u8]) -> Self {
+        let partitions = self.partitions.iter().zip(priorities);
+        let partitions = partitions.map(|(partition, priority)| partition.clone().priority(*priority)).collect();
+        self.partitions = PartitionList::new(partitions).expect("distinct ids");
+        self
+    }
+
+    /// Gives workers limits of their load and their partitions, in order.
+    pub(super) fn limited(mut self, limits: &[(Option<u64>, Option<u32>)]) -> Self {
+        for (worker, (max_load, max_partitions)) in self.workers.iter_mut().zip(limits) {
+            (worker.max_load, worker.max_partitions) = (*max_load, *max_partitions);
+        }
+        self
+    }
+
     pub(super) fn add_workers(&mut self, count: u32) {
         let next = self.workers.iter().map(|worker| worker.slot.value() + 1).max().unwrap_or(0);
         self.workers.extend((next..next + count).map(|slot| WorkerInput::new(Slot::new(slot))));

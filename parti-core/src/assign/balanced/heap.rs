@@ -61,6 +61,15 @@ impl LeastLoaded {
         }
     }
 
+    /// Notes that `worker`, which is in these pools, has less load than before.
+    pub(super) fn has_sunk_in(&mut self, draft: &Draft<'_>, pools: &[u32], worker: usize) {
+        for &pool in pools {
+            if let Some(heap) = &mut self.0[pool as usize] {
+                heap.push(Reverse(Ranked::new(height(draft, worker), worker, draft)));
+            }
+        }
+    }
+
     /// Notes that `worker` has less load than before.
     pub(super) fn has_sunk(&mut self, draft: &Draft<'_>, worker: usize) {
         for (pool, heap) in (0..).zip(&mut self.0) {
@@ -73,6 +82,10 @@ impl LeastLoaded {
     }
 }
 
+/// Those whose limit allows nothing more come last.
 fn height(draft: &Draft<'_>, worker: usize) -> Height {
+    if draft.is_full(worker) {
+        return (true, u64::MAX);
+    }
     (!draft.is_under(worker), draft.current.relative_load(worker, draft.loads[worker]))
 }

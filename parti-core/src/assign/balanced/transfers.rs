@@ -34,7 +34,8 @@ type Depth = (bool, u64);
 pub(super) fn find(draft: &mut Draft<'_>, is_first: bool) -> Pass {
     let Draft { current, pools, .. } = *draft;
     // Where nothing has moved yet, what workers hold has been counted for the least possible number of moves.
-    let movables = if is_first && current.unassigned == 0 && pools.is_free() {
+    let is_plain = pools.is_free() && draft.room.is_unlimited();
+    let movables = if is_first && current.unassigned == 0 && is_plain {
         current.movables().clone()
     } else {
         let owned = draft.owners.iter().enumerate();
@@ -43,7 +44,7 @@ pub(super) fn find(draft: &mut Draft<'_>, is_first: bool) -> Pass {
     };
     let transfers = Vec::with_capacity(2 * draft.loads.len());
     let mut pass = Pass { transfers, is_cut_short: false, movables, least_loaded: LeastLoaded::new(draft) };
-    if is_first && !current.all_weigh_the_same() && pools.is_free() {
+    if is_first && !current.all_weigh_the_same() && is_plain {
         pass.move_large(draft);
     }
     pass.move_best(draft);
@@ -104,8 +105,8 @@ impl Pass {
     pub(super) fn add(&mut self, draft: &mut Draft<'_>, transfer: Transfer) {
         let Transfer { from, to, class, count } = transfer;
         self.movables.take(from as u32, class, count);
-        draft.loads[from] -= transfer.weight();
-        draft.loads[to] += transfer.weight();
+        draft.take(from, count, transfer.weight());
+        draft.give(to, count, transfer.weight());
         self.transfers.push(transfer);
         // A giver that is still above its lower bound is nobody's receiver, so that the heaps need not know.
         if draft.is_under(from) {
@@ -169,24 +170,32 @@ impl<'d, 'p> Pair<'d, 'p> {
         let near = movables[..middle].last().into_iter().chain(first_or_free(&movables[middle..]));
         // Weights next to half of the reach gain most; one that takes the two farther out of their bounds is no gain.
         let now = self.outside_after(0);
-        let is_better =
-            |movable: &&Movable| self.gain(movable) > 0 && self.outside_after(movable.class.weight()) <= now;
+        // What a preference asks for gives way to the bounds alone, not to a more even load within them.
+        let most = if self.draft.may_spill { now.saturating_sub(1) } else { now };
+        let is_better = |movable: &&Movable| {
+            let weight = movable.class.weight();
+            self.gain(movable) > 0 && self.outside_after(weight) <= most && self.draft.fits(self.to, weight)
+        };
         let best = near.filter(is_better).max_by_key(|movable| self.gain(movable));
         if let Some(best) = best
-            && (best.class.weight() <= room || self.is_only_way(best, movables))
+            && (best.class.weight() <= room || self.is_only_way(best, movables, room))
         {
             return Some(*best);
         }
         // Else the heaviest that fits, even if the loads get no more even by it, as bounds come first.
         let fitting = movables.partition_point(|movable| movable.class.weight() <= room);
-        let helps = |movable: &&Movable| is_better(movable) || self.outside_after(movable.class.weight()) < now;
+        let helps = |movable: &&Movable| {
+            let weight = movable.class.weight();
+            is_better(movable) || self.outside_after(weight) < now && self.draft.fits(self.to, weight)
+        };
         movables[..fitting].last().filter(helps).copied()
     }
 
-    /// Whether the giver cannot come within its bounds by giving lighter ones, and the two come closer to theirs.
-    fn is_only_way(&self, heavy: &Movable, movables: &[Movable]) -> bool {
+    /// Whether the giver cannot come within its bounds by giving lighter ones that the receiver has room for, and the two
+    /// come closer to theirs.
+    fn is_only_way(&self, heavy: &Movable, movables: &[Movable], room: u64) -> bool {
         let weight = heavy.class.weight();
-        let lighter = movables.iter().filter(|movable| movable.class.weight() < weight);
+        let lighter = movables.iter().filter(|movable| movable.class.weight() < weight.min(room + 1));
         let excess = self.draft.loads[self.from].saturating_sub(self.draft.bounds.upper[self.from]);
         lighter.map(Movable::weight).sum::<u64>() < excess && self.outside_after(weight) < self.outside_after(0)
     }
@@ -200,6 +209,7 @@ impl<'d, 'p> Pair<'d, 'p> {
         let (excess, lack) = (high.saturating_sub(bounds.upper[self.from]), bounds.lower[self.to].saturating_sub(low));
         let spare = if excess > 0 { excess } else { high.saturating_sub(middle(self.from)) };
         let room = if lack > 0 { lack } else { middle(self.to).saturating_sub(low) };
+        let most = most.min(self.draft.left(self.to, movable.class.weight()));
         let count = (spare.min(room) / movable.class.weight()).min(most).clamp(1, u64::from(movable.count));
         u32::try_from(count).unwrap_or(movable.count)
     }

@@ -35,26 +35,34 @@ struct Room {
 pub(super) fn assign(draft: &mut Draft<'_>) {
     let owned = draft.owners.iter().zip(&*draft.current.weights).enumerate();
     let nobodys = owned.filter(|&(_, (&owner, _))| owner == NOBODY);
-    let mut unassigned: Vec<_> = nobodys.map(|(partition, (_, &weight))| (Reverse(weight), partition as u32)).collect();
+    // Of those that weigh the same, the ones that prefer some workers come first, as the others can be anywhere.
+    let may_be_anywhere = |partition| draft.pools.preferred(partition).is_none();
+    // Where there is room for all, it does not matter how important they are.
+    let has_limits = !draft.room.is_unlimited();
+    let importance = |partition| if has_limits { draft.problem.priority(partition) } else { 0 };
+    let mut unassigned: Vec<_> = nobodys
+        .map(|(partition, (_, &weight))| {
+            (Reverse(importance(partition)), Reverse(weight), may_be_anywhere(partition), partition as u32)
+        })
+        .collect();
     unassigned.sort_unstable();
     let lacks = |(load, lower): (&u64, &u64)| lower.saturating_sub(*load);
     let mut room = Room {
-        to_come: unassigned.iter().map(|&(Reverse(weight), _)| u64::from(weight)).sum(),
+        to_come: unassigned.iter().map(|&(_, Reverse(weight), ..)| u64::from(weight)).sum(),
         lacking: draft.loads.iter().zip(&draft.bounds.inner_lower).map(lacks).sum(),
         filling: None,
         least_loaded: LeastLoaded::new(draft),
         large_loads: Vec::new(),
         least_large: LeastLoaded::new(draft),
     };
-    for (Reverse(weight), partition) in unassigned {
+    for (_, Reverse(weight), _, partition) in unassigned {
         let (weight, partition) = (u64::from(weight), partition as usize);
         room.to_come -= weight;
-        let home = draft.home(partition);
-        if home != NOBODY {
-            let worker = room.worker_for(draft, partition, home as usize);
+        // Who finds no room here may do so by displacing others, or not at all: see `room`.
+        if let Some(worker) = room.worker_for(draft, partition).filter(|&worker| draft.fits(worker, weight)) {
             let (load, lower) = (draft.loads[worker], draft.bounds.inner_lower[worker]);
             room.lacking -= lower.saturating_sub(load) - lower.saturating_sub(load + weight);
-            draft.loads[worker] = load + weight;
+            draft.give(worker, 1, weight);
             draft.owners[partition] = worker as u32;
             if draft.is_large(weight)
                 && let Some(large) = room.large_loads.get_mut(worker)
@@ -66,9 +74,25 @@ pub(super) fn assign(draft: &mut Draft<'_>) {
 }
 
 impl Room {
+    /// The worker for a partition, if any can hold it: one that it prefers as long as one of these has room.
+    fn worker_for(&mut self, draft: &Draft<'_>, partition: usize) -> Option<usize> {
+        if let Some(preferred) = draft.pools.preferred(partition) {
+            let weight = draft.problem.weight(partition);
+            let has_room = |worker: &usize| draft.has_room(*worker, weight);
+            let home = draft.home_in(preferred, partition) as usize;
+            let roomiest = || Some(self.least_loaded.roomiest(draft, preferred));
+            let worker = Some(home).filter(has_room).or_else(roomiest).filter(has_room);
+            if worker.is_some() {
+                return worker;
+            }
+        }
+        let home = draft.home_in(draft.pools.of(partition), partition);
+        (home != NOBODY).then(|| self.worker_anywhere(draft, partition, home as usize))
+    }
+
     /// The home if that keeps it within its inner bounds and leaves enough for the workers below theirs; else the worker
     /// that is being filled up, or the next to fill up.
-    fn worker_for(&mut self, draft: &Draft<'_>, partition: usize, home: usize) -> usize {
+    fn worker_anywhere(&mut self, draft: &Draft<'_>, partition: usize, home: usize) -> usize {
         let Bounds { inner_lower, inner_upper, .. } = draft.bounds;
         let weight = draft.problem.weight(partition);
         let load = draft.loads[home];
