@@ -304,6 +304,21 @@ fn a_server_that_says_another_time_for_the_same_stream_is_believed_what_it_has()
     assert_eq!(world.handed(0, "a"), [3, 4, 6, 7]);
 }
 
+/// While its claim is on its way, the worker reads what was there before, and looks at it twice.
+#[test]
+fn a_claim_that_lands_while_the_position_is_looked_at_anew_is_seen() {
+    let mut world = at_work(&config());
+    world.finish(0, "a", 1);
+    world.pass(SECOND);
+    world.kill(0, &config());
+    world.delay_next_write = Some(1);
+    world.acquire(0, "a", 2);
+    // Another server says another time for the same stream.
+    world.created += 1;
+    world.pass(10 * SECOND);
+    assert_eq!(world.handed(0, "a"), [3, 4, 6, 7]);
+}
+
 #[test]
 fn a_position_that_does_not_fit_stops_the_partition_and_no_other() {
     let mut world = at_work(&config());
@@ -336,6 +351,62 @@ fn what_the_limits_remove_unread_is_said_and_the_policy_decides() {
     assert_eq!(world.handed(0, "a"), [1, 3, 8, 9]);
     let told = Notice::WentOn { partition: id("a"), misfit: Misfit::Gap { at_most: 4 }, next: Sequence::new(8) };
     assert!(world.members[0].notices.contains(&told), "{:?}", world.members[0].notices);
+}
+
+#[test]
+fn a_last_try_waits_for_who_was_counted_and_is_about_to_be_tried() {
+    let config = DeliveryConfig { max_tries: 2, dead_letters: true, ..config() };
+    let mut world = World::new(1, &config);
+    world.members[0].is_quick = false;
+    world.publish(&["a", "b"]);
+    world.acquire(0, "a", 1);
+    world.acquire(0, "b", 1);
+    world.kill(0, &config);
+    world.members[0].is_quick = false;
+    world.acquire(0, "a", 2);
+    world.kill(0, &config);
+    world.members[0].is_quick = false;
+    // Of b it is being stored that it is tried.
+    world.hold_writes = true;
+    world.acquire(0, "b", 2);
+    let (call, answer) = world.members[0].delayed.remove(0);
+    world.tell(0, Event::Answer { call, answer });
+    world.acquire(0, "a", 3);
+    let (call, answer) = world.members[0].delayed.remove(1);
+    world.tell(0, Event::Answer { call, answer });
+    assert_eq!((world.handed(0, "a"), world.handed(0, "b")), (vec![], vec![]));
+    world.answer_delayed(0);
+    // Should its process end in the last try of a, it would be blamed for that.
+    assert_eq!((world.handed(0, "a"), world.handed(0, "b")), (vec![], vec![2]));
+    world.finish(0, "b", 2);
+    assert_eq!(world.handed(0, "a"), [1]);
+}
+
+#[test]
+fn what_the_limits_remove_while_work_is_suspended_is_said() {
+    let config = DeliveryConfig { gap: Policy::Earliest, buffer_messages: 2, ..config() };
+    let mut world = World::new(1, &config);
+    // So many that the limits are far from what comes next, as far as the stream has told.
+    world.publish(&vec!["a"; 1_200]);
+    world.acquire(0, "a", 1);
+    world.pass(6 * SECOND);
+    world.tell(0, Event::Ownership(Ownership::Suspended));
+    world.publish(&["a"; 10]);
+    world.pass(60 * SECOND);
+    world.remove_before(1_208);
+    world.hold_looks = true;
+    world.tell(0, Event::Ownership(Ownership::Resumed));
+    assert!(
+        world.handed(0, "a").iter().all(|handed| *handed < 1_208),
+        "it is read, and nobody knows what was passed over"
+    );
+    world.answer_delayed(0);
+    world.pass(SECOND);
+    let told = world.members[0].notices.iter().find(|notice| matches!(notice, Notice::WentOn { .. }));
+    let next = Sequence::new(1_208);
+    let at_most =
+        1_208 - 1 - *world.handed(0, "a").iter().rfind(|handed| **handed < 1_208).expect("some are read before");
+    assert_eq!(told, Some(&Notice::WentOn { partition: id("a"), misfit: Misfit::Gap { at_most }, next }));
 }
 
 #[test]

@@ -183,6 +183,47 @@ fn a_consumer_that_is_deleted_is_made_anew_and_nothing_is_lost_or_repeated() {
     assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 3, 4, 6, 7, 8], vec![]));
 }
 
+/// Servers before 2.14 leave the consumer as it is: what gets the lost numbers again would never be delivered.
+#[test]
+fn a_consumer_that_is_ahead_of_its_stream_is_brought_back_to_its_floor() {
+    let mut world = World::new(1, &config());
+    world.publish(&["a", "a", "a", "a"]);
+    world.acquire(0, "a", 1);
+    assert_eq!(world.handed(0, "a"), [1, 2, 3, 4]);
+    world.lose_after(1);
+    world.pass(20 * SECOND);
+    assert_eq!(world.durables.restored, 1);
+    world.publish(&["a"]);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 2, 3, 4, 2], vec![]));
+}
+
+#[test]
+fn a_new_owner_finds_a_consumer_that_is_ahead_of_its_stream() {
+    let mut world = World::new(2, &config());
+    world.publish(&["a", "a", "a", "a"]);
+    world.acquire(0, "a", 1);
+    world.release(0, "a", 1);
+    world.leave(0, "a");
+    world.lose_after(1);
+    world.acquire(1, "a", 2);
+    world.publish(&["a"]);
+    assert_eq!((world.handed(1, "a"), world.left("a"), world.durables.restored), (vec![2], vec![], 1));
+}
+
+#[test]
+fn a_place_that_is_given_again_to_another_is_not_taken_for_ones_own() {
+    let mut world = World::new(1, &config());
+    world.publish(&["a"]);
+    world.acquire(0, "a", 1);
+    assert_eq!(world.handed(0, "a"), [1]);
+    world.forget_consumer("a");
+    world.take_elsewhere("a", 1);
+    world.publish(&["a"]);
+    world.pass(SECOND);
+    world.publish(&["a"]);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 2, 3], vec![]));
+}
+
 #[test]
 fn a_former_owner_creates_and_restores_nothing() {
     let mut world = at_work(&config());
@@ -234,6 +275,63 @@ fn a_message_that_ends_its_process_is_counted_before_it_is_tried() {
     world.acquire(0, "a", 5);
     assert_eq!((world.handed(0, "a"), world.dead.clone()), (vec![3, 4, 6, 7], vec![("a".into(), 1, None)]));
     assert!(world.left("a").is_empty());
+}
+
+#[test]
+fn a_dead_letter_is_acknowledged_before_anything_behind_it_is_tried() {
+    let config = DeliveryConfig { max_tries: 2, dead_letters: true, ..config() };
+    let mut world = at_work(&config);
+    for epoch in 2..=3 {
+        world.kill(0, &config);
+        world.members[0].is_quick = false;
+        world.acquire(0, "a", epoch);
+        assert_eq!(world.handed(0, "a"), [1]);
+    }
+    world.kill(0, &config);
+    world.durables.hold_answers = true;
+    world.acquire(0, "a", 4);
+    // Else it would come again after a crash, and how often it was tried would be forgotten.
+    assert_eq!((world.handed(0, "a"), world.dead.len()), (vec![], 1));
+    world.durables.hold_answers = false;
+    world.answer_acknowledgements(0);
+    assert_eq!(world.handed(0, "a"), [3, 4, 6, 7]);
+}
+
+#[test]
+fn a_dead_letter_that_the_stream_has_lost_holds_up_nobody() {
+    let config = DeliveryConfig { max_tries: 1, dead_letters: true, buffer_messages: 1, ..config() };
+    let mut world = World::new(1, &config);
+    world.members[0].is_quick = false;
+    world.publish(&["a", "a", "a"]);
+    world.acquire(0, "a", 1);
+    for number in 1..=2 {
+        world.finish(0, "a", number);
+        world.want(0, "a", 1);
+    }
+    world.durables.lose_answers = true;
+    world.give_back(0, "a", Some("it is broken"));
+    world.pass(SECOND);
+    assert_eq!((world.handed(0, "a"), world.dead.len()), (vec![1, 2, 3], 1));
+    world.lose_after(1);
+    world.publish(&["a"]);
+    world.members[0].is_quick = true;
+    world.want(0, "a", 1);
+    world.pass(20 * SECOND);
+    world.durables.lose_answers = false;
+    world.pass(20 * SECOND);
+    world.publish(&["b", "a"]);
+    world.pass(20 * SECOND);
+    assert_eq!((world.handed(0, "a"), world.left("a")), (vec![1, 2, 3, 2, 4], vec![]));
+}
+
+#[test]
+fn where_a_consumer_is_gone_the_stream_is_looked_at_before_more_is_handed_out() {
+    let mut world = at_work(&config());
+    world.created += 1;
+    world.delete_consumer("a");
+    world.pass(SECOND);
+    assert_eq!(world.members[0].stopped, [("a".into(), StopReason::StreamChanged)]);
+    assert_eq!(world.handed(0, "a"), [1]);
 }
 
 #[test]

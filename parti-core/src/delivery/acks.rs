@@ -75,6 +75,8 @@ impl Acks {
     /// What the consumer says of itself, where nothing that it has delivered is on its way.
     pub(super) fn observe_state(&mut self, state: ConsumerState, served: &Known) {
         if self.waits {
+            // A count may lag behind what is new, never behind these: they were stored long before the consumer went back,
+            // and it counts all that there is as it does.
             let has_all = state.unacknowledged == 0 && state.pending == 0;
             self.keep(served, |finished| !has_all && finished > state.floor);
         }

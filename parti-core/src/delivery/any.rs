@@ -14,11 +14,14 @@ use crate::time::Instant;
 /// Delivers the messages of every partition that one worker owns, by the [engine](DeliveryConfig::engine) of its settings.
 /// See the [module](crate::delivery).
 #[derive(Clone, Debug)]
+pub struct Delivery<M> {
+    by: By<M>,
+}
+
+#[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each worker")]
-pub enum Delivery<M> {
-    /// From a stream that keeps its messages.
+enum By<M> {
     Log(LogDelivery<M>),
-    /// From a stream that removes what is acknowledged, or what nobody waits for.
     Queue(QueueDelivery<M>),
 }
 
@@ -29,61 +32,63 @@ impl<M> Delivery<M> {
     ///
     /// [`DeliveryConfigError`] for the first rule that a setting breaks.
     pub fn new(config: DeliveryConfig, now: Instant) -> Result<Self, DeliveryConfigError> {
-        Ok(match config.engine {
-            Engine::Log => Self::Log(LogDelivery::new(config, now)?),
-            Engine::Queue => Self::Queue(QueueDelivery::new(config, now)?),
-        })
+        let by = match config.engine {
+            Engine::Log => By::Log(LogDelivery::new(config, now)?),
+            Engine::Queue => By::Queue(QueueDelivery::new(config, now)?),
+        };
+        Ok(Self { by })
     }
 
     /// The same with a deliberate bug.
     #[cfg(feature = "planted-bugs")]
     #[doc(hidden)]
     #[must_use]
-    pub fn with_planted_bug(self, bug: PlantedBug) -> Self {
-        match self {
-            Self::Log(delivery) => Self::Log(delivery.with_planted_bug(bug)),
-            Self::Queue(delivery) => Self::Queue(delivery.with_planted_bug(bug)),
+    pub fn with_planted_bug(mut self, bug: PlantedBug) -> Self {
+        match &mut self.by {
+            By::Log(delivery) => delivery.plant(bug),
+            By::Queue(delivery) => delivery.plant(bug),
         }
+        self
     }
 
     /// Something has happened. `now` counts as the latest instant given so far.
     pub fn handle(&mut self, now: Instant, event: Event<M>) {
-        match self {
-            Self::Log(delivery) => delivery.handle(now, event),
-            Self::Queue(delivery) => delivery.handle(now, event),
+        match &mut self.by {
+            By::Log(delivery) => delivery.handle(now, event),
+            By::Queue(delivery) => delivery.handle(now, event),
         }
     }
 
     /// The next thing to do, until there is none.
     pub fn poll_order(&mut self) -> Option<Order<M>> {
-        match self {
-            Self::Log(delivery) => delivery.poll_order(),
-            Self::Queue(delivery) => delivery.poll_order(),
+        match &mut self.by {
+            By::Log(delivery) => delivery.poll_order(),
+            By::Queue(delivery) => delivery.poll_order(),
         }
     }
 
     /// When [`Event::Timeout`] is to be given, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Log(delivery) => delivery.poll_timeout(),
-            Self::Queue(delivery) => delivery.poll_timeout(),
+        match &self.by {
+            By::Log(delivery) => delivery.poll_timeout(),
+            By::Queue(delivery) => delivery.poll_timeout(),
         }
     }
 
     /// What is known of each partition, in order.
     pub fn lanes(&self) -> impl Iterator<Item = LaneStatus<'_>> {
-        let (log, queue) = match self {
-            Self::Log(delivery) => (Some(delivery.lanes()), None),
-            Self::Queue(delivery) => (None, Some(delivery.lanes())),
+        let (log, queue) = match &self.by {
+            By::Log(delivery) => (Some(delivery.lanes()), None),
+            By::Queue(delivery) => (None, Some(delivery.lanes())),
         };
         log.into_iter().flatten().chain(queue.into_iter().flatten())
     }
 
     /// What is known of one partition, if it is delivered.
     pub fn lane(&self, partition: &PartitionId) -> Option<LaneStatus<'_>> {
-        match self {
-            Self::Log(delivery) => delivery.lane(partition),
-            Self::Queue(delivery) => delivery.lane(partition),
+        match &self.by {
+            By::Log(delivery) => delivery.lane(partition),
+            By::Queue(delivery) => delivery.lane(partition),
         }
     }
 }

@@ -11,11 +11,14 @@ use crate::time::Duration;
 pub struct ConsumerState {
     /// The place of its last delivery.
     pub delivered: Place,
+    /// The greatest number that it has delivered. A stream that has lost its newest messages may end before it: what then
+    /// gets these numbers again is not delivered until the consumer is brought back to its floor.
+    pub through: Sequence,
     /// Every message of the partition up to here is acknowledged, or gone.
     pub floor: Sequence,
     /// How many messages were delivered and are not acknowledged.
     pub unacknowledged: u64,
-    /// How many messages were never delivered.
+    /// How many messages were never delivered. What was stored a moment ago may not be counted yet.
     pub pending: u64,
     /// After which time the server delivers again what is not acknowledged.
     pub ack_wait: Duration,

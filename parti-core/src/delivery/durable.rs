@@ -7,7 +7,7 @@ use super::consumer::{ConsumerState, PullEnd, Pulled};
 use super::order::{Notice, Order, Orders};
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
-use crate::ids::{CallId, Place};
+use crate::ids::{CallId, Place, Sequence};
 use crate::partition::PartitionId;
 use crate::planted::PlantedBug;
 use crate::time::{Duration, Instant, earliest};
@@ -35,6 +35,8 @@ pub(super) struct Durable {
     is_large: bool,
     /// A place that a look has shown and that has not come here.
     ahead: Option<Place>,
+    /// The greatest number that is known to have been delivered.
+    through: Sequence,
     heard: Instant,
     extended: Instant,
     ack_wait: Duration,
@@ -101,6 +103,7 @@ impl Durable {
             pull: None,
             is_large: false,
             ahead: None,
+            through: Sequence::default(),
             heard: now,
             extended: now,
             ack_wait: Duration::MAX,
@@ -127,13 +130,14 @@ impl Durable {
     pub(super) fn observe_pulled<M>(&mut self, scope: Scope<'_>, call: CallId, pulled: &Pulled<M>) -> bool {
         let is_ours = self.is_ready() && self.pull.is_some_and(|pull| pull.call == call);
         let Some(place) = self.place.filter(|_| is_ours) else { return false };
-        if pulled.place != place.next() {
+        if pulled.place != place.next() && !scope.has(PlantedBug::IgnorePlaces) {
             // Somebody else was served in between.
             self.go_astray();
             return false;
         }
         self.heard = scope.now;
         self.place = Some(pulled.place);
+        self.through = self.through.max(pulled.message.sequence);
         self.pending = pulled.pending;
         self.is_large = false;
         if self.served.is_empty() {
@@ -148,8 +152,21 @@ impl Durable {
         self.phase = Phase::Astray;
     }
 
+    /// The greatest number that is known to have been delivered.
+    pub(super) fn through(&self) -> Sequence {
+        self.through
+    }
+
+    /// The stream has lost its newest messages, and ends here. Some servers leave the consumer as it is, which then passes
+    /// over what gets their numbers.
+    pub(super) fn observe_lost_suffix(&mut self, last: Sequence) {
+        if self.is_ready() && last < self.through {
+            self.go_astray();
+        }
+    }
+
     /// These messages are acknowledged.
-    pub(super) fn observe_acknowledged(&mut self, messages: &[(crate::ids::Sequence, crate::ids::Timestamp)]) {
+    pub(super) fn observe_acknowledged(&mut self, messages: &[(Sequence, crate::ids::Timestamp)]) {
         for (sequence, _) in messages {
             self.served.remove(sequence);
         }
@@ -168,7 +185,11 @@ impl Durable {
         match self.phase {
             Phase::Finding(finding) if finding == call => {
                 self.begin(scope, state);
-                let has_missed = self.place.map_or(!is_at_floor, |place| place != state.delivered);
+                let is_ahead = scope.stream.is_some_and(|stream| stream.last < state.through);
+                let is_anew = || !is_at_floor && !scope.has(PlantedBug::PullBeforeRestored) || is_ahead;
+                // A server that has lost what it knew gives places again, and may have given the last one to somebody else.
+                let is_served_here = state.unacknowledged <= self.served.len() as u64;
+                let has_missed = self.place.map_or_else(is_anew, |place| place != state.delivered || !is_served_here);
                 if has_missed {
                     self.phase = Phase::Astray;
                     return DurableNews::Nothing;
@@ -194,6 +215,7 @@ impl Durable {
     fn begin(&mut self, scope: Scope<'_>, state: ConsumerState) {
         self.heard = scope.now;
         self.ahead = None;
+        self.through = state.through;
         (self.ack_wait, self.pending) = (state.ack_wait, state.pending);
     }
 

@@ -2,10 +2,9 @@
 
 use alloc::string::{String, ToString};
 use core::fmt;
-use core::future::{Future, poll_fn};
-use core::pin::pin;
-use core::task::Poll;
+use core::future::Future;
 
+use crate::handler::unless;
 use crate::ids::{Sequence, Token};
 use crate::partition::PartitionId;
 use crate::time::Duration;
@@ -133,18 +132,6 @@ pub trait PartitionMessages: fmt::Debug + Send + Sized + 'static {
             let _ = self.finish().await;
         }
     }
-}
-
-/// Does `work`, and drops it unfinished when `over` ends first.
-async fn unless<W: Future>(over: impl Future<Output = ()>, work: W) -> Option<W::Output> {
-    let (mut over, mut work) = (pin!(over), pin!(work));
-    poll_fn(|context| {
-        if over.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        work.as_mut().poll(context).map(Some)
-    })
-    .await
 }
 
 /// The partition is no longer this worker's to deliver, and why: what was not stored as finished comes again, where it is

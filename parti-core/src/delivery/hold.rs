@@ -108,7 +108,8 @@ impl Hold {
             return HoldNews::Over(StopReason::Fenced { by: record.token });
         }
         let is_own = found.as_ref().is_some_and(|(record, _)| self.in_doubt.contains(record));
-        if self.claimed && !is_own && !scope.has(PlantedBug::OwnByToken) && self.is_foreign(found.as_ref()) {
+        let may_be_foreign = !scope.config.own_positions && !scope.has(PlantedBug::OwnByToken);
+        if self.claimed && !is_own && may_be_foreign && self.is_foreign(found.as_ref()) {
             return HoldNews::Over(StopReason::Edited);
         }
         // A write without a known outcome may be what was found.
@@ -192,12 +193,13 @@ impl Hold {
     ) {
         if self.is_settled() && now >= self.not_before {
             let expected = self.stored.as_ref().map(|(_, revision)| *revision);
-            let written = record.clone();
+            let (written, claims) = (record.clone(), !self.claimed);
             let call = orders.call_for(partition, |call, partition| Order::WritePosition {
                 call,
                 partition,
                 expected,
                 record: written,
+                claims,
             });
             if self.in_doubt.len() == MAX_IN_DOUBT {
                 self.in_doubt.pop_front();

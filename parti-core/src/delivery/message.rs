@@ -22,4 +22,6 @@ pub struct Handed<M> {
     pub message: Message<M>,
     /// How often it was tried before, as far as is known.
     pub tries: u32,
+    /// When the stream was made, as the position says that was claimed: numbers of messages are those of that stream.
+    pub created: Timestamp,
 }

@@ -26,6 +26,11 @@ pub enum Order<M> {
         partition: PartitionId,
     },
     /// Write the partition's position on this condition.
+    ///
+    /// Where the [application stores it too](super::DeliveryConfig::own_positions), what it stores gives a new revision, and it
+    /// may do so only where its own token is stored, with the same [`created`](PositionRecord::created) and a lower
+    /// [`seq`](PositionRecord::seq). A write that does not claim, and finds its own token and the same `created`, then depends on
+    /// nothing else, and leaves `seq` and `at` as they are where that `seq` is greater.
     WritePosition {
         /// To be answered with it.
         call: CallId,
@@ -35,6 +40,8 @@ pub enum Order<M> {
         expected: Option<Revision>,
         /// What to write.
         record: PositionRecord,
+        /// Whether no write of this hold is known to be committed.
+        claims: bool,
     },
     /// Ask the leader of the stream for its state.
     Inspect {

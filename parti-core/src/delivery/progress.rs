@@ -18,11 +18,14 @@ pub(super) struct Progress {
     since: Option<Instant>,
     /// Whether it is to be stored without waiting for more.
     at_once: bool,
+    /// The application stores by itself what it has finished.
+    by_application: bool,
 }
 
 impl Progress {
-    pub(super) fn new(created: Timestamp, position: GoOn, failed: Option<Failed>) -> Self {
-        Self { created, seq: position.seq, at: position.at, failed, unstored: 0, since: None, at_once: false }
+    pub(super) fn new(created: Timestamp, position: GoOn, failed: Option<Failed>, by_application: bool) -> Self {
+        let GoOn { seq, at, .. } = position;
+        Self { created, seq, at, failed, unstored: 0, since: None, at_once: false, by_application }
     }
 
     /// The last message that is finished.
@@ -39,6 +42,11 @@ impl Progress {
         GoOn { seq: self.seq, at: self.at, next }
     }
 
+    /// The last message that is known to be stored as finished, where `stored` is.
+    pub(super) fn stored(&self, stored: Option<&PositionRecord>) -> Sequence {
+        if self.by_application { self.seq } else { stored.map_or(Sequence::default(), |stored| stored.seq) }
+    }
+
     /// How often this message has failed.
     pub(super) fn times(&self, sequence: Sequence) -> u32 {
         self.failed.filter(|failed| failed.seq == sequence).map_or(0, |failed| failed.times)
@@ -53,8 +61,16 @@ impl Progress {
         self.seq = sequence;
         self.at = timestamp;
         self.failed = self.failed.filter(|failed| failed.seq > sequence);
-        self.unstored = self.unstored.saturating_add(count);
-        self.since.get_or_insert(now);
+        if !self.by_application {
+            self.unstored = self.unstored.saturating_add(count);
+            self.since.get_or_insert(now);
+        }
+    }
+
+    /// A message is finished without the application, which has stored nothing of it.
+    pub(super) fn observe_buried(&mut self, now: Instant, sequence: Sequence, timestamp: Timestamp) {
+        self.observe_finished(now, sequence, timestamp, 1);
+        self.at_once |= self.by_application;
     }
 
     /// A message was counted as failed once more, and has not failed.
@@ -113,7 +129,14 @@ impl Progress {
     }
 
     /// What is stored was read again, after a write without a known outcome: what differs from it is due.
-    pub(super) fn observe_stored(&mut self, stored: Option<&PositionRecord>) {
-        self.at_once |= !stored.is_some_and(|stored| stored.seq >= self.seq && stored.failed == self.failed);
+    pub(super) fn observe_stored(&mut self, token: Token, stored: Option<&PositionRecord>) {
+        let is_claim = |stored: &PositionRecord| !self.by_application || self.is_claim_of(token, stored);
+        let is_same = |stored: &PositionRecord| stored.seq >= self.seq && stored.failed == self.failed;
+        self.at_once |= !stored.is_some_and(|stored| is_claim(stored) && is_same(stored));
+    }
+
+    /// Whether what is stored was claimed under this token for the stream as it is: only then the application can move it.
+    pub(super) fn is_claim_of(&self, token: Token, stored: &PositionRecord) -> bool {
+        stored.token == token && stored.created == self.created
     }
 }

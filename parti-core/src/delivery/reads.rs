@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::inbox::{LOOK, Want};
-use super::lane::Lane;
+use super::log_lane::LogLane;
 use super::order::{Order, Orders};
 use super::scope::Scope;
 use crate::ids::CallId;
@@ -89,7 +89,7 @@ impl Reads {
     pub(super) fn decide<M>(
         &mut self,
         scope: Scope<'_>,
-        lanes: &mut BTreeMap<PartitionId, Lane<M>>,
+        lanes: &mut BTreeMap<PartitionId, LogLane<M>>,
         orders: &mut Orders<M>,
     ) {
         if scope.now < self.not_before {
@@ -119,7 +119,7 @@ impl Reads {
         }
     }
 
-    fn ask<M>(&mut self, scope: Scope<'_>, lanes: &mut BTreeMap<PartitionId, Lane<M>>, orders: &mut Orders<M>) {
+    fn ask<M>(&mut self, scope: Scope<'_>, lanes: &mut BTreeMap<PartitionId, LogLane<M>>, orders: &mut Orders<M>) {
         let mut partitions = Vec::new();
         while partitions.len() < scope.config.ask_at_once as usize {
             let Some(partition) = self.asks.pop_first() else { break };

@@ -9,6 +9,15 @@ use crate::time::Instant;
 /// How many messages a stream's limits may remove between two looks, if that is not half of them.
 const NEAR: u64 = 1_000;
 
+/// How far an engine has come in reading the stream itself. One that leaves that to consumers has nothing to say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    /// The tail that is open, and up to where it has come.
+    pub(super) tail: Option<(CallId, Sequence)>,
+    /// Whether the server can be asked for the last messages of partitions.
+    pub(super) can_ask: bool,
+}
+
 /// The time, the settings, and how far the tail that serves this worker has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope<'a> {
@@ -16,7 +25,7 @@ pub(super) struct Scope<'a> {
     pub(super) config: &'a DeliveryConfig,
     /// The tail that is open, and up to where it has come.
     pub(super) tail: Option<(CallId, Sequence)>,
-    /// What the stream has told of itself last.
+    /// What the stream has told of itself last, if that is not too long ago.
     pub(super) stream: Option<StreamState>,
     /// Whether the server can be asked for the last messages of partitions.
     pub(super) can_ask: bool,

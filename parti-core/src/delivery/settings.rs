@@ -46,6 +46,11 @@ pub struct DeliveryConfig {
     /// Too short, and each message costs a write; too long, and a crash repeats more.
     #[serde(with = "duration")]
     pub commit_interval: Duration,
+    /// Whether the application stores by itself how far it has come, each time together with the effect of a message; false by
+    /// default. See [`Order::WritePosition`](super::Order::WritePosition) for what the place of the positions must then do.
+    ///
+    /// What is finished is then not stored once more. Only for a stream that keeps its messages.
+    pub own_positions: bool,
     /// How many messages of one partition are held ready at most; 256 by default.
     pub buffer_messages: u32,
     /// How many bytes of one partition are held ready at most; 1 MiB by default. One message is taken whatever its size.
@@ -146,6 +151,7 @@ impl DeliveryConfig {
             gap: Policy::Stop,
             commit_after: 1_000,
             commit_interval: Duration::from_secs(1),
+            own_positions: false,
             buffer_messages: 256,
             buffer_bytes: 1 << 20,
             max_unfinished: 10_000,
@@ -201,6 +207,9 @@ impl DeliveryConfig {
         if self.back_off > self.max_back_off {
             return Err(DeliveryConfigError::BackOff { first: self.back_off, longest: self.max_back_off });
         }
+        if self.own_positions && self.engine != Engine::Log {
+            return Err(DeliveryConfigError::OwnPositions);
+        }
         Ok(())
     }
 
@@ -248,6 +257,11 @@ pub enum DeliveryConfigError {
         /// The longest.
         longest: Duration,
     },
+    /// A stream that removes what is acknowledged has no positions to store elsewhere.
+    #[error(
+        "own_positions must be false for a stream that removes what is acknowledged, but is true: leave it out, or use a stream with retention limits"
+    )]
+    OwnPositions,
 }
 
 #[cfg(test)]
@@ -267,7 +281,8 @@ mod tests {
                 DeliveryConfig { commit_interval: Duration::ZERO, ..valid.clone() },
                 "commit_interval must be from 1ms to 1h, but is 0s",
             ),
-            (DeliveryConfig { back_off: Duration::from_secs(11), ..valid }, "11s > 10s"),
+            (DeliveryConfig { back_off: Duration::from_secs(11), ..valid.clone() }, "11s > 10s"),
+            (DeliveryConfig { engine: Engine::Queue, own_positions: true, ..valid }, "own_positions must be false"),
         ];
         for (config, says) in wrong {
             let error = config.validate().expect_err("a rule is broken").to_string();

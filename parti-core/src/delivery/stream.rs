@@ -42,6 +42,12 @@ impl StreamView {
         self.state.map(|(state, _)| state)
     }
 
+    /// The state as it was told last, unless that is too long ago to say what its limits may have removed since: looks have
+    /// failed, or none was allowed.
+    pub(super) fn recent(&self, now: Instant, config: &DeliveryConfig) -> Option<StreamState> {
+        self.state.filter(|(_, asked)| now <= *asked + 2 * config.check_interval).map(|(state, _)| state)
+    }
+
     /// Somebody waits for an answer to a question that is put at `since` or later.
     pub(super) fn want(&mut self, since: Instant) {
         self.wanted = self.wanted.max(Some(since));

@@ -116,8 +116,14 @@ impl Work {
         stored.is_some_and(|failed| self.cleared == Some(failed.seq))
     }
 
+    /// How many messages the application has that are not finished.
     pub(super) fn unfinished(&self) -> usize {
         self.handed.len()
+    }
+
+    /// The same, with one that was counted and is about to be handed out: should the process end meanwhile, it is blamed too.
+    pub(super) fn in_hand(&self) -> usize {
+        self.handed.len().max(usize::from(matches!(self.care, Care::Counted(_))))
     }
 
     /// Whether a dead letter is on its way.
@@ -190,12 +196,25 @@ impl Work {
         Some(Notice::Failed { partition: partition.clone(), sequence: first, times, reason })
     }
 
+    /// A message that came back is finished.
+    pub(super) fn observe_over(
+        &mut self,
+        now: Instant,
+        sequence: Sequence,
+        timestamp: Timestamp,
+        progress: &mut Progress,
+    ) {
+        self.not_before = now;
+        self.first_is_over();
+        progress.observe_finished(now, sequence, timestamp, 1);
+    }
+
     /// The dead letter is stored: the message is finished.
     pub(super) fn observe_buried(&mut self, now: Instant, call: CallId, progress: &mut Progress) {
         if let Some((_, sequence, timestamp)) = self.burying.filter(|(burying, _, _)| *burying == call) {
             self.burying = None;
             self.first_is_over();
-            progress.observe_finished(now, sequence, timestamp, 1);
+            progress.observe_buried(now, sequence, timestamp);
         }
     }
 
@@ -279,7 +298,8 @@ impl Work {
 
     /// Whether something may be handed out, as far as last tries go.
     fn may_hand(&mut self, at: &At<'_>, solitude: &mut Solitude, tries: u32) -> bool {
-        if at.planted.has(PlantedBug::TryAmongOthers) || self.is_last_try && matches!(self.care, Care::Counted(_)) {
+        // Others wait for one that is counted, be it that it has its last try: it goes on.
+        if at.planted.has(PlantedBug::TryAmongOthers) || matches!(self.care, Care::Counted(_)) {
             return true;
         }
         // With one try only there is none before the last one that says whom to suspect.
@@ -304,8 +324,8 @@ impl Work {
         }
         let mut tries = tries.saturating_sub(u32::from(matches!(self.care, Care::Counted(_))));
         let most = if at.planted.has(PlantedBug::HandUnasked) { room } else { most };
-        let messages: Vec<_> =
-            inbox.take(most.min(room)).map(|message| Handed { message, tries: core::mem::take(&mut tries) }).collect();
+        let handed = |message| Handed { message, tries: core::mem::take(&mut tries), created: at.created };
+        let messages: Vec<_> = inbox.take(most.min(room)).map(handed).collect();
         self.handed.extend(messages.iter().map(|handed| (handed.message.sequence, handed.message.timestamp)));
         self.wanted = 0;
         orders.push(Order::Hand { partition: at.partition.clone(), token: at.token, messages });
@@ -345,6 +365,8 @@ pub(super) struct At<'a> {
     pub(super) planted: Planted,
     /// How many messages of other partitions the application has, as far as anybody waits for that.
     pub(super) in_hand_elsewhere: usize,
+    /// When the stream was made, as far as the position goes.
+    pub(super) created: Timestamp,
     /// The failure that is known to be stored.
     pub(super) stored_failed: Option<Failed>,
 }

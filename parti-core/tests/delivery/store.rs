@@ -60,12 +60,22 @@ pub(crate) struct World {
     pub(crate) dead: Vec<(String, u64, Option<String>)>,
     /// What becomes of the next write of a position: it is done, but the answer is lost.
     pub(crate) lose_answers: bool,
+    /// The next write of a position gets no answer, and is done only after so many readings.
+    pub(crate) delay_next_write: Option<u32>,
+    /// The write that is delayed, and how many readings come before it.
+    late_write: Option<(u32, PartitionId, Option<Revision>, PositionRecord)>,
+    /// Holds back what the stream answers for itself.
+    pub(crate) hold_looks: bool,
     /// Holds back the answers to writes of positions.
     pub(crate) hold_writes: bool,
     pub(crate) tails_are_deaf: bool,
     /// Before the stream is looked at the next time, it is made anew, with other messages under the same numbers.
     pub(crate) is_to_be_made_anew: bool,
     pub(crate) durables: Durables,
+    /// The application stores positions as well.
+    own_positions: bool,
+    /// How many writes of positions delivery has asked for.
+    pub(crate) writes: u32,
 }
 
 pub(crate) fn id(name: &str) -> PartitionId {
@@ -101,10 +111,15 @@ impl World {
             replica_lag: 0,
             dead: Vec::new(),
             lose_answers: false,
+            delay_next_write: None,
+            late_write: None,
+            hold_looks: false,
             hold_writes: false,
             tails_are_deaf: false,
             is_to_be_made_anew: false,
             durables: Durables::default(),
+            own_positions: config.own_positions,
+            writes: 0,
         }
     }
 
@@ -170,7 +185,7 @@ impl World {
 
     /// The answers that were held back come now.
     pub(crate) fn answer_delayed(&mut self, member: usize) {
-        self.hold_writes = false;
+        (self.hold_writes, self.hold_looks) = (false, false);
         for (call, answer) in std::mem::take(&mut self.members[member].delayed) {
             self.tell(member, Event::Answer { call, answer });
         }
@@ -230,26 +245,26 @@ impl World {
     fn carry_out(&mut self, member: usize, order: Order<u64>) {
         let replica = self.last.saturating_sub(self.replica_lag);
         let (call, answer) = match order {
-            Order::ReadPosition { call, partition } => (call, self.read(&partition)),
-            Order::WritePosition { call, partition, expected, record } => {
-                let outcome = self.write(&partition, expected, record);
-                let answer =
-                    Answer::Written(if std::mem::take(&mut self.lose_answers) { Outcome::Unknown } else { outcome });
+            Order::ReadPosition { call, partition } => {
+                self.let_late_write_come_closer();
+                (call, self.read(&partition))
+            }
+            Order::WritePosition { call, partition, expected, record, claims } => {
+                self.writes += 1;
+                let (expected, record) = self.beside_the_application(&partition, expected, record, claims);
+                let answer = self.answer_to_write(partition, expected, record);
                 if self.hold_writes {
                     self.members[member].delayed.push((call, answer));
                     return;
                 }
                 (call, answer)
             }
-            Order::Inspect { call } => {
-                if std::mem::take(&mut self.is_to_be_made_anew) {
-                    self.created += 1;
-                    self.stream.iter_mut().for_each(|stored| stored.at += 10_000);
-                }
-                let [created, first, last] = [self.created, self.first, self.last];
-                let (first, last) = (Sequence::new(first), Sequence::new(last));
-                (call, Answer::Stream(StreamState { created: Timestamp::new(created), first, last }))
+            Order::Inspect { call } if self.hold_looks => {
+                let answer = Answer::Stream(self.inspect());
+                self.members[member].delayed.push((call, answer));
+                return;
             }
+            Order::Inspect { call } => (call, Answer::Stream(self.inspect())),
             Order::Ask { call, partitions } => {
                 let last = |partition: &PartitionId| {
                     let is_it = |stored: &&Stored| stored.partition == *partition && stored.sequence <= replica;
@@ -335,6 +350,45 @@ impl World {
         }))
     }
 
+    /// What a write comes to where the application stores positions as well.
+    fn beside_the_application(
+        &self,
+        partition: &PartitionId,
+        expected: Option<Revision>,
+        record: PositionRecord,
+        claims: bool,
+    ) -> (Option<Revision>, PositionRecord) {
+        let of_own = |(_, stored): &&(u64, PositionRecord)| {
+            self.own_positions && !claims && stored.token == record.token && stored.created == record.created
+        };
+        match self.positions.get(partition.as_str()).filter(of_own) {
+            None => (expected, record),
+            Some((revision, stored)) => {
+                let (seq, at) = (stored.seq, stored.at).max((record.seq, record.at));
+                (Some(Revision::new(*revision)), PositionRecord { seq, at, through: record.through.max(seq), ..record })
+            }
+        }
+    }
+
+    /// The application stores that it has finished a message, with its effect. Returns whether it could.
+    pub(crate) fn store_effect(&mut self, name: &str, epoch: u64, sequence: u64) -> bool {
+        self.store_effect_of(name, epoch, self.created, sequence)
+    }
+
+    /// The same, of a message of the stream that was `created` then.
+    pub(crate) fn store_effect_of(&mut self, name: &str, epoch: u64, created: u64, sequence: u64) -> bool {
+        let at = self.stream.iter().find(|stored| stored.sequence == sequence).map_or(0, |stored| stored.at);
+        let Some((revision, stored)) = self.positions.get_mut(name) else { return false };
+        let is_claim = (stored.token, stored.created) == (token(epoch), Timestamp::new(created));
+        let may = is_claim && stored.seq.value() < sequence;
+        if may {
+            self.revision += 1;
+            (stored.seq, stored.at, *revision) = (Sequence::new(sequence), Timestamp::new(at), self.revision);
+            stored.through = stored.through.max(stored.seq);
+        }
+        may
+    }
+
     fn write(&mut self, partition: &PartitionId, expected: Option<Revision>, record: PositionRecord) -> Outcome {
         let stored = self.positions.get(partition.as_str()).map(|(revision, _)| Revision::new(*revision));
         if stored != expected {
@@ -343,6 +397,39 @@ impl World {
         self.revision += 1;
         self.positions.insert(partition.to_string(), (self.revision, record));
         Outcome::Committed(Revision::new(self.revision))
+    }
+
+    fn inspect(&mut self) -> StreamState {
+        if std::mem::take(&mut self.is_to_be_made_anew) {
+            self.created += 1;
+            self.stream.iter_mut().for_each(|stored| stored.at += 10_000);
+        }
+        let (first, last) = (Sequence::new(self.first), Sequence::new(self.last));
+        StreamState { created: Timestamp::new(self.created), first, last }
+    }
+
+    fn answer_to_write(
+        &mut self,
+        partition: PartitionId,
+        expected: Option<Revision>,
+        record: PositionRecord,
+    ) -> Answer<u64> {
+        if let Some(reads) = self.delay_next_write.take() {
+            self.late_write = Some((reads, partition, expected, record));
+            return Answer::Written(Outcome::Unknown);
+        }
+        let outcome = self.write(&partition, expected, record);
+        Answer::Written(if std::mem::take(&mut self.lose_answers) { Outcome::Unknown } else { outcome })
+    }
+
+    fn let_late_write_come_closer(&mut self) {
+        match self.late_write.take() {
+            Some((0, partition, expected, record)) => {
+                let outcome = self.write(&partition, expected, record);
+                assert!(matches!(outcome, Outcome::Committed(_)), "it was overtaken");
+            }
+            late => self.late_write = late.map(|(reads, of, expected, record)| (reads - 1, of, expected, record)),
+        }
     }
 
     /// What a worker was handed of a partition.

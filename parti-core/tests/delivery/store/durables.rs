@@ -78,6 +78,17 @@ impl World {
         self.settle();
     }
 
+    /// The server loses what it knew of a consumer; requests are gone with it.
+    pub(crate) fn forget_consumer(&mut self, name: &str) {
+        let durable = std::mem::take(self.durables.of.get_mut(name).expect("it is there"));
+        for (who, _) in durable.waiting {
+            if let Some((member, call)) = who {
+                self.end_pull(member, call, PullEnd::Lost { reason: "no answer".into() });
+            }
+        }
+        self.settle();
+    }
+
     /// What the stream has of a partition.
     pub(crate) fn left(&self, name: &str) -> Vec<u64> {
         self.stream.iter().filter(|stored| stored.partition == id(name)).map(|stored| stored.sequence).collect()
@@ -166,6 +177,7 @@ impl World {
         let lowest = durable.unacknowledged.first().copied().unwrap_or(durable.delivered_through + 1);
         Answer::Consumer(ConsumerState {
             delivered: Place::new(durable.place),
+            through: Sequence::new(durable.delivered_through),
             floor: Sequence::new(lowest - 1),
             unacknowledged: durable.unacknowledged.len() as u64,
             pending: of_it.filter(|sequence| *sequence > durable.delivered_through).count() as u64,
