@@ -4,9 +4,9 @@
 
 use parti_core::{
     AssignmentRecord, CausedMoves, ClusterRecord, Control, ControlRecord, Generation, Grant, Incarnation, Instance,
-    Key, LeaderRecord, MAX_RECORD_BYTES, MemberPhase, MemberRecord, MoveCause, MovedPartition, PartitionId,
-    PlanHistory, PlanMoves, PlannerPhase, Position, Record, RecordError, Revision, ServerId, SharedSettings, Slot,
-    Tenure, Term, Weight,
+    Key, LeaderRecord, MAX_LOAD, MAX_NAMED_LOADS, MAX_RECORD_BYTES, MeasuredLoad, MemberPhase, MemberRecord, MoveCause,
+    MovedPartition, PartitionId, PlanHistory, PlanMoves, PlannerPhase, Position, Record, RecordError, Revision,
+    ServerId, SharedSettings, Slot, Tenure, Term, Weight,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
@@ -49,8 +49,9 @@ fn moves() -> PlanHistory {
     [plan(11, 0, vec![first]), plan(12, 1_790_000_000_123, vec![crash, label])].into_iter().collect()
 }
 
-/// New, with the length of its lease, as an old worker writes it, and with where it is.
-fn golden_members() -> [MemberRecord; 4] {
+/// New, with the length of its lease, as an old worker writes it, with where it is, with what its partitions weigh, and
+/// with limits.
+fn golden_members() -> [MemberRecord; 6] {
     let new = MemberRecord {
         tenure: None,
         instance: Instance::new(u64::MAX),
@@ -88,13 +89,16 @@ fn golden_members() -> [MemberRecord; 4] {
         deputies: vec![Slot::new(8), Slot::new(11)],
         ..old.clone()
     };
-    [new, leased, old, here]
+    let load = MeasuredLoad { rate: 104_250, of: vec![(id("orders-1"), weight(1_300)), (id("orders-9"), weight(7))] };
+    let weighed = MemberRecord { load: Some(load), ..old.clone() };
+    let limited = MemberRecord { max_load: Some(400), max_partitions: Some(20), ..old.clone() };
+    [new, leased, old, here, weighed, limited]
 }
 
 /// Each golden file of version 1, its key, and what it must be read as.
 fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
     let [slot, leader, control, assign, cluster] = KEYS;
-    let [new, leased, old, here] = golden_members();
+    let [new, leased, old, here, weighed, limited] = golden_members();
     let leads = LeaderRecord { slot: Slot::new(7), tenure: tenure(), instance: Instance::new(4711) };
     let wants = ControlRecord { by: "ann".into(), reason: "new disks".into(), hold_ms: Some(600_000) };
     let empty = AssignmentRecord {
@@ -140,6 +144,8 @@ fn golden_v1() -> Vec<(&'static [u8], Key, Record)> {
         (include_bytes!("golden/v1/member-lease.json"), slot, Record::Member(leased.into())),
         (include_bytes!("golden/v1/member.json"), slot, Record::Member(old.into())),
         (include_bytes!("golden/v1/member-here.json"), slot, Record::Member(here.into())),
+        (include_bytes!("golden/v1/member-load.json"), slot, Record::Member(weighed.into())),
+        (include_bytes!("golden/v1/member-limits.json"), slot, Record::Member(limited.into())),
         (include_bytes!("golden/v1/leader.json"), leader, Record::Leader(leads)),
         (include_bytes!("golden/v1/control.json"), control, Record::Control(wants.into())),
         (include_bytes!("golden/v1/assignment.json"), assign, Record::Assignment(full.into())),
@@ -186,6 +192,27 @@ fn a_history_that_cannot_be_read_is_none_and_the_plan_stands() {
         let head = ClusterRecord { moves: PlanHistory::default(), ..ClusterRecord::clone(&told) };
         assert_eq!(Record::decode(key, value.as_bytes()), Ok(Record::Cluster(head.into())), "{value}");
     }
+}
+
+#[test]
+fn a_load_that_cannot_be_read_is_none_and_one_that_is_absurd_is_bounded() {
+    let [.., old, _, weighed, _] = golden_members();
+    let key = KEYS[0];
+    let bytes = text(&Record::Member(weighed.into()).encode());
+    let (rest, _) = bytes.split_once(r#","load""#).expect("it has one");
+    for other in
+        ["null", "7", r#"{"newer":1}"#, r#"{"rate":-1}"#, r#"{"rate":1,"of":[["p",0]]}"#, r#"{"rate":1,"of":["p"]}"#]
+    {
+        let value = format!(r#"{rest},"load":{other}}}"#);
+        assert_eq!(Record::decode(key, value.as_bytes()), Ok(Record::Member(old.clone().into())), "{value}");
+    }
+    let many: Vec<_> = (0..1_000).rev().map(|n| format!(r#"["p{n}",4294967295]"#)).collect();
+    let value = format!(r#"{rest},"load":{{"rate":18446744073709551615,"of":[["p1",3],{}]}}}}"#, many.join(","));
+    let Ok(Record::Member(read)) = Record::decode(key, value.as_bytes()) else { panic!("it is a record") };
+    let load = read.load.as_ref().expect("it can be read");
+    assert!(load.of.len() == MAX_NAMED_LOADS && load.of.is_sorted(), "{load:?}");
+    assert!(load.of.iter().all(|(_, load)| load.get() <= MAX_LOAD));
+    assert_eq!(load.load_of(&id("another"), weight(u32::MAX)).get(), MAX_LOAD);
 }
 
 #[test]
@@ -262,6 +289,8 @@ prop_compose! {
         confirm_ms in any::<Option<u64>>(),
         (instance, generation, capacity, beat) in any::<(u64, u64, u32, u64)>(),
         (lease_ms, unwanted) in (any::<Option<u64>>(), ids()),
+        load in proptest::option::of((any::<u64>(), btree_map(any_id(), 1..=MAX_LOAD, 0..4))),
+        (max_load, max_partitions) in any::<(Option<u64>, Option<u32>)>(),
         shared in proptest::option::of((".{0,20}", any::<Option<(u32, u32)>>(), any::<Option<u64>>())),
     ) -> Record {
         let slots = |(first, last)| (Slot::new(first), Slot::new(last));
@@ -276,7 +305,8 @@ prop_compose! {
         let server = server.map(|server| ServerId::new(&server));
         let deputies = deputies.into_iter().map(Slot::new).collect();
         let new = MemberRecord { tenure, phase, applied, generation, era, releasing, ..MemberRecord::new(instance) };
-        let new = MemberRecord { unwanted, shared, ..new };
+        let load = load.map(|(rate, of)| MeasuredLoad { rate, of: of.into_iter().map(|(id, of)| (id, weight(of))).collect() });
+        let new = MemberRecord { unwanted, shared, load, max_load, max_partitions, ..new };
         let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, confirm_ms, deputies, ..new };
         Record::Member(record.into())
     }
