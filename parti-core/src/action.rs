@@ -1,8 +1,9 @@
 //! Everything that a worker can ask for.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{CheckId, Generation, Instance, OperationId, ProbeId, Revision, Session, Slot, Term, Token, WatchId};
 use crate::partition::{Partition, PartitionId};
@@ -12,7 +13,7 @@ use crate::stored::settings::Difference;
 use crate::time::Duration;
 
 /// Everything that a worker can ask for, taken from [`Worker::poll_action`](crate::Worker::poll_action).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Try a conditional write, and report its outcome once, as [`KvEvent::Done`](crate::event::KvEvent::Done).
     Kv(Request),
@@ -93,7 +94,7 @@ pub enum Action {
 }
 
 /// A conditional write and the name under which its outcome is reported.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// Names the request.
     pub operation: OperationId,
@@ -102,7 +103,7 @@ pub struct Request {
 }
 
 /// A conditional write.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Write {
     /// Only if the key is absent or deleted.
     Create {
@@ -149,10 +150,20 @@ impl Write {
             | Self::Append { key, .. } => *key,
         }
     }
+
+    /// What it is called: `create`, `update`, `delete` or `append`.
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Update { .. } => "update",
+            Self::Delete { .. } => "delete",
+            Self::Append { .. } => "append",
+        }
+    }
 }
 
 /// Why a partition is to be given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReleaseReason {
     /// It goes to another worker, or is no longer in the list: drain, then stop.
     Moved,
@@ -165,7 +176,7 @@ pub enum ReleaseReason {
 }
 
 /// Why all work is to stop for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SuspendReason {
     /// The lease ran out before a renewal was known to be committed.
@@ -182,7 +193,7 @@ pub enum SuspendReason {
 }
 
 /// Something that an operator should hear, as data.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Notice {
     /// This worker has a slot.
@@ -262,6 +273,14 @@ pub enum Notice {
         /// How many.
         partitions: usize,
     },
+    /// Some partitions have no owner, since no worker has room for them within its limit: the least important ones. Told
+    /// when it begins, and whenever it has changed.
+    WithoutRoom {
+        /// How many there are of which priority, the highest first.
+        partitions: Vec<(u8, usize)>,
+    },
+    /// There is room for all partitions again.
+    RoomForAll,
     /// The calculator has no answer; the assignment stays as it is.
     PlanRefused {
         /// Why.
@@ -306,7 +325,7 @@ pub enum Notice {
 }
 
 /// How a worker came to its slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClaimKind {
     /// The slot was free.
     Fresh,
@@ -317,7 +336,7 @@ pub enum ClaimKind {
 }
 
 /// Why a worker waits for a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StandbyReason {
     /// Every slot of the range is held.
     NoFreeSlot {
@@ -351,7 +370,7 @@ pub enum StandbyReason {
 }
 
 /// Why a leader has stepped down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepDownReason {
     /// Another worker is named in the leader record.
     Replaced {
@@ -373,7 +392,7 @@ pub enum StepDownReason {
 }
 
 /// Why a leader has ended a tenure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EvictReason {
     /// Its lease, and the margin, ran out without a renewal.
     LeaseRanOut,
@@ -389,7 +408,7 @@ pub enum EvictReason {
 }
 
 /// For what a leader waits before it plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitReason {
     /// More workers may join an empty group.
     ColdStart,
@@ -413,7 +432,7 @@ pub enum WaitReason {
 }
 
 /// What made a plan necessary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PlanReason {
     /// Partitions without an owner are placed; nothing else moves.
     Emergency,
@@ -431,4 +450,6 @@ pub enum PlanReason {
     Requested,
     /// An application cannot work on some partitions that its worker has; nothing else moves.
     GivenUp,
+    /// The measured load of the partitions has become uneven.
+    LoadShifted,
 }

@@ -26,6 +26,8 @@ pub const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 pub const MIN_REBALANCE_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest time to release a partition: the application needs some to answer at all.
 pub const MIN_RELEASE_TIMEOUT: Duration = Duration::from_millis(100);
+/// The shortest half-life of reports of load: shorter, and what is reported is a burst and not a load.
+pub const MIN_LOAD_HALF_LIFE: Duration = Duration::from_secs(1);
 /// What a stop waits for at the end, at most, when all time to release is over: for the application to drop what it has
 /// been told to cancel, and for the last write. Half of the lease where that is less.
 pub const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -44,7 +46,7 @@ pub const MAX_TEXT_BYTES: usize = 128;
 ///
 /// Start from the default and change what you must; the lease is the one setting that most groups ever change. All
 /// workers of a group should have the same settings but for those that speak of one worker: `preferred_slot`,
-/// `predecessor_is_dead`, `capacity`, `labels` and `software`.
+/// `predecessor_is_dead`, `capacity`, `max_load`, `max_partitions`, `labels` and `software`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -183,11 +185,45 @@ pub struct Config {
     /// says.
     #[serde(with = "duration::or_off")]
     pub probe_confirm: Option<Duration>,
+    /// How soon reports of the load of [measured](crate::Partition::measured) partitions count: after this time a change
+    /// counts half, after twice this time three quarters, and so on; 1 min by default, from 1 s.
+    ///
+    /// Nothing moves because of a measured load before that has been uneven for twice this long, nor more often, and a
+    /// partition that has moved because of it rests for four times as long. Choose how long a load must last to be
+    /// worth a move. Too short, and a burst of traffic moves partitions; too long, and a worker is overloaded for that long.
+    #[serde(with = "duration")]
+    pub load_half_life: Duration,
     /// How much load this worker takes compared with others; 1 by default.
     ///
     /// Choose the number of its cores, or 1 where all workers are alike. Too high overloads this worker, too low the
     /// others.
     pub capacity: u32,
+    /// The most load that this worker takes, in units of the partitions' weights; no limit by default, at least 1. Where the
+    /// list [measures](crate::Partition::measured) loads, it is in the units that are reported, as soon as there are reports:
+    /// let the weights in the list be in the same units.
+    ///
+    /// Choose what it can bear, such as what its memory holds. A limit is hard: what finds no room in the whole group has no
+    /// owner, the least important first (see [`Partition::priority`](crate::Partition::priority)), where else all workers
+    /// would get more than they bear, and die one after the other. Too low, and partitions wait though there is room;
+    /// too high, and it protects nobody. One that is lowered takes effect with the worker's next start, within a
+    /// `rebalance_interval`. Only [`StrategyChoice::Balanced`] keeps limits.
+    ///
+    /// ```
+    /// use parti_core::{Config, ConfigError};
+    ///
+    /// let config = Config { max_load: Some(400), max_partitions: Some(1_000), ..Config::default() };
+    /// assert_eq!(config.validate(), Ok(()));
+    /// let nothing = Config { max_load: Some(0), ..Config::default() };
+    /// assert_eq!(nothing.validate(), Err(ConfigError::Limit { field: "max_load" }));
+    /// ```
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_load: Option<u64>,
+    /// The most partitions that this worker takes; no limit by default, at least 1.
+    ///
+    /// Choose what it can bear of what each partition costs, however light it is, such as connections or open files. It is
+    /// as hard as `max_load`, and both hold where both are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_partitions: Option<u32>,
     /// Labels of this worker, for placement; none by default, at most 32.
     ///
     /// Choose what partitions may ask for, such as a zone. A label that a partition asks for and no worker has leaves
@@ -309,7 +345,10 @@ impl Default for Config {
             release_timeout: Duration::from_secs(10),
             probe_interval: Duration::from_millis(250),
             probe_confirm: Some(Duration::from_millis(750)),
+            load_half_life: Duration::from_secs(60),
             capacity: 1,
+            max_load: None,
+            max_partitions: None,
             labels: BTreeMap::new(),
             software: String::new(),
             strategy: StrategyChoice::Balanced,
@@ -320,7 +359,7 @@ impl Default for Config {
 }
 
 /// The durations that the rest of the core works with, derived from a valid [`Config`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Timing {
     /// See [`Config::lease`].
     pub(crate) lease: Duration,

@@ -1,16 +1,19 @@
 //! What every part is told of the moment and of its worker.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Config, ConfigError, Timing};
 use crate::planted::{Planted, PlantedBug};
 use crate::time::{Duration, Instant};
 
 /// The settings of a worker, and the time. The worker owns it and lends it to each part that is asked something.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Context {
     /// The time of the event that is being handled.
     pub(crate) now: Instant,
     pub(crate) config: Config,
     pub(crate) timing: Timing,
+    #[serde(skip)]
     pub(crate) planted: Planted,
     /// What the calendar said at some time, since 1970, where that is known: for people only.
     pub(crate) calendar: Option<(Instant, Duration)>,

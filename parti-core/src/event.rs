@@ -1,12 +1,14 @@
 //! Everything that can happen to a worker.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{CheckId, Incarnation, OperationId, ProbeId, Revision, ServerId, Session, Token, WatchId};
 use crate::partition::{PartitionId, PartitionList};
 use crate::stored::key::Key;
 use crate::stored::record::{Record, RecordError};
 
 /// Everything that can happen, given to [`Worker::handle`](crate::Worker::handle).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// The timer that was set to [`poll_timeout`](crate::Worker::poll_timeout) has fired. A spurious one is harmless.
     Timeout,
@@ -58,12 +60,23 @@ pub enum Event {
         /// The token of the hold.
         token: Token,
     },
+    /// The application says how heavy a partition is at present, in units of its choice, the same for all workers: what
+    /// takes the place of its weight where the list [measures](crate::Partition::measured) it. Of no use elsewhere, and
+    /// ignored.
+    Load {
+        /// Which partition.
+        partition: PartitionId,
+        /// The token of the hold.
+        token: Token,
+        /// How heavy it is, from 1 to [`MAX_LOAD`](crate::MAX_LOAD). Anything else changes nothing and is counted.
+        units: u64,
+    },
     /// What the application or an operator wants.
     Command(Command),
 }
 
 /// News from the store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum KvEvent {
     /// A watch shows the current value of a key: in its snapshot, or because it was written.
     Entry {
@@ -127,7 +140,7 @@ pub enum KvEvent {
 }
 
 /// What became of a conditional write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It was applied, as this revision.
     Committed(Revision),
@@ -141,7 +154,7 @@ pub enum Outcome {
 }
 
 /// What came back from a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeOutcome {
     /// The process answered.
     Answered,
@@ -152,7 +165,7 @@ pub enum ProbeOutcome {
 }
 
 /// What the application or an operator wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Hand everything over to others, delete the member record, and halt.
     ///

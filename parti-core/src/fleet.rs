@@ -12,6 +12,8 @@ pub struct Fleet {
     /// The partitions that no worker holds, by the plan: those of a worker that has just crashed count once its tenure
     /// has ended.
     pub unowned: usize,
+    /// Those of them that no worker has room for within its limit, by the last plan.
+    pub without_room: usize,
     /// Whether the last plan was refused, so that the assignment is not what it should be.
     pub refused: bool,
 }

@@ -59,6 +59,15 @@ pub trait PartitionGuard: fmt::Debug + Send + Sync + Sized + 'static {
     /// The time by the clock that [`sleep`](Self::sleep) goes by.
     fn now(&self) -> Instant;
 
+    /// Says how heavy the partition is at present, from 1 to [`MAX_LOAD`](crate::MAX_LOAD), in units that are the same for
+    /// all workers, such as messages a minute. Where the list [measures](crate::Partition::measured) it, that takes the
+    /// place of its weight, smoothed over [`Config::load_half_life`](crate::Config::load_half_life); elsewhere it changes
+    /// nothing. Units of which a partition has about a hundred are fine enough.
+    ///
+    /// Report at least eight times in a half-life. Cheap: at most one report of a second is taken in. 0, and what is more
+    /// than the most, changes nothing, and is counted.
+    fn report_load(&self, units: u64);
+
     /// Says that the work cannot go on, and why, for people. Unless the partition is to be given up anyway, it is offered
     /// again or handed over, see [`RetryPolicy`](crate::RetryPolicy). To return an error from the handler does the same.
     fn fail(self, reason: impl Into<String>);
@@ -74,17 +83,20 @@ pub trait PartitionGuard: fmt::Debug + Send + Sync + Sized + 'static {
         W: Future + Send,
         W::Output: Send,
     {
-        async move {
-            let (mut over, mut work) = (pin!(self.interrupted()), pin!(work));
-            poll_fn(|context| {
-                if over.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(None);
-                }
-                work.as_mut().poll(context).map(Some)
-            })
-            .await
-        }
+        unless(self.interrupted(), work)
     }
+}
+
+/// Does `work`, and drops it unfinished when `over` ends first.
+pub(crate) async fn unless<W: Future>(over: impl Future<Output = ()>, work: W) -> Option<W::Output> {
+    let (mut over, mut work) = (pin!(over), pin!(work));
+    poll_fn(|context| {
+        if over.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        work.as_mut().poll(context).map(Some)
+    })
+    .await
 }
 
 /// What a handler returns: nothing, or a result whose error says why the work cannot go on.

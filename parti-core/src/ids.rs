@@ -173,7 +173,7 @@ impl Position {
 }
 
 /// How far plans have come, as far as somebody has heard: tokens grow from there even if the plan is lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heard {
     /// The greatest life or era.
     pub(crate) era: Incarnation,

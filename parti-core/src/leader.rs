@@ -4,9 +4,12 @@ mod causes;
 mod eviction;
 mod given_up;
 mod handoff;
+mod measured;
+mod office;
 mod planner;
 mod rebalance;
 mod recovery;
+mod said;
 mod size;
 mod strain;
 
@@ -16,15 +19,15 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{EvictReason, Notice, PlanReason, WaitReason};
-use crate::assign::{Step, Strategy};
+use crate::assign::Step;
 use crate::context::Context;
 use crate::event::Outcome;
 use crate::fleet::Fleet;
-use crate::ids::{Heard, Instance, OperationId, Position, Slot, Term};
-use crate::member::lease::Lease;
+use crate::ids::{Heard, OperationId, Position, Slot, Term};
 use crate::member::membership::Membership;
-use crate::member::probing::Probing;
 use crate::outbox::Outbox;
 use crate::partition::PartitionList;
 use crate::planted::PlantedBug;
@@ -38,9 +41,12 @@ use causes::Causes;
 use eviction::Eviction;
 use given_up::GivenUp;
 use handoff::{Edition, Handoff};
+use measured::Measured;
+pub(crate) use office::Office;
 use planner::{Planned, Planner};
 use rebalance::{Rebalance, Roster, Verdict};
 use recovery::Recovery;
+use said::Said;
 use strain::Strain;
 
 /// When a plan that was refused is tried again though nothing has changed: what refuses it may have.
@@ -52,7 +58,7 @@ const SHARE_OF_HISTORY: usize = 4;
 /// The state of one leadership. All of it is read from the store when the leadership begins, so that a leader that dies
 /// between two steps loses nothing.
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Leader {
     term: Term,
     /// How far plans have come: this leader's own, and whatever anybody has told of.
@@ -68,6 +74,7 @@ pub(crate) struct Leader {
     rebalance: Rebalance,
     /// None until the list of partitions has come.
     handoff: Option<Handoff>,
+    measured: Measured,
     roster: Roster,
     /// The shortest wait for a silent holder that anybody's lease asks for.
     shortest_observed_lease: Duration,
@@ -79,35 +86,15 @@ pub(crate) struct Leader {
     accounted: bool,
     verdict: Verdict,
     last_reason: PlanReason,
-    /// Why there is no plan, if there is none.
-    refused: Option<String>,
+    said: Said,
     /// The phase that the head of the plan says.
     published: PlannerPhase,
     /// What the last plans moved, as the head of the plan says.
     history: PlanHistory,
 }
 
-/// The parts of the worker from which a leader decides.
-pub(crate) struct Office<'a> {
-    pub(crate) context: &'a Context,
-    /// How partitions are divided.
-    pub(crate) strategy: &'a dyn Strategy,
-    pub(crate) own_slot: Slot,
-    pub(crate) own: Instance,
-    pub(crate) lease: &'a Lease,
-    /// How many bytes a record may have.
-    pub(crate) record_limit: usize,
-    /// When this process noticed that a bucket was made anew or has lost writes, if it has.
-    pub(crate) store_regressed: Option<Instant>,
-    /// How far plans have come, as far as this process has heard.
-    pub(crate) heard_of: Heard,
-    /// Whether this worker's own writes are being committed: else it judges nobody.
-    pub(crate) heard: bool,
-    pub(crate) probing: &'a Probing,
-}
-
 impl Leader {
-    pub(crate) fn new(now: Instant, term: Term, list: Option<&PartitionList>, plan: &PlanLog) -> Self {
+    pub(crate) fn new(context: &Context, term: Term, list: Option<&PartitionList>, plan: &PlanLog) -> Self {
         let mut leader = Self {
             term,
             reached: Heard { era: plan.last_era(), generation: plan.last_generation() },
@@ -116,8 +103,9 @@ impl Leader {
             eviction: Eviction::default(),
             strain: Strain::default(),
             silent: Vec::new(),
-            rebalance: Rebalance::new(BTreeMap::new(), now),
+            rebalance: Rebalance::new(BTreeMap::new(), context.now),
             handoff: None,
+            measured: Measured::default(),
             roster: Roster::default(),
             shortest_observed_lease: Duration::MAX,
             given_up: GivenUp::default(),
@@ -126,14 +114,14 @@ impl Leader {
             accounted: false,
             verdict: Verdict::Idle,
             last_reason: PlanReason::NextRound,
-            refused: None,
+            said: Said::default(),
             published: PlannerPhase::Idle,
             history: plan.history(),
         };
         if let Some(list) = list {
             let handoff = Handoff::new(list.clone(), plan);
-            leader.rebalance = Rebalance::new(handoff.tenures().collect(), now);
-            leader.take_over(handoff);
+            leader.rebalance = Rebalance::new(handoff.tenures().collect(), context.now);
+            leader.take_over(context, handoff, plan);
         }
         leader
     }
@@ -153,25 +141,29 @@ impl Leader {
     }
 
     /// The list of partitions has come or changed.
-    pub(crate) fn observe_list(&mut self, now: Instant, list: &PartitionList, plan: &PlanLog) {
+    pub(crate) fn observe_list(&mut self, context: &Context, list: &PartitionList, plan: &PlanLog) {
         if self.handoff.as_ref().is_some_and(|handoff| handoff.list() == list) {
             return;
         }
         let first = self.handoff.is_none();
         let handoff = Handoff::new(list.clone(), plan);
         if first {
-            self.rebalance = Rebalance::new(handoff.tenures().collect(), now);
+            self.rebalance = Rebalance::new(handoff.tenures().collect(), context.now);
         } else {
             self.rebalance.observe_list();
         }
-        self.take_over(handoff);
+        self.take_over(context, handoff, plan);
     }
 
-    fn take_over(&mut self, handoff: Handoff) {
+    fn take_over(&mut self, context: &Context, mut handoff: Handoff, plan: &PlanLog) {
         if handoff.targets().iter().any(Option::is_none) {
             self.rebalance.observe_list();
         }
         self.history = self.history.begun(|moved| handoff.has_begun(moved));
+        self.measured = self.measured.of_list(context, handoff.list(), plan);
+        if self.measured.is_on() {
+            handoff.weigh(self.measured.weighed(handoff.list()));
+        }
         self.handoff = Some(handoff);
         self.roster_of = None;
     }
@@ -205,6 +197,7 @@ impl Leader {
     /// it tells of something that the plan does not have.
     pub(crate) fn observe_acknowledgement(&mut self, slot: Slot, record: &MemberRecord, plan: &PlanLog) {
         self.observe_member(slot);
+        self.measured.observe_change();
         let tells_more = record.heard().max(self.reached) != self.reached;
         if tells_more || self.recovery.concerns(plan, slot, record) {
             self.roster_of = None;
@@ -261,6 +254,8 @@ impl Leader {
             self.accounted = eviction::all_have_records(plan, membership);
             self.listen(view, membership, plan);
             self.recovery.look(context, view.store_regressed, membership, plan, self.handoff.as_ref());
+            // Whether the load is even depends on who is there.
+            self.measured.observe_change();
             self.look_for_request(membership, plan);
         }
         self.recovery.tell(outbox);
@@ -271,12 +266,23 @@ impl Leader {
             return;
         }
         self.plan_due |= self.deadline_of_plan().is_some_and(|at| at <= now);
+        if self.measured.is_due(now) {
+            self.weigh(context, membership, plan);
+        }
         // While some tenure in the plan has no record, nobody knows whether it still works, and so whose its partitions are.
         if self.accounted && core::mem::take(&mut self.plan_due) {
             self.plan(view, plan, outbox);
         }
         self.hand_over(context, membership, plan, outbox);
         self.publish_phase(view, plan, outbox);
+    }
+
+    /// Takes in what workers tell of their loads. Where the load is uneven, it is planned anew once that may be.
+    fn weigh(&mut self, context: &Context, membership: &Membership, plan: &PlanLog) {
+        let Some(handoff) = &mut self.handoff else { return };
+        handoff.weigh(self.measured.look(context, handoff.list(), membership, plan));
+        let plan_at = self.measured.plan_at(context, &self.roster, handoff);
+        self.plan_due |= self.rebalance.observe_load(plan_at);
     }
 
     /// Ends the tenures that garbage has broken off, once their holders have stopped.
@@ -291,7 +297,8 @@ impl Leader {
     fn call_the_roll(&mut self, now: Instant, membership: &Membership, outbox: &mut Outbox) {
         self.silent = self.eviction.silent().to_vec();
         self.shortest_observed_lease = membership.shortest_observed_lease();
-        let roster = Roster::of(membership, &self.silent, &self.strain);
+        let list = self.handoff.as_ref().map(Handoff::list);
+        let roster = Roster::of(membership, &self.silent, &self.strain, list);
         let before = core::mem::replace(&mut self.roster, roster);
         for slot in before.away.iter().filter(|slot| !self.roster.away.contains(slot)) {
             if let Some(handoff) = &mut self.handoff {
@@ -366,8 +373,8 @@ impl Leader {
         }
         let avoids = &self.given_up.avoids;
         let calculator = Planner { strategy: view.strategy, context: view.context, roster: &self.roster, avoids, step };
-        let planned = match calculator.plan(handoff.list(), &current) {
-            Ok(planned) => planned,
+        let planned = match calculator.plan(handoff.weighed(), &current) {
+            Ok(planned) => self.judged(view.context, reason, (handoff.weighed(), &current), planned),
             Err(error) => {
                 return self.refuse(view.context.now, error.to_string(), outbox);
             }
@@ -380,7 +387,7 @@ impl Leader {
         {
             return self.refuse(view.context.now, too_large.to_string(), outbox);
         }
-        self.refused = None;
+        self.said.forget_refusal();
         self.rebalance.observe_planned(view.context.now, &self.roster, reason, step, planned.another_round);
         // What the next decision waits for is not known yet: it is looked at again at once.
         self.verdict = Verdict::Plan(reason, step);
@@ -388,6 +395,7 @@ impl Leader {
         if planned.unplaced > 0 {
             outbox.notice(Notice::Unplaced { partitions: planned.unplaced });
         }
+        self.said.tell_room(&planned.without_room, outbox);
         // What was removed from the list is being released, and the head of the plan is to speak of the new list.
         let removes = reason == PlanReason::PartitionsChanged && handoff.has_unwritten();
         let changes = planned.owners.as_slice() != handoff.targets() || planned.placed > 0 || removes;
@@ -414,6 +422,23 @@ impl Leader {
         }
     }
 
+    /// What only evens out a measured load has to be worth it, unless workers came or somebody asks for it.
+    fn judged(
+        &mut self,
+        context: &Context,
+        reason: PlanReason,
+        (list, current): (&PartitionList, &[Option<Slot>]),
+        mut planned: Planned,
+    ) -> Planned {
+        if self.measured.is_on() {
+            if self.rebalance.is_judged(reason) {
+                self.measured.judge(context, (&self.roster, list), current, &mut planned);
+            }
+            self.measured.observe_moved(context, reason, planned.reasons.keys().map(|at| &list.as_slice()[*at].id));
+        }
+        planned
+    }
+
     /// Puts what a plan moves, and why, beside what those before it moved.
     fn remember(
         &mut self,
@@ -432,14 +457,10 @@ impl Leader {
         }
     }
 
-    /// There is no plan: everything stays as it is until something changes, or it is tried again. The same reason is told
-    /// once.
+    /// There is no plan: everything stays as it is until something changes, or it is tried again.
     fn refuse(&mut self, now: Instant, reason: String, outbox: &mut Outbox) {
         self.verdict = Verdict::Refused(now + AFTER_REFUSAL);
-        if self.refused.as_ref() != Some(&reason) {
-            outbox.notice(Notice::PlanRefused { reason: reason.clone() });
-            self.refused = Some(reason);
-        }
+        self.said.tell_refusal(reason, outbox);
     }
 
     fn wait(&mut self, verdict: Verdict, outbox: &mut Outbox) {
@@ -458,7 +479,8 @@ impl Leader {
         let planned = |slot| rebalance.planned_tenure(slot).filter(|_| !roster.away.contains(&slot));
         let incarnation = plan.incarnation();
         let edition = Edition { term: self.term, reached: self.reached };
-        let view = handoff::Basis { context, edition, incarnation, membership, planned: &planned };
+        let view =
+            handoff::Basis { context, edition, incarnation, membership, planned: &planned, limits: &roster.limits };
         handoff.decide(&view, plan, outbox);
     }
 
@@ -469,7 +491,8 @@ impl Leader {
             workers: self.roster.workers.len(),
             partitions: list.map_or(0, |list| list.as_slice().len()),
             unowned: self.handoff.as_ref().map_or(0, Handoff::unowned_count),
-            refused: self.refused.is_some(),
+            without_room: self.said.without_room(),
+            refused: self.said.is_refused(),
         }
     }
 
@@ -566,6 +589,7 @@ impl Leader {
         let planning = self.deadline_of_plan().filter(|_| may_plan && !self.eviction.asks_for_record());
         let judging = self.eviction.deadline(membership).filter(|_| heard);
         let rested = self.strain.deadline();
-        earliest([planning, judging, self.recovery.deadline(), rested])
+        let weighing = self.measured.deadline().filter(|_| may_plan && !self.eviction.asks_for_record());
+        earliest([planning, judging, self.recovery.deadline(), rested, weighing])
     }
 }

@@ -160,7 +160,8 @@
 //! # Also here
 //!
 //! [`assign`] is the calculator that the leader plans with: a pure function, useful alone. [`delivery`] decides how the
-//! messages of a stream follow the assignment. `ARCHITECTURE.md` in the
+//! messages of a stream follow the assignment. [`recording`] keeps what a worker was told, so that what it decided can be
+//! seen again. `ARCHITECTURE.md` in the
 //! repository tells how ownership moves, and why that is safe.
 #![no_std]
 
@@ -180,8 +181,10 @@ mod labels;
 mod leader;
 mod member;
 mod outbox;
+mod pairs;
 mod partition;
 mod planted;
+pub mod recording;
 mod retry;
 mod rng;
 mod state;
@@ -197,7 +200,7 @@ pub use action::{
 };
 pub use config::{
     Config, ConfigError, LAST_WAIT, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MAX_VIRTUAL_NODES, MIN_LEASE,
-    MIN_PROBE_INTERVAL, MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode, StrategyChoice,
+    MIN_LOAD_HALF_LIFE, MIN_PROBE_INTERVAL, MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, Mode, StrategyChoice,
 };
 pub use duration::{DurationError, HumanDuration};
 pub use event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
@@ -207,6 +210,7 @@ pub use ids::{
     CheckId, Generation, Incarnation, Instance, OperationId, Position, ProbeId, Revision, ServerId, Session, Slot,
     Tenure, Term, Token, TokenError, WatchId,
 };
+pub use member::load::LoadStatus;
 pub use partition::{
     MAX_PARTITION_ID_BYTES, MAX_PARTITIONS, Partition, PartitionError, PartitionId, PartitionList, Placement, Weight,
 };
@@ -221,6 +225,7 @@ pub use stored::history::{
     CausedMoves, MAX_HISTORY_BYTES, MAX_REMEMBERED_PLANS, MoveCause, MovedPartition, PlanHistory, PlanMoves,
 };
 pub use stored::key::{Bucket, Control, GroupName, GroupNameError, Interest, Key, MAX_GROUP_NAME_BYTES};
+pub use stored::load::{MAX_LOAD, MAX_NAMED_LOADS, MeasuredLoad, MeasuredWeights};
 pub use stored::record::{
     AssignmentRecord, ClusterRecord, ControlRecord, FORMAT_VERSION, Grant, LeaderRecord, MAX_RECORD_BYTES,
     MAX_UNWANTED, MemberPhase, MemberRecord, Record, RecordError,

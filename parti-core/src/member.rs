@@ -2,8 +2,10 @@
 
 pub(crate) mod agreement;
 pub(crate) mod doubt;
+pub(crate) mod holder;
 pub(crate) mod leadership;
 pub(crate) mod lease;
+pub(crate) mod load;
 pub(crate) mod membership;
 pub(crate) mod ownership;
 pub(crate) mod presence;

@@ -3,12 +3,14 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Action, Notice, Request, Write};
 use crate::ids::{OperationId, WatchId};
 use crate::stored::key::{Bucket, Interest, Key};
 
 /// The queue between the parts, which decide, and the caller, who acts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outbox {
     actions: VecDeque<Action>,
     last_operation: OperationId,

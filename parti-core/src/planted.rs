@@ -103,6 +103,10 @@ planted_bugs! {
     GarbageEndsTenure,
     /// A plan takes no notice of capacities.
     CapacityIgnored,
+    /// A plan takes no notice of limits.
+    LimitIgnored,
+    /// What is to take the place of another is granted before that one has made way.
+    GrantWithoutRoom,
     /// Silence counts although it could not have been heard broken.
     JudgeByOldSilence,
     /// After a loss of writes, grants go on at once.
@@ -125,6 +129,8 @@ planted_bugs! {
     WriteOnUnshown,
     /// Who finds no record of the leader claims its place although it finds none of its own either.
     ClaimUnshown,
+    /// A measured load is evened out whenever it can be, however little that gains.
+    MoveForNoise,
     /// The head of the plan does not say what the plan moves.
     ForgetMoves,
     /// Whatever moves is said to move for the sake of balance.
@@ -169,6 +175,16 @@ planted_bugs! {
     ForgetReturned,
     /// A partition that a tail serves is never looked at.
     NeverLook,
+    /// A new owner pulls from a consumer that is not at its floor.
+    PullBeforeRestored,
+    /// What a consumer delivers again is handed out again.
+    HandAgain,
+    /// A message is acknowledged when it is handed out.
+    AcknowledgeWhenHanded,
+    /// What a consumer has delivered to somebody else in between is not missed.
+    IgnorePlaces,
+    /// A partition is let go before what was finished of it is acknowledged.
+    LetGoUnacknowledged,
 }
 
 /// Which bug a worker has, if any.

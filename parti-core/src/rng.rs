@@ -1,9 +1,11 @@
 //! A seeded generator: the only randomness in the core, and the caller's choice.
 
+use serde::{Deserialize, Serialize};
+
 /// `SplitMix64` (Steele, Lea, Flood, 2014): small, fast, and good enough to spread claims and timers. The one copy of it,
 /// which simulator, tests and benchmarks draw from too: twelve lines that never change, in place of a dependency of the
 /// core.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rng(u64);
 
 impl Rng {

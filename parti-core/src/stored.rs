@@ -2,6 +2,7 @@
 
 pub(crate) mod history;
 pub(crate) mod key;
+pub(crate) mod load;
 pub(crate) mod plan_log;
 pub(crate) mod record;
 pub(crate) mod settings;

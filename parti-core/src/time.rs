@@ -3,14 +3,15 @@
 use core::ops::Add;
 pub use core::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A point on one worker's own monotonic clock, in nanoseconds since an origin of the caller's choice.
 ///
 /// Instants of two workers are never compared. The clock behind it must go on while the machine sleeps
 /// (`CLOCK_BOOTTIME` on Linux): a lease that a sleeping machine does not count is not safe.
-/// Serialized as whole milliseconds since the origin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Serialized as nanoseconds since the origin; a [`Status`](crate::Status) tells its instants in whole milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Instant(u64);
 
 impl Instant {
@@ -51,10 +52,10 @@ pub(crate) fn earliest<const N: usize>(times: [Option<Instant>; N]) -> Option<In
     earliest
 }
 
-impl Serialize for Instant {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(self.0 / 1_000_000)
-    }
+/// Serializes an instant that may be missing, as whole milliseconds since the origin.
+#[expect(clippy::ref_option, reason = "serde passes a field like this")]
+pub(crate) fn in_millis<S: Serializer>(instant: &Option<Instant>, serializer: S) -> Result<S::Ok, S::Error> {
+    instant.map(|instant| instant.0 / 1_000_000).serialize(serializer)
 }
 
 impl Add<Duration> for Instant {

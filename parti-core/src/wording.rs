@@ -50,6 +50,14 @@ impl Display for Notice {
                 HumanDuration(*rest)
             ),
             Self::Unplaced { partitions } => write!(f, "finds no worker that may take {partitions} partitions"),
+            Self::WithoutRoom { partitions } => {
+                write!(f, "has no room for some partitions in the whole group, which have no owner: ")?;
+                for (nth, (priority, count)) in partitions.iter().enumerate() {
+                    write!(f, "{}{count} of priority {priority}", if nth == 0 { "" } else { ", " })?;
+                }
+                f.write_str("; add workers, or raise max_load or max_partitions")
+            }
+            Self::RoomForAll => f.write_str("has room for all partitions in the group again"),
             Self::PlanRefused { reason } => write!(f, "has no plan, and all stays as it is: {reason}"),
             Self::ReleaseTimedOut { partition } => {
                 write!(f, "has cancelled the release of {partition}, which took longer than release_timeout")
@@ -153,6 +161,7 @@ impl Display for PlanReason {
             Self::NextRound => "the last plan left something to do",
             Self::Requested => "someone asked for it",
             Self::GivenUp => "an application cannot work on some partitions that its worker has",
+            Self::LoadShifted => "the measured load is uneven",
         })
     }
 }

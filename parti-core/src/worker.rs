@@ -22,6 +22,7 @@ mod link;
 mod loss;
 mod mind;
 mod observe;
+mod saved;
 mod status;
 mod stopping;
 mod suspend;
@@ -40,9 +41,11 @@ use crate::context::Context;
 use crate::event::{Event, KvEvent};
 use crate::ids::{Generation, Heard, Incarnation, Instance, Token};
 use crate::member::agreement::Agreement;
+use crate::member::holder::Holder;
 use crate::member::leadership::Leadership;
+use crate::member::load::Loads;
 use crate::member::membership::Membership;
-use crate::member::ownership::{Applying, Holder, Ownership};
+use crate::member::ownership::{Applying, Ownership};
 use crate::member::presence::Presence;
 use crate::member::probing::Probing;
 use crate::member::slot::SlotSearch;
@@ -99,6 +102,7 @@ impl Worker {
             leadership: Leadership::default(),
             leader: None,
             ownership: Ownership::default(),
+            loads: Loads::default(),
             agreement: Agreement::default(),
             loss: Loss::default(),
             departure: Departure::default(),

@@ -52,7 +52,7 @@ fn a_slot_that_is_claimed_again_at_the_same_revision_is_another_tenure() {
     let first = lab.workers[0].worker.status().tenure.expect("it has a slot");
     assert_settled(&lab);
     lab.crash(0);
-    lab.restore_members(before);
+    lab.restore_members(&before);
     lab.start("second", Config { expected_workers: Some(1), ..Config::default() });
     let second = lab.workers[1].worker.status().tenure.expect("it has a slot");
     assert_eq!(first.begun(), second.begun(), "the store gives the revision again");
@@ -69,7 +69,7 @@ fn an_eviction_that_the_store_has_forgotten_gives_nothing_back() {
     let before = lab.backup();
     lab.run(30_000);
     assert_settled(&lab); // the others have what the third one had
-    lab.restore_members(before);
+    lab.restore_members(&before);
     lab.transcript.clear();
     lab.set_reach(2, Reach::Full); // and its record is there, as it left it
     lab.run(60_000);
@@ -100,7 +100,7 @@ fn what_a_leader_knows_to_have_been_in_the_plan_is_waited_for() {
     lab.set_list(partitions(4)); // it is given two more, and cannot say that it has them
     assert_settled(&lab);
     lab.set_reach(1, Reach::Cut);
-    lab.restore_plan(before);
+    lab.restore_plan(&before);
     lab.want(Control::Drain(Slot::new(1)), Some(ControlRecord::default()));
     lab.run(60_000); // the laboratory looks at every acquisition
     lab.set_reach(1, Reach::Full);
@@ -119,7 +119,7 @@ fn who_waits_for_a_loss_to_be_noticed_goes_on_waiting_when_the_plan_is_lost_as_w
     lab.make_anew(Bucket::Members);
     lab.start("new", without_probes()); // it reads in the plan that somebody works
     lab.run(2_000);
-    lab.restore_plan(empty);
+    lab.restore_plan(&empty);
     lab.run(60_000); // the laboratory looks at every acquisition
     assert_settled(&lab);
 }
@@ -140,7 +140,7 @@ fn members_without_one_that_works() -> Lab {
     lab.run(20_000);
     assert_settled(&lab);
     lab.set_reach(1, Reach::Mute);
-    lab.restore_members(before);
+    lab.restore_members(&before);
     lab
 }
 
@@ -180,7 +180,7 @@ fn until_a_revision_is_given_again(config: Config, gone: impl Fn(&mut Lab)) -> L
     lab.run(60_000);
     let last = lab.revision(slot);
     gone(&mut lab);
-    lab.restore_members(before);
+    lab.restore_members(&before);
     lab.start("second", Config { preferred_slot: Some(Slot::new(0)), ..config });
     lab.run(11_500);
     for _ in 0..1_000 {
@@ -226,7 +226,7 @@ fn a_slot_is_not_taken_over_by_a_revision_that_was_lost_and_is_given_again() {
         let before = lab.backup();
         lab.run(forgotten * 2_500);
         assert_settled(&lab);
-        lab.restore_members(before);
+        lab.restore_members(&before);
         lab.set_reach(1, Reach::Deaf); // so much it has seen
         lab.run(20_000); // the laboratory looks at every acquisition
         lab.set_reach(1, Reach::Full);
@@ -248,7 +248,7 @@ fn who_waits_for_a_slot_and_did_not_run_looks_before_it_takes_it_over() {
     lab.run(20_000);
     let seen = lab.revision(Key::Slot(slot));
     lab.freeze(1, true);
-    lab.restore_members(before);
+    lab.restore_members(&before);
     lab.run(12_500);
     for _ in 0..1_000 {
         if lab.revision(Key::Slot(slot)) == seen {
@@ -326,7 +326,7 @@ fn what_a_listing_shows_before_it_breaks_off_is_not_taken_for_what_the_next_one_
     assert_settled(&lab);
     assert_eq!(lab.workers[1].working.len(), 2);
     lab.break_off_listing(1);
-    lab.restore_plan(before);
+    lab.restore_plan(&before);
     lab.run(1_000);
     let notices = told(&lab, "w1").join("\n");
     assert!(notices.contains("StoreRegressed"), "{}", lab.transcript);

@@ -15,6 +15,8 @@ mod lab;
 mod leases;
 #[path = "stories/lists.rs"]
 mod lists;
+#[path = "stories/loads.rs"]
+mod loads;
 #[path = "stories/presence.rs"]
 mod presence;
 #[path = "stories/trouble.rs"]

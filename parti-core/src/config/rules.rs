@@ -4,8 +4,8 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::{
-    Config, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MAX_VIRTUAL_NODES, MIN_LEASE, MIN_PROBE_INTERVAL,
-    MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, StrategyChoice,
+    Config, MAX_DURATION, MAX_LABELS, MAX_SLOTS, MAX_TEXT_BYTES, MAX_VIRTUAL_NODES, MIN_LEASE, MIN_LOAD_HALF_LIFE,
+    MIN_PROBE_INTERVAL, MIN_REBALANCE_INTERVAL, MIN_RELEASE_TIMEOUT, StrategyChoice,
 };
 use crate::duration::HumanDuration;
 use crate::ids::Slot;
@@ -33,6 +33,7 @@ impl Config {
             ("restart_hold", self.restart_hold, Duration::ZERO),
             ("surge_wait", self.surge_wait, Duration::ZERO),
             ("release_timeout", self.release_timeout, MIN_RELEASE_TIMEOUT),
+            ("load_half_life", self.load_half_life, MIN_LOAD_HALF_LIFE),
         ] {
             in_range(field, value, least)?;
         }
@@ -83,6 +84,15 @@ impl Config {
         ] {
             if !(1..=100).contains(&percent) {
                 return Err(ConfigError::Percent { field, percent });
+            }
+        }
+        for (field, limit) in [("max_load", self.max_load), ("max_partitions", self.max_partitions.map(u64::from))] {
+            match limit {
+                Some(0) => return Err(ConfigError::Limit { field }),
+                Some(_) if self.strategy != StrategyChoice::Balanced => {
+                    return Err(ConfigError::LimitWithoutBalance { field });
+                }
+                Some(_) | None => {}
             }
         }
         match self.strategy {
@@ -200,6 +210,20 @@ pub enum ConfigError {
     /// The capacity is zero.
     #[error("capacity must be at least 1, but is 0: use 1 where all workers are alike")]
     Capacity,
+    /// A limit leaves no room for anything.
+    #[error("{field} must be at least 1, but is 0: raise it, or drain a worker that is to have nothing")]
+    Limit {
+        /// Which setting.
+        field: &'static str,
+    },
+    /// A limit is given for a strategy that keeps none.
+    #[error(
+        "{field} needs the strategy \"balanced\", as the others know no limits: use that strategy, or remove {field}"
+    )]
+    LimitWithoutBalance {
+        /// Which setting.
+        field: &'static str,
+    },
     /// A share is out of range.
     #[error("{field} must be from 1 to 100, but is {percent}: choose one in that range")]
     Percent {

@@ -73,8 +73,21 @@ impl Causes<'_> {
         match self.planned.reasons.get(&place) {
             Some(MoveReason::Pinned) => MoveCause::Pin,
             Some(MoveReason::Label) => MoveCause::Label,
+            Some(MoveReason::Preferred) => MoveCause::Preference,
+            Some(MoveReason::Apart) => MoveCause::Apart,
+            Some(MoveReason::Room) => MoveCause::Room,
             Some(MoveReason::Balance | MoveReason::New | MoveReason::Orphaned | MoveReason::Drain) | None => {
-                if self.reason == PlanReason::Requested { MoveCause::Operator } else { MoveCause::Balance }
+                match self.reason {
+                    PlanReason::Requested => MoveCause::Operator,
+                    PlanReason::LoadShifted => MoveCause::Load,
+                    PlanReason::Emergency
+                    | PlanReason::ColdStart
+                    | PlanReason::PartitionsChanged
+                    | PlanReason::WorkerLeaving
+                    | PlanReason::WorkersJoined
+                    | PlanReason::NextRound
+                    | PlanReason::GivenUp => MoveCause::Balance,
+                }
             }
         }
     }

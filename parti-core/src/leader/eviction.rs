@@ -3,6 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{EvictReason, Notice, WaitReason, Write};
 use crate::context::Context;
 use crate::event::Outcome;
@@ -18,7 +20,7 @@ use crate::time::{Duration, Instant, earliest};
 
 /// The evictions under way. Each is a delete on the very revision whose lease ran out: a worker that has renewed
 /// meanwhile makes it fail.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Eviction {
     in_flight: BTreeMap<OperationId, (Slot, EvictReason)>,
     /// Evictions that have succeeded and of which nobody was told yet.
@@ -41,7 +43,7 @@ pub(crate) struct Eviction {
     next_look: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Patience {
     until: Instant,
     /// How many were silent at the last look.

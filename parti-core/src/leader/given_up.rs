@@ -2,13 +2,15 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::Slot;
 use crate::leader::handoff::Handoff;
 use crate::leader::rebalance::Roster;
 use crate::partition::{Partition, PartitionId};
 
 /// Which workers given-up partitions are not to be with, as long as those that have given them up say so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GivenUp {
     /// By id: the workers that it is not to be with. One that everyone has given up stays where it is.
     pub(crate) avoids: BTreeMap<PartitionId, BTreeSet<Slot>>,
@@ -48,8 +50,7 @@ impl GivenUp {
 
 /// Whether the partition could be given to the worker in `slot`, if it wants it.
 fn is_taker(roster: &Roster, slot: Slot, partition: &Partition) -> bool {
-    let labels = roster.labels.get(&slot);
-    let has = |(name, value)| labels.is_some_and(|labels| labels.get(name) == Some(value));
-    let mut required = partition.placement.iter().flat_map(|placement| &placement.requires);
-    roster.workers.contains_key(&slot) && !roster.away.contains(&slot) && required.all(has)
+    let mut requires = partition.placement.iter().map(|placement| &placement.requires);
+    let is_present = roster.workers.contains_key(&slot) && !roster.away.contains(&slot);
+    is_present && requires.all(|requires| roster.has_labels(slot, requires))
 }

@@ -8,8 +8,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Slot, Tenure, Term};
+use crate::leader::rebalance::Limits;
 use crate::leader::size::{RecordTooLarge, Sizes};
 use crate::member::membership::{Membership, TenureState};
 use crate::outbox::Outbox;
@@ -34,9 +37,11 @@ const MAX_REVOKES_AT_ONCE: usize = 2;
 /// A partition is *held* by a slot while it is in `owned` or `releasing` of the slot's record. It is granted to another
 /// only after a record without it was appended, which happens only once its holder has acknowledged the release or the
 /// holder's tenure has ended. The grant follows in the same chain of appends, so it cannot commit without the other.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Handoff {
     list: PartitionList,
+    /// The same with the weights by which it is divided, which are what grants say.
+    weighed: PartitionList,
     /// By place in the list: which slot should own the partition.
     targets: Vec<Option<Slot>>,
     /// The slots that should own something.
@@ -61,7 +66,7 @@ pub(crate) struct Handoff {
 }
 
 /// The assignment record of one slot, with partitions as places in the list.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Sheet {
     tenure: Tenure,
     revision: Revision,
@@ -92,6 +97,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) membership: &'a Membership,
     /// The tenure of each slot that the current plan is for, unless its worker is away: only these are granted anything.
     pub(crate) planned: &'a dyn Fn(Slot) -> Option<Tenure>,
+    /// The most that workers take, where they have limits.
+    pub(crate) limits: &'a BTreeMap<Slot, Limits>,
 }
 
 impl Handoff {
@@ -102,6 +109,7 @@ impl Handoff {
         let all = list.clone();
         let places = Places::new(&all);
         let mut handoff = Self {
+            weighed: list.clone(),
             list,
             targets: alloc::vec![None; count],
             owners: BTreeSet::new(),
@@ -159,6 +167,16 @@ impl Handoff {
 
     pub(crate) fn list(&self) -> &PartitionList {
         &self.list
+    }
+
+    /// The list with the weights by which it is divided.
+    pub(crate) fn weighed(&self) -> &PartitionList {
+        &self.weighed
+    }
+
+    /// From now on the list is divided by these weights.
+    pub(crate) fn weigh(&mut self, weighed: PartitionList) {
+        self.weighed = weighed;
     }
 
     /// By place in the list: which slot should own each partition.
@@ -246,7 +264,7 @@ impl Handoff {
         if limit == usize::MAX {
             return Ok(());
         }
-        let records = Sizes::of(&self.list, &self.holders, targets, generation);
+        let records = Sizes::of(&self.weighed, &self.holders, targets, generation);
         // What was removed from the list is only known by its holders.
         let removed = self.sheets.iter().flat_map(|(slot, sheet)| sheet.releasing.iter().map(move |id| (*slot, id)));
         let removed = removed.filter(|(_, id)| self.list.position(id).is_none());
@@ -405,6 +423,9 @@ impl Handoff {
                 granted.entry(slot).or_default().push(place);
             }
         }
+        // What is most important has an owner first.
+        let mut granted: Vec<_> = granted.into_iter().collect();
+        granted.sort_by_key(|(_, places)| Reverse(places.iter().map(|place| self.list.priority(*place)).max()));
         for (slot, places) in granted {
             // The plan was made for one tenure of the slot. Another one may have begun since, which has acknowledged nothing
             // of what this record says, or nobody may be there any more: then the grant waits for the next plan.
@@ -415,6 +436,18 @@ impl Handoff {
                 waiting.extend(places);
                 continue;
             };
+            // What the worker has yet to give up takes room: what is to take its place waits for that.
+            let places = match view.limits.get(&slot).filter(|_| !view.context.has(PlantedBug::GrantWithoutRoom)) {
+                Some(limits) => {
+                    let (fitting, later) = sheet.fitting(limits, places, &self.weighed);
+                    waiting.extend(later);
+                    fitting
+                }
+                None => places,
+            };
+            if places.is_empty() {
+                continue;
+            }
             // From here on the partition counts as held, though the append may yet fail: then this leader steps down, and the
             // next one reads what is really there.
             for place in &places {
@@ -434,7 +467,7 @@ impl Handoff {
 
     fn write(&mut self, context: &Context, slot: Slot, edition: Edition, plan: &mut PlanLog, outbox: &mut Outbox) {
         let Some(sheet) = self.sheets.get_mut(&slot) else { return };
-        let record = sheet.record(&self.list, edition);
+        let record = sheet.record(&self.weighed, edition);
         sheet.revision = plan.append(context, Key::Assign(slot), Record::Assignment(Arc::new(record)), outbox);
         sheet.changed = false;
         self.granted.retain(|other| *other != slot);
@@ -460,6 +493,24 @@ fn place(at: usize) -> u32 {
 }
 
 impl Sheet {
+    /// Those of `places` that a worker has room for beside all that it has, the most important first; and the others.
+    fn fitting(&self, limits: &Limits, mut places: Vec<u32>, list: &PartitionList) -> (Vec<u32>, Vec<u32>) {
+        let weight = |at: usize| u64::from(list.as_slice()[at].weight.get());
+        let owned = self.owned.iter().map(|(at, _)| weight(*at as usize));
+        // What was removed from the list has a weight that nobody knows any more.
+        let releasing = self.releasing.iter().map(|id| list.position(id).map_or(0, weight));
+        let (mut count, mut load) = owned.chain(releasing).fold((0, 0), |(count, load), one| (count + 1, load + one));
+        places.sort_by_key(|place| Reverse(list.priority(*place)));
+        places.into_iter().partition(|place| {
+            let weight = weight(*place as usize);
+            let fits = limits.allow((count, load), weight);
+            if fits {
+                (count, load) = (count + 1, load + weight);
+            }
+            fits
+        })
+    }
+
     fn release(&mut self, id: PartitionId) {
         if let Err(at) = self.releasing.binary_search(&id) {
             self.releasing.insert(at, id);

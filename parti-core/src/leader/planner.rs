@@ -23,9 +23,21 @@ pub(crate) struct Planned {
     pub(crate) placed: usize,
     /// Partitions for which there is no worker.
     pub(crate) unplaced: usize,
+    /// By priority, the highest first: how many partitions no worker has room for.
+    pub(crate) without_room: Vec<(u8, usize)>,
     pub(crate) another_round: bool,
     /// By place in the list: why the calculator moves what it takes from a worker that stays.
     pub(crate) reasons: BTreeMap<usize, MoveReason>,
+}
+
+impl Planned {
+    /// The partition at this place, which the plan takes from a worker that stays, stays with it.
+    pub(crate) fn leave(&mut self, at: usize, current: &[Option<Slot>]) {
+        if self.reasons.remove(&at).is_some() {
+            self.owners[at] = current[at];
+            self.moved = self.moved.saturating_sub(1);
+        }
+    }
 }
 
 /// A question to the calculator, before it is put in the calculator's terms.
@@ -87,10 +99,16 @@ impl Planner<'_> {
     ) -> Result<Planned, PlanError> {
         let Self { context, strategy, roster, avoids, step } = *self;
         let heeded = !context.has(PlantedBug::CapacityIgnored);
+        let limits = |slot: Slot| {
+            let known = roster.limits.get(&slot).filter(|_| !context.has(PlantedBug::LimitIgnored));
+            known.copied().unwrap_or_default()
+        };
         let input = |slot: Slot, capacity: u32, draining: bool| WorkerInput {
             capacity: NonZeroU32::new(capacity).filter(|_| heeded).unwrap_or(NonZeroU32::MIN),
             draining,
             labels: roster.labels.get(&slot).cloned().unwrap_or_default(),
+            max_load: limits(slot).load,
+            max_partitions: limits(slot).partitions,
             ..WorkerInput::new(slot)
         };
         let present = roster.workers.iter().filter(|(slot, _)| !absent.contains(slot));
@@ -103,12 +121,14 @@ impl Planner<'_> {
         let rules = rules(list, avoids);
         let problem = problem.with_rules(&rules).expect("a partition has at most one placement").with_options(options);
         let plan = assign::plan(strategy, &problem)?;
-        let from_staying = plan.moves.iter().filter(|step| is_from_staying(step.reason));
-        let is_placed = |step: &&Move| step.to.is_some() && !is_from_staying(step.reason);
+        let from_staying = plan.moves.iter().filter(|step| step.reason.is_from_staying());
+        let is_placed = |step: &&Move| step.to.is_some() && !step.reason.is_from_staying();
+        let without_room: usize = plan.without_room.iter().map(|(_, count)| count).sum();
         Ok(Planned {
             moved: plan.figures.staying_moved,
             placed: plan.moves.iter().filter(is_placed).count(),
-            unplaced: plan.figures.unassigned,
+            unplaced: plan.figures.unassigned - without_room,
+            without_room: plan.without_room,
             another_round: plan.another_round,
             reasons: from_staying.map(|step| (step.partition, step.reason)).collect(),
             owners: plan.owners,
@@ -116,20 +136,15 @@ impl Planner<'_> {
     }
 }
 
-/// Whether a partition that moves for this reason goes from a worker that stays.
-fn is_from_staying(reason: MoveReason) -> bool {
-    match reason {
-        MoveReason::Balance | MoveReason::Pinned | MoveReason::Label => true,
-        MoveReason::New | MoveReason::Orphaned | MoveReason::Drain => false,
-    }
-}
-
 /// Gives each partition that may not be anywhere, or was given up, the rule that says where it may be.
 fn rules(list: &PartitionList, avoids: &BTreeMap<PartitionId, BTreeSet<Slot>>) -> Vec<Rule> {
     let placed = list.as_slice().iter().enumerate().filter_map(|(at, of)| Some((at, of.placement.as_ref()?)));
+    let placed = placed.filter(|(_, placement)| placement.asks_for_workers());
     let rule = |(partition, placement): (usize, &Arc<Placement>)| Rule {
         partition,
         requires: placement.requires.clone(),
+        prefers: placement.prefers.clone(),
+        apart: placement.apart.clone(),
         pin: placement.pin,
         ..Rule::default()
     };

@@ -4,6 +4,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{PlanReason, WaitReason};
 use crate::assign::Step;
 use crate::context::Context;
@@ -12,13 +14,28 @@ use crate::labels::Labels;
 use crate::leader::handoff::Handoff;
 use crate::leader::strain::Strain;
 use crate::member::membership::{MemberContent, Membership};
-use crate::partition::PartitionId;
+use crate::partition::{PartitionId, PartitionList};
 use crate::stored::key::Control;
 use crate::stored::record::MemberPhase;
 use crate::time::Instant;
 
+/// The most that a worker takes; none where there is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) load: Option<u64>,
+    pub(crate) partitions: Option<u32>,
+}
+
+impl Limits {
+    /// Whether one more partition of this weight fits beside so many that weigh so much.
+    pub(crate) fn allow(&self, (partitions, load): (u64, u64), weight: u64) -> bool {
+        self.load.is_none_or(|most| load + weight <= most)
+            && self.partitions.is_none_or(|most| partitions < u64::from(most))
+    }
+}
+
 /// The workers that share the work: those that work, and those that are about to come back from a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Roster {
     /// By slot: the tenure and the capacity.
     pub(crate) workers: BTreeMap<Slot, (Tenure, u32)>,
@@ -37,6 +54,8 @@ pub(crate) struct Roster {
     pub(crate) uncertain: BTreeSet<Slot>,
     /// The labels of those that have any.
     pub(crate) labels: BTreeMap<Slot, Labels>,
+    /// The limits of those that have any.
+    pub(crate) limits: BTreeMap<Slot, Limits>,
     /// The partitions that applications cannot work on, by the slot of the worker that says so.
     pub(crate) unwanted: BTreeMap<Slot, Vec<PartitionId>>,
     /// Whether an operator wants nothing to move for the sake of balance.
@@ -44,8 +63,9 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Everyone who has a record now. Those that are `silent` are away. O(members).
-    pub(crate) fn of(membership: &Membership, silent: &[Slot], strain: &Strain) -> Self {
+    /// Everyone who has a record now. Those that are `silent` are away. O(members), and O(P) while workers die again and
+    /// again.
+    pub(crate) fn of(membership: &Membership, silent: &[Slot], strain: &Strain, list: Option<&PartitionList>) -> Self {
         let mut roster = Self { paused: membership.is_wanted(Control::Pause), ..Self::default() };
         let lives = newest_slots(membership);
         for (slot, member) in membership.members() {
@@ -62,6 +82,10 @@ impl Roster {
             if !record.labels.is_empty() {
                 roster.labels.insert(slot, record.labels.clone());
             }
+            let limits = Limits { load: record.max_load, partitions: record.max_partitions };
+            if limits != Limits::default() {
+                roster.limits.insert(slot, limits);
+            }
             if !record.unwanted.is_empty() {
                 roster.unwanted.insert(slot, record.unwanted.clone());
             }
@@ -77,15 +101,24 @@ impl Roster {
                 roster.away.insert(slot);
             }
         }
-        roster.spare(strain);
+        roster.spare(strain, list);
         roster
     }
 
-    /// Workers that have died again and again get work later, as long as most can take it.
-    fn spare(&mut self, strain: &Strain) {
-        let resting: BTreeSet<Slot> = strain.resting().filter(|slot| self.workers.contains_key(slot)).collect();
-        let works = |slot: &&Slot| !self.away.contains(slot) && !resting.contains(slot);
-        if self.workers.keys().filter(works).count() < resting.len().max(1) {
+    /// Workers that have died again and again get work later, as long as most can take it, the others have room for all,
+    /// and there is nothing that only they can have.
+    fn spare(&mut self, strain: &Strain, list: Option<&PartitionList>) {
+        let mut resting: BTreeSet<Slot> = strain.resting().filter(|slot| self.workers.contains_key(slot)).collect();
+        if resting.is_empty() {
+            return;
+        }
+        let works = |slot: &Slot| !self.away.contains(slot) && !resting.contains(slot);
+        let working: Vec<Slot> = self.workers.keys().copied().filter(works).collect();
+        let placements = list.iter().flat_map(|list| list.as_slice()).filter_map(|of| of.placement.as_ref());
+        let mut scarce: BTreeSet<&Labels> = placements.map(|placement| &placement.requires).collect();
+        scarce.retain(|requires| !working.iter().any(|slot| self.has_labels(*slot, requires)));
+        resting.retain(|slot| !scarce.iter().any(|requires| self.has_labels(*slot, requires)));
+        if working.len() < resting.len().max(1) || list.is_some_and(|list| !self.has_room(&working, list)) {
             return;
         }
         self.resting.clone_from(&resting);
@@ -96,6 +129,24 @@ impl Roster {
                 self.draining.insert(slot, entry);
             }
         }
+    }
+
+    /// Whether the limits of these workers leave room for the whole list.
+    fn has_room(&self, workers: &[Slot], list: &PartitionList) -> bool {
+        // As soon as one has no limit, there is none.
+        let most = |of: fn(&Limits) -> Option<u64>| {
+            let limits = workers.iter().map(|slot| self.limits.get(slot).and_then(of));
+            limits.sum::<Option<u64>>()
+        };
+        let load: u64 = list.iter().map(|partition| u64::from(partition.weight.get())).sum();
+        most(|limits| limits.load).is_none_or(|most| load <= most)
+            && most(|limits| limits.partitions.map(u64::from)).is_none_or(|most| list.len() as u64 <= most)
+    }
+
+    /// Whether the worker in `slot` has all labels that a partition asks for.
+    pub(crate) fn has_labels(&self, slot: Slot, requires: &Labels) -> bool {
+        let labels = self.labels.get(&slot);
+        requires.iter().all(|(name, value)| labels.is_some_and(|labels| labels.get(name) == Some(value)))
     }
 
     /// Whether there is anybody to whom something could be given.
@@ -122,7 +173,8 @@ fn newest_slots(membership: &Membership) -> BTreeMap<Instance, (u64, Slot)> {
 }
 
 /// When to plan, from which workers came and went, and what the list and the last plan ask for.
-#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rebalance {
     /// The tenures that the current plan is for.
     planned: BTreeMap<Slot, Tenure>,
@@ -132,8 +184,16 @@ pub(crate) struct Rebalance {
     unwanted: BTreeMap<Slot, Vec<PartitionId>>,
     /// The capacities that they had.
     capacities: BTreeMap<Slot, u32>,
+    /// The limits that they had.
+    limits: BTreeMap<Slot, Limits>,
     window: Option<Window>,
     next_round: bool,
+    /// Whether the next round goes on with what workers that came, or somebody who asked, have begun.
+    goes_on: bool,
+    /// Whether the next round goes on with evening out a measured load.
+    load_goes_on: bool,
+    /// When a plan may be made because a measured load is uneven, if one is.
+    uneven: Option<Instant>,
     /// The workers that were away when the last plan was made, and still are: once one is back, another round is due.
     left_out: BTreeSet<Slot>,
     /// When the last plan of any kind was made, or this worker began to lead.
@@ -145,7 +205,7 @@ pub(crate) struct Rebalance {
 }
 
 /// Quiet time is waited for after a join, up to a maximum.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Window {
     opened_at: Instant,
     last_join_at: Instant,
@@ -153,7 +213,7 @@ struct Window {
 }
 
 /// The planner's decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     Plan(PlanReason, Step),
     Wait(WaitReason, Option<Instant>),
@@ -172,8 +232,12 @@ impl Rebalance {
             labels: None,
             unwanted: BTreeMap::new(),
             capacities: BTreeMap::new(),
+            limits: BTreeMap::new(),
             window: None,
             next_round,
+            goes_on: false,
+            load_goes_on: false,
+            uneven: None,
             left_out: BTreeSet::new(),
             last_plan_at: now,
             last_balance_at: None,
@@ -197,6 +261,26 @@ impl Rebalance {
         self.requested = true;
     }
 
+    /// A measured load is so uneven that a plan may be made from then on, or is not; true if that is news.
+    pub(crate) fn observe_load(&mut self, uneven: Option<Instant>) -> bool {
+        core::mem::replace(&mut self.uneven, uneven) != uneven
+    }
+
+    /// Whether what a plan for this reason does to even out a measured load must be worth it.
+    pub(crate) fn is_judged(&self, reason: PlanReason) -> bool {
+        match reason {
+            PlanReason::LoadShifted => true,
+            PlanReason::NextRound => !self.goes_on,
+            PlanReason::Emergency
+            | PlanReason::ColdStart
+            | PlanReason::PartitionsChanged
+            | PlanReason::WorkerLeaving
+            | PlanReason::WorkersJoined
+            | PlanReason::Requested
+            | PlanReason::GivenUp => false,
+        }
+    }
+
     /// A plan was made for `roster`. It was published, or there was nothing to change. O(workers).
     pub(crate) fn observe_planned(
         &mut self,
@@ -212,11 +296,15 @@ impl Rebalance {
         self.last_plan_at = now;
         self.labels = Some(roster.labels.clone());
         self.unwanted.clone_from(&roster.unwanted);
+        self.limits.clone_from(&roster.limits);
         self.capacities = roster.workers.iter().map(|(slot, (_, capacity))| (*slot, *capacity)).collect();
         self.left_out.clone_from(&roster.away);
         // An emergency leaves the balance for later.
         self.next_round = another_round || step == Step::Emergency;
+        self.load_goes_on = another_round && reason == PlanReason::LoadShifted;
+        self.goes_on = step == Step::Planned && another_round && !self.is_judged(reason);
         if step == Step::Planned {
+            self.uneven = None;
             self.last_balance_at = if reason == PlanReason::ColdStart { None } else { Some(now) };
             self.window = None;
             self.requested = false;
@@ -283,7 +371,8 @@ impl Rebalance {
         self.next_round |= self.labels.is_some() && self.unwanted != roster.unwanted;
         // And one that goes on in the slot of another may take more or less than that one.
         let differs = |(slot, (_, capacity)): (&Slot, &(Tenure, u32))| {
-            self.capacities.get(slot).is_some_and(|planned| planned != capacity)
+            let planned = self.capacities.get(slot);
+            planned.is_some_and(|planned| planned != capacity || self.limits.get(slot) != roster.limits.get(slot))
         };
         self.next_round |= roster.workers.iter().any(differs);
         if roster.paused { Verdict::Wait(WaitReason::Paused, None) } else { self.planned_change(context) }
@@ -327,10 +416,16 @@ impl Rebalance {
             };
         }
         let allowed_at = self.last_plan_at + context.config.rebalance_interval;
-        match self.next_round {
-            true if context.now >= allowed_at => Verdict::Plan(PlanReason::NextRound, Step::Planned),
-            true => Verdict::Wait(WaitReason::RebalanceInterval, Some(allowed_at)),
-            false => Verdict::Idle,
+        let (reason, allowed_at) = match (self.next_round, self.uneven) {
+            (true, _) if self.load_goes_on => (PlanReason::LoadShifted, allowed_at),
+            (true, _) => (PlanReason::NextRound, allowed_at),
+            (false, Some(due)) => (PlanReason::LoadShifted, allowed_at.max(due)),
+            (false, None) => return Verdict::Idle,
+        };
+        if context.now >= allowed_at {
+            Verdict::Plan(reason, Step::Planned)
+        } else {
+            Verdict::Wait(WaitReason::RebalanceInterval, Some(allowed_at))
         }
     }
 }

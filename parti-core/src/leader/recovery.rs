@@ -14,6 +14,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Notice, WaitReason};
 use crate::context::Context;
 use crate::ids::{Position, Slot, Tenure};
@@ -27,7 +29,7 @@ use crate::stored::record::MemberRecord;
 use crate::time::Instant;
 
 /// The reasons for which a leader grants nothing after a loss, and until when.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Recovery {
     /// Until when nothing is granted, since holders whose records the store has lost may not have noticed yet.
     quarantine_until: Option<Instant>,
@@ -35,6 +37,7 @@ pub(crate) struct Recovery {
     forgotten: BTreeSet<Tenure>,
     /// The tenures that the plan names although what was seen of their slots is older, and since when that is known: a
     /// listing that lags looks the same as a loss.
+    #[serde(with = "crate::pairs")]
     unclear: BTreeMap<(Slot, Tenure), Instant>,
     /// Whether some member has applied what the plan does not have.
     unsound: bool,

@@ -6,6 +6,8 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::MAX_DURATION;
 use crate::ids::{Instance, Slot};
 use crate::member::membership::Membership;
@@ -23,7 +25,7 @@ const LONGEST_REST: Duration = Duration::from_secs(300);
 ///
 /// It is kept by the leader alone: another leader begins to count anew, so that each change of the leader gives a worker in
 /// a crash loop one more chance.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Strain {
     lives: BTreeMap<Slot, Life>,
     deaths: BTreeMap<Slot, Deaths>,
@@ -32,7 +34,7 @@ pub(crate) struct Strain {
 }
 
 /// A process that this leader has seen in a slot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Life {
     instance: Instance,
     /// When it began at the earliest, as a time before the leader has seen it and one after.
@@ -44,7 +46,7 @@ struct Life {
 }
 
 /// The early deaths of one slot in a row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Deaths {
     count: u32,
     /// The last process that died.

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::Notice;
 use crate::ids::Slot;
 use crate::outbox::Outbox;
@@ -9,7 +11,7 @@ use crate::stored::settings::{Difference, SharedSettings};
 use crate::time::{Duration, Instant};
 
 /// Whether a worker agrees with its leader.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Agreement {
     differences: Vec<Difference>,
     since: Instant,

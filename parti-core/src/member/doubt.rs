@@ -1,5 +1,7 @@
 //! When what listings do not show any more counts as lost.
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::planted::PlantedBug;
 
@@ -8,7 +10,7 @@ use crate::planted::PlantedBug;
 const MAX_DOUBTS: u32 = 3;
 
 /// How many listings in a row have shown less of something than is known to be in the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Doubt(u32);
 
 impl Doubt {

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Notice, StepDownReason, WaitReason, Write};
 use crate::context::Context;
 use crate::event::Outcome;
@@ -25,7 +27,7 @@ const LEASES_FOR_OTHERS: u32 = 6;
 /// The leader record names a tenure; leadership lasts as long as that tenure's lease, so there is nothing else to renew.
 /// Being named is not enough to write: a new leader first reads the whole plan and appends a record with its term to it,
 /// which commits only if it has seen every write before, and after which no older leader can append.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Leadership {
     role: Role,
     not_before: Instant,
@@ -37,7 +39,7 @@ pub(crate) struct Leadership {
     waits: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Role {
     #[default]
     Following,

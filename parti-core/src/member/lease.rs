@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::Write;
 use crate::context::Context;
 use crate::event::Outcome;
@@ -19,7 +21,7 @@ use crate::time::{Duration, Instant, earliest};
 ///
 /// A renewal sent at *s* and committed gives the right to act until *s + lease* by this worker's clock. Counting from
 /// the sending is what makes it safe: whoever watches the record sees the renewal later than *s*, and waits longer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Lease {
     pub(crate) slot: Slot,
     pub(crate) tenure: Tenure,
@@ -47,7 +49,7 @@ pub(crate) struct Lease {
     doubt: Doubt,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct InFlight {
     operation: OperationId,
     sent_at: Instant,
@@ -59,7 +61,7 @@ struct InFlight {
 }
 
 /// The purpose of a write of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum WriteKind {
     /// To renew the lease and to say what has been applied.
     Renewal,

@@ -10,6 +10,8 @@ pub(crate) use member::{LeaderKey, Member, MemberContent, MemberNews, TenureStat
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::ids::{Incarnation, Instance, Revision, Slot};
 use crate::stored::key::{Bucket, Control, Key};
@@ -23,7 +25,7 @@ use tenures::Tenures;
 /// This worker's view of the `members` bucket: as much of it as it watches.
 ///
 /// It may lag and it may have gaps; nothing is granted or taken on its strength without a conditional write.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Membership {
     slots: BTreeMap<Slot, Member>,
     leader: LeaderKey,

@@ -5,10 +5,13 @@ use alloc::collections::btree_map::{BTreeMap, Entry};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Action, Notice, ReleaseReason, SuspendReason};
 use crate::context::Context;
 use crate::ids::{Generation, Heard, Incarnation, Position, Revision, Tenure, Token};
 use crate::member::doubt::Doubt;
+use crate::member::holder::Holder;
 use crate::outbox::Outbox;
 use crate::partition::{InOrder, Partition, PartitionId};
 use crate::planted::PlantedBug;
@@ -19,7 +22,7 @@ use crate::time::{Duration, Instant, earliest};
 const GIVEN_UP_FOR: Duration = Duration::from_secs(60);
 
 /// The partitions that the application works on, and those that it should work on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ownership {
     holds: BTreeMap<PartitionId, Hold>,
     /// The newest assignment of the tenure that was seen.
@@ -70,35 +73,19 @@ pub(crate) enum Applying {
     Everything,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Hold {
     token: Token,
     /// When the application's time to release it is over; none while it is to be kept.
     release_by: Option<Instant>,
     /// Whether the application knows that it has no time at all.
-    cut_off: bool,
-}
-
-/// The holder of the partitions: the parts of a token that do not come from the grant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Holder {
-    /// The life of the store, for grants of older versions, which name no era.
-    pub(crate) incarnation: Incarnation,
-    pub(crate) claim: Revision,
-}
-
-impl Holder {
-    /// The token of a grant in this record.
-    fn token(self, record: &AssignmentRecord, epoch: Generation) -> Token {
-        let named = Some(record.era).filter(|era| *era != Incarnation::default());
-        Token { incarnation: named.unwrap_or(self.incarnation), epoch, claim: self.claim }
-    }
+    cancelled: bool,
 }
 
 impl Hold {
     /// The application has no time left to release it, and is told so once.
     fn cut_short(&mut self, id: &PartitionId, outbox: &mut Outbox) {
-        if !core::mem::replace(&mut self.cut_off, true) {
+        if !core::mem::replace(&mut self.cancelled, true) {
             outbox.push(Action::Cancel { partition: id.clone(), token: self.token });
         }
     }
@@ -308,6 +295,16 @@ impl Ownership {
         self.holds.iter().map(|(id, hold)| (id, hold.token))
     }
 
+    /// Whether the application holds the partition by this token, and is to keep it.
+    pub(crate) fn keeps(&self, partition: &PartitionId, token: Token) -> bool {
+        self.holds.get(partition).is_some_and(|hold| hold.token == token && hold.release_by.is_none())
+    }
+
+    /// The newest assignment of the tenure, and the write that made it.
+    pub(crate) fn newest(&self) -> Option<(Position, &AssignmentRecord)> {
+        self.assignment.as_ref().map(|(position, record)| (*position, &**record))
+    }
+
     pub(crate) fn releasing_count(&self) -> usize {
         self.drains.len()
     }
@@ -374,17 +371,22 @@ impl Ownership {
 
     /// Gives up everything at once: the tenure is over, and others may have it. A drain that is under way is cut short.
     pub(crate) fn cut_off(&mut self, context: &Context, outbox: &mut Outbox) {
+        self.cancel_all(outbox);
+        self.release_all(context, ReleaseReason::Evicted, outbox);
+    }
+
+    /// Tells the application, once, that it has no time left for what it is to release.
+    pub(crate) fn cancel_all(&mut self, outbox: &mut Outbox) {
         for (id, hold) in self.holds.iter_mut().filter(|(_, hold)| hold.release_by.is_some()) {
             hold.cut_short(id, outbox);
         }
-        self.release_all(context, ReleaseReason::Evicted, outbox);
     }
 
     fn release(&mut self, context: &Context, id: PartitionId, reason: ReleaseReason, outbox: &mut Outbox) {
         let Some(hold) = self.holds.get_mut(&id) else { return };
         let release_by = context.now + context.config.release_timeout;
         hold.release_by = Some(release_by);
-        hold.cut_off = reason == ReleaseReason::Evicted;
+        hold.cancelled = reason == ReleaseReason::Evicted;
         outbox.push(Action::Release { partition: id.clone(), token: hold.token, reason });
         self.drains.insert((release_by, id));
         self.news = true;
@@ -454,7 +456,7 @@ impl Ownership {
         for grant in lacking {
             if let Entry::Vacant(place) = self.holds.entry(grant.partition.clone()) {
                 let token = token(grant.epoch);
-                place.insert(Hold { token, release_by: None, cut_off: false });
+                place.insert(Hold { token, release_by: None, cancelled: false });
                 let partition = Partition::new(grant.partition.clone()).with_weight(grant.weight);
                 outbox.push(Action::Acquire { partition, token });
             }
@@ -488,6 +490,7 @@ impl Ownership {
             self.drains.insert((again_by, id.clone()));
             if let Some(hold) = self.holds.get_mut(&id) {
                 hold.release_by = Some(again_by);
+                hold.cancelled = true;
                 outbox.push(Action::Cancel { partition: id.clone(), token: hold.token });
                 outbox.notice(Notice::ReleaseTimedOut { partition: id });
             }

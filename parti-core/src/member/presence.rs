@@ -1,5 +1,7 @@
 //! A worker's own presence: the second, short lease, for which it asks itself.
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::{Action, Notice};
 use crate::context::Context;
 use crate::ids::{CheckId, ServerId, Session};
@@ -24,7 +26,7 @@ const MAX_DOUBLINGS: u32 = 4;
 /// What they judge is one revision of its record. So the checks of a session count only once a renewal has committed that
 /// was sent after one of them had come back, and names the server of that session: nothing that was seen before holds of
 /// that revision. What was earned on an earlier session lasts to its end.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each with a life of its own.
 pub(crate) struct Presence {
     session: Option<Session>,
@@ -54,7 +56,7 @@ pub(crate) struct Presence {
 }
 
 /// Counts the doubts: what a renewal proves is over with the next one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Evidence(u64);
 
 impl Presence {

@@ -3,6 +3,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::Action;
 use crate::context::Context;
 use crate::event::ProbeOutcome;
@@ -24,7 +26,7 @@ const MAX_HELPERS: usize = 8;
 /// of that server at which the process has said that it listens: asked directly where this worker's connection ends
 /// there too, else through another worker there. It is a row of such words, about one revision of the record, that says
 /// that a process is gone; any other outcome ends it. See [`Presence`](crate::member::presence::Presence) for the other side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Probing {
     next_round: Instant,
     /// The targets of the last round.
@@ -45,7 +47,7 @@ pub(crate) struct Probing {
     turn: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Asked {
     slot: Slot,
     instance: Instance,
@@ -54,7 +56,7 @@ struct Asked {
 }
 
 /// Somebody for whom nobody listens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Suspect {
     /// The revision that is judged.
     revision: Revision,
@@ -64,7 +66,7 @@ struct Suspect {
 }
 
 /// The processes to ask for in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Targets {
     /// A leader asks for everyone else.
     Others { own: Slot },
@@ -91,7 +93,7 @@ struct NextProbe {
 }
 
 /// How to ask at the server of a record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Way {
     /// This worker itself.
     Direct,

@@ -1,10 +1,15 @@
 //! Which slot to claim, inherit or wait for.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::discriminant;
+
+use serde::{Deserialize, Serialize};
 
 use crate::action::{ClaimKind, Notice, StandbyReason, Write};
 use crate::context::Context;
@@ -18,6 +23,7 @@ use crate::outbox::Outbox;
 use crate::planted::PlantedBug;
 use crate::rng::Rng;
 use crate::stored::key::Key;
+use crate::stored::load::MeasuredLoad;
 use crate::stored::record::{MemberPhase, MemberRecord, Record};
 use crate::time::Instant;
 
@@ -26,7 +32,7 @@ use crate::time::Instant;
 const SPREAD: [usize; 3] = [1, 8, 512];
 
 /// The search for a slot, from the first listing of the members to the write that wins one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SlotSearch {
     /// When the first listing was complete, from which on silence means something.
     listening_since: Option<Instant>,
@@ -37,6 +43,8 @@ pub(crate) struct SlotSearch {
     claim: Option<Claim>,
     /// Slots lost to others, and the revision that was known then: there is no use in trying before more is known.
     conflicts: BTreeMap<Slot, Revision>,
+    /// How it would have come to slots by claims that have not committed as far as it was told: one may have all the same.
+    unsettled: BTreeMap<Slot, ClaimKind>,
     /// When to ask for a new listing, if the slots lost to others have shown nothing new by then.
     read_again_at: Option<Instant>,
     tries: u32,
@@ -44,9 +52,11 @@ pub(crate) struct SlotSearch {
     not_before: Instant,
     /// Whether the store has refused the last claim.
     refused: bool,
+    /// Whether a claim has failed because of the store.
+    could_not_write: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Claim {
     operation: OperationId,
     sent_at: Instant,
@@ -62,7 +72,7 @@ struct Claim {
 }
 
 /// A slot and the way to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Target {
     slot: Slot,
     kind: ClaimKind,
@@ -90,7 +100,7 @@ pub(crate) enum ClaimNews {
 }
 
 /// A slot that was won.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Won {
     pub(crate) lease: Lease,
     /// Whether there was nothing before it: neither another process in the tenure nor an earlier write of this one.
@@ -104,6 +114,8 @@ pub(crate) struct Won {
     pub(crate) shows_loss: bool,
     /// The evidence of this worker's presence that the claim proves.
     pub(crate) evidence: Option<Evidence>,
+    /// The loads that the tenure has told.
+    pub(crate) load: Option<MeasuredLoad>,
 }
 
 impl SlotSearch {
@@ -127,11 +139,16 @@ impl SlotSearch {
         let Claim { sent_at, target, known, newest, record, evidence, .. } = claim;
         match outcome {
             Outcome::Committed(revision) => {
+                // Only now it is known that anybody can write again.
+                if self.could_not_write {
+                    membership.start_anew(context, None);
+                }
                 let incarnation = membership.incarnation();
                 let won = target.won(&record, Position { incarnation, revision }, sent_at, context);
                 return ClaimNews::Won(Box::new(Won { evidence, shows_loss: revision <= newest, ..won }));
             }
             Outcome::Conflict => {
+                self.unsettled.insert(target.slot, target.kind);
                 self.refused = false;
                 membership.observe_refused(context, Key::Slot(target.slot), known);
                 self.conflicts.insert(target.slot, known);
@@ -139,7 +156,9 @@ impl SlotSearch {
                 self.tries += 1;
             }
             Outcome::Refused | Outcome::Unknown => {
+                self.unsettled.insert(target.slot, target.kind);
                 self.refused = outcome == Outcome::Refused;
+                self.could_not_write = true;
                 self.not_before = context.now + context.timing.retry;
                 // Others may have been as little able to write.
                 membership.start_anew(context, None);
@@ -153,8 +172,10 @@ impl SlotSearch {
         let record = member.record().filter(|_| self.claim.is_none())?;
         let lease = Lease::won(slot, tenure, member.revision, None, context);
         let (applied, heard) = (record.applied, record.heard());
-        let (is_new, kind) = (false, ClaimKind::Fresh);
-        Some(Won { lease, is_new, kind, applied, heard, shows_loss: false, evidence: None })
+        let is_new = false;
+        let kind = self.unsettled.get(&slot).copied().unwrap_or(ClaimKind::Fresh);
+        let load = record.load.clone();
+        Some(Won { lease, is_new, kind, applied, heard, shows_loss: false, evidence: None, load })
     }
 
     /// Whether the members should be listed anew, since claims fail for a reason that the watch does not show. Asking
@@ -255,7 +276,8 @@ impl Target {
             Some((_, tenure, predecessor)) => {
                 let own = own(Some(*tenure));
                 let Heard { era, generation } = own.heard().max(predecessor.heard());
-                MemberRecord { applied: predecessor.applied, generation, era, ..own }
+                let load = predecessor.load.clone();
+                MemberRecord { applied: predecessor.applied, generation, era, load, ..own }
             }
         })
     }
@@ -275,7 +297,8 @@ impl Target {
         let lease = Lease::won(self.slot, tenure, written.revision, Some(sent_at), context);
         let (applied, heard) = (record.applied, record.heard());
         let is_new = self.predecessor.is_none();
-        Won { lease, is_new, kind: self.kind, applied, heard, shows_loss: false, evidence: None }
+        let load = record.load.clone();
+        Won { lease, is_new, kind: self.kind, applied, heard, shows_loss: false, evidence: None, load }
     }
 }
 
@@ -459,124 +482,4 @@ impl Chooser<'_> {
 /// Whether a member record was written by this process.
 pub(crate) fn is_own(member: &Member, own: Instance) -> bool {
     member.record().is_some_and(|record| record.instance == own)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::ids::Incarnation;
-
-    const SLOT: Slot = Slot::new(0);
-
-    fn at(seconds: u64) -> Instant {
-        Instant::from_millis(seconds * 1_000)
-    }
-
-    fn written(revision: u64) -> Position {
-        Position { incarnation: Incarnation::new(1), revision: Revision::new(revision) }
-    }
-
-    fn process(instance: u64, lease_ms: u64) -> MemberRecord {
-        MemberRecord { lease_ms: Some(lease_ms), ..MemberRecord::new(Instance::new(instance)) }
-    }
-
-    #[test]
-    fn the_lease_of_a_claim_counts_from_its_sending() {
-        let context = Context::at(at(4));
-        let won = Target::fresh(SLOT).won(&process(1, 10_000), written(7), at(1), &context);
-        assert_eq!(won.lease.until(), Some(at(1) + context.timing.lease));
-    }
-
-    #[test]
-    fn a_record_of_its_own_that_a_process_finds_gives_no_right_before_a_renewal() {
-        let context = Context::at(at(4));
-        let mut membership = Membership::new(&context);
-        let record = Record::Member(Arc::new(process(1, 10_000)));
-        membership.observe_entry(&context, Key::Slot(SLOT), Revision::new(7), &record, false);
-        let member = membership.member(SLOT).expect("it was seen");
-        let tenure = membership.tenure_of(member).expect("it has one");
-        let won = SlotSearch::default().adopt(&context, SLOT, tenure, member).expect("it is its own");
-        assert_eq!(won.lease.until(), None);
-    }
-
-    #[test]
-    fn a_claim_says_by_which_lease_its_writer_acts_also_where_it_takes_a_slot_over() {
-        let context = Context::at(at(0));
-        let own = |tenure| MemberRecord { tenure, ..process(2, 10_000) };
-        assert_eq!(Target::fresh(SLOT).record(&context, &own).lease_ms, Some(10_000));
-
-        let (tenure, applied) = (Tenure::new(written(5)), written(3));
-        let dead = MemberRecord { applied, tenure: Some(tenure), ..process(1, 4_000) };
-        let predecessor = Some((Revision::new(7), tenure, Arc::new(dead)));
-        let target = Target { slot: SLOT, kind: ClaimKind::TakenOver, predecessor };
-        let record = target.record(&context, &own);
-        assert_eq!((record.lease_ms, record.tenure, record.applied), (Some(10_000), Some(tenure), applied));
-    }
-
-    #[test]
-    fn a_slot_whose_record_cannot_be_read_is_not_free() {
-        let config = Config { slots: (SLOT, Slot::new(1)), ..Config::default() };
-        let context = Context::new(config, at(1_000)).expect("the slots are enough");
-        let mut membership = Membership::new(&context);
-        membership.observe_unreadable(&Context::at(at(0)), Key::Slot(SLOT), Revision::new(7), false);
-        let view = Seeker {
-            context: &context,
-            membership: &membership,
-            probing: &Probing::default(),
-            dead: None,
-            evidence: None,
-            record: &|tenure| MemberRecord { tenure, ..process(2, 10_000) },
-        };
-        let chooser = Chooser { view: &view, listening_since: at(0), conflicts: &BTreeMap::new() };
-        let any = chooser.choose_any(0, &mut Rng::new(1));
-        assert!(matches!(any, Choice::Take(Target { slot, .. }) if slot == Slot::new(1)), "{any:?}");
-        let preferred = chooser.choose_preferred(SLOT);
-        let waits = Choice::Wait(StandbyReason::PreferredSlotUnreadable { slot: SLOT });
-        assert_eq!(alloc::format!("{preferred:?}"), alloc::format!("{waits:?}"));
-    }
-
-    /// The claim of a newcomer that has just listed the members.
-    fn claims(membership: &Membership, context: &Context) -> Option<Write> {
-        let (mut search, mut outbox) = (SlotSearch::default(), Outbox::default());
-        search.observe_listing(context.now);
-        let view = Seeker {
-            context,
-            membership,
-            probing: &Probing::default(),
-            dead: None,
-            evidence: None,
-            record: &|tenure| MemberRecord { tenure, ..process(2, 10_000) },
-        };
-        search.decide(&view, &mut Rng::new(1), &mut outbox);
-        core::iter::from_fn(|| outbox.pop()).find_map(|action| match action {
-            crate::action::Action::Kv(request) => Some(request.write),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn a_newcomer_creates_the_lowest_slot_and_inherits_one_that_was_left_for_it() {
-        let context = Context::at(at(0));
-        let mut membership = Membership::new(&context);
-        let fresh = claims(&membership, &context);
-        assert!(matches!(fresh, Some(Write::Create { key: Key::Slot(SLOT), .. })), "{fresh:?}");
-
-        let left = MemberRecord { phase: MemberPhase::Restarting, ..process(1, 10_000) };
-        let left = Record::Member(Arc::new(left));
-        membership.observe_entry(&context, Key::Slot(Slot::new(5)), Revision::new(7), &left, false);
-        let claim = claims(&membership, &context);
-        let Some(Write::Update { key, record: Record::Member(record), expected }) = claim else { panic!("{claim:?}") };
-        assert_eq!((key, expected), (Key::Slot(Slot::new(5)), Revision::new(7)));
-        assert!(record.tenure.is_some(), "it goes on in the tenure");
-    }
-
-    #[test]
-    fn a_newcomer_takes_no_slot_before_it_knows_who_is_alive() {
-        let context = Context::at(at(0));
-        let mut membership = Membership::new(&context);
-        let there = Record::Member(Arc::new(process(1, 10_000)));
-        membership.observe_entry(&context, Key::Slot(SLOT), Revision::new(7), &there, false);
-        assert_eq!(claims(&membership, &context), None);
-    }
 }

@@ -86,11 +86,20 @@ pub enum MoveCause {
     Pin,
     /// The worker that has it lacks a label that the list asks for.
     Label,
+    /// The list prefers workers such as the one that gets it, and the one that has it is none.
+    Preference,
+    /// The list keeps it apart from another that the worker that has it also has.
+    Apart,
+    /// The worker that has it has no room for it: a more important one takes its place, or the worker's limit is lower than
+    /// it was.
+    Room,
     /// An operator asked for a plan, and the load was uneven.
     Operator,
     /// The load is uneven: a worker came or went, or weights or capacities have changed.
     Balance,
-    /// Nobody had it: it is new in the list, or the group has just begun.
+    /// The load that is measured has become uneven.
+    Load,
+    /// Nobody had it: it is new in the list, no worker could take it before, or the group has just begun.
     List,
     /// A cause that this version does not know.
     #[serde(other)]
@@ -235,9 +244,13 @@ impl MoveCause {
             Self::Drain => "drain",
             Self::CrashLoop => "crash_loop",
             Self::GivenUp => "given_up",
+            Self::Load => "load",
             Self::Away => "away",
             Self::Pin => "pin",
             Self::Label => "label",
+            Self::Preference => "preference",
+            Self::Apart => "apart",
+            Self::Room => "room",
             Self::Operator => "operator",
             Self::Balance => "balance",
             Self::List => "list",
@@ -347,6 +360,8 @@ mod tests {
             MoveCause::Away,
             MoveCause::Pin,
             MoveCause::Label,
+            MoveCause::Preference,
+            MoveCause::Apart,
             MoveCause::Operator,
             MoveCause::Balance,
             MoveCause::List,

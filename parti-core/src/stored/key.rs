@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::Slot;
 use crate::text_name::text_name;
@@ -66,7 +67,7 @@ pub struct GroupNameError {
 }
 
 /// A key-value store of a group, with one revision counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Bucket {
     /// Who is there: a record per slot, the leader, and the operators' wishes.
     Members,
@@ -139,6 +140,15 @@ impl Serialize for Key {
     }
 }
 
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        // No name is one of both buckets.
+        let key = Bucket::ALL.into_iter().find_map(|bucket| Self::parse(bucket, &name));
+        key.ok_or_else(|| D::Error::custom(format_args!("{name:?} is no key")))
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -182,6 +192,13 @@ impl Serialize for Control {
     }
 }
 
+impl<'de> Deserialize<'de> for Control {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| D::Error::custom(format_args!("{name:?} is no wish")))
+    }
+}
+
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -194,7 +211,7 @@ impl fmt::Display for Control {
 }
 
 /// Which keys of a bucket a watch is to show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interest {
     /// Every key.
     All,

@@ -3,6 +3,8 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::action::Write;
 use crate::context::Context;
 use crate::event::Outcome;
@@ -20,7 +22,7 @@ use crate::stored::record::{AssignmentRecord, ClusterRecord, Record};
 /// it. One append is in flight at a time, the others wait for it. They must: an append says which revision it follows,
 /// not which write. Were several under way when another leader's takeover takes the place of the first, the second
 /// would find the very revision that it expects, and be accepted after the end of its writer's leadership.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PlanLog {
     assignments: BTreeMap<Slot, Assignment>,
     cluster: Option<(Revision, Arc<ClusterRecord>)>,
@@ -42,7 +44,7 @@ pub(crate) struct PlanLog {
 }
 
 /// An assignment record and the revision that wrote it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Assignment {
     pub(crate) revision: Revision,
     pub(crate) record: Arc<AssignmentRecord>,
@@ -59,7 +61,7 @@ pub(crate) enum Legibility {
 }
 
 /// An append whose outcome is not known yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Append {
     /// Its name, once it was sent.
     operation: Option<OperationId>,
@@ -69,7 +71,7 @@ struct Append {
 }
 
 /// Why this worker's view of the plan, with its own appends on top, can no longer be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ChainBreak {
     /// Somebody else has written.
     Conflict,

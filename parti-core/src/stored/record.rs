@@ -15,6 +15,7 @@ use crate::partition::{PartitionId, Weight};
 use crate::state::PlannerPhase;
 use crate::stored::history::PlanHistory;
 use crate::stored::key::Key;
+use crate::stored::load::MeasuredLoad;
 use crate::stored::settings::SharedSettings;
 
 /// The format version that this library writes.
@@ -27,7 +28,7 @@ pub const MAX_RECORD_BYTES: usize = 64 * 1024 * 1024;
 pub const MAX_UNWANTED: usize = 64;
 
 /// A stored value. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// Stored under [`Key::Slot`].
     Member(Arc<MemberRecord>),
@@ -67,6 +68,12 @@ pub struct MemberRecord {
     pub lease_ms: Option<u64>,
     /// How much load it can take compared with other workers.
     pub capacity: u32,
+    /// The most load that it takes; none if there is no limit, as in the record of an older worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_load: Option<u64>,
+    /// The most partitions that it takes; none if there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_partitions: Option<u32>,
     /// Free labels, for placement.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -92,6 +99,16 @@ pub struct MemberRecord {
     /// A leader's: the slots whose workers are to see whether it is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deputies: Vec<Slot>,
+    /// How heavy its partitions are, where the list [measures](crate::Partition::measured) them and enough was reported.
+    /// It is about what was assigned as of `applied`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "load_if_any")]
+    pub load: Option<MeasuredLoad>,
+}
+
+/// A load that cannot be read, be it because a newer version writes it otherwise, is none: the record stands without it.
+fn load_if_any<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<MeasuredLoad>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 impl MemberRecord {
@@ -107,6 +124,8 @@ impl MemberRecord {
             releasing: Vec::new(),
             lease_ms: None,
             capacity: 1,
+            max_load: None,
+            max_partitions: None,
             labels: BTreeMap::new(),
             software: String::new(),
             unwanted: Vec::new(),
@@ -115,6 +134,7 @@ impl MemberRecord {
             server: None,
             confirm_ms: None,
             deputies: Vec::new(),
+            load: None,
         }
     }
 
@@ -316,6 +336,9 @@ impl Record {
                 let mut record: MemberRecord = parse(bytes)?;
                 record.releasing.sort_unstable();
                 record.unwanted.truncate(MAX_UNWANTED);
+                if let Some(load) = &mut record.load {
+                    load.put_in_order();
+                }
                 Self::Member(Arc::new(record))
             }
             Key::Leader => Self::Leader(parse(bytes)?),
@@ -356,7 +379,7 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
 }
 
 /// Why a stored value could not be read. The value is left as it is.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
     /// Larger than [`MAX_RECORD_BYTES`].

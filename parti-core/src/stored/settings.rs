@@ -33,7 +33,7 @@ pub struct SharedSettings {
 }
 
 /// One of the [`SharedSettings`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
     /// The strategy.
@@ -47,7 +47,7 @@ pub enum Setting {
 }
 
 /// A setting in which a worker differs from its leader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// Which setting.
     pub setting: Setting,

@@ -3,6 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::ids::Revision;
 use crate::member::doubt::Doubt;
@@ -10,12 +12,12 @@ use crate::stored::key::Control;
 use crate::stored::record::ControlRecord;
 
 /// The last that was seen under each `control.*`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Wishes {
     wishes: BTreeMap<Control, Wish>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Wish {
     seen: Seen,
     /// Whether it was shown since the last complete listing began.

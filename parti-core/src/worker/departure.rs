@@ -1,10 +1,12 @@
 //! A stop under way, or a worker that is to own nothing.
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::time::Instant;
 
 /// Whether this worker is about to go, or to give everything away.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Departure {
     /// Whether the application wants this worker to own nothing.
     pub(super) draining: bool,
@@ -12,7 +14,7 @@ pub(super) struct Departure {
 }
 
 /// What becomes of the slot when a worker stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Parting {
     /// Others take over, and the tenure ends.
     Leave,
@@ -21,7 +23,7 @@ pub(super) enum Parting {
 }
 
 /// A stop under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Stop {
     pub(super) parting: Parting,
     /// When to release what nobody has taken over.

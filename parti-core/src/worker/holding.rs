@@ -95,6 +95,7 @@ impl Mind {
         outbox.notice(Notice::SlotClaimed { slot: won.lease.slot, how: won.kind });
         self.presence.start_over(won.evidence);
         self.ownership.begin(won.lease.tenure, won.applied, won.heard, outbox);
+        self.loads.inherit(won.applied, won.load);
         let mut lease = won.lease;
         if self.presence.wants_renewal() {
             lease.renew_at_once(self.context.now);
@@ -124,6 +125,7 @@ impl Mind {
             heard: self.ownership.heard(),
             shows_loss: false,
             evidence,
+            load: None,
         };
         self.take_slot(won, outbox);
     }
@@ -155,8 +157,14 @@ impl Mind {
         let Heard { era, generation } = self.ownership.heard().max(planned);
         let deputies = if self.leader.is_some() { self.own.deputies.clone() } else { Vec::new() };
         let unwanted = self.ownership.unwanted();
+        let (list, limit) = (self.task.partitions.as_ref(), self.task.record_limit);
+        let newest = self.ownership.newest();
+        let load = match newest {
+            Some(newest) => self.loads.tell(&self.context, newest, list, limit),
+            None => self.loads.told(),
+        };
         let record = self.own.record(&self.context, &self.presence, phase);
-        let record = MemberRecord { generation, era, unwanted, deputies, ..record };
+        let record = MemberRecord { generation, era, unwanted, deputies, load, ..record };
         let record = match kind {
             WriteKind::Anew => record,
             WriteKind::Renewal | WriteKind::Restarting | WriteKind::Deletion => {

@@ -101,7 +101,7 @@ impl Mind {
                 // A follower does not watch the others: it could not have heard their silence broken. It has watched the
                 // leader before it, whose silence was what made it claim.
                 self.membership.start_anew(&self.context, self.leadership.predecessor());
-                self.leader = Some(Leader::new(self.context.now, term, self.task.partitions.as_ref(), &self.plan));
+                self.leader = Some(Leader::new(&self.context, term, self.task.partitions.as_ref(), &self.plan));
             }
             Some(_) => {}
         }

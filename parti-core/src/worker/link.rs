@@ -1,12 +1,14 @@
 //! The way to the store, and a watch of each bucket.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Revision, WatchId};
 use crate::outbox::Outbox;
 use crate::stored::key::{Bucket, Interest, Key};
 use crate::time::Instant;
 
 /// The way to the store, and what this worker watches of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Link {
     pub(super) connected: bool,
     /// Whether the connection was lost or the right to act was over, and the members have not been listed since: a store
@@ -27,7 +29,7 @@ impl Default for Link {
 }
 
 /// A watch of one bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Watched {
     pub(super) watch: WatchId,
     /// Up to which revision it has shown everything; none before the first complete listing.
@@ -37,7 +39,7 @@ pub(super) struct Watched {
 }
 
 /// The keys of a bucket that a role needs to see. It is compared after every event, and so costs nothing to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Needs {
     All,
     Keys([Option<Key>; 3]),

@@ -5,15 +5,19 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::departure::Departure;
 use super::link::Link;
 use crate::assign::Strategy;
+use crate::config::StrategyChoice;
 use crate::context::Context;
 use crate::ids::{Instance, Revision, Slot};
 use crate::leader::Leader;
 use crate::member::agreement::Agreement;
 use crate::member::leadership::Leadership;
 use crate::member::lease::Lease;
+use crate::member::load::Loads;
 use crate::member::membership::Membership;
 use crate::member::ownership::Ownership;
 use crate::member::presence::{Evidence, Presence};
@@ -28,7 +32,7 @@ use crate::stored::settings::SharedSettings;
 use crate::time::Instant;
 
 /// Everything that a worker knows. The outbox is not in it: what observes is not handed it, and so can ask for nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Mind {
     pub(super) context: Context,
     pub(super) rng: Rng,
@@ -44,6 +48,7 @@ pub(super) struct Mind {
     pub(super) leadership: Leadership,
     pub(super) leader: Option<Leader>,
     pub(super) ownership: Ownership,
+    pub(super) loads: Loads,
     pub(super) agreement: Agreement,
     pub(super) loss: Loss,
     pub(super) departure: Departure,
@@ -55,14 +60,14 @@ pub(super) struct Mind {
 }
 
 /// A slot, or the search for one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Standing {
     Seeking(SlotSearch),
     Holding(Lease),
 }
 
 /// What a worker says of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Own {
     pub(super) instance: Instance,
     /// How often it has written its record.
@@ -74,16 +79,23 @@ pub(super) struct Own {
 }
 
 /// What is to be divided, and how, should this worker lead.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Task {
+    /// What is saved names it, at most: see [`Worker::restore`](super::Worker::restore).
+    #[serde(skip, default = "default_strategy")]
     pub(super) strategy: Arc<dyn Strategy>,
     pub(super) partitions: Option<PartitionList>,
     /// How many bytes a record may have.
     pub(super) record_limit: usize,
 }
 
+/// Until the one that the config names takes its place.
+fn default_strategy() -> Arc<dyn Strategy> {
+    StrategyChoice::default().strategy()
+}
+
 /// The process that had the preferred slot before.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Predecessor {
     /// Whether the members have ever been listed: it is looked for in the first listing only.
     pub(super) looked_for: bool,
@@ -93,7 +105,7 @@ pub(super) struct Predecessor {
 }
 
 /// What this worker does about writes that the store has lost.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Loss {
     /// When this process noticed that a bucket was made anew or has lost writes, if it has.
     pub(super) noticed_at: Option<Instant>,
@@ -103,7 +115,7 @@ pub(super) struct Loss {
 
 /// What was observed and turns more than one part around. Observers record it, and the next decision begins with it: it is
 /// made for the same event, so that nothing comes between.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum News {
     /// A claim was committed.
     Won(Box<Won>),
@@ -129,6 +141,8 @@ impl Own {
             // No shorter than the lease by which it acts.
             lease_ms: u64::try_from(config.lease.as_micros().div_ceil(1_000)).ok(),
             capacity: config.capacity,
+            max_load: config.max_load,
+            max_partitions: config.max_partitions,
             labels: config.labels.clone(),
             software: config.software.clone(),
             shared: Some(self.shared.clone()),

@@ -5,12 +5,15 @@ use super::link::Watched;
 use super::mind::{Mind, News, Standing};
 use crate::action::SuspendReason;
 use crate::event::{Command, Event, KvEvent, Outcome, ProbeOutcome};
-use crate::ids::{CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, WatchId};
+use crate::ids::{
+    CheckId, Heard, Incarnation, OperationId, Position, ProbeId, Revision, ServerId, Session, Token, WatchId,
+};
 use crate::member::lease::LeaseNews;
 use crate::member::membership::{Member, MemberNews};
 use crate::member::ownership::ListingNews;
 use crate::member::probing;
 use crate::member::slot::ClaimNews;
+use crate::partition::{Partition, PartitionId};
 use crate::planted::PlantedBug;
 use crate::stored::key::{Bucket, Key};
 use crate::stored::record::{Record, RecordError};
@@ -39,7 +42,7 @@ impl Mind {
             Event::Probed { probe, outcome, server } => return self.observe_probed(probe, outcome, server.as_ref()),
             Event::Partitions(list) => {
                 if let Some(leader) = &mut self.leader {
-                    leader.observe_list(self.context.now, &list, &self.plan);
+                    leader.observe_list(&self.context, &list, &self.plan);
                 }
                 self.own.shared.list = Some(list.digest());
                 self.task.partitions = Some(list);
@@ -52,9 +55,20 @@ impl Mind {
             }
             Event::Released { partition, token } => self.ownership.observe_released(&partition, token),
             Event::GivenUp { partition, token } => self.ownership.observe_given_up(&self.context, &partition, token),
+            Event::Load { partition, token, units } => return self.observe_load(&partition, token, units),
             Event::Command(command) => self.observe_command(command),
         }
         CallsFor::Decision
+    }
+
+    /// The next renewal says what has changed.
+    fn observe_load(&mut self, partition: &PartitionId, token: Token, units: u64) -> CallsFor {
+        let list = self.task.partitions.as_ref();
+        let listed = list.and_then(|list| Some(&list.as_slice()[list.position(partition)?]));
+        if listed.is_some_and(Partition::is_measured) && self.ownership.keeps(partition, token) {
+            self.loads.observe_report(&self.context, partition, units);
+        }
+        CallsFor::Nothing
     }
 
     fn observe_kv(&mut self, event: KvEvent) -> CallsFor {

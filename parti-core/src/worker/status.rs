@@ -12,11 +12,12 @@ use crate::fleet::Fleet;
 use crate::ids::{Generation, Instance, Slot, Tenure, Term};
 use crate::leader::Leader;
 use crate::member::lease::Lease;
+use crate::member::load::LoadStatus;
 use crate::member::membership::LeaderKey;
 use crate::state::{PlannerPhase, WorkerState};
 use crate::stored::key::{Control, Key};
 use crate::stored::settings::Difference;
-use crate::time::Instant;
+use crate::time::{Instant, in_millis};
 
 /// A look at a worker: cheap to make, for metrics, tests and checks.
 #[allow(clippy::struct_excessive_bools)] // Independent facts, each of interest by itself.
@@ -34,10 +35,13 @@ pub struct Status {
     pub tenure: Option<Tenure>,
     /// Until when it may act, unless it is given an event before: the earlier of `lease_end` and `presence_end`. `None`
     /// without a slot. Past that instant it has no right to its partitions.
+    #[serde(serialize_with = "in_millis")]
     pub lease_until: Option<Instant>,
     /// When its lease ends, by the last renewal that is known to be committed.
+    #[serde(serialize_with = "in_millis")]
     pub lease_end: Option<Instant>,
     /// When its presence ends, by the last check that has come back; `None` where that limits nothing, or before the first.
+    #[serde(serialize_with = "in_millis")]
     pub presence_end: Option<Instant>,
     /// Whether its work is suspended.
     pub suspended: bool,
@@ -64,6 +68,8 @@ pub struct Status {
     /// If it leads: the slots whose processes have died soon after their start. Whoever is in them gets no new work for now,
     /// unless that holds for too many.
     pub resting: Vec<Slot>,
+    /// What measuring the load of its partitions has come to.
+    pub load: LoadStatus,
     /// The records that it has seen and cannot read.
     pub unreadable: Vec<Key>,
     /// Whether it has seen an assignment of its own, be it an empty one.
@@ -111,6 +117,7 @@ impl Mind {
             controls: if term.is_some() { self.membership.controls().collect() } else { Vec::new() },
             differences: self.agreement.differences().to_vec(),
             resting: self.leader.as_ref().filter(|_| term.is_some()).map(Leader::resting).unwrap_or_default(),
+            load: self.loads.status(),
             unreadable: self.reported.keys().copied().collect(),
             assigned: self.ownership.has_assignment(),
             halted: self.halted,

@@ -40,7 +40,8 @@ impl Mind {
         if gives_up && stop.cancelled || nothing_left {
             self.halt(outbox);
         } else if gives_up {
-            // Counted from now: a process that was frozen has told its application only now.
+            // Both from now on: a process that was frozen may have told its application nothing before.
+            self.ownership.cancel_all(outbox);
             self.departure.stop =
                 Some(Stop { give_up_at: self.context.now + self.context.timing.last_wait, cancelled: true, ..stop });
         }

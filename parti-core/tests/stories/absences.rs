@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Command, Config, Key, Slot};
+use parti_core::{Command, Config, Key, Mode, Partition, PartitionId, Slot};
 
 use super::{assert_owned_once, fleet};
 use crate::lab::{Lab, Reach};
@@ -188,6 +188,28 @@ fn a_slow_application_is_told_to_cancel_when_the_lease_is_over() {
     }
 }
 
+/// It hears that it is to release only when all the time for that is over.
+#[test]
+fn an_application_that_was_frozen_with_its_worker_is_told_to_cancel_before_the_halt() {
+    for command in [Command::Leave, Command::Restart] {
+        let mut lab = Lab::new(6);
+        for at in 0..3 {
+            lab.start(&format!("w{at}"), Config { mode: Mode::Available, ..Config::default() });
+        }
+        lab.run(20_000);
+        lab.transcript.clear();
+        lab.slow_down(1);
+        lab.set_reach(1, Reach::Mute);
+        lab.command(1, command);
+        lab.freeze(1, true);
+        lab.run(25_000);
+        lab.wake_late(1);
+        assert!(halts_within(&mut lab, 1, 20_000) <= 5_000, "{}", lab.transcript);
+        let dropped = lab.transcript.matches("drops what is left").count();
+        assert_eq!(dropped, 2, "{}", lab.transcript);
+    }
+}
+
 /// By default a stop is over within what Kubernetes gives a pod, whatever the application and the others do.
 #[test]
 fn a_stop_is_over_within_the_time_that_is_stated() {
@@ -290,4 +312,39 @@ fn who_crashes_once_after_a_long_life_is_not_slowed_down() {
     lab.run(15_000);
     assert!(!lab.workers[3].working.is_empty(), "{}", lab.transcript);
     assert!(!lab.transcript.contains("Resting"), "{}", lab.transcript);
+}
+
+/// Nobody else can have what its zone asks for: a rest would leave that without an owner for nothing.
+#[test]
+fn who_dies_again_and_again_does_not_rest_where_nobody_else_has_its_labels() {
+    let in_zone = |zone: &str| Config {
+        labels: [("zone".into(), zone.into())].into(),
+        probe_confirm: None,
+        lease: Duration::from_secs(1),
+        settle_window: Duration::from_secs(1),
+        rebalance_interval: Duration::from_secs(2),
+        ..Config::default()
+    };
+    let partition = |id: &str| Partition::new(PartitionId::new(id).expect("a valid id"));
+    let mut lab = Lab::new(0);
+    let list = ["p0", "p1"].map(|id| partition(id).requiring("zone", "b")).into_iter();
+    lab.set_list(list.chain(["p2", "p3"].map(partition)).collect());
+    for at in 0..2 {
+        lab.start(&format!("a{at}"), in_zone("a"));
+    }
+    lab.run(10_000);
+    for life in 0..4 {
+        let alone = lab.start(&format!("b{life}"), in_zone("b"));
+        until_owned(&mut lab, 8_000);
+        lab.crash(alone);
+        lab.run(3_000);
+        assert_eq!(orphans(&lab), 2, "{}", lab.transcript);
+    }
+    // Where there is another one in the zone, it rests.
+    lab.start("b4", in_zone("b"));
+    lab.run(1_000);
+    lab.start("b5", in_zone("b"));
+    lab.run(8_000);
+    assert_owned_once(&lab);
+    assert!(lab.transcript.contains("Resting"), "{}", lab.transcript);
 }

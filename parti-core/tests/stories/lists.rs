@@ -81,6 +81,89 @@ fn a_partition_goes_only_where_a_worker_has_the_labels_that_it_asks_for() {
 }
 
 #[test]
+fn a_partition_is_where_it_would_rather_be_and_elsewhere_only_while_nobody_is_there() {
+    let mut lab = Lab::new(0);
+    lab.start("a1", in_zone("a"));
+    lab.start("b1", in_zone("b"));
+    let prefers = |id, zone| partition(id).preferring("zone", zone);
+    lab.set_list(vec![prefers("p0", "a"), prefers("p1", "a"), prefers("p2", "b"), prefers("p3", "b")]);
+    lab.run(15_000);
+    let owners = lab.owners();
+    assert!(["p0", "p1"].iter().all(|id| owners[*id] == ["a1"]), "{}", lab.transcript);
+    assert!(["p2", "p3"].iter().all(|id| owners[*id] == ["b1"]), "{}", lab.transcript);
+    lab.crash(1);
+    lab.run(15_000);
+    assert_owned_once(&lab);
+    lab.start("b2", in_zone("b"));
+    lab.run(60_000);
+    assert_owned_once(&lab);
+    let owners = lab.owners();
+    assert!(["p2", "p3"].iter().all(|id| owners[*id] == ["b2"]), "{}", lab.transcript);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn partitions_of_one_key_are_with_different_workers_as_long_as_there_are_enough() {
+    let mut lab = fleet(3, 0);
+    let list = |key: Option<&str>| {
+        let of = |id: &str| key.map_or_else(|| partition(id), |key| partition(id).apart(key));
+        let plain = (0..9).map(|n| partition(&format!("q{n}")));
+        ["p0", "p1", "p2"].map(of).into_iter().chain(plain).collect::<Vec<_>>()
+    };
+    lab.set_list(list(None));
+    lab.run(15_000);
+    lab.set_list(list(Some("tenant-7")));
+    lab.run(60_000);
+    assert_owned_once(&lab);
+    let of_the_key = |id: &str| lab.owners()[id].clone();
+    let mut owners: Vec<_> = ["p0", "p1", "p2"].map(of_the_key).concat();
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(owners.len(), 3, "{}", lab.transcript);
+}
+
+#[test]
+fn where_room_is_short_the_most_important_have_owners_and_the_rest_once_there_is_room() {
+    let mut lab = Lab::new(0);
+    let small = || Config { max_partitions: Some(3), ..Config::default() };
+    for at in 0..3 {
+        lab.start(&format!("w{at}"), small());
+    }
+    lab.set_list((0..9).map(|n| partition(&format!("p{n}")).priority(n % 3)).collect());
+    lab.run(15_000);
+    assert_owned_once(&lab);
+    lab.crash(2);
+    lab.run(15_000);
+    let owners = lab.owners();
+    let unowned: Vec<_> = owners.iter().filter(|(_, owners)| owners.is_empty()).map(|(id, _)| id.as_str()).collect();
+    assert_eq!(unowned, ["p0", "p3", "p6"], "{}", lab.transcript);
+    assert!(lab.workers.iter().all(|bench| bench.working.len() <= 3), "{}", lab.transcript);
+    lab.start("w3", small());
+    lab.run(30_000);
+    assert_owned_once(&lab);
+    insta::assert_snapshot!(lab.transcript);
+}
+
+#[test]
+fn a_limit_that_is_lowered_with_a_restart_takes_effect() {
+    let mut lab = Lab::new(0);
+    let config = |most: u32| {
+        let preferred_slot = Some(Slot::new(most % 2));
+        Config { preferred_slot, max_load: Some(most.into()), ..Config::default() }
+    };
+    lab.start("w0", config(6));
+    lab.start("w1", config(7));
+    lab.set_list((0..8).map(|n| partition(&format!("p{n}")).priority(n / 4)).collect());
+    lab.run(15_000);
+    assert_owned_once(&lab);
+    lab.command(0, parti_core::Command::Restart);
+    lab.start("w0-again", config(2));
+    lab.run(60_000);
+    assert_eq!(lab.workers[2].working.len(), 2, "{}", lab.transcript);
+    assert_owned_once(&lab);
+}
+
+#[test]
 fn a_worker_that_restarts_with_another_label_loses_what_asks_for_the_old_one() {
     let mut lab = Lab::new(0);
     lab.start("a1", in_zone("a"));

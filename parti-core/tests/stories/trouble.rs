@@ -1,6 +1,6 @@
 //! Processes that only seem to be gone, and a store that is out of reach.
 
-use parti_core::{Config, Key, MemberRecord, Mode, Record, Slot, SuspendReason, WorkerState};
+use parti_core::{Command, Config, Key, MemberRecord, Mode, Record, Slot, SuspendReason, WorkerState};
 
 use super::{assert_owned_once, fleet};
 use crate::lab::{Lab, Reach};
@@ -72,6 +72,31 @@ fn an_outage_of_ten_minutes_changes_no_slot_and_moves_nothing() {
     lab.run(30_000);
     assert_eq!((slots, owners), (self::slots(&lab), lab.owners()), "{}", lab.transcript);
     insta::assert_snapshot!(lab.transcript);
+}
+
+/// It begins while nobody can write: that another one was silent all the while proves nothing.
+#[test]
+fn a_successor_that_could_not_write_takes_nobody_for_dead_who_could_not_either() {
+    let mut lab = fleet(2, 4);
+    let leader = lab.workers.iter().position(|bench| bench.worker.status().leader).expect("somebody leads");
+    let name = format!("w{leader}");
+    let of_leader = |lab: &Lab| -> Vec<String> {
+        lab.owners().into_iter().filter(|(_, owners)| owners.contains(&name)).map(|(id, _)| id).collect()
+    };
+    let before = of_leader(&lab);
+    lab.command(1 - leader, Command::Restart);
+    lab.set_reach(leader, Reach::Mute);
+    let successor = lab.start_out_of_favour("successor", Config::default());
+    lab.run(2_000);
+    lab.set_reach(successor, Reach::Mute);
+    lab.run(20_000);
+    lab.set_reach(successor, Reach::Full);
+    lab.run(500);
+    lab.set_reach(leader, Reach::Full);
+    lab.run(40_000);
+    assert!(!lab.transcript.contains("Evicted"), "{}", lab.transcript);
+    assert_eq!(of_leader(&lab), before, "{}", lab.transcript);
+    assert_owned_once(&lab);
 }
 
 #[test]

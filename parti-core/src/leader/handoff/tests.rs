@@ -56,7 +56,14 @@ fn what_another_tenure_of_the_slot_has_applied_acknowledges_nothing() {
         handoff.sheets.insert(SLOT, revoking(later));
         let edition = Edition { term: Term::default(), reached: Heard::default() };
         let incarnation = Incarnation::new(2);
-        let view = Basis { context: &context, edition, incarnation, membership: &membership, planned: &|_| None };
+        let view = Basis {
+            context: &context,
+            edition,
+            incarnation,
+            membership: &membership,
+            planned: &|_| None,
+            limits: &BTreeMap::new(),
+        };
         handoff.drop_released(SLOT, &view)
     };
     assert!(!drops(former));
@@ -108,7 +115,7 @@ fn a_partition_is_revoked_then_acknowledged_and_only_then_granted_to_another() {
         let reached = Heard { era: Incarnation::new(1), generation };
         let edition = Edition { term: Term::new(1), reached };
         let (incarnation, planned) = (Incarnation::new(1), &planned);
-        let view = Basis { context: &context, edition, incarnation, membership, planned };
+        let view = Basis { context: &context, edition, incarnation, membership, planned, limits: &BTreeMap::new() };
         handoff.decide(&view, plan, &mut outbox);
         let records = core::iter::from_fn(|| committed(plan, &mut outbox, &context));
         let names = |(slot, record): (Slot, AssignmentRecord)| (slot, record.owned.len(), record.releasing.len());

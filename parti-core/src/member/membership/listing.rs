@@ -3,6 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::{LeaderKey, Member, Membership};
 use crate::context::Context;
 use crate::ids::{Incarnation, Revision};
@@ -12,7 +14,7 @@ use crate::stored::key::Key;
 use crate::time::{Instant, earliest};
 
 /// What is in doubt between one listing and the next.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Listing {
     /// Whether the leader record was shown since the last complete listing began.
     pub(super) leader_shown: bool,

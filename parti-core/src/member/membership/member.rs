@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
 use crate::ids::Revision;
 use crate::planted::PlantedBug;
@@ -9,7 +11,7 @@ use crate::stored::record::{LeaderRecord, MemberRecord};
 use crate::time::{Duration, Instant};
 
 /// The last that was seen under `slot.<n>`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) revision: Revision,
     pub(crate) content: MemberContent,
@@ -32,7 +34,7 @@ pub(crate) struct Member {
     pub(super) shown: Option<Revision>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MemberContent {
     Record(Arc<MemberRecord>),
     /// A delete marker: whatever tenure was there has ended.
@@ -49,14 +51,14 @@ pub(crate) enum MemberContent {
 pub(crate) enum MemberNews {
     /// Nothing: it is a plain renewal, or was known.
     None,
-    /// The same process goes on as before, and has applied or released something.
+    /// The same process goes on as before, and has applied or released something, or its partitions weigh something else.
     Acknowledged,
     /// Something else, such as another process.
     Changed,
 }
 
 /// The last that was seen under `leader`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum LeaderKey {
     /// Never written, as far as this worker knows.
     #[default]

@@ -3,6 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::{LeaderKey, Member, MemberContent, Membership};
 use crate::config::{MAX_DURATION, observed_lease};
 use crate::context::Context;
@@ -12,7 +14,7 @@ use crate::stored::record::MemberPhase;
 use crate::time::{Duration, Instant};
 
 /// What silence is judged by.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Silence {
     /// The slots with garbage under them: neither a record of this version nor of a newer one.
     pub(super) garbled: BTreeSet<Slot>,

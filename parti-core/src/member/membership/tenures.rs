@@ -2,6 +2,8 @@
 
 use alloc::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Member, MemberContent, MemberNews, Membership, TenureState};
 use crate::context::Context;
 use crate::ids::{Incarnation, Position, Slot, Tenure};
@@ -10,10 +12,11 @@ use crate::stored::record::MemberPhase;
 use crate::time::Instant;
 
 /// What is known of tenures beyond what their slots show.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Tenures {
     /// Those whose beginning the store has certainly lost.
     forgotten: BTreeSet<(Slot, Tenure)>,
+    #[serde(skip)]
     planted: Planted,
 }
 
@@ -99,13 +102,17 @@ impl Membership {
             && before.instance == after.instance
             && before.phase == after.phase
             && before.capacity == after.capacity
+            && before.max_load == after.max_load
+            && before.max_partitions == after.max_partitions
             && before.labels == after.labels
             && before.unwanted == after.unwanted
             && before.shared == after.shared;
-        match goes_on {
-            false => MemberNews::Changed,
-            true if before.applied == after.applied && before.releasing == after.releasing => MemberNews::None,
-            true => MemberNews::Acknowledged,
+        let says_the_same =
+            before.applied == after.applied && before.releasing == after.releasing && before.load == after.load;
+        match (goes_on, says_the_same) {
+            (false, _) => MemberNews::Changed,
+            (true, true) => MemberNews::None,
+            (true, false) => MemberNews::Acknowledged,
         }
     }
 }
