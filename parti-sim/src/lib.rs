@@ -57,8 +57,9 @@ pub use fault::{around::Around, plant::Plant};
 pub use rng::Rng;
 #[cfg(feature = "cli")]
 pub use scenario::{Expectation, Keep, Outcome, Scenario};
-pub use setting::options::NetworkOptions;
 #[cfg(feature = "cli")]
+pub use setting::loads::LoadOptions;
+pub use setting::options::NetworkOptions;
 pub use setting::options::{ApplicationOptions, Options, Weights, WorkerOptions};
 pub use told::fact::{PartitionIndex, ProcessId};
 pub use told::trace::TraceLine;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parti_core::Token;
-use parti_core::delivery::DeliveryConfig;
+use parti_core::delivery::{DeliveryConfig, Engine};
 use parti_sim::kit::{Cluster, DeadLetter, Failure, Message, Messages, PartitionMessage, PartitionMessages, Setup};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -140,6 +140,20 @@ fn who_commits_before_the_work_loses_what_a_crash_interrupts() -> Result<(), Fai
     });
     let missing: Vec<usize> = missing.collect::<Result<_, Failure>>()?;
     assert!(missing.iter().all(|missing| *missing > 0), "{missing:?}");
+    Ok(())
+}
+
+#[test]
+fn a_work_queue_is_worked_on_in_order_through_a_crash() -> Result<(), Failure> {
+    for seed in 0..5 {
+        let database = Shared::default();
+        let shared = Arc::clone(&database);
+        let config = DeliveryConfig { engine: Engine::Queue, ..DeliveryConfig::new("MESSAGES") };
+        let setup = setup(seed).delivery(config);
+        through_a_crash(setup.on_message(move |message| holds(message, Arc::clone(&shared))), seed)?;
+        let (missing, _, in_order) = wrong(&database, 150);
+        assert!(missing == 0 && in_order, "seed {seed}: {missing} missing");
+    }
     Ok(())
 }
 

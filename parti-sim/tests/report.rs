@@ -1,8 +1,9 @@
 //! The report page, looked at by a browser: what it draws and says, in light and dark, and by the keyboard alone.
 
+#[path = "support/browser.rs"]
+mod browser;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
 
 use parti_sim::{Keep, Plant, Scenario};
 use serde_json::Value;
@@ -10,30 +11,11 @@ use serde_json::Value;
 /// What the page is asked once it is drawn. It leaves the answers in an element of the page.
 const QUESTIONS: &str = include_str!("report.js");
 
-/// The browser, which `scripts/chromium` finds or installs.
-static CHROMIUM: LazyLock<PathBuf> = LazyLock::new(|| {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/chromium");
-    let found = Command::new(&script).output().expect("scripts/chromium must run: it needs bash");
-    let (path, error) = (String::from_utf8_lossy(&found.stdout), String::from_utf8_lossy(&found.stderr));
-    assert!(found.status.success(), "the report page is tested in a browser, and there is none: {error}");
-    path.trim().into()
-});
-
 /// One run of the browser on a page, with arguments that say what for; what it prints.
 fn browse(page: &Path, dark: bool, arguments: &[&str]) -> String {
     let profile = page.with_extension(if dark { "dark" } else { "light" });
-    let ran = Command::new(&*CHROMIUM)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,2300"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("--blink-settings=preferredColorScheme={}", i32::from(!dark)))
-        .args(arguments)
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .expect("the browser must start");
-    std::fs::remove_dir_all(&profile).expect("what the browser has left can be removed");
-    let (text, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success(), "{error}");
-    text.into_owned()
+    let arguments = [&["--window-size=1280,2300"], arguments].concat();
+    browser::browse(&format!("file://{}", page.display()), &profile, dark, &arguments)
 }
 
 /// Writes the page of a scenario, and returns where it is.

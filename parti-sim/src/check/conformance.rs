@@ -2,6 +2,8 @@
 //!
 //! Each check gets a store of its own, with two empty buckets.
 
+mod queue;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use parti_core::{
     AssignmentRecord, Bucket, Generation, Incarnation, Instance, Interest, Key, KvEvent, MemberRecord, Outcome, Record,
     Revision, Slot, Tenure, Term, WatchId, Write,
 };
+
+pub use queue::{INTEREST_BEHAVIOURS, PullName, PullShows, QUEUE_BEHAVIOURS, QueueBehaviour, QueueUnderTest};
 
 /// A store that can be checked. Nobody else writes to it meanwhile.
 pub trait StoreUnderTest {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::delivery::{Misfit, Notice, PositionRecord, Sequence, StartAt, StopReason, Timestamp};
+use parti_core::delivery::{Engine, Misfit, Notice, PositionRecord, Sequence, StartAt, StopReason, Timestamp};
 
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
@@ -109,8 +109,9 @@ impl Kept {
 
 impl Messages {
     pub(crate) fn new(options: &Options) -> Self {
-        let starts_at_end =
-            options.messages.as_ref().is_some_and(|messages| messages.delivery.start == StartAt::Latest);
+        let starts_at_end = options.messages.as_ref().is_some_and(|messages| {
+            messages.delivery.engine == Engine::Log && messages.delivery.start == StartAt::Latest
+        });
         Self { starts_at_end, created: Timestamp::new(1), ..Self::default() }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use parti_core::{Slot, Token};
+use parti_core::{Control, Slot, Token, WorkerState};
 
 use crate::check::mark::Mark;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
@@ -23,6 +23,10 @@ pub(crate) struct Ownership {
     zones: Vec<Option<u32>>,
     /// Who goes on without a lease, where not everybody does.
     available: BTreeSet<ProcessId>,
+    /// The processes whose application wants nothing, and the slots that an operator drains or whose processes rest.
+    declining: BTreeSet<ProcessId>,
+    drained: BTreeSet<Slot>,
+    resting: BTreeSet<Slot>,
     unowned: usize,
     shared: usize,
     last_change: Moment,
@@ -96,6 +100,9 @@ impl Ownership {
             holding: Vec::new(),
             zones: Vec::new(),
             available: BTreeSet::new(),
+            declining: BTreeSet::new(),
+            drained: BTreeSet::new(),
+            resting: BTreeSet::new(),
             shared: 0,
             last_change: Moment::START,
             window: Window::opened(Moment::START),
@@ -121,7 +128,12 @@ impl Ownership {
                 if after.slot.is_some() {
                     self.slots[process.index()] = after.slot;
                 }
+                set(&mut self.declining, process, after.draining || after.state == WorkerState::Shutdown);
+                if after.leader {
+                    self.resting = after.resting.iter().copied().collect();
+                }
             }
+            Fact::Wished { control: Control::Drain(slot), wanted } => set(&mut self.drained, slot, wanted),
             Fact::Works { process, partition, token } => self.change(now, partition, |worked, slots| {
                 worked.by.push((process, token));
                 worked.last_slot = slots[process.index()];
@@ -242,6 +254,24 @@ impl Ownership {
         loads
     }
 
+    /// The slots whose workers are given work, and how many of the partitions that are asked for each has, and what they weigh.
+    pub(crate) fn taking(&self, counts: impl Fn(PartitionIndex) -> bool) -> BTreeMap<Slot, (usize, u64)> {
+        let takes = |&(process, slot, _): &(usize, Slot, u32)| {
+            let declines = self.declining.contains(&ProcessId::new(process));
+            self.holding[process] && !declines && !self.drained.contains(&slot) && !self.resting.contains(&slot)
+        };
+        let mut taking: BTreeMap<_, _> = self.living_slots().filter(takes).map(|(_, slot, _)| (slot, (0, 0))).collect();
+        let counted = self.partitions.iter().enumerate().filter(|(place, _)| counts(PartitionIndex::new(*place)));
+        for (_, worked) in counted {
+            for slot in worked.by.iter().filter_map(|(process, _)| self.slots[process.index()]) {
+                if let Some((count, load)) = taking.get_mut(&slot) {
+                    (*count, *load) = (*count + 1, *load + u64::from(worked.weight));
+                }
+            }
+        }
+        taking
+    }
+
     /// Begins to take figures.
     pub(crate) fn open_window(&mut self, now: Moment) {
         self.window = Window::opened(now);
@@ -292,6 +322,14 @@ impl Ownership {
         self.unowned = self.unowned + unowned_after - unowned;
         self.shared = self.shared + shared_after - shared;
         self.last_change = now;
+    }
+}
+
+fn set<T: Ord>(all: &mut BTreeSet<T>, one: T, is_in: bool) {
+    if is_in {
+        all.insert(one);
+    } else {
+        all.remove(&one);
     }
 }
 

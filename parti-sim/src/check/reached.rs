@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use parti_core::delivery::{Misfit, Notice as Told, StopReason};
 use parti_core::{
-    Action, ClaimKind, Event, EvictReason, Key, KvEvent, Notice, Outcome, PlanReason, ProbeOutcome, ReleaseReason,
-    StandbyReason, SuspendReason, WaitReason, Write,
+    Action, ClaimKind, Event, EvictReason, Key, KvEvent, Notice, Outcome, PlanReason, ProbeOutcome, Record,
+    ReleaseReason, StandbyReason, SuspendReason, WaitReason, Write,
 };
 
 use super::mark::Mark;
@@ -65,9 +65,12 @@ fn mark_of(fact: &Fact<'_>) -> Option<Mark> {
         Fact::Wrote { accepted: false, .. } => Mark::StaleTokenRefused,
         Fact::Stored { outcome: Outcome::Conflict, .. } => Mark::Conflict,
         Fact::Stored { late: true, .. } => Mark::LateWrite,
-        Fact::Stored { write: Write::Update { key: Key::Slot(_), .. }, outcome: Outcome::Committed(_), .. } => {
-            Mark::Renewed
-        }
+        Fact::Stored {
+            write: Write::Update { key: Key::Slot(_), record, .. }, outcome: Outcome::Committed(_), ..
+        } => match record {
+            Record::Member(record) if record.load.is_some() => Mark::LoadTold,
+            _ => Mark::Renewed,
+        },
         Fact::Acquired { .. } => Mark::Acquired,
         Fact::Released { .. } => Mark::Released,
         Fact::Handed { event: Event::Probed { outcome: ProbeOutcome::NobodyListens, .. }, .. } => Mark::NobodyListened,
@@ -121,6 +124,10 @@ fn mark_of_message(what: &MessageFact) -> Option<Mark> {
             StopReason::StreamChanged | StopReason::Edited | StopReason::Unfit { .. } | StopReason::Unreadable { .. },
         ) => Mark::DeliveryStopped,
         MessageFact::LetGo => Mark::LetGo,
+        MessageFact::Acknowledged { .. } => Mark::Acknowledged,
+        MessageFact::Restored => Mark::ConsumerRestored,
+        MessageFact::ConsumerDeleted => Mark::ConsumerDeleted,
+        MessageFact::ConsumersLost => Mark::ConsumersLost,
         MessageFact::Lagged => Mark::ReplicaLagged,
         MessageFact::Stored { .. } | MessageFact::Begun { .. } | MessageFact::HoldEnded | MessageFact::Told(_) => {
             return None;
@@ -183,11 +190,14 @@ fn mark_of_notice(notice: &Notice) -> Option<Mark> {
         Notice::Planned { reason: PlanReason::NextRound, .. } => Mark::PlannedNextRound,
         Notice::Planned { reason: PlanReason::Requested, .. } => Mark::PlannedRequested,
         Notice::Planned { reason: PlanReason::GivenUp, .. } => Mark::PlannedGivenUp,
+        Notice::Planned { reason: PlanReason::LoadShifted, .. } => Mark::PlannedLoad,
         Notice::Waiting { reason: WaitReason::Restart } => Mark::WaitedForRestart,
         Notice::Waiting { reason: WaitReason::Maintenance } => Mark::WaitedForMaintenance,
         Notice::ReleaseTimedOut { .. } => Mark::ReleaseTimedOut,
         Notice::PlanRefused { .. } => Mark::PlanRefused,
         Notice::Undecodable { .. } => Mark::Undecodable,
+        Notice::WithoutRoom { .. } => Mark::WithoutRoom,
+        Notice::RoomForAll => Mark::RoomForAll,
         Notice::StoreRegressed { .. } => Mark::StoreRegressed,
         _ => return None, // the enum is not exhaustive, and the others say nothing about a mechanism
     })

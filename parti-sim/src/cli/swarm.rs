@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use parti_sim::swarm::{self, Plan, Run};
+use clap::{Args, ValueEnum};
+use parti_sim::swarm::{self, Plan, Run, WithMessages};
 use parti_sim::{Kind, Marks, Plant, Repeatable, Violation};
 
 use super::output::{TRACE_LINES, json};
@@ -44,6 +44,9 @@ pub(super) struct SwarmArgs {
     /// only in one of ten.
     #[arg(long)]
     lossy: bool,
+    /// Which worlds have messages that follow the assignment. What else happens in a world does not depend on it.
+    #[arg(long, value_enum, default_value_t)]
+    messages: WithMessages,
     /// Plant a deliberate bug, to see it caught.
     #[arg(long, value_enum)]
     plant: Option<Plant>,
@@ -250,7 +253,7 @@ fn group_of(failure: &Failure, plan: &Plan, shrink: bool) -> Group {
 }
 
 fn plan_of(args: &SwarmArgs, seed: u64) -> Plan {
-    let plan = Plan::random(seed, args.plant, args.lossy);
+    let plan = Plan::with_messages(seed, args.plant, args.lossy, args.messages);
     if args.without_bug { plan.without_bug() } else { plan }
 }
 
@@ -312,7 +315,14 @@ fn repeat(args: &SwarmArgs, seed: u64) -> String {
     let without = if args.without_bug { " --without-bug" } else { "" };
     let plant = args.plant.map(|plant| format!(" --plant {plant}{without}")).unwrap_or_default();
     let lossy = if args.lossy { " --lossy" } else { "" };
-    format!("cargo run --release -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}")
+    let messages = match args.messages {
+        WithMessages::Some => String::new(),
+        WithMessages::None | WithMessages::All => {
+            let value = args.messages.to_possible_value().expect("no variant is hidden");
+            format!(" --messages {}", value.get_name())
+        }
+    };
+    format!("cargo run --release -p parti-sim -- swarm --start {seed} --seeds 1{plant}{lossy}{messages}")
 }
 
 fn report(args: &SwarmArgs, seed: u64, violation: &Violation, out: &mut impl Write) -> io::Result<()> {
@@ -375,6 +385,20 @@ mod tests {
         let (code, text) = swarm_of("swarm --seeds 3 --keep-going");
         assert_eq!(code, 0);
         assert!(text.starts_with("3 worlds from seed 0, ") && text.ends_with("held\n"), "{text}");
+    }
+
+    #[test]
+    fn who_asks_for_messages_gets_them_and_repeats_them() {
+        let events = |line: &str| {
+            let (code, text) = swarm_of(&format!("swarm --start 3 --seeds 2 --json{line}"));
+            let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(code, 0, "{text}");
+            told["events"].as_u64().expect("a number")
+        };
+        assert!(events(" --messages all") > events(" --messages none"));
+        let repeats = |line: &str| repeat(&Line::parse_from(line.split(' ')).args, 3);
+        assert!(repeats("swarm --messages all").ends_with(" --start 3 --seeds 1 --messages all"));
+        assert!(repeats("swarm --messages some").ends_with(" --start 3 --seeds 1"));
     }
 
     #[test]

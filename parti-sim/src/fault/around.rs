@@ -44,4 +44,9 @@ pub enum Around {
     PositionWithoutCondition,
     /// The adapter reports a partition as released before its messages let it go.
     ReleaseBeforeLetGo,
+    /// Where the application stores positions, a claim does not ask whether the owner before has gone on since they were read.
+    ClaimOverProgress,
+    /// There, neither a write of delivery nor one of the application asks whether the stored position is of the stream as it
+    /// was made last.
+    PositionOfAnyStream,
 }

@@ -59,24 +59,48 @@ impl Plant {
         use PlantedBug as Bug;
         matches!(
             self,
-            Self::Around(Around::PositionWithoutCondition | Around::ReleaseBeforeLetGo)
-                | Self::Core(
-                    Bug::StoreThroughFence
-                        | Bug::OwnByToken
-                        | Bug::CommitBeforeWork
-                        | Bug::CommitWhatWasRead
-                        | Bug::LetGoUnstored
-                        | Bug::JoinRunningTail
-                        | Bug::TailFromEnd
-                        | Bug::HandWhileSuspended
-                        | Bug::HandUnasked
-                        | Bug::ForgetTries
-                        | Bug::HandUncounted
-                        | Bug::TryAmongOthers
-                        | Bug::BeginAnew
-                        | Bug::ForgetReturned
-                        | Bug::NeverLook
-                )
+            Self::Around(
+                Around::PositionWithoutCondition
+                    | Around::ReleaseBeforeLetGo
+                    | Around::ClaimOverProgress
+                    | Around::PositionOfAnyStream
+            ) | Self::Core(
+                Bug::StoreThroughFence
+                    | Bug::OwnByToken
+                    | Bug::CommitBeforeWork
+                    | Bug::CommitWhatWasRead
+                    | Bug::LetGoUnstored
+                    | Bug::JoinRunningTail
+                    | Bug::TailFromEnd
+                    | Bug::HandWhileSuspended
+                    | Bug::HandUnasked
+                    | Bug::ForgetTries
+                    | Bug::HandUncounted
+                    | Bug::TryAmongOthers
+                    | Bug::BeginAnew
+                    | Bug::ForgetReturned
+                    | Bug::NeverLook
+                    | Bug::PullBeforeRestored
+                    | Bug::HandAgain
+                    | Bug::AcknowledgeWhenHanded
+                    | Bug::IgnorePlaces
+                    | Bug::LetGoUnacknowledged
+            )
+        )
+    }
+
+    /// Whether it takes a stream that removes what is acknowledged to see it.
+    pub const fn needs_queue(self) -> bool {
+        use PlantedBug as Bug;
+        matches!(
+            self,
+            Self::Core(
+                Bug::PullBeforeRestored
+                    | Bug::HandAgain
+                    | Bug::AcknowledgeWhenHanded
+                    | Bug::IgnorePlaces
+                    | Bug::LetGoUnacknowledged
+            )
         )
     }
 
@@ -140,10 +164,17 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::JudgeByOldSilence | Bug::RestartUnheld | Bug::JudgeUnheard => &["no-move-without-cause"],
         Bug::UnreadableIsFree => &["no-duplicate", "one-tenure"],
         Bug::CapacityIgnored => &["balance"],
+        Bug::MoveForNoise => &["load-moves", "no-move-without-cause"],
+        // What is planned beyond a limit is never granted, and waits.
+        Bug::LimitIgnored => &["no-orphan", "within-limits"],
+        Bug::GrantWithoutRoom => &["within-limits"],
         Bug::ForgetApplied | Bug::OlderAssignment => &["monotone"],
         Bug::StoreThroughFence | Bug::OwnByToken => &["commit-fenced"],
-        Bug::CommitBeforeWork | Bug::CommitWhatWasRead | Bug::NeverLook => &["no-message-skipped"],
-        Bug::LetGoUnstored => &["no-repeat"],
+        Bug::CommitBeforeWork | Bug::CommitWhatWasRead | Bug::NeverLook | Bug::AcknowledgeWhenHanded => {
+            &["no-message-skipped"]
+        }
+        Bug::LetGoUnstored | Bug::HandAgain | Bug::LetGoUnacknowledged => &["no-repeat"],
+        Bug::PullBeforeRestored | Bug::IgnorePlaces => &["in-order"],
         Bug::JoinRunningTail | Bug::TailFromEnd | Bug::ForgetReturned => &["in-order", "no-message-skipped"],
         Bug::HandWhileSuspended | Bug::HandUnasked => &["one-processor"],
         Bug::ForgetTries | Bug::HandUncounted => &["poison-leaves"],
@@ -172,6 +203,8 @@ const fn around_caught_by(bug: Around) -> &'static [&'static str] {
         Around::AcquireTwice => &["contract", "tokens-increase"],
         // The condition is what a former owner's write fails at.
         Around::PositionWithoutCondition => &["commit-fenced", "position-monotone"],
+        Around::ClaimOverProgress => &["no-repeat", "position-monotone"],
+        Around::PositionOfAnyStream => &["no-message-skipped"],
         // The handler goes on where it may not.
         Around::ReleaseBeforeLetGo => &["one-processor", "no-repeat"],
     }

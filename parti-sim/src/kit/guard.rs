@@ -47,6 +47,8 @@ struct Books {
     /// How many alarms were ever set.
     alarms_set: u64,
     ended: Vec<(TaskId, HandlerEnd)>,
+    /// What was reported of loads.
+    loads: Vec<(TaskId, u64)>,
 }
 
 /// What the holder of one guard may do.
@@ -143,6 +145,10 @@ impl PartitionGuard for Guard {
 
     fn now(&self) -> Instant {
         Instant::from_nanos(self.desk.books().now.as_nanos())
+    }
+
+    fn report_load(&self, units: u64) {
+        self.desk.books().loads.push((self.task, units));
     }
 
     fn fail(mut self, reason: impl Into<String>) {
@@ -260,6 +266,11 @@ impl Desk {
         let due = std::mem::replace(&mut books.alarms, later);
         drop(books); // who is woken may look at it
         due.into_values().for_each(Waker::wake);
+    }
+
+    /// What was reported of loads since the last time.
+    pub(super) fn take_loads(&self) -> Vec<(TaskId, u64)> {
+        std::mem::take(&mut self.books().loads)
     }
 
     /// The guards that were dropped since the last time.

@@ -97,6 +97,8 @@ pub(crate) enum Deed {
     Left { process: ProcessId, partition: PartitionId, token: Token },
     /// Another worker is to have a partition.
     GivesUp { process: ProcessId, partition: PartitionId, token: Token },
+    /// The handler says how heavy its partition is.
+    Weighs { process: ProcessId, partition: PartitionId, token: Token, units: u64 },
 }
 
 /// The handlers that have something to go on with.
@@ -358,6 +360,14 @@ impl Handlers {
             }
         }
         let mut deeds = Vec::new();
+        for (task, units) in self.desk.take_loads() {
+            let Some(at) = self.tasks.get(&task).map(|task| (task.process, task.partition.clone())) else { continue };
+            let (process, partition) = at;
+            let hold = self.running_mut(process).and_then(|running| running.holds.get(&partition));
+            if let Some(token) = hold.filter(|hold| hold.task == Some(task)).map(|hold| hold.token) {
+                deeds.push(Deed::Weighs { process, partition, token, units });
+            }
+        }
         for (ended, end) in self.desk.take_ended() {
             let end = match (end, failure.take_if(|_| ended == task)) {
                 (HandlerEnd::Dropped, Some(reason)) => HandlerEnd::Failed(reason),

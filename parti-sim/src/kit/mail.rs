@@ -176,7 +176,7 @@ impl PartitionMessages for Messages {
                 return None;
             }
             if let Some((handed, payload)) = self.take() {
-                let Handed { message, tries } = handed;
+                let Handed { message, tries, .. } = handed;
                 return Some(Message {
                     guard,
                     sequence: message.sequence,

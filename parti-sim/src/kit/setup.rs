@@ -271,7 +271,7 @@ impl Setup {
     }
 
     /// The settings of the delivery of messages, as your service has them; the default ones otherwise. Its stream keeps what
-    /// is published.
+    /// is published; with [`Engine::Queue`](parti_core::delivery::Engine::Queue) it removes what is finished.
     #[must_use]
     pub fn delivery(mut self, config: DeliveryConfig) -> Self {
         self.delivery = config;
@@ -375,6 +375,8 @@ impl Setup {
             mix: Mix {
                 strategies: vec![self.config.strategy],
                 own_strategy: self.strategy.is_some(),
+                max_load: self.config.max_load.map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX)),
+                max_partitions: self.config.max_partitions.unwrap_or(0),
                 ..Mix::default()
             },
             network: self.network,

@@ -13,6 +13,9 @@ use crate::told::fact::PartitionIndex;
 /// How many zones there are: a divisor of the workers, so that the load can be even.
 const ZONES: u32 = 3;
 
+/// How many priorities there are where room is short: each has as many partitions as any other.
+const PRIORITIES: u8 = 4;
+
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "list-change",
@@ -43,6 +46,28 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adjust: |options| options.zones = ZONES,
         act: zones,
         marks: &[Mark::PlannedColdStart, Mark::PlannedEmergency, Mark::PlannedJoin],
+    },
+    Scenario {
+        name: "zone-lost",
+        shows: "partitions prefer a zone, which is lost and comes back: spilled, then home again, and nothing else moves",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| options.mix.preferred_zones = ZONES,
+        act: zone_lost,
+        marks: &[Mark::PlannedColdStart, Mark::PlannedEmergency, Mark::PlannedJoin],
+    },
+    Scenario {
+        name: "too-little-room",
+        shows: "a third of the workers is lost, and the rest is too small: the least important partitions wait until it is back",
+        workers: 30,
+        partitions: 2400,
+        adjust: |options| {
+            // With all workers there is a fifth more room than is needed, without a third of them a fifth less.
+            options.mix.max_load = (options.partitions * 6).div_ceil(options.workers * 5);
+            options.mix.priorities = PRIORITIES;
+        },
+        act: too_little_room,
+        marks: &[Mark::PlannedEmergency, Mark::WithoutRoom, Mark::RoomForAll, Mark::PlannedJoin],
     },
     Scenario {
         name: "slow-worker",
@@ -121,9 +146,7 @@ fn list_during_handoff(stage: &mut Stage) {
 }
 
 fn zones(stage: &mut Stage) {
-    let birth =
-        |number: u32| Birth { labels: [("zone".into(), (number % ZONES).to_string())].into(), ..Birth::default() };
-    stage.start_fleet(birth);
+    stage.start_fleet(in_zone);
     stage.calm();
     stage.settle();
     stage.measure();
@@ -141,6 +164,89 @@ fn zones(stage: &mut Stage) {
     }
     stage.settle();
     expect_in_zones(stage, "and after it was replaced");
+}
+
+fn zone_lost(stage: &mut Stage) {
+    stage.start_fleet(in_zone);
+    stage.calm();
+    stage.settle();
+    let outside = spilled(stage);
+    stage.expect(Kind::Liveness, "outside the zone that they prefer", outside, "0", outside == 0);
+    stage.measure();
+    stage.disturb("a zone is lost", true);
+    let zone_of = |stage: &Stage, process| stage.world.ground.process(process).birth.labels.get("zone").cloned();
+    let lost: Vec<_> = stage.all().into_iter().filter(|of| zone_of(stage, *of).as_deref() == Some("0")).collect();
+    let births = lost.iter().map(|process| stage.world.ground.process(*process).birth.clone()).collect::<Vec<_>>();
+    for process in lost {
+        stage.crash(Some(process));
+    }
+    stage.settle();
+    let away = spilled(stage);
+    let moved = stage.window().moved;
+    stage.expect(Kind::Safety, "moved when it is lost", moved, "0", moved == 0);
+    stage.operate("starts the workers of the zone again", true);
+    stage.measure();
+    for birth in births {
+        stage.world.start(birth);
+    }
+    stage.settle();
+    let outside = spilled(stage);
+    stage.expect(Kind::Liveness, "outside the zone once it is back", outside, "0", outside == 0);
+    // All that is away, or as much as each of its workers needs to have its share but for 5 %, in whole partitions.
+    let (partitions, workers) = (stage.options().partitions as usize, stage.options().workers as usize);
+    let least = away.max((partitions * 95).div_ceil(workers * 100) * workers / ZONES as usize);
+    let (moved, most) = (stage.window().moved, least * 105 / 100);
+    stage.expect(Kind::Safety, "moved when it is back", moved, format!("<= {most}"), moved <= most);
+    stage.expect_rounds_within_budget();
+}
+
+fn too_little_room(stage: &mut Stage) {
+    stage.start_fleet(in_zone);
+    stage.calm();
+    stage.settle();
+    let lost: Vec<_> = stage.all().into_iter().step_by(ZONES as usize).collect();
+    let births = lost.iter().map(|process| stage.world.ground.process(*process).birth.clone()).collect::<Vec<_>>();
+    stage.disturb("a zone is lost", true);
+    for process in lost {
+        stage.crash(Some(process));
+    }
+    stage.run_for(stage.options().crash_bound() + stage.quiet());
+    let left = stage.all().len() * stage.options().mix.max_load as usize;
+    let (unowned, important) = without_owner(stage);
+    let expected = (stage.options().partitions as usize).saturating_sub(left);
+    stage.expect(Kind::Safety, "without an owner while the zone is gone", unowned, expected, unowned == expected);
+    stage.expect(Kind::Safety, "of those, not of the lowest priority", important, "0", important == 0);
+    stage.measure();
+    stage.operate("starts the workers of the zone again", true);
+    for birth in births {
+        stage.world.start(birth);
+    }
+    stage.settle();
+    stage.expect_rounds_within_budget();
+}
+
+/// How many partitions nobody works on, and how many of them are not of the lowest priority.
+fn without_owner(stage: &Stage) -> (usize, usize) {
+    let unowned = stage.world.ground.observers.ownership.all_unowned();
+    let priority = |index: PartitionIndex| stage.options().mix.priority(u32::try_from(index.index()).unwrap_or(0));
+    let priorities: Vec<_> = unowned.map(|(index, _)| priority(index)).collect();
+    (priorities.len(), priorities.iter().filter(|priority| **priority > 0).count())
+}
+
+fn in_zone(number: u32) -> Birth {
+    Birth { labels: [("zone".into(), (number % ZONES).to_string())].into(), ..Birth::default() }
+}
+
+/// How many partitions are not with a worker that they prefer.
+fn spilled(stage: &Stage) -> usize {
+    let all = stage.options().all_partitions();
+    let is_spilled = |(at, partition): &(usize, &Partition)| {
+        let owners = stage.world.ground.observers.ownership.workers_on(PartitionIndex::new(*at));
+        let labels = |process| &stage.world.ground.process(process).birth.labels;
+        let mut prefers = partition.placement.iter().flat_map(|placement| &placement.prefers);
+        owners.iter().any(|(owner, _)| prefers.any(|(name, value)| labels(*owner).get(name) != Some(value)))
+    };
+    all.as_slice().iter().enumerate().filter(is_spilled).count()
 }
 
 /// Expects that partitions are owned in the zones that they ask for.

@@ -100,9 +100,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The message with this number is poison, and the one with twice as much.
-const POISON: u64 = 6_000;
+pub(super) const POISON: u64 = 6_000;
 
-const fn scenario(
+pub(super) const fn scenario(
     name: &'static str,
     shows: &'static str,
     adjust: fn(&mut Options),
@@ -113,20 +113,20 @@ const fn scenario(
 }
 
 /// Adds messages to a setting: a hundred a second, committed each second, with these changes.
-fn with(options: &mut Options, change: impl FnOnce(&mut MessageOptions)) {
+pub(super) fn with(options: &mut Options, change: impl FnOnce(&mut MessageOptions)) {
     let mut messages = MessageOptions { delivery: DeliveryConfig::new("MESSAGES"), ..MessageOptions::default() };
     change(&mut messages);
     options.messages = Some(messages);
 }
 
-fn begin(stage: &mut Stage) {
+pub(super) fn begin(stage: &mut Stage) {
     stage.begin();
     stage.run_for(WATCHED);
     stage.measure();
 }
 
 /// Nothing more is published: soon everything is finished, and what was removed unread was told.
-fn finish(stage: &mut Stage) {
+pub(super) fn finish(stage: &mut Stage) {
     stage.run_for(WATCHED);
     if let Some(mut delivering) = stage.world.delivering() {
         delivering.close_after(Duration::ZERO);
@@ -138,7 +138,7 @@ fn finish(stage: &mut Stage) {
     stage.expect(Kind::Liveness, "messages finished", finished, "> 1000", finished > 1_000);
 }
 
-fn expect_repeated(stage: &mut Stage, most: u64) {
+pub(super) fn expect_repeated(stage: &mut Stage, most: u64) {
     let repeated = stage.world.ground.observers.messages.counts.repeated;
     stage.expect(Kind::Safety, "messages repeated", repeated, format!("<= {most}"), repeated <= most);
 }
@@ -150,13 +150,13 @@ fn expect_waits_within(stage: &mut Stage, most: Duration) {
 }
 
 /// How many messages come in within two commit intervals: no more can be finished and not stored.
-fn in_two_intervals(stage: &Stage) -> u64 {
+pub(super) fn in_two_intervals(stage: &Stage) -> u64 {
     let elapsed = stage.world.ground.now.since(stage.measured_from).as_millis().max(1);
     let stored = u128::from(stage.world.ground.observers.messages.counts.stored);
     u64::try_from(stored * 2_000 / elapsed).unwrap_or(u64::MAX)
 }
 
-fn handoff(stage: &mut Stage) {
+pub(super) fn handoff(stage: &mut Stage) {
     begin(stage);
     stage.start_more(3);
     stage.settle();
@@ -171,7 +171,7 @@ fn handoff(stage: &mut Stage) {
     finish(stage);
 }
 
-fn crash(stage: &mut Stage) {
+pub(super) fn crash(stage: &mut Stage) {
     begin(stage);
     let victim = stage.any_follower();
     stage.disturb("a worker dies", true);
@@ -218,7 +218,7 @@ fn store_rollback(stage: &mut Stage) {
 /// How many writes the bucket of positions loses.
 const LOST_WRITES: u32 = 30;
 
-fn made_anew(stage: &mut Stage) {
+pub(super) fn made_anew(stage: &mut Stage) {
     begin(stage);
     stage.disturb("the stream is deleted and made anew", false);
     if let Some(mut delivering) = stage.world.delivering() {
@@ -243,7 +243,7 @@ fn gap(stage: &mut Stage) {
     stage.expect_nothing_moved();
 }
 
-fn poison(stage: &mut Stage) {
+pub(super) fn poison(stage: &mut Stage) {
     stage.begin();
     stage.measure();
     stage.run_for(WATCHED * 6);
@@ -254,7 +254,7 @@ fn poison(stage: &mut Stage) {
     finish(stage);
 }
 
-fn slow_partition(stage: &mut Stage) {
+pub(super) fn slow_partition(stage: &mut Stage) {
     begin(stage);
     stage.run_for(WATCHED);
     expect_waits_within(stage, HANDOFF);

@@ -2,9 +2,11 @@
 
 mod crashes;
 mod lists;
+mod loads;
 mod messages;
 mod operators;
 mod outages;
+mod queues;
 mod restarts;
 mod scaling;
 mod stage;
@@ -98,8 +100,10 @@ impl Scenario {
             restarts::SCENARIOS,
             outages::SCENARIOS,
             lists::SCENARIOS,
+            loads::SCENARIOS,
             operators::SCENARIOS,
             messages::SCENARIOS,
+            queues::SCENARIOS,
         ]
         .concat()
     }

@@ -30,6 +30,12 @@ pub struct MessageOptions {
     pub lag: u64,
     /// Whether tails see what is of other workers' partitions, and say that they passed over it.
     pub tails_see_all: bool,
+    /// Whether the server can bring a consumer back to its floor, without deleting it.
+    pub resets: bool,
+    /// Whether what no consumer waits for is removed at once.
+    pub interest: bool,
+    /// After this a consumer delivers again what is not acknowledged.
+    pub ack_wait_ms: u64,
     /// The settings of the delivery.
     pub delivery: DeliveryConfig,
 }
@@ -48,6 +54,9 @@ impl Default for MessageOptions {
             lagging_ppm: 0,
             lag: 0,
             tails_see_all: false,
+            resets: true,
+            interest: false,
+            ack_wait_ms: 60_000,
             delivery: DeliveryConfig::new("MESSAGES"),
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::around::Around;
 #[cfg(feature = "planted-bugs")]
 use crate::fault::plant::Plant;
+use crate::setting::loads::LoadOptions;
 use crate::setting::messages::MessageOptions;
 use crate::setting::mix::Mix;
 
@@ -47,12 +48,19 @@ pub struct Options {
     pub encoded: bool,
     /// How many bytes a record may have, where records are encoded; 0 for as many as it has.
     pub record_limit: u32,
+    /// What applications report of how heavy their partitions are.
+    #[serde(skip_serializing_if = "is_default")]
+    pub loads: LoadOptions,
     /// The stream whose messages follow the assignment, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages: Option<MessageOptions>,
     /// A deliberate bug.
     #[cfg(feature = "planted-bugs")]
     pub plant: Option<Plant>,
+}
+
+fn is_default(loads: &LoadOptions) -> bool {
+    *loads == LoadOptions::default()
 }
 
 /// How heavy the partitions are.
@@ -98,6 +106,8 @@ pub struct WorkerOptions {
     pub probe_interval_ms: u64,
     /// See [`Config::probe_confirm`]; 0 turns probes off.
     pub probe_confirm_ms: u64,
+    /// See [`Config::load_half_life`].
+    pub load_half_life_ms: u64,
     /// See [`Config::move_budget_percent`].
     pub move_budget_percent: u32,
 }
@@ -186,6 +196,7 @@ impl Default for Options {
             clock_ppm: 100,
             encoded: false,
             record_limit: 0,
+            loads: LoadOptions::default(),
             messages: None,
             #[cfg(feature = "planted-bugs")]
             plant: None,
@@ -218,6 +229,7 @@ impl From<&Config> for WorkerOptions {
             release_timeout_ms: ms(config.release_timeout),
             probe_interval_ms: ms(config.probe_interval),
             probe_confirm_ms: config.probe_confirm.map_or(0, ms),
+            load_half_life_ms: ms(config.load_half_life),
             move_budget_percent: config.move_budget_percent,
         }
     }
@@ -356,7 +368,10 @@ impl Options {
             release_timeout: ms(worker.release_timeout_ms),
             probe_interval: ms(worker.probe_interval_ms),
             probe_confirm: (worker.probe_confirm_ms > 0).then(|| ms(worker.probe_confirm_ms)),
+            load_half_life: ms(worker.load_half_life_ms),
             move_budget_percent: worker.move_budget_percent,
+            max_load: (self.mix.max_load > 0).then(|| self.mix.max_load.into()),
+            max_partitions: (self.mix.max_partitions > 0).then_some(self.mix.max_partitions),
             ..Config::default()
         }
     }
@@ -377,6 +392,19 @@ impl Options {
             let partition = match number.checked_rem(self.zones) {
                 Some(zone) => partition.requiring("zone", zone.to_string()),
                 None => partition,
+            };
+            let partition = match self.mix.preferred_zone(number) {
+                Some(zone) => partition.preferring("zone", zone.to_string()),
+                None => partition,
+            };
+            let partition = match self.mix.key(number) {
+                Some(key) => partition.apart(key),
+                None => partition,
+            };
+            let partition = if self.loads.measures(number) { partition.measured() } else { partition };
+            let partition = match self.mix.priority(number) {
+                0 => partition,
+                priority => partition.priority(priority),
             };
             match self.mix.pin(number) {
                 Some(slot) => partition.pinned_to(slot),

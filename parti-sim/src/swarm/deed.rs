@@ -98,6 +98,8 @@ pub enum ToAll {
     Purge { plan: bool },
     /// The list of partitions changes.
     ChangeList { seed: u64, keep_percent: u32 },
+    /// Every so-manieth partition becomes so many times as heavy as the list says, and the others as heavy as it says.
+    ShiftLoad { times: u64, every: u32 },
     /// Somebody writes something that is not a record.
     Garbage { slot: u32, plan: bool },
     /// What somebody who is no worker leaves in the store.
@@ -123,6 +125,10 @@ pub enum OnMessages {
     RollBackPositions { writes: u32 },
     /// An operator purges the bucket of positions.
     PurgePositions,
+    /// The server loses what it knew last of consumers.
+    LoseConsumers,
+    /// Somebody deletes the consumer of a partition; `which` counts them, around and around.
+    RemoveConsumer { which: u32 },
 }
 
 /// What can trouble one worker alone. `who` counts those that live at the time, around and around.
@@ -252,7 +258,7 @@ impl ToAll {
             | Self::ServerDown { .. }
             | Self::StallServer { .. }
             | Self::Messages(_) => Nature::HARMLESS_FAULT,
-            Self::Join { .. } | Self::Wish { .. } | Self::ChangeList { .. } => Nature::WANTED,
+            Self::Join { .. } | Self::Wish { .. } | Self::ChangeList { .. } | Self::ShiftLoad { .. } => Nature::WANTED,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Messages in random worlds: what is published, how it is delivered, and what goes wrong with it.
 
 use parti_core::PlantedBug;
-use parti_core::delivery::{DeliveryConfig, Policy, StartAt};
+use parti_core::delivery::{DeliveryConfig, Engine, Policy, StartAt};
 
 use super::Plan;
 use super::deed::{Act, Deed, OnMessages, ToAll, ToOne};
@@ -11,22 +11,57 @@ use crate::rng::Rng;
 use crate::setting::messages::MessageOptions;
 use crate::setting::mix::Mix;
 
-/// How many worlds have messages, in parts per million.
+/// How many worlds have messages where [`Some`](WithMessages::Some) are to have them, in parts per million.
 const MESSAGES_PPM: u32 = 250_000;
+/// How many of the worlds with messages have a stream that removes what is acknowledged, in parts per million.
+const QUEUE_PPM: u32 = 500_000;
 /// How many of the worlds with messages have each kind of trouble with them, in parts per million.
 const EACH_PPM: u32 = 300_000;
 
+/// Which random worlds have messages. What else happens in a world does not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WithMessages {
+    /// None has, but those of a planted bug that shows in messages alone.
+    None,
+    /// A quarter has.
+    #[default]
+    Some,
+    /// Each has, but those of a planted bug that has nothing to do with messages.
+    All,
+}
+
+impl WithMessages {
+    fn ppm(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Some => MESSAGES_PPM,
+            Self::All => 1_000_000,
+        }
+    }
+}
+
 impl Plan {
     /// Puts messages into some worlds, or into this one if it `must` have them. All else that happens stays as it is.
-    pub(super) fn add_messages(&mut self, must: bool, may_lose: bool, length_ms: u64) {
+    pub(super) fn add_messages(&mut self, with: WithMessages, must: bool, may_lose: bool, length_ms: u64) {
         let mut rng = Rng::for_purpose(self.options.seed, "messages-of-swarm");
-        if !rng.chance(MESSAGES_PPM) && !must {
+        if !rng.chance(with.ppm()) && !must {
             return;
         }
-        self.options.messages = Some(options(self.options.partitions, &mut rng));
+        // What becomes of worlds with a stream that keeps its messages does not depend on it.
+        let mut of_queue = Rng::for_purpose(self.options.seed, "queue-of-swarm");
+        let is_queue = of_queue.chance(QUEUE_PPM);
+        let mut messages = options(self.options.partitions, &mut rng);
+        if is_queue {
+            make_queue(&mut messages, &mut of_queue);
+        } else {
+            let mut of_positions = Rng::for_purpose(self.options.seed, "positions-of-swarm");
+            messages.delivery.own_positions = of_positions.chance(EACH_PPM);
+        }
+        self.options.messages = Some(messages);
         if rng.chance(EACH_PPM * 2) {
             for _ in 0..rng.between(1, 4) {
-                let deed = Deed::All(ToAll::Messages(deed(may_lose, &mut rng)));
+                let deed = if is_queue { queue_deed(may_lose, &mut rng) } else { deed(may_lose, &mut rng) };
+                let deed = Deed::All(ToAll::Messages(deed));
                 self.acts.push(Act { at_ms: rng.below(length_ms), deed });
             }
             self.acts.sort_by_key(|act| act.at_ms);
@@ -43,13 +78,20 @@ impl Plan {
         let isolate =
             |nth: u32| Deed::One(ToOne::Isolate { who: who(nth), for_ms: 6_000, closed: nth.is_multiple_of(2) });
         let starve = |_: u32| Deed::All(ToAll::Messages(OnMessages::StarveTails { for_ms: None }));
+        let remove = |nth: u32| Deed::All(ToAll::Messages(OnMessages::RemoveConsumer { which: nth }));
+        let make_anew = |_: u32| Deed::All(ToAll::Messages(OnMessages::MakeAnew));
+        let roll_back = |nth: u32| Deed::All(ToAll::Messages(OnMessages::RollBackPositions { writes: 10 * nth }));
         let kill_tails = |_: u32| Deed::All(ToAll::Messages(OnMessages::KillTails { told: true }));
         let deeds: &[&dyn Fn(u32) -> Deed] = match plant {
-            Plant::Core(Bug::StoreThroughFence | Bug::HandWhileSuspended)
-            | Plant::Around(Around::PositionWithoutCondition) => &[&isolate],
+            Plant::Core(Bug::StoreThroughFence | Bug::HandWhileSuspended | Bug::IgnorePlaces)
+            | Plant::Around(Around::PositionWithoutCondition | Around::ClaimOverProgress) => &[&isolate],
             Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => &[&join, &kill_tails, &leave],
             Plant::Core(Bug::ForgetTries | Bug::HandUncounted | Bug::TryAmongOthers) => &[],
             Plant::Core(Bug::NeverLook) => &[&starve],
+            Plant::Around(Around::PositionOfAnyStream) => &[&make_anew, &roll_back],
+            Plant::Core(Bug::HandAgain) => &[&remove],
+            Plant::Core(Bug::PullBeforeRestored) => &[&replace],
+            Plant::Core(Bug::LetGoUnacknowledged) => &[&join, &leave],
             _ => &[&join, &leave, &replace],
         };
         let acts = if deeds.is_empty() { 0 } else { 12 };
@@ -66,10 +108,22 @@ impl Plan {
             Plant::Core(Bug::StoreThroughFence) | Plant::Around(Around::PositionWithoutCondition) => {
                 options.mix.available_every = 1;
             }
+            Plant::Around(Around::ClaimOverProgress) => {
+                (options.mix.available_every, messages.delivery.own_positions) = (1, true);
+                options.network.one_way_us = (1_000, 30_000);
+                // Whoever is cut off goes on with what it has read, while others read and claim the position.
+                (messages.every_ms, messages.work_ms) = ((5, 20), (30, 80));
+            }
+            Plant::Around(Around::PositionOfAnyStream) => {
+                // What a worker still writes is how often a message has failed, among the last writes, which are lost.
+                (messages.every_ms, messages.fails_ppm) = ((100, 800), 100_000);
+                (messages.delivery.own_positions, messages.delivery.made_anew) = (true, Policy::Earliest);
+            }
             Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => {
                 (messages.lagging_ppm, messages.lag) = (600_000, 40);
                 messages.delivery.ask_at_once = if options.seed.is_multiple_of(2) { 0 } else { 250 };
             }
+            Plant::Core(Bug::LetGoUnacknowledged) => options.network.request_lost_ppm = 300_000,
             Plant::Core(Bug::ForgetReturned) => messages.fails_ppm = 100_000,
             Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => {
                 (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (200, (1, 1), 1);
@@ -82,6 +136,9 @@ impl Plan {
                 (messages.every_ms, messages.work_ms) = ((50, 400), (50, 50));
             }
             _ => {}
+        }
+        if plant.needs_queue() {
+            messages.delivery.engine = Engine::Queue;
         }
         options.messages = Some(messages);
         self.lingers_ms = 60_000 * u64::from(deeds.is_empty());
@@ -108,6 +165,31 @@ fn options(partitions: u32, rng: &mut Rng) -> MessageOptions {
         lag: rng.between(1, 40),
         tails_see_all: rng.chance(500_000),
         delivery: delivery(poison_at > 0, rng),
+        ..MessageOptions::default()
+    }
+}
+
+/// Makes it a stream that removes what is acknowledged, and whose limits remove nothing.
+fn make_queue(messages: &mut MessageOptions, rng: &mut Rng) {
+    messages.interest = rng.chance(EACH_PPM);
+    // Others do not deliver from streams with interest.
+    messages.resets = messages.interest || rng.chance(500_000);
+    messages.ack_wait_ms = [2_000, 10_000, 60_000][rng.index(3)];
+    (messages.kept_ms, messages.lagging_ppm) = (0, 0);
+    let delivery = &mut messages.delivery;
+    (delivery.engine, delivery.start) = (Engine::Queue, StartAt::Earliest);
+    delivery.pull_time = std::time::Duration::from_millis(rng.between(500, 8_000));
+}
+
+fn queue_deed(may_lose: bool, rng: &mut Rng) -> OnMessages {
+    let count = u32::try_from(rng.between(1, 40)).unwrap_or(1);
+    match rng.below(if may_lose { 8 } else { 2 }) {
+        0 | 1 => OnMessages::RemoveConsumer { which: count },
+        2 | 3 => OnMessages::LoseConsumers,
+        4 => OnMessages::LoseSuffix { count },
+        5 => OnMessages::MakeAnew,
+        6 => OnMessages::RollBackPositions { writes: count },
+        _ => OnMessages::PurgePositions,
     }
 }
 

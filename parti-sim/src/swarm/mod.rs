@@ -1,6 +1,7 @@
 //! Random worlds from a seed: random faults in a safety phase, then healing, then a deadline by which all must be well.
 
 mod deed;
+mod loads;
 mod loss;
 mod messages;
 mod perform;
@@ -12,6 +13,7 @@ mod trouble;
 use std::time::Duration;
 
 pub use deed::{Act, Deed, Left, OnMessages, ToAll, ToOne, Trouble, Under, Wish};
+pub use messages::WithMessages;
 pub use random::Plan;
 pub use shrink::{Shrunk, shrink};
 
@@ -22,6 +24,7 @@ use crate::check::reached::Marks;
 use crate::setting::birth::Birth;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, ProcessId};
+use crate::told::flights::Flights;
 use crate::told::trace::Trace;
 use crate::world::World;
 use crate::world::clock::Moment;
@@ -48,20 +51,7 @@ pub struct Run {
 pub fn run(plan: &Plan, keep_trace: bool) -> Run {
     let mut happening = Happening { world: World::new(&plan.options) };
     happening.world.ground.observers.trace = keep_trace.then(Trace::default);
-    happening.begin(plan);
-    for act in &plan.acts {
-        happening.run_until_ms(plan.begins_ms + act.at_ms);
-        if happening.is_over() {
-            break;
-        }
-        happening.perform(&act.deed);
-    }
-    if !happening.is_over() {
-        happening.run_for(Duration::from_millis(plan.lingers_ms));
-    }
-    if !happening.is_over() {
-        happening.end_well(plan);
-    }
+    happening.play(plan);
     let world = happening.world;
     Run {
         violation: world.ground.observers.violation,
@@ -72,9 +62,17 @@ pub fn run(plan: &Plan, keep_trace: bool) -> Run {
     }
 }
 
-/// How long those that have died again and again soon after their start may still get no work when all faults are over:
-/// the pauses after up to five early deaths of one worker.
-const LONGEST_RESTS: Duration = Duration::from_secs(160);
+/// Lets a random world happen, and records what each worker is told, in segments of so many events: the segments of each
+/// process, in order of the starts. See [`parti_core::recording`].
+pub fn record(plan: &Plan, events: u64) -> Vec<Vec<Vec<u8>>> {
+    let mut happening = Happening { world: World::new(&plan.options) };
+    happening.world.flights = Some(Box::new(Flights::new(events)));
+    happening.play(plan);
+    happening.world.flights.map(|flights| flights.segments()).unwrap_or_default()
+}
+/// How long those that have died again and again soon after their start may still get no work when all faults are over: the
+/// longest pause. Two messages that end their process, and come again with positions that were lost, make more than five deaths.
+const LONGEST_RESTS: Duration = Duration::from_secs(300);
 
 /// How long messages are published when all faults are over.
 const PUBLISHES_FOR: Duration = Duration::from_secs(5);
@@ -88,6 +86,23 @@ struct Happening {
 }
 
 impl Happening {
+    fn play(&mut self, plan: &Plan) {
+        self.begin(plan);
+        for act in &plan.acts {
+            self.run_until_ms(plan.begins_ms + act.at_ms);
+            if self.is_over() {
+                break;
+            }
+            self.perform(&act.deed);
+        }
+        if !self.is_over() {
+            self.run_for(Duration::from_millis(plan.lingers_ms));
+        }
+        if !self.is_over() {
+            self.end_well(plan);
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.world.ground.observers.violation.is_some()
     }
@@ -134,10 +149,12 @@ impl Happening {
         let windows = worker.cold_start_window_ms + worker.restart_hold_ms + worker.surge_wait_ms;
         let rounds = MAX_ROUNDS * (worker.rebalance_interval_ms + worker.planned_scale_window_ms);
         let drains = worker.release_timeout_ms; // one that was slow may have begun before the healing
+        // What has moved rests, and what is judged by its load is judged again then.
+        let measured = if self.world.ground.options.loads.are_measured() { 10 * worker.load_half_life_ms } else { 0 };
         // After a loss of writes the leases of forgotten holders are waited out, by the last of several leaders anew.
         let leases = if self.world.ground.observers.has_regressed() { 9 } else { 4 };
         let least = self.world.ground.options.observed_lease() * leases
-            + Duration::from_millis(windows + drains + self.world.ground.options.network.reread_ms.1);
+            + Duration::from_millis(windows + drains + measured + self.world.ground.options.network.reread_ms.1);
         let quiet = Duration::from_millis(worker.rebalance_interval_ms + worker.planned_scale_window_ms + 3_000);
         let gives_up = plan.acts.iter().any(|act| matches!(act.deed, Deed::One(ToOne::GiveUp { .. })));
         let least = self.world.ground.now + least + if gives_up { GIVEN_UP_FOR } else { Duration::ZERO };

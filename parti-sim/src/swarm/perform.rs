@@ -119,6 +119,9 @@ impl Happening {
                 };
                 self.world.set_list(keeps);
             }
+            ToAll::ShiftLoad { times, every } => {
+                self.world.shift_loads(times, |partition| partition.index().is_multiple_of(every as usize));
+            }
             ToAll::Garbage { slot, plan } => {
                 let slot = Slot::new(slot);
                 let key = if plan { Key::Assign(slot) } else { Key::Slot(slot) };
@@ -138,6 +141,8 @@ impl Happening {
             OnMessages::MakeAnew => delivering.make_anew(),
             OnMessages::RollBackPositions { writes } => delivering.roll_back_positions(writes),
             OnMessages::PurgePositions => delivering.purge_positions(),
+            OnMessages::LoseConsumers => delivering.lose_consumers(),
+            OnMessages::RemoveConsumer { which } => delivering.remove_consumer(which as usize),
         }
     }
 }

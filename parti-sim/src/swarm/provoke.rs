@@ -8,7 +8,7 @@ use super::random::settles_ms;
 use crate::fault::around::Around;
 use crate::fault::plant::Plant;
 use crate::setting::mix::Mix;
-use crate::setting::options::NetworkOptions;
+use crate::setting::options::{NetworkOptions, Weights};
 
 impl Plan {
     /// Makes it a world in which a planted bug shows soon.
@@ -48,6 +48,15 @@ impl Plan {
             Plant::Core(PlantedBug::CapacityIgnored) => {
                 (self.options.mix, self.options.zones) = (Mix { capacities: 3, ..Mix::default() }, 0);
                 (self.options.workers, self.options.partitions) = (4, 40);
+            }
+            // Nothing but noise must be there to be a reason.
+            Plant::Core(PlantedBug::MoveForNoise) => self.provoke_noise(),
+            // There has to be too little room as soon as one worker is gone.
+            Plant::Core(PlantedBug::LimitIgnored | PlantedBug::GrantWithoutRoom) => {
+                let mix = Mix { max_load: 6, priorities: 5, ..Mix::default() };
+                (self.options.mix, self.options.zones, self.options.record_limit) = (mix, 0, 0);
+                self.options.weights = Weights::Equal;
+                (self.options.workers, self.options.partitions) = (4, 20);
             }
             _ if plant.needs_messages() => self.provoke_delivery(plant),
             _ => {

@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::deed::{Act, Deed, ToAll, ToOne, Wish};
+use super::messages::WithMessages;
 use crate::fault::plant::Plant;
 use crate::rng::Rng;
+use crate::setting::loads::LoadOptions;
 use crate::setting::mix::Mix;
 use crate::setting::options::{ApplicationOptions, NetworkOptions, Options, Weights, WorkerOptions};
 
@@ -45,9 +47,14 @@ impl Plan {
         faults.map(|act| act.deed.kind()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
+    /// The world of this seed, [with messages](Self::with_messages) where [some](WithMessages::Some) have them.
+    pub fn random(seed: u64, plant: Option<Plant>, lossy: bool) -> Self {
+        Self::with_messages(seed, plant, lossy, WithMessages::default())
+    }
+
     /// The world of this seed. In some worlds, and in all if they are to be `lossy`, the store loses what it had
     /// acknowledged, is made anew, or holds what is not a record.
-    pub fn random(seed: u64, plant: Option<Plant>, lossy: bool) -> Self {
+    pub fn with_messages(seed: u64, plant: Option<Plant>, lossy: bool, with: WithMessages) -> Self {
         let mut rng = Rng::for_purpose(seed, "swarm");
         let temper = match rng.below(10) {
             _ if lossy => Temper::Lossy,
@@ -79,7 +86,10 @@ impl Plan {
         }
         let must_have_messages = plant.is_some_and(Plant::needs_messages);
         if plant.is_none() || must_have_messages {
-            plan.add_messages(must_have_messages, temper != Temper::Gentle, length_ms);
+            plan.add_messages(with, must_have_messages, temper != Temper::Gentle, length_ms);
+        }
+        if plant.is_none() {
+            plan.measure_loads(length_ms);
         }
         if let Some(plant) = plant {
             plan.provoke(plant);
@@ -129,6 +139,7 @@ fn options(seed: u64, plant: Option<Plant>, temper: Temper, rng: &mut Rng) -> Op
             write_every_ms: 500,
         },
         mix: Mix::default(),
+        loads: LoadOptions::default(),
         encoded: false,
         record_limit: 0,
         messages: None,
@@ -163,6 +174,7 @@ fn worker_options(workers: u32, temper: Temper, rng: &mut Rng) -> WorkerOptions 
         release_timeout_ms: rng.between(500, 10_000),
         probe_interval_ms: 250,
         probe_confirm_ms: if probes { confirm_ms } else { 0 },
+        load_half_life_ms: 60_000,
         move_budget_percent: [10, 20, 20, 50][rng.index(4)],
     }
 }
@@ -259,7 +271,10 @@ fn deed(temper: Temper, options: &Options, rng: &mut Rng) -> Deed {
 
 #[cfg(test)]
 mod tests {
+    use parti_core::PlantedBug;
+
     use super::*;
+    use crate::fault::around::Around;
 
     #[test]
     fn every_seed_gives_a_valid_config_and_the_same_plan_twice() {
@@ -270,5 +285,31 @@ mod tests {
             let text = serde_json::to_string(&plan).expect("plain data");
             assert_eq!(serde_json::from_str::<Plan>(&text).expect("its own text"), plan);
         }
+    }
+
+    #[test]
+    fn none_some_or_all_worlds_have_messages_and_are_the_same_otherwise() {
+        let count = |with| {
+            let worlds = (0..200).map(|seed| Plan::with_messages(seed, None, false, with));
+            worlds.filter(|plan| plan.options.messages.is_some()).count()
+        };
+        let some = count(WithMessages::Some);
+        assert!((20..100).contains(&some), "{some}");
+        assert_eq!((count(WithMessages::None), count(WithMessages::All)), (0, 200));
+        for seed in 0..200 {
+            let of = |with| Plan::with_messages(seed, None, false, with);
+            let [none, some, mut all] = [WithMessages::None, WithMessages::Some, WithMessages::All].map(of);
+            assert_eq!(&some, if some.options.messages.is_some() { &all } else { &none });
+            all.options.messages = None;
+            all.acts.retain(|act| !matches!(act.deed, Deed::All(ToAll::Messages(_))));
+            assert_eq!(none, all);
+        }
+    }
+
+    #[test]
+    fn a_bug_of_messages_has_messages_and_no_other_one_has() {
+        let has = |plant, with| Plan::with_messages(7, Some(plant), false, with).options.messages.is_some();
+        let (of_messages, other) = (Plant::Core(PlantedBug::BeginAnew), Plant::Around(Around::WorkThroughSuspension));
+        assert!(has(of_messages, WithMessages::None) && !has(other, WithMessages::All));
     }
 }

@@ -11,6 +11,8 @@ use crate::setting::options::{GRANT_BYTES, Options, RECORD_BYTES};
 const SOME_PPM: u32 = 300_000;
 /// How many of those have each of it.
 const EACH_PPM: u32 = 250_000;
+/// How many worlds have workers with limits, in parts per million.
+const LIMITS_PPM: u32 = 80_000;
 /// How many worlds have workers with another lease than the rest, in parts per million.
 const OTHER_LEASE_PPM: u32 = 150_000;
 /// The least that a record may have where its size is limited: what any record has besides its partitions, and some of
@@ -40,6 +42,34 @@ impl Plan {
         if rng.chance(SOME_PPM) {
             self.options.network.listens_late_ppm = u32::try_from(rng.below(20_000)).unwrap_or(0);
         }
+        self.limit_workers();
+    }
+
+    /// Gives workers limits in some worlds: so that all fits if all are there, or not even then.
+    fn limit_workers(&mut self) {
+        let options = &mut self.options;
+        let mut rng = Rng::for_purpose(options.seed, "limits");
+        let mix = &options.mix;
+        // Where lists or zones differ, or records are too small, other things than room leave partitions without a worker.
+        let is_plain = mix.strategies.is_empty() && mix.lists == 0 && options.zones == 0 && options.record_limit == 0;
+        if !rng.chance(LIMITS_PPM) || !is_plain {
+            return;
+        }
+        let all = options.all_partitions();
+        let share = |sum: u64| u32::try_from(sum.div_ceil(u64::from(options.workers.max(1)))).unwrap_or(u32::MAX);
+        let percent = [80, 110, 150][rng.index(3)];
+        let limit = |sum: u64| (share(sum) * percent / 100).max(1);
+        let load = all.iter().map(|partition| u64::from(partition.weight.get())).sum();
+        let (max_load, max_partitions) = (limit(load), limit(all.len() as u64));
+        let mix = &mut options.mix;
+        match rng.below(3) {
+            0 => mix.max_load = max_load,
+            1 => mix.max_partitions = max_partitions,
+            _ => (mix.max_load, mix.max_partitions) = (max_load, max_partitions),
+        }
+        mix.priorities = [1, 2, 5][rng.index(3)];
+        // Who has given something up may be the only one that has room for it.
+        self.acts.retain(|act| !matches!(act.deed, Deed::One(ToOne::GiveUp { .. })));
     }
 
     /// Lets every other process have a longer lease than the rest in some worlds, or a shorter one: all else that happens
@@ -81,6 +111,14 @@ impl Plan {
         if rng.chance(EACH_PPM) && options.worker.slots > 64 {
             mix.dead_predecessors = true;
             self.ordinals = true;
+        }
+        // Of its own, so that what else is drawn does not depend on it.
+        let mut rng = Rng::for_purpose(options.seed, "placement");
+        if rng.chance(EACH_PPM) && options.zones == 0 {
+            options.mix.preferred_zones = [2, 3][rng.index(2)];
+        }
+        if rng.chance(EACH_PPM) {
+            options.mix.keyed = [2, 3][rng.index(2)];
         }
     }
 

@@ -14,6 +14,14 @@ pub(crate) enum MessageFact {
     SuffixLost { last: Sequence },
     /// The stream was deleted and made anew.
     MadeAnew { created: Timestamp },
+    /// A message that a process has acknowledged is gone.
+    Acknowledged { sequence: Sequence, number: u64 },
+    /// A process has brought the consumer of a partition back to its floor.
+    Restored,
+    /// Somebody has deleted the consumer of a partition.
+    ConsumerDeleted,
+    /// The server has lost what it knew last of consumers.
+    ConsumersLost,
     /// A process has stored a position.
     PositionStored { record: PositionRecord, revision: Revision },
     /// A process's write of a position was refused, since its condition did not hold.
@@ -52,6 +60,12 @@ impl MessageFact {
             Self::Removed { before } => format!("the stream now begins with {before}"),
             Self::SuffixLost { last } => format!("the stream has lost what was behind {last}"),
             Self::MadeAnew { created } => format!("the stream is made anew at {created}"),
+            Self::Acknowledged { sequence, number } => {
+                format!("{partition} {sequence} (message {number}) is acknowledged, and gone")
+            }
+            Self::Restored => format!("brings the consumer of {partition} back to its floor"),
+            Self::ConsumerDeleted => format!("the consumer of {partition} is deleted"),
+            Self::ConsumersLost => "consumers have lost what was newest".into(),
             Self::PositionStored { record, revision } => format!(
                 "== position of {partition}: {} through {} with {} open {} failed {:?}: committed as {revision}",
                 record.seq,
@@ -86,6 +100,8 @@ impl MessageFact {
             Self::SuffixLost { .. }
             | Self::MadeAnew { .. }
             | Self::PositionsLost
+            | Self::ConsumersLost
+            | Self::ConsumerDeleted
             | Self::Kills { .. }
             | Self::Buried { .. }
             | Self::Told(Notice::WentOn { .. })
@@ -93,6 +109,8 @@ impl MessageFact {
             | Self::Stopped(_) => true,
             Self::Stored { .. }
             | Self::Removed { .. }
+            | Self::Acknowledged { .. }
+            | Self::Restored
             | Self::PositionStored { .. }
             | Self::Begun { .. }
             | Self::Finished { .. }

@@ -4,6 +4,7 @@ pub(crate) mod fact;
 pub(crate) mod figures;
 #[cfg(feature = "cli")]
 pub(crate) mod file;
+pub(crate) mod flights;
 pub(crate) mod message;
 pub(crate) mod observers;
 pub(crate) mod recording;

@@ -42,6 +42,8 @@ pub(crate) enum What {
     Drained { process: ProcessId, partition: PartitionIndex, token: Token },
     /// An application writes for one of its partitions.
     AppWrite { process: ProcessId },
+    /// An application reports how heavy its partitions are.
+    Report { process: ProcessId },
     /// A paused process runs again.
     Wake { process: ProcessId },
     /// The right of a process that was asleep may be over before its late timer fires.
@@ -77,6 +79,7 @@ impl What {
             | Self::Drained { process, .. }
             | Self::ReportReleased { process, .. }
             | Self::AppWrite { process }
+            | Self::Report { process }
             | Self::RightEnds { process } => Some(*process),
             Self::Ear(step) => step.needs(),
             Self::Delivery(errand) => errand.needs(),

@@ -1,6 +1,7 @@
 //! A store that loses writes, is made anew or purged, and what it has forgotten then.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use parti_core::{Bucket, Generation, Instance, Key, Position, Record, Slot, Tenure};
@@ -201,12 +202,13 @@ impl AtStore<'_> {
     }
 
     pub(crate) fn tell_what_is_remembered(&mut self) {
-        // Only a member record tells others; who stands by may stand by for long.
-        let tells =
-            |process: &Process| process.life == Life::Running && !process.link.broken && process.status.slot.is_some();
-        let heard = self.ground.living().filter(|(_, process)| tells(process));
+        // Only a member record tells others. Who has lost its own may be too late with the next one.
+        // Only a member record tells others: who has lost its own may be too late with the next one.
+        let tells = |process: &&Rc<Process>| process.life == Life::Running && !process.link.broken;
+        let listed = self.slot_holders().into_values().filter_map(|(of, _)| self.ground.by_instance.get(&of));
+        let heard = listed.map(|process| &self.ground.processes[process.index()]).filter(tells);
         let (mut era, mut generation) = (self.kept.store.era(), self.stored_generation());
-        for (of_era, of_plan) in heard.map(|(_, process)| process.worker.heard_of_plans()) {
+        for (of_era, of_plan) in heard.map(|process| process.worker.heard_of_plans()) {
             (era, generation) = (era.max(of_era), generation.max(of_plan));
         }
         self.ground.tell(&Fact::Remembered { era, generation });

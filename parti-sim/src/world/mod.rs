@@ -1,6 +1,9 @@
 //! The world: workers, store, network and applications under one virtual clock, in one thread.
 //!
-//! Each part owns its fields, and acts on what it is handed. What a worker is to hear of it, it returns: only the
+//! Each part owns its fields, and acts on what it is handed: `network.rs` the delays, outages and links, `watches.rs` who
+//! watches what, `applications.rs` the work and the fenced store, `births.rs` clocks and workers, `requests.rs` the store and
+//! what it was told. All stand on `ground.rs`: setting, time, schedule, processes, and who looks on. Where a part needs others,
+//! a struct of borrows says which (`Links`, `Probing`, `AtStore`). What a worker is to hear, a part returns: only the
 //! [`World`] hands events to workers, and does what they ask for.
 
 mod app;
@@ -10,6 +13,7 @@ pub(crate) mod clock;
 mod ear;
 pub(crate) mod event;
 mod ground;
+mod loads;
 mod losses;
 pub(crate) mod messages;
 pub(crate) mod network;
@@ -29,6 +33,7 @@ use self::births::Births;
 use self::clock::Moment;
 use self::event::{Shown, What};
 use self::ground::Ground;
+use self::loads::Loads;
 use self::messages::Delivering;
 pub(crate) use self::messages::Messages;
 use self::network::{Links, Network};
@@ -42,6 +47,7 @@ use crate::kit::Lists;
 use crate::setting::birth::Birth;
 use crate::setting::options::Options;
 use crate::told::fact::{Fact, PartitionIndex, ProcessId};
+use crate::told::flights::Flights;
 
 /// Workers, store, network and applications.
 #[derive(Clone, Debug)]
@@ -52,10 +58,13 @@ pub(crate) struct World {
     pub(crate) kept: Kept,
     pub(crate) watchers: Watchers,
     pub(crate) applications: Applications,
+    pub(crate) loads: Loads,
     pub(crate) lists: Lists,
     /// None in a world without messages.
     pub(crate) messages: Option<Box<Messages>>,
     pub(crate) births: Births,
+    /// Where what each worker is told is recorded.
+    pub(crate) flights: Option<Box<Flights>>,
 }
 
 impl World {
@@ -91,9 +100,11 @@ impl World {
             kept: Kept::new(options),
             watchers: Watchers::default(),
             applications: Applications::new(options.seed, all.as_slice().len()),
+            loads: Loads::new(options.seed, all),
             lists: Lists::default(),
             messages: Messages::in_world(options, all.as_slice().len()),
             births: Births::new(options.seed, config, list),
+            flights: None,
         }
     }
 
@@ -136,6 +147,7 @@ impl World {
         }
         self.at_store().schedule_reread(process);
         self.applications.schedule_write(&mut self.ground, process);
+        self.loads.schedule(&mut self.ground, process);
         process
     }
 
@@ -221,6 +233,12 @@ impl World {
                 self.applications.write(&mut self.ground, process);
                 self.applications.schedule_write(&mut self.ground, process);
             }
+            What::Report { process } => {
+                for report in self.loads.reports(&self.ground, process) {
+                    self.feed(process, report);
+                }
+                self.loads.schedule(&mut self.ground, process);
+            }
             What::Wake { process } => self.wake(process),
             What::RightEnds { process } => self.right_ends(process),
             What::Start { birth } => self.start_in_turn(birth),
@@ -292,7 +310,14 @@ impl World {
         self.ground.tell(&Fact::Handed { process, event: &event });
         let one = self.ground.process_mut(process);
         let local = one.clock.at(now);
-        one.worker.handle(local, event);
+        match &mut self.flights {
+            None => one.worker.handle(local, event),
+            Some(flights) => {
+                flights.told(process, &one.worker, local, &event);
+                one.worker.handle(local, event);
+                flights.did(process, &one.worker);
+            }
+        }
         self.settle(process);
         if std::mem::take(&mut self.ground.process_mut(process).overslept) {
             // Now it knows how late it is.

@@ -77,7 +77,7 @@ impl World {
                     return delivering.handler_ended(*process, partition, *token, false);
                 }
                 Deed::Left { process, partition, token } => delivering.handler_ended(*process, partition, *token, true),
-                Deed::GivesUp { .. } => {}
+                Deed::GivesUp { .. } | Deed::Weighs { .. } => {}
             }
         }
         match deed {
@@ -87,6 +87,9 @@ impl World {
                 self.ground.schedule.push(self.ground.now, What::Drained { process, partition, token });
             }
             Deed::GivesUp { process, partition, token } => self.feed(process, Event::GivenUp { partition, token }),
+            Deed::Weighs { process, partition, token, units } => {
+                self.feed(process, Event::Load { partition, token, units });
+            }
         }
     }
 

@@ -227,6 +227,7 @@ impl State {
                 }
                 What::Reread { .. }
                 | What::AppWrite { .. }
+                | What::Report { .. }
                 | What::Delivery(_)
                 | What::Wake { .. }
                 | What::RightEnds { .. }
@@ -305,6 +306,7 @@ const fn can_be_late(what: &What) -> bool {
         | What::Reconnect { .. }
         | What::ReportReleased { .. }
         | What::AppWrite { .. }
+        | What::Report { .. }
         | What::Wake { .. }
         | What::RightEnds { .. }
         | What::Start { .. }
@@ -331,6 +333,7 @@ const fn comes_at_once(what: &What) -> bool {
         | What::GiveUp { .. }
         | What::Reread { .. }
         | What::AppWrite { .. }
+        | What::Report { .. }
         | What::Wake { .. }
         | What::RightEnds { .. }
         | What::Start { .. }

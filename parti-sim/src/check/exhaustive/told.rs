@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::scope::{Fault, Step};
 use super::state::{State, key};
-use crate::told::trace::verb;
 use crate::world::event::Shown;
 use crate::world::event::What;
 
@@ -51,7 +50,7 @@ fn told(what: &What) -> String {
     match what {
         What::Timer { process } => format!("the timer of {process} fires"),
         What::Arrive { process, request, .. } => {
-            format!("the store gets {process}'s {} of {}", verb(&request.write), request.write.key())
+            format!("the store gets {process}'s {} of {}", request.write.verb(), request.write.key())
         }
         What::Reply { process, operation, .. } => format!("{process} gets the answer to its write {operation}"),
         What::GiveUp { process, operation } => {
@@ -81,6 +80,7 @@ fn told(what: &What) -> String {
         What::Race { .. }
         | What::Reread { .. }
         | What::AppWrite { .. }
+        | What::Report { .. }
         | What::Delivery(_)
         | What::Wake { .. }
         | What::RightEnds { .. }

@@ -7,6 +7,7 @@ mod contract;
 mod ended_means_stopped;
 mod in_order;
 mod innocents_stay;
+mod load_moves;
 mod monotone;
 mod move_budget;
 mod moves_told;
@@ -24,6 +25,7 @@ mod position_monotone;
 mod row_of_probes;
 mod state_table;
 mod tokens_increase;
+mod within_limits;
 
 use parti_core::{PartitionId, PartitionList};
 
@@ -101,6 +103,21 @@ impl Scene<'_> {
         let zone = self.zone_for(partition);
         let fits = !self.options.records_are_too_small();
         fits && self.options.mix.is_in_all_lists(partition) && zone.is_none_or(|zone| self.ownership.has_zone(zone))
+    }
+
+    /// Whether some worker that is given work has a partition, or has room for it if all that is less important made way.
+    pub(crate) fn has_room(&self, partition: PartitionIndex) -> bool {
+        let mix = &self.options.mix;
+        if !mix.has_limits() || !self.ownership.workers_on(partition).is_empty() {
+            return true;
+        }
+        let all = self.partitions.as_slice();
+        let priority =
+            |of: PartitionIndex| all[of.index()].placement.as_ref().map_or(0, |placement| placement.priority);
+        let wanted = priority(partition);
+        let weight = u64::from(all[partition.index()].weight.get());
+        let kept = self.ownership.taking(|other| priority(other) >= wanted);
+        kept.values().any(|(count, load)| mix.is_within_limits(count + 1, load + weight))
     }
 
     /// Whether a process goes on without a lease.
@@ -214,8 +231,9 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
         Box::new(no_orphan::NoOrphan::default()),
         Box::new(tokens_increase::TokensIncrease::default()),
         Box::new(move_budget::MoveBudget::new(options)),
-        Box::new(balance::Balance),
+        Box::new(balance::Balance::default()),
         Box::new(moves_told::MovesTold::default()),
+        Box::new(within_limits::WithinLimits::default()),
         Box::new(no_move_without_cause::NoMoveWithoutCause::default()),
         Box::new(one_writer::OneWriter::default()),
         Box::new(one_tenure::OneTenure::default()),
@@ -226,6 +244,9 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Invariant>> {
         Box::new(contract::Contract::default()),
         Box::new(bounded::Bounded::new(options)),
     ];
+    if options.loads.are_measured() {
+        all.push(Box::new(load_moves::LoadMoves::default()));
+    }
     if options.messages.is_some() {
         all.extend(of_messages());
     }

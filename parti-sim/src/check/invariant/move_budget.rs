@@ -1,8 +1,8 @@
 //! G4: a planned rebalance moves at most the budget, and an emergency moves nothing that has an owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use parti_core::{Generation, Outcome, PlannerPhase, Record, Term, Write};
+use parti_core::{ClusterRecord, Generation, MoveCause, Outcome, PartitionId, PlannerPhase, Record, Term, Write};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
@@ -32,6 +32,9 @@ struct Counted {
     /// How many partitions there were, when the first of them moved: no fewer than had an owner that stays.
     staying: usize,
     emergency: bool,
+    /// What it takes away for lack of room, which is not held up by the budget; nothing is known of it where not every move
+    /// is named.
+    displaced: Option<BTreeSet<PartitionId>>,
 }
 
 impl MoveBudget {
@@ -50,7 +53,7 @@ impl MoveBudget {
     }
 
     fn check(&self, plan: Plan) -> Result<(), Breach> {
-        let Counted { moved, staying, emergency } = self.plans[&plan];
+        let Counted { moved, staying, emergency, .. } = self.plans[&plan];
         let budget = if emergency { 0 } else { (staying * self.percent).div_ceil(100).max(1) };
         if moved <= budget {
             return Ok(());
@@ -61,6 +64,16 @@ impl MoveBudget {
             plan.1
         )))
     }
+}
+
+/// What the newest plan takes from workers for lack of room, if the head of the plan names all that it moves.
+fn displaced(head: &ClusterRecord) -> Option<BTreeSet<PartitionId>> {
+    let Some(plan) = head.moves.plans().last().filter(|plan| plan.generation == head.generation) else {
+        return Some(BTreeSet::new());
+    };
+    let displaced = plan.causes.iter().filter(|caused| caused.cause == MoveCause::Room);
+    let named = displaced.flat_map(|caused| &caused.moves).map(|moved| moved.partition.clone());
+    (plan.unnamed() == 0).then(|| named.collect())
 }
 
 impl Invariant for MoveBudget {
@@ -85,12 +98,17 @@ impl Invariant for MoveBudget {
         }
         if let Fact::Stored { write: Write::Append { record: Record::Cluster(head), .. }, outcome, .. } = fact
             && matches!(outcome, Outcome::Committed(_))
-            && head.phase == PlannerPhase::Emergency
         {
-            self.counted((head.term, head.generation)).emergency = true;
+            let counted = self.counted((head.term, head.generation));
+            counted.emergency |= head.phase == PlannerPhase::Emergency;
+            counted.displaced = displaced(head);
         }
-        let Some(moves) = self.plan.observe(fact, scene) else { return Ok(()) };
+        let Some(mut moves) = self.plan.observe(fact, scene) else { return Ok(()) };
         let counted = self.counted(moves.plan);
+        if scene.options.mix.has_limits() {
+            let displaced = counted.displaced.as_ref();
+            moves.partitions.retain(|moved| displaced.is_some_and(|all| !all.contains(scene.name(*moved))));
+        }
         if counted.moved == 0 {
             counted.staying = scene.ownership.listed(); // those on their way count for who gets them
         }

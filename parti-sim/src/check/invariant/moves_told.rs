@@ -74,7 +74,7 @@ impl Invariant for MovesTold {
                 let moves = head.moves.plans().last().into_iter().flat_map(|plan| &plan.causes);
                 let moves = moves.flat_map(|caused| &caused.moves);
                 self.told.extend(moves.filter_map(|moved| Some((moved.partition.clone(), moved.to?))));
-                return self.check_causes(head, before.as_deref());
+                return self.check_causes(head, before.as_deref(), scene);
             }
             (Key::Assign(slot), Write::Append { record: Record::Assignment(record), .. }) => {
                 let before = self.assignments.insert(slot, Arc::clone(record));
@@ -126,7 +126,12 @@ impl MovesTold {
     }
 
     /// The causes of the plan that a head tells first are true.
-    fn check_causes(&self, head: &ClusterRecord, before: Option<&ClusterRecord>) -> Result<(), Breach> {
+    fn check_causes(
+        &self,
+        head: &ClusterRecord,
+        before: Option<&ClusterRecord>,
+        scene: &Scene<'_>,
+    ) -> Result<(), Breach> {
         let Some(plan) = head.moves.plans().last().filter(|plan| plan.generation == head.generation) else {
             return Ok(());
         };
@@ -134,7 +139,7 @@ impl MovesTold {
             return Ok(());
         }
         for caused in &plan.causes {
-            if let Some(moved) = caused.moves.iter().find(|moved| !self.is_true(caused.cause, moved)) {
+            if let Some(moved) = caused.moves.iter().find(|moved| !self.is_true(caused.cause, moved, scene)) {
                 return Err(Breach::new(format!(
                     "generation {} says that {:?} moves for the cause {}, which is not so",
                     plan.generation, moved, caused.cause
@@ -144,10 +149,20 @@ impl MovesTold {
         Ok(())
     }
 
-    fn is_true(&self, cause: MoveCause, moved: &MovedPartition) -> bool {
+    fn is_true(&self, cause: MoveCause, moved: &MovedPartition, scene: &Scene<'_>) -> bool {
         match (cause, moved.from) {
             (MoveCause::List, from) => from.is_none(),
-            (MoveCause::Balance | MoveCause::Operator | MoveCause::Pin | MoveCause::Label, from) => from.is_some(),
+            (MoveCause::Room, from) => from.is_some() && scene.options.mix.has_limits(),
+            (
+                MoveCause::Balance
+                | MoveCause::Load
+                | MoveCause::Operator
+                | MoveCause::Pin
+                | MoveCause::Label
+                | MoveCause::Preference
+                | MoveCause::Apart,
+                from,
+            ) => from.is_some(),
             (cause, Some(from)) => self.has_been.contains(&(from, cause)),
             (_, None) => false,
         }

@@ -1,13 +1,13 @@
 //! D1: nothing is lost or skipped.
 
-use parti_core::delivery::{PositionRecord, StopReason};
+use parti_core::delivery::{PositionRecord, Sequence, StopReason};
 
 use super::{Breach, Invariant, Scene};
 use crate::check::messages::Kept;
-use crate::told::fact::{Fact, PartitionIndex, Topic};
+use crate::told::fact::{Fact, PartitionIndex, ProcessId, Topic};
 use crate::told::message::MessageFact;
 
-/// A stored position never passes a message that is not finished, nor one that the limits removed unread while nobody has
+/// A stored position never passes a message that is not finished, and nobody acknowledges one; nor does a position pass one that the limits removed unread while nobody has
 /// said so. Once all faults are over, every stored message of a partition that somebody works on is finished, is a dead
 /// letter, or was told of.
 ///
@@ -37,6 +37,11 @@ impl Invariant for NoMessageSkipped {
             Fact::Message { partition: Some(partition), what: MessageFact::PositionStored { record, .. }, .. } => {
                 return passes_nothing(*partition, record, scene);
             }
+            Fact::Message {
+                process: Some(process),
+                partition: Some(partition),
+                what: MessageFact::Acknowledged { sequence, number },
+            } => return acknowledges(*process, *partition, (*sequence, *number), scene),
             _ => {}
         }
         Ok(())
@@ -67,10 +72,26 @@ impl NoMessageSkipped {
             | StopReason::Unreadable { .. } => false,
         };
         let is_told = kept.stopped.values().any(tells);
-        let is_held = scene.ownership.is_listed(partition) && scene.is_owed(partition);
+        let is_held = scene.ownership.is_listed(partition) && scene.is_owed(partition) && scene.has_room(partition);
         let is_left = !kept.unfinished.is_empty() || !kept.removed.is_empty();
         is_left && is_held && !is_told
     }
+}
+
+/// What is acknowledged is gone, so nobody may acknowledge what is not finished.
+fn acknowledges(
+    process: ProcessId,
+    partition: PartitionIndex,
+    (sequence, number): (Sequence, u64),
+    scene: &Scene<'_>,
+) -> Result<(), Breach> {
+    let is_open = |kept: &Kept| kept.unfinished.get(&sequence) == Some(&number);
+    if !scene.messages.of(partition).is_some_and(is_open) {
+        return Ok(());
+    }
+    let name = scene.name(partition);
+    let sentence = format!("{process} acknowledges {sequence} of {name}, which is not finished");
+    Err(Breach::new(sentence).by(process).on(partition))
 }
 
 fn passes_nothing(partition: PartitionIndex, record: &PositionRecord, scene: &Scene<'_>) -> Result<(), Breach> {

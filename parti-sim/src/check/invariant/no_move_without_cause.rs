@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parti_core::assign::Labels;
-use parti_core::{Action, EvictReason, Key, MemberPhase, Notice, Outcome, PartitionId, Record, Slot, Write};
+use parti_core::{
+    Action, EvictReason, Key, MemberPhase, Notice, Outcome, PartitionId, PlanReason, Record, Slot, Write,
+};
 
 use super::plan_view::PlanView;
 use super::{Breach, Invariant, Scene};
+use crate::check::mark::Mark;
 use crate::told::fact::{Fact, Topic};
 use crate::world::clock::Moment;
 
@@ -22,6 +25,8 @@ pub(super) struct NoMoveWithoutCause {
     workers: BTreeMap<Slot, (u32, Labels, Vec<PartitionId>)>,
     /// Since when each slot is left for a successor.
     left_at: BTreeMap<Slot, Moment>,
+    /// Whether partitions have become heavier or lighter: what that is a reason for is known only once it was measured.
+    shifted: bool,
     /// When the store last took a write.
     written_at: Moment,
 }
@@ -46,6 +51,13 @@ impl Invariant for NoMoveWithoutCause {
         | Fact::Crashed { .. }
         | Fact::Listed { .. }
         | Fact::PlanRegressed { .. } = fact
+        {
+            self.excuse(scene);
+        }
+        self.shifted |= matches!(fact, Fact::Reached { mark: Mark::LoadShifted, .. });
+        if let Fact::Asked { action: Action::Notice(Notice::Planned { reason: PlanReason::LoadShifted, .. }), .. } =
+            fact
+            && self.shifted
         {
             self.excuse(scene);
         }

@@ -8,13 +8,16 @@ use crate::world::clock::Moment;
 
 /// From the healing on, and again from everything that an operator does, there is a bound after which no partition is
 /// without a worker, and none stays so for longer. Where lists differ that is so of what is in all of them, and where
-/// partitions ask for a zone, of those in whose zone there is a worker.
+/// partitions ask for a zone, of those in whose zone there is a worker. Where workers have limits, it is so of those for which
+/// a worker would have room if all that is less important made way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoOrphan {
     /// Since when nothing has disturbed the world.
     calm_since: Option<Moment>,
     /// Since when some partition or other has had no worker although somebody should work on it; known while it is calm.
     unowned_since: Option<Moment>,
+    /// Whether some partition or other has no worker although somebody should work on it, as of the last change.
+    is_owing: bool,
     /// Whether the store has ever forgotten something: then nothing is granted until all have noticed.
     regressed: bool,
 }
@@ -45,7 +48,11 @@ impl Invariant for NoOrphan {
             _ => {}
         }
         let Some(calm) = self.calm_since else { return Ok(()) };
-        if scene.ownership.unowned() == 0 || unowned(scene).next().is_none() {
+        // To look for room takes long, and most facts change nothing about it.
+        if !scene.options.mix.has_limits() || changes(fact) {
+            self.is_owing = scene.ownership.unowned() > 0 && unowned(scene).next().is_some();
+        }
+        if !self.is_owing {
             self.unowned_since = None;
             return Ok(());
         }
@@ -74,7 +81,24 @@ fn bound(scene: &Scene<'_>, regressed: bool) -> Duration {
 
 /// What nobody works on although somebody should.
 fn unowned<'a>(scene: &'a Scene<'_>) -> impl Iterator<Item = (PartitionIndex, Moment)> + 'a {
-    scene.ownership.all_unowned().filter(|(partition, _)| scene.is_owed(*partition))
+    let owed = scene.ownership.all_unowned().filter(|(partition, _)| scene.is_owed(*partition));
+    owed.filter(|(partition, _)| scene.has_room(*partition))
+}
+
+/// Whether a fact may change who works on what, or who has room for what.
+fn changes(fact: &Fact<'_>) -> bool {
+    matches!(
+        fact,
+        Fact::Started { .. }
+            | Fact::Crashed { .. }
+            | Fact::Halted { .. }
+            | Fact::Status { .. }
+            | Fact::Works { .. }
+            | Fact::Stops { .. }
+            | Fact::Listed { .. }
+            | Fact::Wished { .. }
+            | Fact::Healed
+    )
 }
 
 fn orphan(scene: &Scene<'_>, calm: Moment) -> Breach {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parti_core::delivery::{Notice, Sequence};
+use parti_core::delivery::{Engine, Notice, Sequence};
 
 use super::{Breach, Invariant, Scene};
 use crate::told::fact::{Fact, PartitionIndex, ProcessId, Topic};
@@ -10,7 +10,8 @@ use crate::told::message::MessageFact;
 
 /// No message is finished twice, unless the first to finish it lost its hold of the partition before that was stored: its
 /// process ended without a word, it was evicted, or its release took too long. What is stored as finished is never repeated,
-/// unless positions were lost or a policy said where to go on. Who goes on without a lease may repeat what others do.
+/// unless positions were lost or a policy said where to go on. Who goes on without a lease may repeat what others do, unless
+/// each effect is stored together with its position.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NoRepeat {
     done: BTreeMap<PartitionIndex, BTreeMap<u64, Done>>,
@@ -59,11 +60,18 @@ impl Invariant for NoRepeat {
                 (MessageFact::PositionStored { record, .. }, Some(partition), Some(process)) => {
                     let is_known = scene.messages.is_of_this_stream(record);
                     let Some(done) = self.done.get_mut(&partition).filter(|_| is_known) else { return Ok(()) };
+                    // With a consumer the position only says for people how far it has come: what is stored is acknowledged.
+                    let counts = scene.options.messages.as_ref().is_some_and(|set| set.delivery.engine == Engine::Log);
                     for done in done.values_mut() {
-                        done.stored |= done.sequence <= record.seq;
+                        done.stored |= counts && done.sequence <= record.seq;
                     }
                     // Who had the partition before and has not let it go has lost it.
                     done.retain(|_, done| done.stored || done.let_go || done.by == process);
+                }
+                (MessageFact::Acknowledged { number, .. }, Some(partition), _) => {
+                    if let Some(done) = self.done.get_mut(&partition).and_then(|done| done.get_mut(number)) {
+                        done.stored = true;
+                    }
                 }
                 (MessageFact::Finished { sequence, number }, Some(partition), Some(process)) => {
                     return self.finished(process, partition, *sequence, *number, scene);
@@ -93,7 +101,8 @@ impl NoRepeat {
     ) -> Result<(), Breach> {
         let done = Done { by: process, sequence, stored: false, let_go: false };
         let before = self.done.entry(partition).or_default().insert(number, done);
-        let strict = |before: &Done| !scene.is_available(process) && !scene.is_available(before.by);
+        let is_once = scene.options.messages.as_ref().is_some_and(|messages| messages.delivery.own_positions);
+        let strict = |before: &Done| is_once || !scene.is_available(process) && !scene.is_available(before.by);
         match before.filter(strict) {
             None => Ok(()),
             Some(before) => Err(Breach::new(format!(

@@ -8,8 +8,8 @@ use super::{Breach, Invariant, Scene};
 use crate::told::fact::{Fact, Forgotten, PartitionIndex, ProcessId, Topic};
 
 /// Each hold of a partition has a higher token than every hold before it, also across leaders, restarts and lives of
-/// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that runs, has
-/// heard of the plan in which the partition was granted: nobody can go beyond what nobody remembers. And a grant that
+/// the store. Where the store has lost writes that is so as long as a record that is left, or a worker that runs and has its
+/// record, has heard of the plan in which the partition was granted: nobody can go beyond what nobody tells. And a grant that
 /// was made before the loss may come back with it, or come late from a former life of the plan, with a token that the
 /// fenced store refuses, until somebody has noticed: whoever is shown it has nothing else to go by.
 #[derive(Clone, Debug, Default)]

@@ -38,8 +38,12 @@ impl Delivering<'_> {
         let rng = &mut self.messages.rng;
         let place = rng.below(count).min(rng.below(count));
         let partition = PartitionIndex::new(usize::try_from(place).unwrap_or(0));
+        if self.options().interest && !self.messages.durables.has(partition) {
+            return self.messages.stream.pass_over();
+        }
         let (sequence, number) = self.messages.stream.publish(partition, self.ground.now.as_nanos());
         self.tell(None, Some(partition), &MessageFact::Stored { sequence, number });
+        self.serve(partition);
     }
 
     /// Publishes nothing more after a while.
@@ -51,6 +55,8 @@ impl Delivering<'_> {
     pub(crate) fn lose_suffix(&mut self, count: u64) {
         self.messages.stream.lose(count);
         let last = self.messages.stream.state().last;
+        self.messages.stream_lost_at = Some(self.ground.now);
+        self.messages.durables.fall_back(last.value());
         self.tell(None, None, &MessageFact::SuffixLost { last });
         self.change_tails(Health::Silent);
     }
@@ -59,6 +65,9 @@ impl Delivering<'_> {
     pub(crate) fn make_anew(&mut self) {
         self.messages.stream.make_anew(self.ground.now.as_nanos());
         let created = self.messages.stream.state().created;
+        self.messages.stream_lost_at = Some(self.ground.now);
+        let waited = self.messages.durables.delete_all();
+        self.tell_deleted(waited);
         self.tell(None, None, &MessageFact::MadeAnew { created });
         self.change_tails(Health::Ended);
     }
@@ -74,15 +83,30 @@ impl Delivering<'_> {
         self.change_tails(Health::Starved { until });
     }
 
+    /// The server restarts without what it knew last of consumers.
+    pub(crate) fn lose_consumers(&mut self) {
+        self.messages.durables.lose();
+        self.tell(None, None, &MessageFact::ConsumersLost);
+    }
+
+    /// Somebody deletes the consumer of a partition. One that has interest is left alone: its messages would go with it.
+    pub(crate) fn remove_consumer(&mut self, which: usize) {
+        let partition = PartitionIndex::new(which % self.ground.observers.partitions().as_slice().len());
+        if !self.options().interest && self.messages.durables.has(partition) {
+            self.tell(None, Some(partition), &MessageFact::ConsumerDeleted);
+            self.delete_consumer(partition);
+        }
+    }
+
     /// The bucket of positions loses its last writes.
     pub(crate) fn roll_back_positions(&mut self, writes: u32) {
-        self.messages.positions.roll_back(writes, self.ground.now);
+        self.messages.positions.roll_back(writes);
         self.tell(None, None, &MessageFact::PositionsLost);
     }
 
     /// An operator purges the bucket of positions.
     pub(crate) fn purge_positions(&mut self) {
-        self.messages.positions.purge(self.ground.now);
+        self.messages.positions.purge();
         self.tell(None, None, &MessageFact::PositionsLost);
     }
 }

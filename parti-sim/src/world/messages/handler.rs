@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use parti_core::delivery::{Event, Handed, Message, Request};
+use parti_core::Revision;
+use parti_core::delivery::{Event, Handed, Message, PositionRecord, Request, Sequence, Timestamp};
 
 use super::Delivering;
 use super::errand::Errand;
+use super::member::Hand;
+use crate::fault::around::Around;
 use crate::told::fact::{PartitionIndex, ProcessId};
 use crate::told::message::MessageFact;
 use crate::world::event::What;
@@ -14,6 +17,9 @@ use crate::world::event::What;
 const LOOKS_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// How often a handler wants stored at once what it has finished.
 const COMMITS_PPM: u32 = 100_000;
+
+/// How often a handler that stores positions is interrupted before it can say that it has finished a message.
+const SLIPS_PPM: u32 = 20_000;
 
 impl Delivering<'_> {
     /// The handler asks for the next messages.
@@ -32,6 +38,7 @@ impl Delivering<'_> {
         hand.attempt += 1;
         let (attempt, post) = (hand.attempt, hand.post);
         let tries = messages.first().map_or(0, |handed| handed.tries);
+        hand.created = messages.first().map_or(hand.created, |handed| handed.created);
         hand.queue.extend(messages.iter().map(|handed| handed.message));
         if let (Some(post), Some(mail)) = (post, &self.messages.mail) {
             return mail.hand(post, messages);
@@ -93,7 +100,7 @@ impl Delivering<'_> {
             return None;
         }
         let mut through = None;
-        for Message { sequence, body: number, .. } in self.queue(process, partition) {
+        for Message { sequence, timestamp, body: number, .. } in self.queue(process, partition) {
             if self.options().is_poison(number) {
                 self.tell(Some(process), Some(partition), &MessageFact::Kills { number });
                 return Some(process);
@@ -104,7 +111,22 @@ impl Delivering<'_> {
                 self.hand_back(process, partition, Some("it failed".into()));
                 return None;
             }
-            self.tell(Some(process), Some(partition), &MessageFact::Finished { sequence, number });
+            if self.options().delivery.own_positions {
+                let Some((record, revision)) = self.store_effect(process, partition, (sequence, timestamp)) else {
+                    self.finish(process, partition, through);
+                    self.hand_back(process, partition, Some("its effect was refused".into()));
+                    return None;
+                };
+                self.tell(Some(process), Some(partition), &MessageFact::Finished { sequence, number });
+                self.tell(Some(process), Some(partition), &MessageFact::PositionStored { record, revision });
+            } else {
+                self.tell(Some(process), Some(partition), &MessageFact::Finished { sequence, number });
+            }
+            if self.options().delivery.own_positions && self.messages.rng.chance(SLIPS_PPM) {
+                self.finish(process, partition, through);
+                self.hand_back(process, partition, None);
+                return None;
+            }
             through = Some(sequence);
         }
         self.finish(process, partition, through);
@@ -112,13 +134,25 @@ impl Delivering<'_> {
         None
     }
 
-    /// The handler tells what it has finished.
-    pub(super) fn finish(
+    /// The handler stores the effect of a message and its position in one transaction of its own database. None if that is refused.
+    fn store_effect(
         &mut self,
         process: ProcessId,
         partition: PartitionIndex,
-        through: Option<parti_core::delivery::Sequence>,
-    ) {
+        message: (Sequence, Timestamp),
+    ) -> Option<(PositionRecord, Revision)> {
+        let Hand { token, created, .. } = *self.hand(process, partition)?;
+        let created = (!self.ground.options.has(Around::PositionOfAnyStream)).then_some(created);
+        let now = self.ground.now;
+        let stored = self.messages.positions.advance(now, (process, partition), (token, created), message);
+        if stored.is_none() {
+            self.tell(Some(process), Some(partition), &MessageFact::PositionRefused { token });
+        }
+        stored
+    }
+
+    /// The handler tells what it has finished.
+    pub(super) fn finish(&mut self, process: ProcessId, partition: PartitionIndex, through: Option<Sequence>) {
         let Some(through) = through else { return };
         let Some(hand) = self.hand(process, partition) else { return };
         hand.queue.retain(|message| message.sequence > through);

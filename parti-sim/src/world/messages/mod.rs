@@ -1,15 +1,17 @@
 //! A stream whose messages follow the assignment: its model, the delivery of each process, and handlers.
 //!
-//! Each process has a [`LogDelivery`] beside its worker. It is told what the worker decides about partitions, as a real
+//! Each process has a [`Delivery`] beside its worker. It is told what the worker decides about partitions, as a real
 //! adapter tells it; and the worker is told that a partition was released when delivery lets it go, or has ended anyway.
 
+pub(crate) mod durables;
 mod errand;
 mod faults;
 mod handler;
 mod member;
 mod orders;
 mod positions;
-mod stream;
+mod pulls;
+pub(crate) mod stream;
 mod tails;
 mod users;
 
@@ -17,9 +19,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parti_core::delivery::{Event, LogDelivery, Notice, Order, Ownership, Request, StopReason};
+use parti_core::delivery::{Delivery, Event, Notice, Order, Ownership, Request, StopReason};
 use parti_core::{PartitionId, ReleaseReason, Token};
 
+use self::durables::Durables;
 pub(crate) use self::errand::Errand;
 use self::member::{Hand, Member};
 use self::positions::Positions;
@@ -49,6 +52,11 @@ pub(crate) struct Messages {
     rng: Rng,
     stream: Stream,
     positions: Positions,
+    durables: Durables,
+    /// When the consumer of a partition looks at what it is to deliver again.
+    expiries: BTreeMap<PartitionIndex, Moment>,
+    /// When the stream last lost something.
+    stream_lost_at: Option<Moment>,
     members: BTreeMap<ProcessId, Member>,
     /// Nothing is published from then on.
     closes_at: Moment,
@@ -63,11 +71,14 @@ pub(crate) struct Messages {
 impl Messages {
     /// What there is in a world with these options, if it has messages at all.
     pub(super) fn in_world(options: &Options, partitions: usize) -> Option<Box<Self>> {
-        options.messages.as_ref().map(|_| {
+        options.messages.as_ref().map(|messages| {
             Box::new(Self {
                 rng: Rng::for_purpose(options.seed, "messages"),
                 stream: Stream::new(partitions),
                 positions: Positions::default(),
+                durables: Durables::new(messages.resets, Duration::from_millis(messages.ack_wait_ms)),
+                expiries: BTreeMap::new(),
+                stream_lost_at: None,
                 members: BTreeMap::new(),
                 closes_at: Moment::NEVER,
                 mail: None,
@@ -118,7 +129,7 @@ impl Delivering<'_> {
     /// A process begins; the first one with the stream.
     pub(super) fn started(&mut self, process: ProcessId) {
         let local = self.ground.process(process).clock.at(self.ground.now);
-        let delivery = LogDelivery::new(self.options().delivery.clone(), local).expect("the settings were checked");
+        let delivery = Delivery::new(self.options().delivery.clone(), local).expect("the settings were checked");
         #[cfg(feature = "planted-bugs")]
         let delivery = match self.ground.options.plant {
             Some(Plant::Core(bug)) => delivery.with_planted_bug(bug),
@@ -133,6 +144,10 @@ impl Delivering<'_> {
     /// A process has ended, with all that its delivery knew.
     pub(crate) fn ended(&mut self, process: ProcessId) {
         self.messages.members.remove(&process);
+        let link = &self.ground.process(process).link;
+        if link.closed || !link.broken {
+            self.messages.durables.end_pulls_of(process);
+        }
     }
 
     /// An application is given a partition, and a user's handler works on it, if there is one.
@@ -288,14 +303,14 @@ impl Delivering<'_> {
             | Order::Ask { .. }
             | Order::Fetch { .. }
             | Order::OpenTail { .. }
-            | Order::DeadLetter { .. } => self.send(process, order),
-            Order::FindConsumer { .. }
+            | Order::FindConsumer { .. }
             | Order::CreateConsumer { .. }
             | Order::RestoreConsumer { .. }
             | Order::Pull { .. }
             | Order::EndPull { .. }
             | Order::Acknowledge { .. }
-            | Order::Extend { .. } => unreachable!("no stream has a consumer for each partition"),
+            | Order::DeadLetter { .. } => self.send(process, order),
+            Order::Extend { .. } => self.send_off(process, order),
             Order::CloseTail { tail } => {
                 let delay = self.delay();
                 self.ground.after(delay, What::Delivery(Errand::CloseTail { process, tail }));

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use parti_core::Outcome;
-use parti_core::delivery::{Answer, CallId, Ends, Event, Order, PositionRecord, StoredPosition};
+use parti_core::delivery::{Answer, CallId, Ends, Event, Order, PositionRecord, PullEnd, StoredPosition};
+use parti_core::{Outcome, Revision};
 
 use super::Delivering;
-use super::errand::Errand;
+use super::errand::{Errand, Sent};
 use super::member::Waits;
+use super::pulls::GRACE;
 use super::tails::Tail;
 use crate::fault::around::Around;
 use crate::told::fact::{Fact, Mishap, PartitionIndex, ProcessId};
@@ -24,21 +25,47 @@ impl Delivering<'_> {
     /// A process sends a request.
     pub(super) fn send(&mut self, process: ProcessId, order: Order<u64>) {
         let Some((call, waits)) = waits(&order) else { return };
-        let now = self.ground.now;
+        let gives_up = self.gives_up(&order, self.ground.now);
+        let is_connected = !self.ground.process(process).link.noticed;
         let Some(member) = self.member(process) else { return };
+        let is_pull = matches!(waits, Waits::Pull);
         member.waits.insert(call, waits);
-        if self.ground.process(process).link.noticed {
+        if is_pull {
+            self.give_up_at(process, call, gives_up);
+        } else if !is_connected {
             return self.ground.after(REFUSED_AFTER, What::Delivery(Errand::GiveUp { process, call }));
         }
         if self.messages.rng.chance(self.ground.options.network.request_lost_ppm) {
             self.ground.tell(&Fact::Mishap { process, mishap: Mishap::RequestLost });
-            return self.give_up_at(process, call, now + self.ground.request_timeout());
+            return self.give_up_at(process, call, gives_up);
+        }
+        self.send_off(process, order);
+    }
+
+    /// A request is under way. A client that knows that it is disconnected sends it later.
+    pub(super) fn send_off(&mut self, process: ProcessId, order: Order<u64>) {
+        let now = self.ground.now;
+        if self.ground.process(process).link.noticed {
+            if let Some(member) = self.member(process) {
+                member.unsent.push(order);
+            }
+            return;
         }
         let at = now + self.delay();
+        let known_at = self.known_at(process, &order);
         let Some(member) = self.member(process) else { return };
         member.front = member.front.max(at);
-        let (at, order) = (member.front, Box::new(order));
-        self.ground.schedule.push(at, What::Delivery(Errand::Arrive { process, order, sent: now }));
+        let (at, order, sent) = (member.front, Box::new(order), Sent { at: now, known_at });
+        self.ground.schedule.push(at, What::Delivery(Errand::Arrive { process, order, sent }));
+    }
+
+    /// Until when the answer to a request is waited for that was sent then.
+    fn gives_up(&self, order: &Order<u64>, sent: Moment) -> Moment {
+        let time = match order {
+            Order::Pull { time, .. } => *time + GRACE,
+            _ => self.ground.request_timeout(),
+        };
+        self.ground.now.max(sent + time)
     }
 
     fn give_up_at(&mut self, process: ProcessId, call: CallId, at: Moment) {
@@ -46,10 +73,10 @@ impl Delivering<'_> {
     }
 
     /// A request reaches the store.
-    pub(super) fn arrive(&mut self, process: ProcessId, order: Box<Order<u64>>, sent: Moment) {
-        let Some((call, _)) = waits(&order) else { return };
+    pub(super) fn arrive(&mut self, process: ProcessId, order: Box<Order<u64>>, sent: Sent) {
+        let call = waits(&order).map(|(call, _)| call).unwrap_or_default();
         let now = self.ground.now;
-        let gives_up = now.max(sent + self.ground.request_timeout());
+        let gives_up = self.gives_up(&order, sent.at);
         let link = &mut self.ground.process_mut(process).link;
         if link.broken {
             link.held.push(What::Delivery(Errand::Arrive { process, order, sent }));
@@ -64,10 +91,10 @@ impl Delivering<'_> {
             }
             return;
         }
-        if is_away || self.is_of_a_former_life(process, call, sent) {
+        if is_away || self.is_blind(&order, sent.known_at) || self.is_of_a_former_stream(process, &order, sent.at) {
             return self.give_up_at(process, call, gives_up);
         }
-        let answer = self.carry_out(process, *order);
+        let Some(answer) = self.carry_out(process, *order) else { return };
         if self.messages.rng.chance(self.ground.options.network.reply_lost_ppm) {
             self.ground.tell(&Fact::Mishap { process, mishap: Mishap::ReplyLost });
             return self.give_up_at(process, call, gives_up);
@@ -76,16 +103,29 @@ impl Delivering<'_> {
         if replies > gives_up {
             self.give_up_at(process, call, gives_up);
         }
-        let answer = Errand::Answer { process, call, answer: Box::new(answer), sent };
+        let answer = Errand::Answer { process, call, answer: Box::new(answer), sent: sent.at };
         self.ground.schedule.push(replies, What::Delivery(answer));
     }
 
-    /// Whether positions were lost since a request was sent that nobody waits for any longer: revisions are given again
-    /// then, and no condition can tell.
-    fn is_of_a_former_life(&mut self, process: ProcessId, call: CallId, sent: Moment) -> bool {
+    /// When a process last read or wrote the position that it writes by this.
+    fn known_at(&self, process: ProcessId, order: &Order<u64>) -> Option<Moment> {
+        let Order::WritePosition { partition, .. } = order else { return None };
+        self.messages.positions.known_at(process, self.index_of(partition))
+    }
+
+    /// Whether this is a write that no condition can tell from one that knows what it is about to replace.
+    fn is_blind(&self, order: &Order<u64>, known_at: Option<Moment>) -> bool {
+        let Order::WritePosition { partition, expected, .. } = order else { return false };
+        self.messages.positions.is_blind(self.index_of(partition), *expected, known_at)
+    }
+
+    /// Whether this acknowledges a message of a stream that has lost it since, while nobody waits for the answer any longer: its
+    /// number may be another's by now.
+    fn is_of_a_former_stream(&mut self, process: ProcessId, order: &Order<u64>, sent: Moment) -> bool {
+        let Order::Acknowledge { call, .. } = order else { return false };
         let in_time = self.ground.now <= sent + self.ground.request_timeout();
-        let waits = in_time && self.member(process).is_some_and(|member| member.waits.contains_key(&call));
-        !waits && self.messages.positions.lost_at.is_some_and(|at| sent <= at)
+        let waits = in_time && self.member(process).is_some_and(|member| member.waits.contains_key(call));
+        !waits && self.messages.stream_lost_at.is_some_and(|at| sent <= at)
     }
 
     /// The answer reaches a process, if it still waits for it.
@@ -114,27 +154,30 @@ impl Delivering<'_> {
             Some(Waits::Read) => Answer::Failed { reason: "no answer".into() },
             Some(Waits::Write) => Answer::Written(Outcome::Unknown),
             Some(Waits::DeadLetter(message)) => Answer::NotBuried(message),
+            Some(Waits::Pull) => {
+                Answer::PullOver(PullEnd::Lost { reason: "the server has not said that its time is over".into() })
+            }
+            Some(Waits::Ending) => Answer::PullOver(PullEnd::Done),
         };
         self.close_tail(process, call);
         self.deliver(process, Event::Answer { call, answer });
     }
 
-    fn carry_out(&mut self, process: ProcessId, order: Order<u64>) -> Answer<u64> {
-        match order {
+    /// A request is carried out. None if it is answered later, or never.
+    fn carry_out(&mut self, process: ProcessId, order: Order<u64>) -> Option<Answer<u64>> {
+        Some(match order {
             Order::ReadPosition { partition, .. } => {
                 let up_to = self.replica(process);
-                let stored = self.messages.positions.get(self.index_of(&partition));
-                Answer::Position(stored.map_or(StoredPosition::Missing, |(revision, record)| {
-                    let at = self.messages.stream.stored_at(record.seq, up_to);
-                    StoredPosition::Found { record: record.clone(), revision: *revision, at }
+                let (index, now) = (self.index_of(&partition), self.ground.now);
+                let stored = self.messages.positions.read(process, index, now);
+                Answer::Position(stored.map_or(StoredPosition::Missing, |stored| {
+                    let at = self.messages.stream.stored_at(stored.record.seq, up_to);
+                    StoredPosition::Found { record: stored.record.clone(), revision: stored.revision, at }
                 }))
             }
-            Order::WritePosition { partition, expected, record, .. } => {
+            Order::WritePosition { partition, expected, record, claims, .. } => {
                 let partition = self.index_of(&partition);
-                let write = |this: &mut Self, is_conditional| {
-                    this.messages.positions.write(partition, expected, record.clone(), is_conditional)
-                };
-                Answer::Written(self.write_position(process, partition, &record, write))
+                Answer::Written(self.write_position((process, partition), expected, record, claims))
             }
             Order::Inspect { .. } => Answer::Stream(self.messages.stream.state()),
             Order::Ask { partitions, .. } => {
@@ -160,7 +203,7 @@ impl Delivering<'_> {
             }
             Order::DeadLetter { partition, message, tries, reason, .. } => {
                 if self.refuses(process) {
-                    return Answer::NotBuried(message);
+                    return Some(Answer::NotBuried(message));
                 }
                 if let Some(mail) = &self.messages.mail {
                     mail.bury(partition.clone(), (message.sequence, message.body), tries, reason);
@@ -176,29 +219,43 @@ impl Delivering<'_> {
             | Order::Pull { .. }
             | Order::EndPull { .. }
             | Order::Acknowledge { .. }
-            | Order::Extend { .. } => unreachable!("no stream has a consumer for each partition"),
+            | Order::Extend { .. } => return self.carry_out_for_durable(process, order),
             Order::CloseTail { .. }
             | Order::Hand { .. }
             | Order::LetGo { .. }
             | Order::Stop { .. }
             | Order::Notice(_) => unreachable!("none of these is sent"),
-        }
+        })
     }
 
     fn write_position(
         &mut self,
-        process: ProcessId,
-        partition: PartitionIndex,
-        record: &PositionRecord,
-        write: impl FnOnce(&mut Self, bool) -> Outcome,
+        writer: (ProcessId, PartitionIndex),
+        expected: Option<Revision>,
+        record: PositionRecord,
+        claims: bool,
     ) -> Outcome {
+        let (process, partition) = writer;
         if self.refuses(process) {
             return Outcome::Refused;
         }
-        let is_conditional = !self.ground.options.has(Around::PositionWithoutCondition);
-        let outcome = write(self, is_conditional);
+        let is_beside = self.options().delivery.own_positions && !claims;
+        let (now, positions) = (self.ground.now, &mut self.messages.positions);
+        let goes_over = self.ground.options.has(Around::ClaimOverProgress)
+            && positions.token(partition).is_none_or(|stored| stored <= record.token);
+        let is_conditional = !self.ground.options.has(Around::PositionWithoutCondition) && !goes_over;
+        let outcome = if is_beside {
+            let is_of_any = self.ground.options.has(Around::PositionOfAnyStream);
+            positions.write_beside(now, writer, expected, record.clone(), is_of_any)
+        } else {
+            positions.write(now, writer, expected, record.clone(), is_conditional)
+        };
         let told = match outcome {
-            Outcome::Committed(revision) => MessageFact::PositionStored { record: record.clone(), revision },
+            Outcome::Committed(revision) => {
+                let stored = self.messages.positions.read(process, partition, now);
+                let record = stored.map_or(record, |stored| stored.record.clone());
+                MessageFact::PositionStored { record, revision }
+            }
             Outcome::Conflict | Outcome::Refused | Outcome::Unknown => {
                 MessageFact::PositionRefused { token: record.token }
             }
@@ -214,7 +271,7 @@ impl Delivering<'_> {
     }
 
     /// Whether the store takes no write of a process now, for a reason of its own.
-    fn refuses(&mut self, process: ProcessId) -> bool {
+    pub(super) fn refuses(&mut self, process: ProcessId) -> bool {
         let now = self.ground.now;
         now < self.ground.process(process).link.read_only_until
             || now < self.network.store_full_until
@@ -240,16 +297,16 @@ fn waits(order: &Order<u64>) -> Option<(CallId, Waits)> {
         | Order::Inspect { call }
         | Order::Ask { call, .. }
         | Order::Fetch { call, .. }
-        | Order::OpenTail { call, .. } => Some((*call, Waits::Read)),
+        | Order::OpenTail { call, .. }
+        | Order::FindConsumer { call, .. }
+        | Order::CreateConsumer { call, .. }
+        | Order::RestoreConsumer { call, .. }
+        | Order::Acknowledge { call, .. } => Some((*call, Waits::Read)),
+        Order::Pull { call, .. } => Some((*call, Waits::Pull)),
+        Order::EndPull { pull } => Some((*pull, Waits::Ending)),
         Order::WritePosition { call, .. } => Some((*call, Waits::Write)),
         Order::DeadLetter { call, message, .. } => Some((*call, Waits::DeadLetter(*message))),
-        Order::FindConsumer { .. }
-        | Order::CreateConsumer { .. }
-        | Order::RestoreConsumer { .. }
-        | Order::Pull { .. }
-        | Order::EndPull { .. }
-        | Order::Acknowledge { .. }
-        | Order::Extend { .. }
+        Order::Extend { .. }
         | Order::CloseTail { .. }
         | Order::Hand { .. }
         | Order::LetGo { .. }

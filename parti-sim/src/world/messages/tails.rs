@@ -170,14 +170,20 @@ impl Delivering<'_> {
     /// A client is connected again: what it was shown until then does not go on.
     pub(crate) fn connected_again(&mut self, process: ProcessId) {
         let Some(member) = self.member(process) else { return };
+        member.connection += 1;
+        let unsent = std::mem::take(&mut member.unsent);
         for id in member.tails.iter().filter(|tail| tail.is_open).map(|tail| tail.id).collect::<Vec<_>>() {
             self.end_tail(process, id, "the connection was lost");
+        }
+        for order in unsent {
+            self.send_off(process, order);
         }
     }
 
     /// A client has connected again without a word, and is shown nothing any more.
     pub(crate) fn reconnected_unheard(&mut self, process: ProcessId) {
         if let Some(member) = self.member(process) {
+            member.connection += 1;
             member.tails.iter_mut().for_each(|tail| tail.health = Health::Silent);
         }
     }

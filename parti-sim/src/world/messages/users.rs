@@ -125,6 +125,7 @@ impl Delivering<'_> {
         }
         self.tell(None, Some(partition), &MessageFact::Stored { sequence, number });
         self.wake_tails();
+        self.serve(partition);
         sequence
     }
 }
