@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use parti_core::{Difference, Instant, Key, Slot, Status};
+use parti_core::{Difference, Instant, Key, LoadStatus, MAX_LOAD, Slot, Status};
 
 use crate::publisher::Publisher;
 
@@ -19,6 +19,10 @@ const SETTINGS_DIFFER: &str = "settings_differ";
 const RESTING: &str = "resting";
 /// The warning that records cannot be read.
 const UNDECODABLE: &str = "undecodable";
+/// The warning that loads are measured and not reported.
+const LOAD_UNREPORTED: &str = "load_unreported";
+/// The warning that reports of load are refused.
+const LOAD_REFUSED: &str = "load_refused";
 /// For how long a block is warned of after its end.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// The shortest block that is told of.
@@ -40,6 +44,7 @@ pub(crate) struct Attention {
     unread: bool,
     differences: Vec<Difference>,
     resting: Vec<Slot>,
+    load: LoadStatus,
     unreadable: Vec<Key>,
 }
 
@@ -54,6 +59,7 @@ impl Attention {
             unread: false,
             differences: Vec::new(),
             resting: Vec::new(),
+            load: LoadStatus::default(),
             unreadable: Vec::new(),
         }
     }
@@ -97,6 +103,7 @@ impl Attention {
         publisher.metrics.changes_unread(unread.map_or(0, |(_, count)| count));
         self.look_at_unread(now, unread, publisher);
         self.look_at_list(now, status, publisher);
+        self.look_at_loads(status.load, publisher);
         if self.differences != status.differences {
             self.differences.clone_from(&status.differences);
             let text: Vec<_> = self.differences.iter().map(ToString::to_string).collect();
@@ -140,6 +147,28 @@ impl Attention {
                 publisher.signs.warnings.clear(CHANGES_UNREAD);
             }
             (Some(_), true) | (None, false) => {}
+        }
+    }
+
+    /// Reports are absent, or are no loads.
+    fn look_at_loads(&mut self, load: LoadStatus, publisher: &Publisher) {
+        let before = std::mem::replace(&mut self.load, load);
+        if before.silent != load.silent {
+            let text = format!(
+                "the load of {} of {} measured partitions is not reported: call Guard::report_load in their handlers, or take measured from the list",
+                load.silent, load.measured
+            );
+            if before.silent == 0 {
+                tracing::warn!(event = LOAD_UNREPORTED, "{text}");
+            }
+            warn(publisher, LOAD_UNREPORTED, if load.silent == 0 { String::new() } else { text });
+        }
+        if before.refused == load.refused {
+            return;
+        }
+        let text = format!("{} reports of load changed nothing: report from 1 to {MAX_LOAD}", load.refused);
+        if publisher.signs.warnings.set(LOAD_REFUSED, text.clone()) {
+            tracing::warn!(event = LOAD_REFUSED, "{text}");
         }
     }
 
@@ -242,5 +271,18 @@ mod tests {
         assert!(publisher.signs.warnings.get(UNDECODABLE).expect("one").contains("leader"));
         attention.look(at(0), &status, None, &publisher);
         assert_eq!(warned(&publisher), [""; 0]);
+    }
+    #[test]
+    fn loads_that_nobody_reports_and_reports_that_are_refused_are_said() {
+        let (mut attention, publisher, status) = world();
+        let with = |load| Status { load, ..status.clone() };
+        attention.look(at(0), &with(LoadStatus { measured: 3, silent: 2, refused: 0 }), None, &publisher);
+        assert_eq!(warned(&publisher), [LOAD_UNREPORTED]);
+        let text = publisher.signs.warnings.get(LOAD_UNREPORTED).expect("it is said");
+        assert!(text.contains('2') && text.contains("report_load"), "{text}");
+        attention.look(at(0), &with(LoadStatus { measured: 3, silent: 0, refused: 7 }), None, &publisher);
+        assert_eq!(warned(&publisher), [LOAD_REFUSED]);
+        let text = publisher.signs.warnings.get(LOAD_REFUSED).expect("it is said");
+        assert!(text.starts_with("7 reports"), "{text}");
     }
 }

@@ -29,6 +29,7 @@ use crate::input::Input;
 use crate::metrics::Metrics;
 use crate::panics::{Caught, caught};
 use crate::publisher::Publisher;
+use crate::recorder::{Destination, RecordLimits, Recorded};
 use crate::source::{AnySource, BucketSource, Reader};
 use crate::{bucket, changes, clock, login, lookout, permissions, server, software};
 
@@ -48,6 +49,7 @@ pub struct Builder {
     replicas: usize,
     retry: Option<RetryPolicy>,
     retry_first_connection: bool,
+    record: Option<Destination>,
 }
 
 /// How a worker begins.
@@ -71,6 +73,16 @@ enum Partitions {
     List(PartitionList),
     Bucket,
     Source(Box<dyn AnySource>),
+}
+
+impl Partitions {
+    /// How many are given once and for all; 0 where the list is read.
+    fn listed(&self) -> usize {
+        match self {
+            Self::List(list) => list.as_slice().len(),
+            Self::Bucket | Self::Source(_) => 0,
+        }
+    }
 }
 
 impl fmt::Debug for Partitions {
@@ -115,6 +127,7 @@ impl Builder {
             replicas: 1,
             retry: Some(RetryPolicy::default()),
             retry_first_connection: false,
+            record: None,
         }
     }
 
@@ -247,6 +260,22 @@ impl Builder {
         self
     }
 
+    /// Records what the worker is told, so that `parti replay FILE` can show what it decided, when and why, also after the
+    /// process has died. Cheap enough to leave on.
+    ///
+    /// The newest segment is at `path`, older ones have a number behind it (`.1`, `.2`, …), those of processes before this
+    /// one included; what is older than `limits` allow is removed. Of two workers with the same path only the first
+    /// records, and the other one says so. What is in the files, and what is not,
+    /// [`operations`](crate::operations#the-flight-recorder) tells.
+    ///
+    /// Nothing that is wrong with the files stops the worker, or holds it up: it goes on unrecorded, which its
+    /// [health](crate::Health::warnings) and its log say (`recording_failed`), and tries again.
+    #[must_use]
+    pub fn record(mut self, path: impl Into<PathBuf>, limits: RecordLimits) -> Self {
+        self.record = Some(Destination { path: path.into(), limits });
+        self
+    }
+
     /// Starts the worker in the background, and returns at once. What goes wrong from then on,
     /// [`Handle::finished`] and [`Handle::wait_for_state`] report.
     ///
@@ -313,12 +342,19 @@ impl Builder {
             metrics,
             last: clock::now(),
         };
+        let worker = Recorded::new(worker);
+        let worker = match self.record {
+            Some(to) => worker.recorded(to, &group, &publisher.signs),
+            None => worker,
+        };
         let Self { config, replicas, .. } = self;
         let parts = Parts { worker, config, group: group.clone(), replicas, application, publisher };
+        let listed = lists.partitions.listed();
         let life = Life { lease, end: end_sender };
         spawn(parts, beginning, lists, inputs, life);
         let waiting = VecDeque::new();
-        Ok(Handle { group, inputs: input_sender, changes, waiting, status, assignment, health, refresh, end })
+        let inputs = input_sender;
+        Ok(Handle { group, inputs, changes, waiting, status, assignment, health, refresh, end, listed })
     }
 }
 

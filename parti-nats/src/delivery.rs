@@ -6,11 +6,14 @@ mod direct;
 mod durable;
 mod engine;
 pub(crate) mod error;
+pub(crate) mod kept;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod metrics;
 mod pull;
 mod pulls;
+#[cfg(test)]
+mod queue_tests;
 pub(crate) mod settings;
 mod store;
 mod tail;

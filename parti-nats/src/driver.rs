@@ -1,6 +1,6 @@
 //! The loop: feed the core, drain it, do what it asks for.
 
-use parti_core::{Config, Event, GroupName, Instant, KvEvent, Worker};
+use parti_core::{Config, Event, GroupName, Instant, KvEvent};
 use tokio::sync::mpsc;
 
 use crate::application::Application;
@@ -10,13 +10,14 @@ use crate::error::Error;
 use crate::input::Input;
 use crate::orders::{Outside, carry_out};
 use crate::publisher::Publisher;
+use crate::recorder::Recorded;
 use crate::transport::Transport;
 use crate::{clock, notice};
 
 /// What a worker is made of before there is a connection.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) worker: Worker,
+    pub(crate) worker: Recorded,
     pub(crate) config: Config,
     pub(crate) group: GroupName,
     pub(crate) replicas: usize,
@@ -72,6 +73,7 @@ impl Driver {
             }
             self.transport.reap();
         }
+        self.parts.worker.close().await;
         Ok(())
     }
 
@@ -102,7 +104,7 @@ impl Driver {
     /// Does everything that the core asks for now; true once it has halted.
     fn act(&mut self) -> bool {
         let Parts { worker, application, publisher, group, config, .. } = &mut self.parts;
-        let actions: Vec<_> = std::iter::from_fn(|| worker.poll_action()).collect();
+        let actions = worker.take_actions();
         publisher.signs.runs_until(worker.poll_timeout(), config.lease);
         let status = worker.status();
         self.attention.look(clock::now(), &status, application.unread(), publisher);

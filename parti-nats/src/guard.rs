@@ -1,12 +1,15 @@
 //! The right to work on one partition, as the application holds it.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use parti_core::{
-    HandlerEnd, Instant, Partition, PartitionGuard, PartitionId, Permission, ReleaseReason, Token, Weight,
+    Event, HandlerEnd, Instant, Partition, PartitionGuard, PartitionId, Permission, ReleaseReason, Token, Weight,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -15,6 +18,9 @@ use crate::input::Input;
 
 /// How often a guard whose lease has run out looks whether it was renewed.
 const RENEWAL_CHECK: Duration = Duration::from_millis(20);
+
+/// How often a report of load is taken in.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
 
 /// The right to work on one partition, from its acquisition until it is dropped.
 ///
@@ -97,6 +103,8 @@ pub struct Guard {
     may_act: Arc<AtomicBool>,
     lease: Arc<Lease>,
     farewell: Arc<Farewell>,
+    /// When the next report of load is taken in, in nanoseconds by the clock.
+    load_at: AtomicU64,
 }
 
 /// What is said when the work of a guard has stopped: as soon as nobody has this any more.
@@ -131,7 +139,7 @@ impl Guard {
         let (permission, may_act) = (permit.permission.subscribe(), Arc::clone(&permit.may_act));
         let end = Mutex::new(HandlerEnd::Dropped);
         let farewell = Arc::new(Farewell { partition: partition.id.clone(), token, inputs, end });
-        Self { partition, token, permission, may_act, lease, farewell }
+        Self { partition, token, permission, may_act, lease, farewell, load_at: AtomicU64::new(0) }
     }
 
     /// Keeps what is said until whoever runs the handler knows how it has ended.
@@ -185,6 +193,14 @@ impl Guard {
     ///
     /// Afterwards [`may_work`](Self::may_work) tells whether the guard is to be dropped or the work goes on later.
     pub async fn interrupted(&self) {
+        let mut told = pin!(self.told());
+        // A timer fires once the runtime has looked at its clock, and a process that was frozen first polls what was ready
+        // before: the lease is looked at whenever this is polled, or work would end after another worker has begun it.
+        poll_fn(|context| if self.lease.is_valid() { told.as_mut().poll(context) } else { Poll::Ready(()) }).await;
+    }
+
+    /// Returns once the work must stop, as far as somebody has said so or a timer has fired.
+    async fn told(&self) {
         let mut permission = self.permission.clone();
         while self.lease.is_valid() {
             tokio::select! {
@@ -203,6 +219,30 @@ impl Guard {
         let over = permission.wait_for(|permission| !permission.is_kept()).await;
         // An error means that the worker is gone.
         over.ok().and_then(|permission| permission.release_reason())
+    }
+
+    /// Says how heavy the partition is at present, from 1 to [`MAX_LOAD`](crate::MAX_LOAD), in units that are the same for
+    /// all workers, such as messages a minute: see [`PartitionGuard::report_load`]. Cheap: at most one report of a second
+    /// is taken in, whoever makes it.
+    ///
+    /// ```
+    /// # async fn requests_of_a_minute(_: &str) -> u64 { 7 }
+    /// async fn handle(guard: parti_nats::Guard) {
+    ///     while guard.may_work().await {
+    ///         guard.report_load(requests_of_a_minute(guard.partition().as_str()).await);
+    ///     }
+    /// }
+    /// ```
+    pub fn report_load(&self, units: u64) {
+        let now = clock::now();
+        let due = self.load_at.load(Ordering::Relaxed);
+        let next = (now + LOAD_EVERY).as_nanos();
+        let is_first = || self.load_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if now.as_nanos() >= due && is_first() {
+            let (partition, token) = (self.partition.id.clone(), self.token);
+            // An error means that the worker is gone, and nobody divides by it.
+            let _ = self.farewell.inputs.send(Input::Event(Event::Load { partition, token, units }));
+        }
     }
 
     /// Says that the work has stopped; the same as dropping the guard.
@@ -259,6 +299,10 @@ impl PartitionGuard for Guard {
 
     fn now(&self) -> Instant {
         clock::now()
+    }
+
+    fn report_load(&self, units: u64) {
+        self.report_load(units);
     }
 
     fn fail(self, reason: impl Into<String>) {
@@ -394,6 +438,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lease_that_ran_out_while_the_process_was_frozen_interrupts_before_any_timer_has_fired() {
+        let lease = lease(LONG);
+        let (guard, _permit, _inputs) = guard(&lease);
+        let mut interrupted = pin!(guard.interrupted());
+        let polled = poll_fn(|context| Poll::Ready(interrupted.as_mut().poll(context).is_ready()));
+        assert!(!polled.await);
+        // Nothing in between lets the runtime look at its clock, and nobody has said anything.
+        lease.set(Some(clock::now()));
+        let polled = poll_fn(|context| Poll::Ready(interrupted.as_mut().poll(context).is_ready()));
+        assert!(polled.await);
+    }
+
+    #[tokio::test]
     async fn a_suspended_guard_waits_and_goes_on_with_the_same_token() {
         let (guard, permit, _inputs) = guard(&lease(LONG));
         assert!(soon(guard.may_work()).await);
@@ -456,6 +513,17 @@ mod tests {
         assert_eq!(format!("{guard:?}"), format!(r#"Guard {{ partition: "p", token: {token}, may: work, .. }}"#));
         permit.set(Permission::Releasing(ReleaseReason::Moved));
         assert!(format!("{:?}", Change::Acquired(guard)).contains("may: finish what was begun"));
+    }
+
+    #[test]
+    fn of_the_reports_of_a_second_one_is_taken_in() {
+        let (guard, _permit, mut inputs) = guard(&lease(LONG));
+        for units in 5..100 {
+            guard.report_load(units);
+        }
+        let first = inputs.try_recv().expect("a report");
+        assert!(matches!(first, Input::Event(Event::Load { units: 5, token, .. }) if token == guard.token()));
+        assert!(inputs.try_recv().is_err(), "one is enough");
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Handle {
     pub(crate) refresh: Arc<Notify>,
     /// How the worker ended, once it has.
     pub(crate) end: watch::Receiver<Option<Result<(), Error>>>,
+    /// How many partitions were given once and for all; 0 where the list is read.
+    pub(crate) listed: usize,
 }
 
 /// The partitions that a worker holds and is to keep, with their tokens. Serialized as a map from id to token.

@@ -141,6 +141,7 @@ mod permissions;
 mod positions;
 mod probe;
 mod publisher;
+mod recorder;
 mod refusal;
 mod said;
 mod server;
@@ -173,6 +174,7 @@ pub use changes::Change;
 pub use connection::connect_options;
 pub use delivery::consumer::Consumer;
 pub use delivery::error::DeliveryError;
+pub use delivery::kept::{KeptPosition, PositionStore, PositionStoreError};
 pub use delivery::message::Delivered;
 pub use delivery::messages::Messages;
 pub use delivery::settings::Delivery;
@@ -195,15 +197,17 @@ pub use parti_core::delivery::{
     DeliveryConfig, DeliveryConfigError, Engine, Failed, Lost, PartitionMessage, PartitionMessages, Policy,
     PositionRecord, Sequence, StartAt, Timestamp,
 };
+pub use parti_core::recording;
 pub use parti_core::{
     AssignmentRecord, Bucket, CausedMoves, ClusterRecord, Config, ConfigError, Control, ControlRecord, Fleet,
     Generation, Grant, GroupName, GroupNameError, HandlerResult, HumanDuration, Incarnation, Instance, Instant, Key,
-    LeaderRecord, MemberPhase, MemberRecord, Mode, MoveCause, MovedPartition, Partition, PartitionError,
-    PartitionGuard, PartitionId, PartitionList, Placement, PlanHistory, PlanMoves, PlannerPhase, Position,
-    ReleaseReason, RetryPolicy, Revision, SharedSettings, Slot, Source, SourceError, Status, StrategyChoice,
-    SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
+    LeaderRecord, LoadStatus, MAX_LOAD, MeasuredLoad, MemberPhase, MemberRecord, Mode, MoveCause, MovedPartition,
+    Partition, PartitionError, PartitionGuard, PartitionId, PartitionList, Placement, PlanHistory, PlanMoves,
+    PlannerPhase, Position, ReleaseReason, RetryPolicy, Revision, SharedSettings, Slot, Source, SourceError, Status,
+    StrategyChoice, SuspendReason, Tenure, Term, Token, TokenError, Weight, WorkerState,
 };
 pub use permissions::{Permissions, Role, permissions};
 pub use positions::{PositionPicture, StreamEnds};
+pub use recorder::RecordLimits;
 pub use source::{Listed, PartitionBucket};
 pub use warnings::Warning;

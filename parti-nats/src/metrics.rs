@@ -88,9 +88,13 @@ metrics_table! {
     RESTING = "parti_slots_resting", Gauge, "", "slots whose processes die soon after their start, so that they get no new work for now; 0 unless this worker leads";
     PARTITIONS = "parti_partitions", Gauge, "", "partitions in the list; 0 unless this worker leads";
     UNOWNED = "parti_partitions_unowned", Gauge, "", "partitions that nobody holds; 0 unless this worker leads";
+    WITHOUT_ROOM = "parti_partitions_without_room", Gauge, "", "partitions that nobody holds since no worker has room for them within its limit; 0 unless this worker leads";
     UNOWNED_SECONDS = "parti_unowned_partition_seconds_total", Counter, "", "seconds without an owner, over all partitions, while this worker led";
     OWNED = "parti_partitions_owned", Gauge, "", "partitions that this worker holds and is to keep";
     RELEASING = "parti_partitions_releasing", Gauge, "", "partitions that this worker is giving up";
+    MEASURED = "parti_partitions_measured", Gauge, "", "partitions of this worker whose weight is measured";
+    LOAD_SILENT = "parti_partitions_load_silent", Gauge, "", "those of them whose load nobody has reported for four half-lives";
+    LOADS_REFUSED = "parti_load_reports_refused_total", Counter, "", "reports of load that changed nothing, since they were 0 or absurd";
     ABANDONED = "parti_partitions_abandoned", Gauge, "", "partitions that this worker holds and nobody works on, since their handlers have stopped unasked";
     GUARDS_DROPPED = "parti_guards_dropped_total", Counter, "", "times that a handler has stopped unasked";
     CHANGES_UNREAD = "parti_changes_unread", Gauge, "", "batches of changes that the application has not read";
@@ -116,6 +120,7 @@ metrics_table! {
     UNKNOWN = "parti_store_unknown_total", Counter, "bucket", "writes without a certain outcome";
     LOGINS_REFUSED = "parti_logins_refused_total", Counter, "", "times that the server did not let this client in";
     SOURCE_ERRORS = "parti_source_errors_total", Counter, "", "failed readings of the partition list";
+    RECORDING_ERRORS = "parti_recording_errors_total", Counter, "", "times that what this worker is told could not be recorded";
     WARNING = "parti_warning", Gauge, "name", "1 while the health of this worker has the warning of this name, else 0";
 }
 
@@ -146,11 +151,15 @@ pub(crate) struct Metrics {
     resting: Gauge,
     partitions: Gauge,
     unowned: Gauge,
+    without_room: Gauge,
     unowned_seconds: Counter,
     owned: Gauge,
     releasing: Gauge,
     /// In the order of [`WorkerState::ALL`].
     states: Vec<Gauge>,
+    measured: Gauge,
+    load_silent: Gauge,
+    loads_refused: Counter,
     abandoned: Gauge,
     guards_dropped: Counter,
     changes_unread: Gauge,
@@ -167,6 +176,7 @@ pub(crate) struct Metrics {
     presence_margin: Histogram,
     logins_refused: Counter,
     source_errors: Counter,
+    recording_errors: Counter,
     /// In the order of [`Bucket::ALL`].
     stores: [StoreMetrics; 2],
     /// Partition-nanoseconds without an owner that do not make up a second yet.
@@ -199,10 +209,14 @@ impl Metrics {
             resting: gauge!(RESTING, "group" => own()),
             partitions: gauge!(PARTITIONS, "group" => own()),
             unowned: gauge!(UNOWNED, "group" => own()),
+            without_room: gauge!(WITHOUT_ROOM, "group" => own()),
             unowned_seconds: counter!(UNOWNED_SECONDS, "group" => own()),
             owned: gauge!(OWNED, "group" => own()),
             releasing: gauge!(RELEASING, "group" => own()),
             states: WorkerState::ALL.map(state).into(),
+            measured: gauge!(MEASURED, "group" => own()),
+            load_silent: gauge!(LOAD_SILENT, "group" => own()),
+            loads_refused: counter!(LOADS_REFUSED, "group" => own()),
             abandoned: gauge!(ABANDONED, "group" => own()),
             guards_dropped: counter!(GUARDS_DROPPED, "group" => own()),
             changes_unread: gauge!(CHANGES_UNREAD, "group" => own()),
@@ -219,6 +233,7 @@ impl Metrics {
             presence_margin: histogram!(PRESENCE_MARGIN, "group" => own()),
             logins_refused: counter!(LOGINS_REFUSED, "group" => own()),
             source_errors: counter!(SOURCE_ERRORS, "group" => own()),
+            recording_errors: counter!(RECORDING_ERRORS, "group" => own()),
             stores,
             rest: AtomicU64::new(0),
         }
@@ -234,8 +249,12 @@ impl Metrics {
         self.resting.set(number(status.resting.len()));
         self.partitions.set(number(fleet.partitions));
         self.unowned.set(number(fleet.unowned));
+        self.without_room.set(number(fleet.without_room));
         self.owned.set(number(status.owned));
         self.releasing.set(number(status.releasing));
+        self.measured.set(number(status.load.measured));
+        self.load_silent.set(number(status.load.silent));
+        self.loads_refused.increment(status.load.refused.saturating_sub(before.load.refused));
         self.leader.set(number(usize::from(status.leader)));
         self.suspended.set(number(usize::from(status.suspended)));
         for (state, gauge) in WorkerState::ALL.iter().zip(&self.states) {
@@ -324,6 +343,10 @@ impl Metrics {
 
     pub(crate) fn source_failed(&self) {
         self.source_errors.increment(1);
+    }
+
+    pub(crate) fn recording_failed(&self) {
+        self.recording_errors.increment(1);
     }
 
     /// Reasons are rare, so that their counters need not be kept.

@@ -12,6 +12,7 @@ pub(crate) fn log(group: &GroupName, notice: &Notice) {
         | Notice::Evicted { .. }
         | Notice::Resting { .. }
         | Notice::Unplaced { .. }
+        | Notice::WithoutRoom { .. }
         | Notice::PlanRefused { .. }
         | Notice::ReleaseTimedOut { .. }
         | Notice::SettingDiffers { .. }
@@ -38,6 +39,8 @@ fn name(notice: &Notice) -> &'static str {
         Notice::Planned { .. } => "planned",
         Notice::Resting { .. } => "resting",
         Notice::Unplaced { .. } => "unplaced",
+        Notice::WithoutRoom { .. } => "without_room",
+        Notice::RoomForAll => "room_for_all",
         Notice::PlanRefused { .. } => "plan_refused",
         Notice::ReleaseTimedOut { .. } => "release_timed_out",
         Notice::SettingDiffers { .. } => "settings_differ",

@@ -13,6 +13,9 @@ use crate::metrics::Metrics;
 /// The warning that the last plan was refused.
 const PLAN_REFUSED: &str = "plan_refused";
 
+/// The warning that some partitions have no owner, since no worker has room for them.
+const WITHOUT_ROOM: &str = "without_room";
+
 /// Publishes the status of a worker, and until when its guards are valid.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -49,6 +52,9 @@ impl Publisher {
         if status.fleet.is_some_and(|fleet| !fleet.refused) {
             self.signs.warnings.clear(PLAN_REFUSED);
         }
+        if status.fleet.is_none_or(|fleet| fleet.without_room == 0) {
+            self.signs.warnings.clear(WITHOUT_ROOM);
+        }
         self.status.send_if_modified(|known| {
             let Status { lease_until, lease_end, presence_end, .. } = status;
             let only_renewed = Status { lease_until, lease_end, presence_end, ..known.clone() } == status;
@@ -63,6 +69,9 @@ impl Publisher {
             Notice::PlanRefused { reason } => {
                 self.signs.warnings.set(PLAN_REFUSED, format!("the last plan was refused: {reason}"));
             }
+            Notice::WithoutRoom { partitions } => {
+                self.signs.warnings.set(WITHOUT_ROOM, without_room(partitions));
+            }
             Notice::LeadershipLost { .. } => {
                 self.signs.warnings.clear(PLAN_REFUSED);
             }
@@ -76,6 +85,16 @@ impl Publisher {
             _ => {}
         }
     }
+}
+
+fn without_room(partitions: &[(u8, usize)]) -> String {
+    let all: usize = partitions.iter().map(|(_, count)| count).sum();
+    let of_each = partitions.iter().map(|(priority, count)| format!("{count} of priority {priority}"));
+    format!(
+        "{all} partitions have no owner, since no worker has room for them within its limit ({}): add workers, or raise \
+         max_load or max_partitions",
+        of_each.collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn not_present(late: bool) -> String {

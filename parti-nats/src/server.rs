@@ -16,6 +16,10 @@ const DELETES_IN_CLUSTER: Version = Version(2, 12, 14);
 const FILTERS_WELL: Version = Version(2, 12, 7);
 /// From here on a consumer can be brought back to its floor.
 const RESETS: Version = Version(2, 14, 0);
+/// From here on a stream without a limit of its own has this many consumers at most.
+const CAPS_CONSUMERS: (Version, usize) = (Version(2, 15, 0), 1_000);
+/// From here on the most consumers of a stream can be changed.
+const CHANGES_MAX_CONSUMERS: Version = Version(2, 12, 0);
 /// What to run instead.
 const GOOD: &str = "2.12.15, 2.14.6 or 2.15.0, or newer";
 
@@ -62,6 +66,18 @@ pub(crate) fn resets_consumers(info: &ServerInfo) -> bool {
     Version::parse(&info.version) >= RESETS
 }
 
+/// How many consumers a stream may have that says `max_consumers`; none where nothing limits it.
+pub(crate) fn most_consumers(info: &ServerInfo, max_consumers: i32) -> Option<usize> {
+    let (from, most) = CAPS_CONSUMERS;
+    let of_stream = usize::try_from(max_consumers).ok().filter(|most| *most > 0);
+    of_stream.or((Version::parse(&info.version) >= from).then_some(most))
+}
+
+/// Whether the most consumers of a stream that is there can be changed.
+pub(crate) fn changes_max_consumers(info: &ServerInfo) -> bool {
+    Version::parse(&info.version) >= CHANGES_MAX_CONSUMERS
+}
+
 /// What is known to be wrong with a server, and what to do.
 pub(crate) fn doubt(info: &ServerInfo) -> Option<String> {
     if let Err(error) = check(info) {
@@ -81,6 +97,17 @@ pub(crate) fn doubt(info: &ServerInfo) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_many_consumers_a_stream_takes_is_its_own_limit_or_that_of_newer_servers() {
+        let most = |version: &str, max_consumers| {
+            let info = ServerInfo { version: version.into(), ..ServerInfo::default() };
+            (most_consumers(&info, max_consumers), changes_max_consumers(&info))
+        };
+        assert_eq!((most("2.10.26", -1), most("2.12.8", 0)), ((None, false), (None, true)));
+        assert_eq!((most("2.15.1", -1), most("2.15.1", 1_500)), ((Some(1_000), true), (Some(1_500), true)));
+        assert_eq!(most("2.10.26", 5), (Some(5), false));
+    }
 
     fn info(version: &str, cluster: Option<&str>) -> ServerInfo {
         let (version, cluster) = (version.to_owned(), cluster.map(str::to_owned));

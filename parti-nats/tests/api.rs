@@ -12,7 +12,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use parti_nats::assign::{Answer, Problem, Strategy, StrategyError};
 use parti_nats::{
     Builder, Change, Config, ErrorKind, GroupName, Guard, Handle, METRICS, Partition, PartitionBucket, PartitionId,
-    PartitionList, Revision, Slot, Source, SourceError, Token, Weight,
+    PartitionList, RecordLimits, Revision, Slot, Source, SourceError, Token, Weight,
 };
 use support::Server;
 
@@ -332,7 +332,8 @@ struct Moody(Option<SourceError>);
 
 impl Source for Moody {
     async fn read(&mut self) -> Result<PartitionList, SourceError> {
-        self.0.take().map_or_else(|| Ok(list(10)), Err)
+        let measured = || list(10).iter().map(|partition| partition.clone().measured()).collect();
+        self.0.take().map_or_else(|| Ok(PartitionList::new(measured())?), Err)
     }
 }
 
@@ -378,13 +379,17 @@ async fn live(seen: &mut Seen) {
     let mut server = Server::start_with_config("jetstream: enabled\n");
     let start = || {
         let moody = Moody(Some("out of order".into()));
-        Keeper::start(builder(&server, 1).source(moody))
+        // A file is no folder, so that nothing can be recorded there.
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml/recording");
+        Keeper::start(builder(&server, 1).source(moody).record(path, RecordLimits::default()))
     };
     let mut workers = vec![start()];
     until("owner of all", &mut workers, |workers| workers[0].owned().len() == 10).await;
     workers.push(start());
     let divided = |workers: &[Keeper]| workers.iter().all(|worker| worker.owned().len() == 5);
     until("divided", &mut workers, divided).await;
+    workers[0].guards.values().for_each(|guard| guard.report_load(0));
+    until("refused a load", &mut workers, |_| seen.has("parti_load_reports_refused_total")).await;
 
     // A third one is there only on paper: it is given some, does nothing, and is evicted. It comes back until it was
     // given some.

@@ -10,7 +10,8 @@ use async_nats::jetstream;
 use parti_core::{Instance, MemberRecord, Record};
 use parti_nats::{
     Bucket, Builder, Config, Control, ControlRecord, ErrorKind, Eviction, GroupName, Guard, Handle, Key, Observed,
-    Observer, Operator, PartitionBucket, PartitionList, Picture, Presence, Slot, Token, Weight, create_buckets,
+    Observer, Operator, Partition, PartitionBucket, PartitionList, Picture, Presence, Slot, Token, Weight,
+    create_buckets,
 };
 use support::{Server, quick};
 use tokio::task::JoinHandle;
@@ -114,6 +115,34 @@ async fn a_group_is_seen_as_its_workers_see_it_and_looking_writes_nothing() {
     assert_eq!(picture.workers.len(), 3);
     observer.wait_for(Duration::from_secs(1), |_| false).await.expect_err("nothing was to come");
     assert_eq!(last_writes(&server).await, before);
+}
+
+#[tokio::test]
+async fn what_handlers_report_of_their_load_is_seen_in_place_of_the_weights_in_the_list() {
+    let server = Server::start();
+    let bucket = PartitionBucket::open(client(&server).await, &group(), 1).await.expect("opened");
+    let ids = ["p-0", "p-1", "p-2", "p-3"].map(|id| id.parse().expect("a valid id"));
+    let list = PartitionList::new(ids.map(|id| Partition::new(id).measured()).into()).expect("a list");
+    bucket.replace(&list, parti_nats::Revision::new(0)).await.expect("written");
+    let config = Config { expected_workers: Some(1), load_half_life: Duration::from_secs(1), ..quick() };
+    let (mut handle, _stopper) = work(&server, 0, config);
+    let report = |guard: Guard| async move {
+        let load = if guard.partition().as_str() == "p-0" { 700 } else { 100 };
+        while guard.may_work().await {
+            guard.report_load(load);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::spawn(async move { handle.run(report).await.expect("it works") });
+    create_buckets(&client(&server).await, &group(), 1).await.expect("created");
+
+    let weights = |picture: &Picture| picture.partitions().iter().map(|of| of.weight.get()).collect::<Vec<_>>();
+    let observer = observe(&server).await;
+    let seen = observer.wait_for(DEADLINE, |picture| weights(picture) == [700, 100, 100, 100]).await;
+
+    let picture = seen.expect("it is measured");
+    assert_eq!(picture.load_of(&picture.workers[&Slot::new(0)]), 1_000);
+    assert_eq!(picture.generation().value(), 1, "for one worker nothing is planned anew");
 }
 
 #[tokio::test]

@@ -180,7 +180,7 @@ impl Durables {
     }
 
     /// The name of a partition's consumer. A group's name has no `=`, so that no two partitions of two groups share one.
-    fn name(&self, partition: &PartitionId) -> String {
+    pub(super) fn name(&self, partition: &PartitionId) -> String {
         format!("parti_{}={}", self.group, name_part(partition))
     }
 }
@@ -222,6 +222,7 @@ fn fits(info: &Info, subject: &str) -> Result<(), String> {
 fn state(info: &Info) -> ConsumerState {
     ConsumerState {
         delivered: Place::new(info.delivered.consumer_sequence),
+        through: Sequence::new(info.delivered.stream_sequence),
         floor: Sequence::new(info.ack_floor.stream_sequence),
         unacknowledged: info.num_ack_pending as u64,
         pending: info.num_pending,

@@ -32,6 +32,8 @@ const TAIL_QUEUE: usize = 16;
 const CALLS_AT_ONCE: usize = 256;
 /// How often it is measured how far behind this worker is.
 const MEASURED_EVERY: Duration = Duration::from_secs(1);
+/// What a partition weighs whose messages are measured: so much, and as much again for each message of a second.
+const LOAD_OF_MESSAGE: u64 = 100;
 /// The warning that nothing is delivered to some partitions.
 const DELIVERY_STOPPED: &str = "delivery_stopped";
 /// How often the same trouble is said.
@@ -68,6 +70,8 @@ struct Held {
     news: mpsc::UnboundedSender<News>,
     over: Arc<OnceLock<String>>,
     end: End,
+    /// How many messages it was handed since the last measurement.
+    handed: u64,
     /// Who waits for the last write.
     leaving: Option<oneshot::Sender<()>>,
 }
@@ -127,8 +131,22 @@ impl Engine {
                     }
                 }
                 Some(news) = self.pulls.next() => self.observe_pull(news),
-                _ = measures.tick() => self.metrics.observe(self.delivery.lanes()),
+                _ = measures.tick() => {
+                    self.metrics.observe(self.delivery.lanes());
+                    self.report_loads();
+                }
                 () = clock::sleep_until(self.delivery.poll_timeout(), clock::LONGEST_WAIT) => self.handle(Event::Timeout),
+            }
+        }
+    }
+
+    /// Where the list measures partitions, the messages of the last second are how heavy they are.
+    fn report_loads(&mut self) {
+        let is_measured = self.worker.status().load.measured > 0;
+        for held in self.held.values_mut() {
+            let handed = std::mem::take(&mut held.handed);
+            if is_measured {
+                held.guard.report_load((handed + 1).saturating_mul(LOAD_OF_MESSAGE));
             }
         }
     }
@@ -178,7 +196,7 @@ impl Engine {
         let (guard, over) = (Arc::new(guard), Arc::new(OnceLock::new()));
         let (sender, news) = mpsc::unbounded_channel();
         let messages = Messages::new(Arc::clone(&guard), self.caller.clone(), news, Arc::clone(&over));
-        let held = Held { guard, token, news: sender, over, end: End::Finished, leaving: None };
+        let held = Held { guard, token, news: sender, over, end: End::Finished, handed: 0, leaving: None };
         self.waiting.remove(&partition);
         self.held.insert(partition.clone(), held);
         self.handle(Event::Ownership(Ownership::Acquired { partition, token }));
@@ -295,6 +313,7 @@ impl Engine {
         self.metrics.repeated.increment(again as u64);
         self.goes_on(partition);
         if let Some(held) = self.held(partition, token) {
+            held.handed += messages.len() as u64;
             // An error means that the application has just left: it has not seen them.
             let _ = held.news.send(News::Handed(messages));
         }

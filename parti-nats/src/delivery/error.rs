@@ -65,6 +65,32 @@ pub enum DeliveryError {
         /// Its retention.
         retention: &'static str,
     },
+    /// The stream takes fewer consumers than there are partitions.
+    #[error(
+        "the stream {stream} must take a consumer for each of {partitions} partitions, but takes {most}: {fix}, or let the stream map its subjects to 64 to 512 lanes, and give these as partitions"
+    )]
+    TooFewConsumers {
+        /// Its name.
+        stream: String,
+        /// How many partitions there are.
+        partitions: usize,
+        /// How many consumers it takes: its `max_consumers`, or without that what servers from 2.15 on allow.
+        most: usize,
+        /// How it comes to take more.
+        fix: &'static str,
+    },
+    /// The stream has fewer copies than were asked for.
+    #[error(
+        "the stream {stream} must have at least {wanted} copies, since its consumers have as many as it has, but has {replicas}: set num_replicas, or ask for fewer"
+    )]
+    TooFewReplicas {
+        /// Its name.
+        stream: String,
+        /// How many copies it has.
+        replicas: usize,
+        /// How many [were asked for](crate::Delivery::replicas).
+        wanted: usize,
+    },
     /// The stream has other subjects.
     #[error(
         "the stream {stream} must have every subject {filter}, but has {subjects}: correct the template, or add the subject to the stream"
@@ -121,6 +147,8 @@ impl DeliveryError {
             | Self::Engine { .. }
             | Self::Interest { .. }
             | Self::Start { .. }
+            | Self::TooFewConsumers { .. }
+            | Self::TooFewReplicas { .. }
             | Self::Subject { .. }
             | Self::NotAllowed { .. }
             | Self::NoDirectGet { .. } => false,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use parti_core::delivery::{Handed, Message, PartitionMessage, Sequence};
+use parti_core::delivery::{Handed, Message, PartitionMessage, Sequence, Timestamp};
 use parti_core::{PartitionId, Token};
 
 /// What a stored message says.
@@ -30,11 +30,13 @@ pub struct Delivered {
     pub(crate) token: Token,
     pub(crate) message: Message<Body>,
     pub(crate) tries: u32,
+    pub(crate) created: Timestamp,
 }
 
 impl Delivered {
     pub(crate) fn new(partition: &PartitionId, token: Token, handed: Handed<Body>) -> Self {
-        Self { partition: partition.clone(), token, message: handed.message, tries: handed.tries }
+        let Handed { message, tries, created } = handed;
+        Self { partition: partition.clone(), token, message, tries, created }
     }
 
     /// Which partition it is of.
@@ -55,6 +57,17 @@ impl Delivered {
     /// When the stream stored it, by the server's clock.
     pub fn stored_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.message.timestamp.value())
+    }
+
+    /// The same, in nanoseconds since 1970: what a [`PositionStore`](crate::PositionStore) keeps.
+    pub fn timestamp(&self) -> Timestamp {
+        self.message.timestamp
+    }
+
+    /// When the stream was made that has numbered it, in nanoseconds since 1970: what a
+    /// [`PositionStore`](crate::PositionStore) compares. A stream that was made anew gives the same numbers again.
+    pub fn stream_created(&self) -> Timestamp {
+        self.created
     }
 
     /// How often it was tried before, as far as is known. More than 0 after a failure, and after a process that may have

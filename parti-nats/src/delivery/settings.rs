@@ -1,5 +1,6 @@
 //! What a service says of the messages that it wants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::delivery::allowed;
 use crate::delivery::consumer::Consumer;
 use crate::delivery::error::DeliveryError;
+use crate::delivery::kept::{Given, PositionStore};
 use crate::delivery::store::Store;
 use crate::delivery::template::Template;
 use crate::handle::Handle;
@@ -24,6 +26,7 @@ pub struct Delivery {
     pub(crate) config: DeliveryConfig,
     pub(crate) engine: Option<Engine>,
     pub(crate) dead_letters: Option<String>,
+    pub(crate) positions: Option<Given>,
     pub(crate) replicas: usize,
     pub(crate) timeout: Duration,
     patience: Duration,
@@ -42,6 +45,7 @@ impl Delivery {
             config: DeliveryConfig::new(stream),
             engine: None,
             dead_letters: None,
+            positions: None,
             replicas: 1,
             timeout: Duration::from_secs(5),
             patience: Duration::from_secs(30),
@@ -126,7 +130,17 @@ impl Delivery {
         self
     }
 
-    /// The least number of copies of the bucket that holds positions; 1 by default. In a cluster use 3.
+    /// Keeps positions in a database of the application, which stores each one in the same transaction as the effect of the
+    /// message; see [`PositionStore`]. There is no bucket of positions then, and `parti positions`, `parti seek` and an
+    /// [`Observer`](crate::Observer) know nothing of them. Only for a stream that keeps its messages.
+    #[must_use]
+    pub fn positions(mut self, store: impl PositionStore) -> Self {
+        self.positions = Some(Given(Arc::new(store)));
+        self
+    }
+
+    /// The least number of copies of the bucket that holds positions; 1 by default. In a cluster use 3. A stream that removes
+    /// what is acknowledged must have as many, since its consumers have as many as it has.
     #[must_use]
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas.max(1);
@@ -156,11 +170,14 @@ impl Delivery {
             format!("$JS.API.CONSUMER.CREATE.{stream}.>"),
             format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.>"),
             format!("$JS.API.CONSUMER.DELETE.{stream}.>"),
+        ];
+        let of_bucket = [
             format!("$JS.API.STREAM.INFO.{kept}"),
             format!("$JS.API.STREAM.CREATE.{kept}"),
             format!("$JS.API.STREAM.MSG.GET.{kept}"),
             format!("{}pos.*", positions.stored),
         ];
+        publish.extend(of_bucket.into_iter().filter(|_| self.positions.is_none()));
         publish.extend(of_log.into_iter().filter(|_| is_log));
         publish.extend(of_queue.into_iter().filter(|_| is_queue));
         publish.extend(self.dead_letters.as_deref().map(Template::new).transpose()?.map(|template| template.any()));
@@ -175,7 +192,7 @@ impl Delivery {
         self
     }
 
-    /// All other settings. The stream's name is kept.
+    /// All other settings. The stream's name is kept, and so is where [positions](Self::positions) are.
     #[must_use]
     pub fn config(mut self, config: DeliveryConfig) -> Self {
         let stream = std::mem::take(&mut self.config.stream);
@@ -201,13 +218,15 @@ impl Delivery {
         allowed::check(&context.client(), &allowed, |subject| subject.contains(".STREAM.INFO.")).await?;
         let begun = clock::now();
         loop {
-            match Store::open(&context, worker.group(), &self, &template, dead_letters.as_ref()).await {
+            let known = (worker.group(), worker.listed);
+            match Store::open(&context, known, &self, &template, dead_letters.as_ref()).await {
                 Ok((store, engine)) => {
                     let allowed = Self { engine: Some(engine), ..self.clone() }.permissions(worker.group())?;
                     allowed::check(&context.client(), &allowed, |_| true).await?;
                     // By the time that others have a frozen worker's partitions, its last requests are over.
                     let pull_time = self.config.pull_time.min(worker.health.lease / 2);
-                    let config = DeliveryConfig { engine, pull_time, ..self.config };
+                    let own_positions = self.positions.is_some();
+                    let config = DeliveryConfig { engine, pull_time, own_positions, ..self.config };
                     return Ok(Consumer::start(worker, store, config));
                 }
                 Err(error) if error.is_transient() && clock::now() < begun + self.patience => {

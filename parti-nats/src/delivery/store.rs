@@ -1,17 +1,17 @@
 //! The stream and the bucket of positions, as delivery asks for them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{self, LastRawMessageErrorKind, RetentionPolicy};
+use async_nats::jetstream::stream::{self, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy};
 use async_nats::jetstream::{Context, ErrorCode};
-use async_nats::{HeaderMap, header};
+use async_nats::{HeaderMap, ServerInfo, header};
 use parti_core::delivery::{
-    Answer, CallId, Engine, Message, Order, PositionRecord, Sequence, StartAt, StoredPosition, StreamState, Timestamp,
+    Answer, CallId, DeliveryConfigError, Engine, Message, Order, PositionRecord, Sequence, StartAt, StoredPosition,
+    StreamState, Timestamp,
 };
 use parti_core::{GroupName, Outcome, PartitionId, Revision};
 
@@ -20,13 +20,15 @@ use crate::clock;
 use crate::delivery::direct::{Direct, LastMessages};
 use crate::delivery::durable::Durables;
 use crate::delivery::error::DeliveryError;
+use crate::delivery::kept::{Beside, Bucket, Kept};
 use crate::delivery::message::Body;
 use crate::delivery::settings::Delivery;
 use crate::delivery::tail::{MAX_FILTERS, Tail, Wanted};
-use crate::delivery::template::{Parts, Template, covers, key_part};
-use crate::kv::{is_marker, last_message};
-use crate::refusal::{self, Meaning};
+use crate::delivery::template::{Parts, Template, covers};
 use crate::server;
+
+/// As many consumers as a stream should have.
+const MANY_CONSUMERS: usize = 512;
 
 /// Carries out what delivery asks for. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,34 +41,36 @@ struct Inner {
     engine: Engine,
     template: Template,
     dead_letters: Option<Template>,
-    positions: Names,
+    positions: Kept,
     direct: Direct,
     durables: Durables,
     timeout: Duration,
-    /// The revisions of the delete markers of positions that somebody has removed: to write one again depends on them.
-    markers: Mutex<BTreeMap<PartitionId, Revision>>,
 }
 
 impl Store {
-    /// Looks whether the stream fits, and makes sure that the bucket of positions is there.
+    /// Looks whether the stream fits, and makes sure that the bucket of positions is there. So many partitions are known of.
     pub(crate) async fn open(
         context: &Context,
-        group: &GroupName,
+        (group, partitions): (&GroupName, usize),
         settings: &Delivery,
         template: &Template,
         dead_letters: Option<&Template>,
     ) -> Result<(Self, Engine), DeliveryError> {
         let stream = settings.config.stream.clone();
-        let engine = check_stream(context, settings, template).await?;
-        let positions = Names::positions(group);
-        let not_ready = |source| DeliveryError::NotReady { source };
-        ensure_one(context, &positions, settings.replicas).await.map_err(not_ready)?;
+        let engine = check_stream(context, settings, template, partitions).await?;
+        let positions = if let Some(given) = &settings.positions {
+            Kept::ByApplication(Beside::new(given.clone()))
+        } else {
+            let names = Names::positions(group);
+            let not_ready = |source| DeliveryError::NotReady { source };
+            ensure_one(context, &names, settings.replicas).await.map_err(not_ready)?;
+            Kept::InBucket(Box::new(Bucket::new(context.clone(), names)))
+        };
         let direct = Direct::new(context.client(), &stream, settings.timeout);
-        let (timeout, markers) = (settings.timeout, Mutex::default());
+        let timeout = settings.timeout;
         let durables = Durables::new(context, &stream, group, template, timeout);
         let (context, template, dead_letters) = (context.clone(), template.clone(), dead_letters.cloned());
-        let inner =
-            Inner { context, stream, engine, template, dead_letters, positions, direct, durables, timeout, markers };
+        let inner = Inner { context, stream, engine, template, dead_letters, positions, direct, durables, timeout };
         Ok((Self(Arc::new(inner)), engine))
     }
 
@@ -79,8 +83,8 @@ impl Store {
     pub(crate) async fn answer(&self, order: Order<Body>) -> Option<(CallId, Answer<Body>)> {
         Some(match order {
             Order::ReadPosition { call, partition } => (call, said(self.read(&partition).await.map(Answer::Position))),
-            Order::WritePosition { call, partition, expected, record } => {
-                (call, Answer::Written(self.write(&partition, expected, &record).await))
+            Order::WritePosition { call, partition, expected, record, claims } => {
+                (call, Answer::Written(self.write(&partition, expected, &record, claims).await))
             }
             Order::Inspect { call } => (call, self.inspect().await),
             Order::Ask { call, partitions } => (call, self.ask(&partitions).await),
@@ -136,24 +140,22 @@ impl Store {
     }
 
     async fn read(&self, partition: &PartitionId) -> Result<StoredPosition, String> {
-        self.connected()?;
-        let Inner { context, positions, .. } = &*self.0;
-        let bucket = context.get_stream_no_info(&positions.stream).await.map_err(|error| error.to_string())?;
-        let last = last_message(&bucket, &self.key(partition)).await.map_err(|error| error.to_string())?;
-        let marker = last.as_ref().filter(|last| is_marker(&last.headers)).map(|last| Revision::new(last.sequence));
-        self.set_marker(partition, marker);
-        let Some(last) = last.filter(|_| marker.is_none()) else { return Ok(StoredPosition::Missing) };
-        match PositionRecord::decode(&last.payload) {
-            Ok(record) => {
+        if let Kept::InBucket(_) = self.0.positions {
+            self.connected()?;
+        }
+        let found = self.in_time(self.0.positions.read(partition)).await.ok_or("no answer came in time")??;
+        Ok(match found {
+            None => StoredPosition::Missing,
+            Some((Ok(record), revision)) => {
                 // Where each partition has a consumer, nothing is read from the position on.
                 let at = match self.0.engine {
                     Engine::Log => self.stored_at(record.seq).await?,
                     Engine::Queue => None,
                 };
-                Ok(StoredPosition::Found { record, revision: Revision::new(last.sequence), at })
+                StoredPosition::Found { record, revision, at }
             }
-            Err(error) => Ok(StoredPosition::Unreadable { error }),
-        }
+            Some((Err(error), _)) => StoredPosition::Unreadable { error },
+        })
     }
 
     /// When the stream stored the message that it has at this number; none if it has none.
@@ -170,26 +172,16 @@ impl Store {
         }
     }
 
-    async fn write(&self, partition: &PartitionId, expected: Option<Revision>, record: &PositionRecord) -> Outcome {
-        if self.connected().is_err() {
-            return Outcome::Unknown;
-        }
-        let expected = expected.or_else(|| self.marker(partition)).unwrap_or_default();
-        let message =
-            PublishMessage::build().payload(record.encode().into()).expected_last_subject_sequence(expected.value());
-        let published = self.0.context.send_publish(self.key(partition), message);
-        match self.in_time(async { published.await?.await }).await {
-            Some(Ok(stored)) => Outcome::Committed(Revision::new(stored.sequence)),
-            Some(Err(error)) => match refusal::meaning(&error) {
-                Meaning::ConditionFailed => Outcome::Conflict,
-                Meaning::Refused => {
-                    tracing::warn!(event = "position_refused", %partition, %error, "the server refuses to store a position");
-                    Outcome::Refused
-                }
-                Meaning::NotReady | Meaning::Unknown => Outcome::Unknown,
-            },
-            None => Outcome::Unknown,
-        }
+    async fn write(
+        &self,
+        partition: &PartitionId,
+        expected: Option<Revision>,
+        record: &PositionRecord,
+        claims: bool,
+    ) -> Outcome {
+        let is_sent = matches!(self.0.positions, Kept::ByApplication(_)) || self.connected().is_ok();
+        let written = self.0.positions.write(partition, expected, record, claims);
+        if is_sent { self.in_time(written).await.unwrap_or(Outcome::Unknown) } else { Outcome::Unknown }
     }
 
     async fn inspect(&self) -> Answer<Body> {
@@ -273,26 +265,15 @@ impl Store {
     async fn in_time<F: Future>(&self, asked: F) -> Option<F::Output> {
         tokio::time::timeout(self.0.timeout, asked).await.ok()
     }
-
-    fn key(&self, partition: &PartitionId) -> String {
-        format!("{}pos.{}", self.0.positions.stored, key_part(partition))
-    }
-
-    fn marker(&self, partition: &PartitionId) -> Option<Revision> {
-        self.0.markers.lock().unwrap_or_else(PoisonError::into_inner).get(partition).copied()
-    }
-
-    fn set_marker(&self, partition: &PartitionId, marker: Option<Revision>) {
-        let mut markers = self.0.markers.lock().unwrap_or_else(PoisonError::into_inner);
-        match marker {
-            Some(revision) => _ = markers.insert(partition.clone(), revision),
-            None => _ = markers.remove(partition),
-        }
-    }
 }
 
 /// Looks whether the stream fits. Returns the engine that its retention asks for.
-async fn check_stream(context: &Context, settings: &Delivery, template: &Template) -> Result<Engine, DeliveryError> {
+async fn check_stream(
+    context: &Context,
+    settings: &Delivery,
+    template: &Template,
+    partitions: usize,
+) -> Result<Engine, DeliveryError> {
     let (stream, filter) = (settings.config.stream.clone(), template.any());
     let found = context.get_stream(&stream).await.map_err(|error| match error.kind() {
         GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -318,6 +299,7 @@ async fn check_stream(context: &Context, settings: &Delivery, template: &Templat
         Engine::Queue if settings.config.start != StartAt::Earliest => {
             return Err(DeliveryError::Start { stream, retention });
         }
+        Engine::Queue if settings.positions.is_some() => return Err(DeliveryConfigError::OwnPositions.into()),
         Engine::Log | Engine::Queue => {}
     }
     let server = context.client().server_info();
@@ -325,7 +307,61 @@ async fn check_stream(context: &Context, settings: &Delivery, template: &Templat
         let (server, version) = (server::address(&server), server.version);
         return Err(DeliveryError::Interest { stream, server, version });
     }
+    if engine == Engine::Queue {
+        check_room(config, settings, partitions, &server)?;
+        let limits = limits_that_remove(config);
+        if !limits.is_empty() {
+            tracing::warn!(
+                event = "limits_remove_unread",
+                stream,
+                limits = limits.join(", "),
+                "the stream removes messages that nobody has worked on, and nobody can tell how many: raise its limits, or let it refuse new messages instead (discard: new)"
+            );
+        }
+    }
     Ok(engine)
+}
+
+/// The limits of a stream that remove messages whether they were worked on or not, as they are named in its configuration.
+fn limits_that_remove(config: &stream::Config) -> Vec<&'static str> {
+    let removes_old = config.discard == DiscardPolicy::Old;
+    let limits = [
+        ("max_age", !config.max_age.is_zero()),
+        ("max_msgs", config.max_messages > 0 && removes_old),
+        ("max_bytes", config.max_bytes > 0 && removes_old),
+        ("max_msgs_per_subject", config.max_messages_per_subject > 0 && !config.discard_new_per_subject),
+    ];
+    limits.into_iter().filter(|(_, removes)| *removes).map(|(name, _)| name).collect()
+}
+
+/// Looks whether the stream takes a consumer for each partition. It has as many copies as the stream.
+fn check_room(
+    config: &stream::Config,
+    settings: &Delivery,
+    partitions: usize,
+    server: &ServerInfo,
+) -> Result<(), DeliveryError> {
+    let (stream, replicas) = (config.name.clone(), config.num_replicas);
+    if replicas < settings.replicas {
+        return Err(DeliveryError::TooFewReplicas { stream, replicas, wanted: settings.replicas });
+    }
+    if let Some(most) = server::most_consumers(server, config.max_consumers).filter(|most| partitions > *most) {
+        let fix = if server::changes_max_consumers(server) {
+            "raise its max_consumers"
+        } else {
+            "make it anew with a greater max_consumers"
+        };
+        return Err(DeliveryError::TooFewConsumers { stream, partitions, most, fix });
+    }
+    if partitions > MANY_CONSUMERS {
+        tracing::warn!(
+            event = "many_consumers",
+            stream,
+            partitions,
+            "each partition has a consumer of its own: let the stream map its subjects to 64 to 512 lanes, and give these as partitions"
+        );
+    }
+    Ok(())
 }
 
 /// Whether the stream stores its messages under such subjects.

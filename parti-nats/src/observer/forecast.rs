@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use parti_core::assign::{
-    self, Balanced, ConsistentHash, Figures, MoveReason, Options, PlanError, Problem, RoundRobin, Rule, Step, Strategy,
-    WorkerInput,
+    self, Balanced, ConsistentHash, Figures, Fit, MoveReason, Options, PlanError, Problem, RoundRobin, Rule, Step,
+    Strategy, WorkerInput,
 };
-use parti_core::{Control, MemberPhase, Partition, PartitionId, PartitionList, Slot, StrategyChoice, Weight};
+use parti_core::{
+    Control, MemberPhase, Partition, PartitionId, PartitionList, Placement, Slot, StrategyChoice, Weight,
+};
 
 use super::picture::{PartitionPicture, Picture, Presence};
 
@@ -18,7 +20,7 @@ const MAX_ROUNDS: usize = 100;
 /// moves as the group is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WhatIf {
-    /// Workers that join, each with its capacity.
+    /// Workers that join, each with its capacity, and without limits.
     pub add: BTreeMap<Slot, u32>,
     /// Workers that leave, or are drained.
     pub remove: BTreeSet<Slot>,
@@ -62,6 +64,8 @@ pub struct Round {
     pub moves: Vec<ForecastMove>,
     /// How good it is, what it costs, and the least that it could cost.
     pub figures: Figures,
+    /// How many partitions have no owner after it for lack of room, by priority, the highest first.
+    pub without_room: Vec<(u8, usize)>,
 }
 
 /// One partition that changes hands.
@@ -75,6 +79,8 @@ pub struct ForecastMove {
     pub to: Option<Slot>,
     /// Why it moves.
     pub reason: MoveReason,
+    /// Whether its owner after is one that it prefers; none where it prefers nobody.
+    pub fit: Option<Fit>,
 }
 
 /// There is no forecast.
@@ -128,6 +134,7 @@ struct Planned {
     owners: Vec<Option<Slot>>,
     moves: Vec<ForecastMove>,
     figures: Figures,
+    without_room: Vec<(u8, usize)>,
     another_round: bool,
 }
 
@@ -158,7 +165,7 @@ impl Picture {
             is_cut = number >= MAX_ROUNDS;
             if !plan.moves.is_empty() {
                 question.owners.clone_from(&plan.owners);
-                rounds.push(Round { moves: plan.moves, figures: plan.figures });
+                rounds.push(Round { moves: plan.moves, figures: plan.figures, without_room: plan.without_room });
             }
             if !goes_on || is_cut {
                 break;
@@ -170,7 +177,7 @@ impl Picture {
 
     fn question(&self, what_if: &WhatIf) -> Result<Question, ForecastError> {
         let workers = self.roster(what_if)?;
-        let list = self.weighed(what_if)?;
+        let list = self.weighed_for(what_if)?;
         let mut owners = vec![None; list.len()];
         for (&slot, assignment) in self.assignments.iter().filter(|(slot, assignment)| self.is_held(**slot, assignment))
         {
@@ -204,6 +211,8 @@ impl Picture {
             WorkerInput {
                 draining: is_drained || worker.record.phase == MemberPhase::Draining,
                 labels: worker.record.labels.clone(),
+                max_load: worker.record.max_load,
+                max_partitions: worker.record.max_partitions,
                 ..input(slot, worker.record.capacity)
             }
         });
@@ -211,11 +220,11 @@ impl Picture {
     }
 
     /// The list as it would be: that of the store, or what assignments tell of it.
-    fn weighed(&self, what_if: &WhatIf) -> Result<PartitionList, ForecastError> {
-        let stored = self.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
+    fn weighed_for(&self, what_if: &WhatIf) -> Result<PartitionList, ForecastError> {
+        let stored = self.weighed();
         let known = |partition: PartitionPicture| Partition::new(partition.id).with_weight(partition.weight);
         let mut partitions: Vec<Partition> =
-            stored.map_or_else(|| self.partitions().into_iter().map(known).collect(), |list| list.as_slice().to_vec());
+            stored.map_or_else(|| self.partitions().into_iter().map(known).collect(), Vec::from);
         for (id, weight) in &what_if.weights {
             let found = partitions.binary_search_by(|partition| partition.id.cmp(id));
             let at = found.map_err(|_| ForecastError::UnknownPartition { id: id.clone() })?;
@@ -285,8 +294,8 @@ impl Question {
         let problem = problem.with_rules(&rules).expect("one rule for a partition").with_options(options);
         let plan = assign::plan(&*self.strategy, &problem)?;
         let mut owners = self.owners.clone();
-        for (at, owner) in places.into_iter().zip(plan.owners) {
-            owners[at] = owner;
+        for (at, owner) in places.into_iter().zip(&plan.owners) {
+            owners[at] = *owner;
         }
         let id = |at: usize| part.as_slice()[at].id.clone();
         let moves = plan.moves.into_iter();
@@ -295,8 +304,10 @@ impl Question {
             from: one.from,
             to: one.to,
             reason: one.reason,
+            fit: one.fit,
         });
-        Ok(Planned { owners, moves: moves.collect(), figures: plan.figures, another_round: plan.another_round })
+        let assign::Plan { figures, without_room, another_round, .. } = plan;
+        Ok(Planned { owners, moves: moves.collect(), figures, without_room, another_round })
     }
 
     /// What the partitions of a list ask for, and whom they avoid.
@@ -308,7 +319,8 @@ impl Question {
             }
             let placement = of.placement.as_deref().cloned().unwrap_or_default();
             let avoids = avoids.cloned().unwrap_or_default();
-            Some(Rule { partition, requires: placement.requires, pin: placement.pin, avoids })
+            let Placement { requires, prefers, apart, pin, priority: _, measured: _ } = placement;
+            Some(Rule { partition, requires, prefers, apart, pin, avoids })
         };
         list.iter().enumerate().filter_map(rule).collect()
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parti_core::{
-    AssignmentRecord, ClusterRecord, Control, ControlRecord, Generation, GroupName, Incarnation, Key, LeaderRecord,
-    MemberPhase, MemberRecord, PartitionId, PartitionList, Position, Revision, Slot, Tenure, Token, Weight,
+    AssignmentRecord, ClusterRecord, Control, ControlRecord, Generation, Grant, GroupName, Incarnation, Key,
+    LeaderRecord, MeasuredWeights, MemberPhase, MemberRecord, PartitionId, PartitionList, Position, Revision, Slot,
+    Tenure, Token, Weight,
 };
 
 /// By which lease a worker is judged whose record names none: the default of the versions that wrote such records.
@@ -144,7 +145,7 @@ pub struct Ownership {
 pub struct PartitionPicture {
     /// Its name.
     pub id: PartitionId,
-    /// Its weight: by the stored list, or as it was granted.
+    /// Its weight: by the stored list, or as it was granted; where the list measures it, its load as the leader knows it.
     pub weight: Weight,
     /// Who owns it, if anybody does.
     pub owner: Option<Ownership>,
@@ -214,10 +215,26 @@ impl Picture {
         self.assignments.get(&slot).map_or(0, |assignment| assignment.record.owned.len())
     }
 
+    /// The weights of what a worker owns: those of its grants or, where the stored list measures them, as it tells them. 0
+    /// where it owns nothing. O(owned log P).
+    pub fn load_of(&self, worker: &WorkerPicture) -> u64 {
+        let record = self.assignments.get(&worker.slot).map(|assignment| &assignment.record);
+        let owned = record.filter(|record| record.tenure == worker.tenure).map(|record| &record.owned);
+        let list = self.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
+        let told = worker.record.load.as_ref().filter(|_| self.has_applied(worker));
+        let measured = |id: &PartitionId| {
+            let listed = list.and_then(|list| Some(&list.as_slice()[list.position(id)?]));
+            Some(told?.load_of(id, listed.filter(|of| of.is_measured())?.weight))
+        };
+        let weight = |grant: &Grant| measured(&grant.partition).unwrap_or(grant.weight);
+        owned.into_iter().flatten().map(|grant| u64::from(weight(grant).get())).sum()
+    }
+
     /// Every partition that is known, in the order of the ids: those of the stored list, and those in assignments. In a
     /// group without a stored list one that nobody owns and nobody is to have is not known. O(P log P).
     pub fn partitions(&self) -> Vec<PartitionPicture> {
-        let listed = self.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
+        let listed = self.weighed();
+        let listed = listed.as_ref();
         let mut all: BTreeMap<&PartitionId, PartitionPicture> = BTreeMap::new();
         for partition in listed.into_iter().flat_map(PartitionList::iter) {
             all.insert(&partition.id, PartitionPicture::new(&partition.id, partition.weight, true));
@@ -241,6 +258,21 @@ impl Picture {
             }
         }
         all.into_values().collect()
+    }
+
+    /// The stored list with the weights by which a leader divides it: where it measures partitions, what workers tell of
+    /// them. O(P).
+    pub(super) fn weighed(&self) -> Option<PartitionList> {
+        let list = self.list.as_ref()?.partitions.as_ref().ok()?;
+        let mut weights = MeasuredWeights::new(list);
+        let assigned = self.assignments.iter().map(|(slot, assignment)| {
+            let worker = self.workers.get(slot).filter(|worker| {
+                worker.record.applied == Position { incarnation: self.plan.life, revision: assignment.revision }
+            });
+            (&*assignment.record, worker.and_then(|worker| worker.record.load.as_ref()))
+        });
+        weights.observe(list, assigned);
+        Some(weights.weighed(list))
     }
 
     fn token(&self, slot: Slot, assignment: &AssignmentPicture, epoch: Generation) -> Token {

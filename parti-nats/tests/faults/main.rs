@@ -11,6 +11,7 @@ mod lease;
 mod permissions;
 #[path = "../processes/mod.rs"]
 mod processes;
+mod recorder;
 mod restart;
 mod server;
 #[path = "../support/mod.rs"]
@@ -48,6 +49,7 @@ fn spec(url: String, workers: u32) -> Spec {
         workers: 1,
         config: Config { lease: LEASE, expected_workers: Some(workers), ..quick() },
         tick: Some(Duration::from_millis(2)),
+        record: None,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use parti_nats::{Builder, Change, Config, Guard, Handle, PartitionId, Status};
+use parti_nats::{Builder, Change, Config, Guard, Handle, PartitionId, RecordLimits, Status};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,8 @@ pub(crate) struct Spec {
     pub(crate) config: Config,
     /// How often a worker asks its guards whether it may go on; only at what it is told of if not given.
     pub(crate) tick: Option<Duration>,
+    /// The folder in which each worker is recorded, if any is, under the number of its process and its own.
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// What an agent is told on its standard input, one a line: a worker, and what it is to do.
@@ -49,11 +52,18 @@ impl Spec {
         (VARIABLE, serde_json::to_string(self).expect("a spec is plain data"))
     }
 
-    fn builder(&self) -> Builder {
+    fn builder(&self, worker: u32) -> Builder {
         let ids = (0..self.partitions).map(|number| format!("p{number:05}"));
         let builder = Builder::new(&self.group).server(&self.url).partition_ids(ids).config(self.config.clone());
         // A cluster takes a moment until it can place a bucket.
-        builder.replicas(self.replicas).retry_first_connection(true)
+        let builder = builder.replicas(self.replicas).retry_first_connection(true);
+        match &self.record {
+            Some(folder) => {
+                let name = format!("{}-{worker}.rec", std::process::id());
+                builder.record(folder.join(name), RecordLimits::default())
+            }
+            None => builder,
+        }
     }
 }
 
@@ -69,8 +79,8 @@ pub(crate) fn run(spec: &Spec) {
             return std::future::pending().await;
         }
         let start = |(worker, orders): (usize, _)| {
-            let handle = spec.builder().start().expect("valid settings");
             let worker = u32::try_from(worker).expect("few workers");
+            let handle = spec.builder(worker).start().expect("valid settings");
             tokio::spawn(serve(Desk::new(worker, spec.tick.is_some()), handle, orders, spec.tick))
         };
         let workers: Vec<_> = receivers.into_iter().enumerate().map(start).collect();

@@ -2,7 +2,7 @@
 //! owner.
 #![allow(dead_code)] // every user needs another part of it
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use parti_core::Config;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a server that could not start is started again: somebody outside may have been on its port for a moment.
 const STARTS: u32 = 3;
+/// How long three servers may take to be a cluster before they are started again: now and then they do not find each other.
+const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Where ports are taken from: below those that systems give to whoever asks for any, such as clients, which could
 /// else take the port of a server that is to come back.
 const PORTS: Range<u16> = 20_000..32_768;
@@ -63,6 +65,8 @@ pub(crate) struct Port {
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
     _routes: [Port; 3],
+    /// Where each says whether it takes part.
+    monitors: [Port; 3],
 }
 
 impl Server {
@@ -246,6 +250,17 @@ fn greeting(port: u16) -> io::Result<String> {
     Ok(line)
 }
 
+/// Whether the server that is monitored there has JetStream, and is in contact with the one that leads its cluster.
+fn is_healthy(monitor: u16) -> io::Result<bool> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, monitor));
+    let mut stream = TcpStream::connect_timeout(&address, START_TIMEOUT)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line.contains(" 200 "))
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
@@ -256,7 +271,7 @@ impl Drop for Server {
 }
 
 impl Cluster {
-    /// Three servers with JetStream that know each other. Buckets can be created a moment later.
+    /// Three servers with JetStream that are a cluster. Buckets can be created a moment later.
     pub(crate) fn start() -> Self {
         Self::start_over(|_, _, port| format!("nats://127.0.0.1:{port}"))
     }
@@ -264,18 +279,38 @@ impl Cluster {
     /// The same. One server (the first number) reaches another (the second) only where `route` says, which is told the
     /// port that it listens on for that; and each client knows only the server that it was given.
     pub(crate) fn start_over(mut route: impl FnMut(usize, usize, u16) -> String) -> Self {
-        let routes = [(); 3].map(|()| Port::take());
+        let (routes, monitors) = ([(); 3].map(|()| Port::take()), [(); 3].map(|()| Port::take()));
         let mut servers = Vec::new();
         for (from, own) in routes.iter().enumerate() {
             let others = routes.iter().enumerate().filter(|(to, _)| *to != from);
             let ways: Vec<_> = others.map(|(to, port)| route(from, to, port.number)).collect();
-            let (address, ways) = (own.url(), ways.join(","));
+            let (address, ways, monitor) = (own.url(), ways.join(","), monitors[from].number.to_string());
             let mut arguments = vec!["-js", "--cluster_name", "parti", "--cluster", &address, "--routes", &ways];
+            arguments.extend(["-m", &monitor]);
             // Nobody learns of another way.
             arguments.extend(["--no_advertise", "--cluster_advertise", "127.0.0.1:9"]);
             servers.push(Server::launch(Port::take(), Some(own), &arguments));
         }
-        Self { servers, _routes: routes }
+        let mut cluster = Self { servers, _routes: routes, monitors };
+        cluster.form();
+        cluster
+    }
+
+    /// Waits until every server is in contact with the one that leads, and starts all of them again where that never comes.
+    fn form(&mut self) {
+        for _ in 0..STARTS {
+            let deadline = Instant::now() + FORM_TIMEOUT;
+            while Instant::now() < deadline {
+                if self.monitors.iter().all(|monitor| is_healthy(monitor.number).unwrap_or(false)) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self.servers.iter_mut().for_each(Server::kill);
+            self.servers.iter_mut().for_each(Server::resume);
+        }
+        let logs = self.servers.iter().map(|server| std::fs::read_to_string(server.log()).unwrap_or_default());
+        panic!("three servers are no cluster:\n{}", logs.collect::<Vec<_>>().join("\n"));
     }
 
     /// The server that calls itself `name`.
