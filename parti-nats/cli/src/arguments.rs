@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parti_nats::{GroupName, HumanDuration, Slot, StrategyChoice};
 
+use crate::replay::Recordings;
+
 /// What each exit code says, at the end of `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -165,7 +167,7 @@ pub(crate) enum Verb {
         verb: List,
     },
     /// Wait, for scripts
-    #[command(after_help = "Example:\n  parti wait -g orders settled --timeout 5m")]
+    #[command(after_help = "Example:\n  parti wait -g orders settled --at-most 5m")]
     Wait {
         #[command(subcommand)]
         what: Wait,
@@ -194,6 +196,15 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: DeadLetters,
     },
+    /// What a worker was told and what it decided, from its flight recording; exit code 1 if it now decides otherwise
+    #[command(
+        long_about = "What a worker was told and what it decided, line by line, from the files that Builder::record has written: \
+                      it is told the same again, and what it asks for is compared with what it asked for then. No server is \
+                      asked. `<-` is what it was told, `=>` what it became, `->` what it asked for, `!!` what does not fit. \
+                      Exit code 1 if it decides otherwise, 3 if a file is cut off or damaged: what comes before is shown.",
+        after_help = "Examples:\n  parti replay /var/lib/orders/worker.rec* --from 2026-11-30T17:05 --until 2026-11-30T17:06\n  parti replay worker.rec --grep orders-17"
+    )]
+    Replay(Recordings),
     /// Whether all is well, for monitoring
     #[command(after_help = "Example:\n  parti check -g orders --format nagios")]
     Check(Check),

@@ -27,7 +27,7 @@ use crate::failure::{FINE, Failure};
 use crate::look::{Outlook, sentence, wish_json, worker_json};
 use crate::show::{millis, print, rfc3339};
 
-/// The page, with `NONCE` where the policy's nonce goes.
+/// The page, with `NONCE` where the policy's nonce goes, and `PICTURE` where the first picture does.
 const PAGE: &str = include_str!("dashboard.html");
 /// The least time between two pictures.
 const BETWEEN: Duration = Duration::from_millis(500);
@@ -98,7 +98,9 @@ async fn page(State(desk): State<Arc<Desk>>, Path(token): Path<String>, headers:
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    (headers, Html(PAGE.replace("NONCE", &nonce))).into_response()
+    // What is stored may be anything, and must not end the element that it is in.
+    let picture = document(&desk.observer.snapshot()).to_string().replace('<', "\\u003c");
+    (headers, Html(PAGE.replace("NONCE", &nonce).replacen("PICTURE", &picture, 1))).into_response()
 }
 
 async fn events(State(desk): State<Arc<Desk>>, Path(token): Path<String>, headers: HeaderMap) -> Response {

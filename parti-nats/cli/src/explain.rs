@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parti_nats::{
     Control, ForecastMove, MoveCause, PartitionId, PartitionPicture, Picture, Placement, PlanHistory, Slot, WhatIf,
+    WorkerPicture,
 };
 use serde_json::{Value, json};
 
@@ -69,6 +70,35 @@ impl<'a> Account<'a> {
 
     /// Why it is where it is now.
     fn why_here(&self) -> String {
+        let how = self.how_it_came();
+        match self.fit() {
+            Some(fit) => format!("{how} {fit}"),
+            None => how,
+        }
+    }
+
+    /// Whether it is where it would rather be; nothing if it prefers nobody or has no owner.
+    fn fit(&self) -> Option<String> {
+        let prefers = self.placement.as_ref().map(|placement| &placement.prefers)?;
+        let owner = self.picture.workers.get(&self.partition.owner?.slot)?;
+        let has_all =
+            |worker: &WorkerPicture| prefers.iter().all(|(name, value)| worker.record.labels.get(name) == Some(value));
+        let named = prefers.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" and ");
+        let slot = owner.slot;
+        if prefers.is_empty() {
+            None
+        } else if has_all(owner) {
+            Some(format!("It prefers a worker with {named}, and worker-{slot} is one."))
+        } else if self.picture.workers.values().any(has_all) {
+            Some(format!(
+                "It prefers a worker with {named}, and is spilled to worker-{slot}: none of those has had room."
+            ))
+        } else {
+            Some(format!("It prefers a worker with {named}, and is spilled to worker-{slot}: there is none."))
+        }
+    }
+
+    fn how_it_came(&self) -> String {
         let pinned = self.placement.as_ref().and_then(|placement| placement.pin);
         let owner = self.partition.owner.map(|owner| owner.slot);
         if let (Some(pin), Some(owner)) = (pinned, owner)
@@ -107,6 +137,9 @@ impl<'a> Account<'a> {
             if !requires.is_empty() {
                 sentences.push(format!("The list asks for a worker with {}.", requires.join(" and ")));
             }
+        }
+        if let Some(key) = self.placement.as_ref().and_then(|placement| placement.apart.as_ref()) {
+            sentences.push(format!("The list keeps it apart from others of {key}."));
         }
         if let Some(owner) = self.partition.owner
             && self.picture.wishes.contains_key(&Control::Drain(owner.slot))
@@ -193,8 +226,14 @@ fn sentence(told: &Told) -> String {
         MoveCause::Away => format!("{from} was to get it and was away for a restart"),
         MoveCause::Pin => "the list pins it".to_owned(),
         MoveCause::Label => format!("{from} lacked a label that the list asks for"),
+        MoveCause::Preference => format!("the list prefers other workers to {from}, and one of them had room"),
+        MoveCause::Apart => format!("the list keeps it apart from another that {from} had"),
+        MoveCause::Room => {
+            format!("{from} had no room for it: a more important one took its place, or its limit was lowered")
+        }
         MoveCause::Operator => "an operator asked for a rebalance".to_owned(),
         MoveCause::Balance => format!("the load was uneven, and {from} had too much"),
+        MoveCause::Load => format!("the measured load was uneven, and {from} had too much"),
         MoveCause::List => "nobody had it".to_owned(),
         _ => "for a reason that this version does not know".to_owned(),
     };

@@ -78,7 +78,18 @@ async fn show(global: &Global, link: &Link) -> Result<u8, Failure> {
             let asks = placement.as_ref().map(|placement| {
                 let requires = placement.requires.iter().map(|(name, value)| format!("{name}={value}"));
                 let pin = placement.pin.iter().map(|slot| format!("worker-{slot}"));
-                format!("  # asks for {}", style.cell(&requires.chain(pin).collect::<Vec<_>>().join(" ")))
+                let prefers = placement.prefers.iter().map(|(name, value)| format!("{name}={value}"));
+                let said = |words: &str, asks: Vec<String>| {
+                    let asks = Some(asks.join(" ")).filter(|asks| !asks.is_empty());
+                    asks.map_or_else(String::new, |asks| format!("  # {words} {}", style.cell(&asks)))
+                };
+                said("asks for", requires.chain(pin).collect())
+                    + &said("prefers", prefers.collect())
+                    + &said("apart by", placement.apart.iter().cloned().collect())
+                    + &said(
+                        "priority",
+                        Some(placement.priority.to_string()).filter(|_| placement.priority > 0).into_iter().collect(),
+                    )
             });
             format!("{} {weight}{}\n", style.cell(id.as_str()), asks.unwrap_or_default())
         };

@@ -149,7 +149,7 @@ fn workers_table(picture: &Picture) -> Table {
             plain(releasing.to_string()),
             plain(incoming.to_string()),
             plain(load.to_string()),
-            plain(worker.record.capacity.to_string()),
+            plain(capacity(worker)),
             plain(picture.age(worker.written).map_or_else(|| "?".to_owned(), |age| human(age) + " ago")),
             plain(human(worker.lease())),
             plain(worker.record.software.clone()),
@@ -157,6 +157,14 @@ fn workers_table(picture: &Picture) -> Table {
         ]);
     }
     table
+}
+
+/// What a worker takes compared with others, and the most that it takes.
+fn capacity(worker: &WorkerPicture) -> String {
+    let record = &worker.record;
+    let load = record.max_load.map(|most| format!(", load ≤ {most}")).unwrap_or_default();
+    let partitions = record.max_partitions.map(|most| format!(", partitions ≤ {most}")).unwrap_or_default();
+    format!("{}{load}{partitions}", record.capacity)
 }
 
 /// What a worker has, in numbers.
@@ -176,7 +184,7 @@ impl Share {
             owned: record.owned.len(),
             releasing: record.releasing.len(),
             incoming: record.incoming.len(),
-            load: record.owned.iter().map(|grant| u64::from(grant.weight.get())).sum(),
+            load: picture.load_of(worker),
         }
     }
 }
@@ -338,6 +346,8 @@ pub(crate) fn worker_json(picture: &Picture, worker: &WorkerPicture) -> Value {
         "incoming": incoming,
         "load": load,
         "capacity": record.capacity,
+        "max_load": record.max_load,
+        "max_partitions": record.max_partitions,
         "applied": picture.has_applied(worker),
         "renewed": worker.written.map(rfc3339),
         "age_ms": picture.age(worker.written).map(millis),

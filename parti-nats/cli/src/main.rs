@@ -16,6 +16,7 @@ mod list;
 mod look;
 mod messages;
 mod plan;
+mod replay;
 mod show;
 mod wait;
 mod watch;
@@ -68,6 +69,7 @@ async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Verb::Positions => messages::positions(&global).await,
         Verb::Seek(seek) => messages::seek(&global, seek).await,
         Verb::DeadLetters { verb } => letters::dead_letters(&global, verb).await,
+        Verb::Replay(wanted) => replay::replay(&global, &wanted),
         Verb::Check(check) => check::check(&global, check).await,
         Verb::Completions { shell } => show::to_stdout(|out| {
             clap_complete::generate(shell, &mut Arguments::command(), "parti", out);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use parti_nats::{Forecast, PartitionId, Picture, Round, Slot, Weight, WhatIf};
+use parti_nats::assign::MoveReason;
+use parti_nats::{Forecast, ForecastMove, PartitionId, Picture, Round, Slot, Weight, WhatIf};
 use serde_json::{Value, json};
 
 use crate::arguments::{Global, Question};
@@ -119,18 +120,32 @@ fn round_lines(number: usize, round: &Round, style: Style) -> Vec<String> {
         String::new(),
         format!("Round {number}: {}", count(round.moves.len(), "move")),
         format!("  least     {} can do it, all rounds together", count(figures.least_moves, "move")),
-        format!("  budget    {} of {} used", figures.staying_moved, figures.budget),
+        format!("  budget    {} of {} used", figures.staying_moved - figures.displaced, figures.budget),
         format!("  highest   {}", spread(figures.before.peak_permille, figures.after.peak_permille)),
         format!("  lowest    {}", spread(figures.before.least_permille, figures.after.least_permille)),
     ];
-    if figures.unassigned > 0 {
-        lines.push(format!("  nobody    can hold {}", count(figures.unassigned, "partition")));
+    if figures.spilled_before + figures.spilled_after > 0 {
+        let (before, after) = (figures.spilled_before, figures.spilled_after);
+        lines.push(format!("  spilled   {before} → {after} are not with a worker that they prefer"));
+    }
+    if figures.crowded_before + figures.crowded_after > 0 {
+        let (before, after) = (figures.crowded_before, figures.crowded_after);
+        lines.push(format!("  crowded   {before} → {after} are with others from which they are to be apart"));
+    }
+    let without_room: usize = round.without_room.iter().map(|(_, count)| count).sum();
+    if figures.unassigned > without_room {
+        lines.push(format!("  nobody    can hold {}", count(figures.unassigned - without_room, "partition")));
+    }
+    if without_room > 0 {
+        let of_each = round.without_room.iter().map(|(priority, count)| format!("{count} of priority {priority}"));
+        let of_each = of_each.collect::<Vec<_>>().join(", ");
+        lines.push(format!("  no room   for {}: {of_each}", count(without_room, "partition")));
     }
     let shown = if style.is_whole() { round.moves.len() } else { SHOWN_MOVES.min(round.moves.len()) };
     let name = |slot: Option<Slot>| slot.map_or_else(|| "nobody".to_owned(), |slot| format!("worker-{slot}"));
     for one in &round.moves[..shown] {
         let id = style.cell(one.partition.as_str());
-        lines.push(format!("  {id}: {} → {} ({})", name(one.from), name(one.to), one.reason));
+        lines.push(format!("  {id}: {} → {} ({})", name(one.from), name(one.to), why(one)));
     }
     match round.moves.len() - shown {
         0 => {}
@@ -139,19 +154,33 @@ fn round_lines(number: usize, round: &Round, style: Style) -> Vec<String> {
     lines
 }
 
+/// Why it moves, and whether that takes it to where it would rather be.
+fn why(one: &ForecastMove) -> String {
+    match one.fit {
+        Some(fit) if one.reason != MoveReason::Preferred => format!("{}, {fit}", one.reason),
+        Some(_) | None => one.reason.to_string(),
+    }
+}
+
 fn plan_json(picture: &Picture, what_if: &WhatIf, forecast: &Forecast) -> Value {
     let spread = |spread: &parti_nats::assign::Spread| json!({ "peak_permille": spread.peak_permille, "least_permille": spread.least_permille });
     let round = |round: &Round| {
         let figures = &round.figures;
         let moves = round.moves.iter().map(|one| {
-            json!({ "partition": one.partition, "from": one.from, "to": one.to, "reason": one.reason.to_string() })
+            json!({ "partition": one.partition, "from": one.from, "to": one.to, "reason": one.reason.to_string(), "fit": one.fit.map(|fit| fit.to_string()) })
         });
         json!({
             "moves": moves.collect::<Vec<_>>(),
             "least_moves": figures.least_moves,
             "staying_moved": figures.staying_moved,
             "budget": figures.budget,
+            "displaced": figures.displaced,
             "unassigned": figures.unassigned,
+            "without_room": round.without_room.iter().map(|(priority, count)| json!({ "priority": priority, "partitions": count })).collect::<Vec<_>>(),
+            "spilled_before": figures.spilled_before,
+            "spilled_after": figures.spilled_after,
+            "crowded_before": figures.crowded_before,
+            "crowded_after": figures.crowded_after,
             "before": spread(&figures.before),
             "after": spread(&figures.after),
         })

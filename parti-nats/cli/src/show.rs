@@ -1,9 +1,9 @@
 //! How answers look: text for people, JSON for programs.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parti_nats::recording;
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -170,25 +170,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 
 /// A time of day as RFC 3339 writes it, in UTC and milliseconds.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second, millis) = (second / 3_600, second % 3_600 / 60, second % 60, since.subsec_millis());
-    let mut text = String::new();
-    // A string takes all that is written.
-    let _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
-    text
-}
-
-/// The date so many days after the first of 1970, by eras of 400 years that begin in March.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    recording::rfc3339(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 #[cfg(test)]

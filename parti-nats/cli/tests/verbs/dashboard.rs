@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::browser;
 use crate::fleet::{DEADLINE, Fleet, list};
+use crate::support::folder;
 
 /// The command while it serves the page; ended with this.
 struct Page {
@@ -106,4 +108,37 @@ fn the_page_is_for_who_knows_its_path_and_calls_it_by_its_name_and_goes_on_by_it
     let mut lines = BufReader::new(follower).lines();
     let grown = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"partitions\":7")));
     assert!(grown.is_some_and(|line| line.is_ok()), "the page is told of the new partition");
+}
+
+/// Runs the browser on the page, and gives back what it prints.
+fn browse(page: &Page, dark: bool, arguments: &[&str]) -> String {
+    let arguments = [&["--window-size=1280,900"], arguments].concat();
+    browser::browse(&format!("http://{}{}", page.address, page.path), &folder(), dark, &arguments)
+}
+
+#[test]
+fn a_browser_draws_the_group_in_light_and_dark_and_runs_nothing_that_is_stored() {
+    let fleet = Fleet::settled(&list(12), &[(0, 1), (1, 1), (2, 1)]);
+    let hostile = "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>";
+    let wish = serde_json::json!({ "v": 1, "by": hostile, "reason": hostile });
+    fleet.write("members", "control.pause", wish.to_string().as_bytes());
+    let page = Page::open(&fleet);
+    let mut pictures = Vec::new();
+    for dark in [false, true] {
+        let shown = browse(&page, dark, &["--dump-dom"]);
+        let body = shown.split("<body>").nth(1).expect("a page");
+        assert!(shown.contains("<title>parti · orders</title>"), "{shown:.600}");
+        let sentence = "<div id=\"sentence\" aria-live=\"polite\" class=\"good\">orders is settled for ";
+        assert!(body.contains(sentence), "{body:.600}");
+        assert!(body.contains("3 workers · 12 partitions, 0 unowned, 0 moving"), "{body:.600}");
+        assert_eq!(body.matches("class=\"worker working\"").count(), 3, "{body:.2000}");
+        // What is a cell says which partition it is.
+        assert_eq!(body.matches("title=\"p-").count(), 12, "{body:.2000}");
+        assert!(body.contains("<td>&lt;img src=x onerror="), "what is stored is shown as text: {body}");
+        let file = std::env::temp_dir().join(format!("parti-page-{}-{dark}.png", std::process::id()));
+        browse(&page, dark, &[&format!("--screenshot={}", file.display())]);
+        pictures.push(std::fs::read(&file).expect("the browser has made a picture"));
+        std::fs::remove_file(file).expect("its own");
+    }
+    assert!(pictures[0] != pictures[1] && pictures.iter().all(|picture| picture.len() > 10_000));
 }

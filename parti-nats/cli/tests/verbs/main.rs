@@ -1,5 +1,8 @@
 //! Each verb, run as a user does, against a real server with a fleet.
 
+mod book;
+#[path = "../../../../parti-sim/tests/support/browser.rs"]
+mod browser;
 mod changes;
 mod dashboard;
 mod explains;
@@ -7,6 +10,7 @@ mod fleet;
 mod forecast;
 mod hostile;
 mod messages;
+mod replays;
 mod rights;
 mod shows;
 #[path = "../../../tests/support/mod.rs"]
