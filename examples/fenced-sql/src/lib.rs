@@ -2,6 +2,8 @@
 //! once, whatever happens to the workers. A former owner of a partition, such as a process that was frozen in the middle
 //! of its work, is refused by the statement itself, which compares tokens.
 
+mod database;
+mod ledger;
 mod totals;
 
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use parti_nats::PartitionGuard;
 
+pub use ledger::Ledger;
 pub use totals::{Totals, TotalsError};
 
 /// How long one unit of work takes.

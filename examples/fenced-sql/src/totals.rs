@@ -1,14 +1,11 @@
 //! The database: what was done for each partition, how far its work has come, and under which token.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use parti_nats::{PartitionId, Token};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use parti_nats::{PartitionId, Sequence, Token};
+use rusqlite::{OptionalExtension, Transaction, params};
 
-/// How long a write waits for those of other processes.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::database::Database;
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS progress (
@@ -31,7 +28,7 @@ const FENCED: &str = "
 
 /// The database, shared by the handlers of a process.
 #[derive(Debug)]
-pub struct Totals(Mutex<Connection>);
+pub struct Totals(Database);
 
 /// Why something was not written.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +40,18 @@ pub enum TotalsError {
         partition: PartitionId,
         /// The token that was refused.
         token: Token,
+    },
+    /// It is not the next message of who has claimed the partition.
+    #[error(
+        "message {sequence} of {partition} is not entered: another worker has claimed the partition since {token}, the stream was made anew, or the message was entered before"
+    )]
+    NotEntered {
+        /// Which partition.
+        partition: PartitionId,
+        /// The token of who wanted to enter it.
+        token: Token,
+        /// Which message.
+        sequence: Sequence,
     },
     /// The database says no.
     #[error("the database: {0}")]
@@ -56,13 +65,7 @@ impl Totals {
     ///
     /// [`TotalsError::Database`] if that cannot be.
     pub fn open(path: &Path) -> Result<Self, TotalsError> {
-        let connection = Connection::open(path)?;
-        connection.busy_timeout(PATIENCE)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // A power failure may take the last transactions, each of them whole; they are then done again.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.execute_batch(TABLES)?;
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self(Database::open(path, TABLES)?))
     }
 
     /// Takes over a partition: from here on, whoever had it before is refused. Says how far its work has come.
@@ -71,7 +74,7 @@ impl Totals {
     ///
     /// [`TotalsError`].
     pub fn claim(&self, partition: &PartitionId, token: Token) -> Result<u64, TotalsError> {
-        self.write(|transaction| {
+        self.0.write(|transaction| {
             let position = position(transaction, partition)?;
             move_to(transaction, partition, token, position)?;
             Ok(position)
@@ -84,7 +87,7 @@ impl Totals {
     ///
     /// [`TotalsError`]; nothing has changed then.
     pub fn note(&self, partition: &PartitionId, token: Token, position: u64, amount: i64) -> Result<(), TotalsError> {
-        self.write(|transaction| {
+        self.0.write(|transaction| {
             let place = i64::try_from(position).unwrap_or(i64::MAX);
             transaction
                 .execute("INSERT INTO effects VALUES (?1, ?2, ?3)", params![partition.as_str(), place, amount])?;
@@ -98,28 +101,13 @@ impl Totals {
     ///
     /// [`TotalsError::Database`].
     pub fn all(&self) -> Result<Vec<(String, u64, u64, i64)>, TotalsError> {
-        let connection = self.connection();
+        let connection = self.0.connection();
         let mut all = connection.prepare(
             "SELECT partition, progress.position, count(effects.position), coalesce(sum(amount), 0)
              FROM progress LEFT JOIN effects USING (partition) GROUP BY partition ORDER BY partition",
         )?;
         let rows = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// Commits what `change` does, or rolls it back if it fails.
-    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> Result<T, TotalsError>) -> Result<T, TotalsError> {
-        let mut connection = self.connection();
-        // Nobody writes between what is read and what is written.
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = change(&transaction)?;
-        transaction.commit()?;
-        Ok(value)
-    }
-
-    /// A transaction that a panic has cut short was rolled back.
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
