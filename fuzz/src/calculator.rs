@@ -83,6 +83,12 @@ impl Group {
                     let avoids = [bytes.number(SLOTS)?, bytes.number(SLOTS)?].map(Slot::new).into();
                     rules.push(Rule { partition: number, avoids, ..Rule::default() });
                 }
+                3 => rules.push(Rule { partition: number, prefers: zone(bytes.byte()?), ..Rule::default() }),
+                4 => {
+                    let (key, prefers) = (bytes.below(3)?, zone(bytes.byte()?));
+                    let prefers = if bytes.below(2)? == 0 { prefers } else { Labels::new() };
+                    rules.push(Rule { partition: number, apart: Some(format!("k{key}")), prefers, ..Rule::default() });
+                }
                 _ => {}
             }
         }
@@ -144,6 +150,7 @@ fn worker(bytes: &mut Bytes<'_>) -> Option<WorkerInput> {
         capacity: NonZeroU32::new([1, 1, 1, 2, 7, u32::MAX][bytes.below(6)?]).expect("not zero"),
         labels: zone(bytes.byte()?),
         draining: bytes.below(8)? == 0,
+        ..WorkerInput::new(Slot::new(0))
     })
 }
 

@@ -8,12 +8,14 @@ mod bytes;
 mod calculator;
 mod mutate;
 mod record;
+mod recording;
 mod worker;
 mod world;
 
 pub use calculator::calculator;
 pub use mutate::mutate;
 pub use record::record;
+pub use recording::recording;
 pub use worker::worker;
 pub use world::world;
 
@@ -27,8 +29,9 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "record", run: record },
+    Target { name: "recording", run: recording },
     Target { name: "calculator", run: calculator },
     Target { name: "worker", run: worker },
     Target { name: "world", run: world },
