@@ -6,7 +6,7 @@ pub mod process;
 
 use std::num::NonZeroU32;
 
-use parti_core::assign::{Balanced, Options, Plan, Problem, Step, Strategy, WorkerInput, plan};
+use parti_core::assign::{Balanced, Options, Plan, Problem, Rule, Step, Strategy, WorkerInput, plan};
 use parti_core::{Partition, PartitionId, PartitionList, Slot};
 use serde::Serialize;
 
@@ -59,6 +59,54 @@ impl Weights {
             Self::HundredthFortyfold => 1 + 39 * u32::from(draw < 1),
         };
         NonZeroU32::new(weight).unwrap_or(NonZeroU32::MIN)
+    }
+}
+
+/// What partitions ask of their workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asks {
+    /// Nothing: all may be anywhere.
+    Nothing,
+    /// One in ten prefers one of three zones.
+    TenthPrefersZone,
+    /// One in ten prefers one worker, by a label that it alone has.
+    TenthPrefersWorker,
+    /// One in ten is to be apart from nine others of its key.
+    TenthApart,
+}
+
+impl Asks {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::TenthPrefersZone, Self::TenthPrefersWorker, Self::TenthApart];
+
+    /// As tables name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::TenthPrefersZone => "tenth-prefers-zone",
+            Self::TenthPrefersWorker => "tenth-prefers-worker",
+            Self::TenthApart => "tenth-apart",
+        }
+    }
+
+    /// The rule of a partition that has one, in a group of so many workers.
+    fn rule(self, partition: usize, workers: u32) -> Option<Rule> {
+        let draw = mix(ASKS_SEED + partition as u64);
+        let label = |name: &str, kinds: u64| [(name.into(), (draw / 10 % kinds).to_string())].into();
+        let asks = draw.is_multiple_of(10);
+        match self {
+            Self::TenthPrefersZone if asks => {
+                Some(Rule { partition, prefers: label("zone", ZONES), ..Rule::default() })
+            }
+            Self::TenthPrefersWorker if asks => {
+                Some(Rule { partition, prefers: label("host", u64::from(workers)), ..Rule::default() })
+            }
+            Self::TenthApart if asks => {
+                Some(Rule { partition, apart: Some(format!("tenant-{}", partition / 100)), ..Rule::default() })
+            }
+            Self::Nothing | Self::TenthPrefersZone | Self::TenthPrefersWorker | Self::TenthApart => None,
+        }
     }
 }
 
@@ -118,6 +166,10 @@ impl Event {
 
 /// Decides which weights change.
 const CHANGE_SEED: u64 = 1 << 40;
+/// Decides which partitions ask for something.
+const ASKS_SEED: u64 = 1 << 41;
+/// How many zones there are.
+const ZONES: u64 = 3;
 
 /// One case: what there is when the calculator is asked.
 #[derive(Clone, Debug)]
@@ -130,6 +182,8 @@ pub struct Case {
     pub holders: Vec<Option<Slot>>,
     /// How far the plan may go.
     pub options: Options,
+    /// What partitions ask for.
+    pub rules: Vec<Rule>,
 }
 
 /// A group before and after it is balanced, to which events can happen.
@@ -137,18 +191,29 @@ pub struct Case {
 pub struct Group {
     size: Size,
     weights: Weights,
+    asks: Asks,
     fresh: Case,
     balanced: Case,
 }
 
 impl Group {
-    /// A group of this size, with these weights.
+    /// A group of this size, with these weights, whose partitions ask for nothing.
     ///
     /// # Panics
     ///
     /// If the calculator has no plan.
     pub fn new(size: Size, weights: Weights) -> Self {
+        Self::asking(size, weights, Asks::Nothing)
+    }
+
+    /// A group of this size, with these weights, whose partitions ask for something.
+    ///
+    /// # Panics
+    ///
+    /// If the calculator has no plan.
+    pub fn asking(size: Size, weights: Weights, asks: Asks) -> Self {
         let fresh = Case {
+            rules: rules(size, asks, size.partitions),
             workers: (0..size.workers).map(worker).collect(),
             partitions: list((0..size.partitions).map(|n| (n, weights.of(n as u64)))),
             holders: vec![None; size.partitions],
@@ -156,7 +221,7 @@ impl Group {
         };
         let mut balanced = fresh.clone();
         balanced.settle();
-        Self { size, weights, fresh, balanced }
+        Self { size, weights, asks, fresh, balanced }
     }
 
     /// The case in which `event` has just happened to the balanced group.
@@ -165,7 +230,7 @@ impl Group {
     ///
     /// If the calculator has no plan.
     pub fn after(&self, event: Event) -> Case {
-        let Self { size, weights, .. } = *self;
+        let Self { size, weights, asks, .. } = *self;
         let mut case = self.balanced.clone();
         match event {
             Event::FromNothing => return self.fresh.clone(),
@@ -193,6 +258,7 @@ impl Group {
                 case.partitions = list((0..all).map(|n| (n, weights.of(n as u64))));
                 let holder = |partition: &Partition| known.position(&partition.id).and_then(|at| case.holders[at]);
                 case.holders = case.partitions.as_slice().iter().map(holder).collect();
+                case.rules = rules(size, asks, all);
             }
         }
         case
@@ -216,7 +282,7 @@ impl Case {
     /// If it is not a valid one.
     pub fn problem(&self) -> Problem<'_> {
         let problem = Problem::new(&self.workers, &self.partitions, &self.holders).expect("a valid case");
-        problem.with_options(self.options)
+        problem.with_rules(&self.rules).expect("one rule for a partition").with_options(self.options)
     }
 
     /// Every round of the change.
@@ -239,7 +305,13 @@ impl Case {
 }
 
 fn worker(slot: u32) -> WorkerInput {
-    WorkerInput::new(Slot::new(slot))
+    let label = |name: &str, value: u64| (name.to_owned(), value.to_string());
+    let labels = [label("zone", u64::from(slot) % ZONES), label("host", u64::from(slot))].into();
+    WorkerInput { labels, ..WorkerInput::new(Slot::new(slot)) }
+}
+
+fn rules(size: Size, asks: Asks, partitions: usize) -> Vec<Rule> {
+    (0..partitions).filter_map(|partition| asks.rule(partition, size.workers)).collect()
 }
 
 fn list(partitions: impl Iterator<Item = (usize, NonZeroU32)>) -> PartitionList {

@@ -16,6 +16,17 @@ pub fn core_time(pid: u32) -> Duration {
     Duration::from_nanos(times.map(|time| time.sum_exec_runtime).sum())
 }
 
+/// How long the thread of this name has run on a core; not at all where there is none.
+///
+/// # Panics
+///
+/// As [`core_time`].
+pub fn core_time_of_thread(pid: u32, name: &str) -> Duration {
+    let threads = look_at(pid).tasks().expect("it runs");
+    let named = threads.filter_map(Result::ok).filter(|thread| thread.status().is_ok_and(|status| status.name == name));
+    Duration::from_nanos(named.filter_map(|thread| thread.schedstat().ok()).map(|time| time.sum_exec_runtime).sum())
+}
+
 /// How much of a process is in memory, in MiB.
 ///
 /// # Panics

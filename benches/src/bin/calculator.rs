@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use cpu_time::ThreadTime;
-use parti_benches::{Case, Event, Group, SIZES, Size, Weights, hash_all};
+use parti_benches::{Asks, Case, Event, Group, SIZES, Size, Weights, hash_all};
 use parti_core::assign::{Balanced, Plan, Step, least_moves};
 use peak_alloc::PeakAlloc;
 use serde::Serialize;
@@ -47,6 +47,7 @@ struct Row {
     #[serde(flatten)]
     size: Size,
     weights: Weights,
+    asks: Asks,
     event: Event,
     /// The time of the first round, problem and plan together.
     milliseconds: f64,
@@ -93,10 +94,12 @@ fn main() -> io::Result<ExitCode> {
     }
     let mut rows = Vec::new();
     for size in SIZES.into_iter().filter(|size| size.partitions <= args.up_to) {
-        for weights in Weights::ALL {
-            let group = Group::new(size, weights);
+        let plain = Weights::ALL.map(|weights| (weights, Asks::Nothing));
+        let asking = Asks::ALL.into_iter().filter(|asks| *asks != Asks::Nothing).map(|asks| (Weights::Equal, asks));
+        for (weights, asks) in plain.into_iter().chain(asking) {
+            let group = Group::asking(size, weights, asks);
             for event in Event::ALL {
-                let row = Row::measure(size, weights, event, group.after(event));
+                let row = Row::measure(size, (weights, asks), event, group.after(event));
                 if !args.json {
                     row.print(&mut out)?;
                 }
@@ -114,11 +117,11 @@ fn main() -> io::Result<ExitCode> {
     Ok(if args.check && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-const HEADER: &str = "partitions workers weights             event                  ms  ratio rounds    moved    least \
+const HEADER: &str = "partitions workers weights             asks                 event                  ms  ratio rounds    moved    least \
                       m/least round% peak/mean least/mean bytes/partition bounds";
 
 impl Row {
-    fn measure(size: Size, weights: Weights, event: Event, mut case: Case) -> Self {
+    fn measure(size: Size, (weights, asks): (Weights, Asks), event: Event, mut case: Case) -> Self {
         let [hashing, time] = best_times(|| hash_all(&case.partitions), || case.plan(&Balanced));
         let bytes = peak_bytes(|| case.plan(&Balanced));
         let before = case.clone();
@@ -131,6 +134,7 @@ impl Row {
         let mut row = Self {
             size,
             weights,
+            asks,
             event,
             milliseconds: time.as_secs_f64() * 1e3,
             ratio: time.as_secs_f64() / hashing.as_secs_f64(),
@@ -175,10 +179,11 @@ impl Row {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         write!(
             out,
-            "{:>10} {:>7} {:<19} {:<16} {:>8.3} {:>6.2} {:>6} {:>8} {:>8} {:>7.3} {:>6.1} {:>9.3} {:>10.3} {:>15.1} ",
+            "{:>10} {:>7} {:<19} {:<20} {:<16} {:>8.3} {:>6.2} {:>6} {:>8} {:>8} {:>7.3} {:>6.1} {:>9.3} {:>10.3} {:>15.1} ",
             self.size.partitions,
             self.size.workers,
             self.weights.name(),
+            self.asks.name(),
             self.event.name(),
             self.milliseconds,
             self.ratio,

@@ -8,6 +8,7 @@
 
 #[path = "../../../../parti-nats/tests/processes/mod.rs"]
 mod processes;
+mod recorder;
 mod report;
 mod resources;
 mod scenes;
@@ -39,7 +40,7 @@ struct Args {
     #[arg(long)]
     check: bool,
     /// Only the parts whose name contains this: start 1, start 10, start 50, start 200, handoff, leave, crash, silence,
-    /// steady, large, cluster.
+    /// steady, recorder, large, cluster.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -92,6 +93,7 @@ fn parts(quick: bool) -> Vec<(String, Part)> {
         parts.push(("silence".into(), of(scenes::silence)));
     }
     parts.push(("steady".into(), Box::new(move |report| resources::steady(report, scale))));
+    parts.push(("recorder".into(), Box::new(move |report| recorder::recorder(report, scale))));
     if !quick {
         parts.push(("large".into(), Box::new(resources::large)));
         parts.push(("cluster".into(), Box::new(scenes::cluster)));

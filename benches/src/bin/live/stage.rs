@@ -53,6 +53,7 @@ impl Stage {
             workers: 1,
             config: Config { expected_workers: Some(self.workers), ..self.config.clone() },
             tick: Some(TICK),
+            record: None,
         }
     }
 
