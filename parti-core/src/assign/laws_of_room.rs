@@ -243,6 +243,43 @@ fn a_zone_is_lost_and_the_least_important_wait_until_it_is_back() {
     assert!(stayed >= 60, "{stayed} of 90 are where they were");
 }
 
+#[test]
+fn what_is_pinned_makes_way_last_and_is_brought_back_once_there_is_room() {
+    let mut group = Group::new(2, 3).limited(&[(None, Some(2)), (None, None)]);
+    group.holders = vec![Some(Slot::new(0)); 3];
+    group.rules.push(Rule { partition: 0, pin: Some(Slot::new(0)), ..Rule::default() });
+    assert_eq!(group.plan(&Balanced).owners[0], Some(Slot::new(0)));
+
+    // The worker has to give up the least important one, which is pinned to it. Heavy ones leave it for balance: then that one
+    // fits again.
+    let weights: Vec<u32> = (0..25).map(|n| if n < 6 || n == 15 { 20 } else { 1 }).collect();
+    let priorities: Vec<u8> = (0..25).map(|n| u8::from(n != 11)).collect();
+    let mut group = Group::weighing(4, &weights).important(&priorities).in_zones(2).limited(&[
+        (None, None),
+        (None, None),
+        (None, None),
+        (None, Some(6)),
+    ]);
+    for slot in [0, 2] {
+        group.workers[slot].draining = true;
+    }
+    let of_last = [2, 5, 11, 15, 16, 23, 24];
+    group.holders = (0..25).map(|n| Some(Slot::new(if of_last.contains(&n) { 3 } else { 0 }))).collect();
+    for partition in 0..25 {
+        match partition {
+            11 => group.rules.push(Rule { partition, pin: Some(Slot::new(3)), ..Rule::default() }),
+            2 | 4 | 5 | 15 | 16 | 23 | 24 => group.prefer(partition, 1),
+            _ => group.require(partition, "zone", "z0"),
+        }
+    }
+    group.options.move_budget_percent = 1;
+    let first = group.plan(&Balanced);
+    assert!(first.owners[11] != Some(Slot::new(3)), "{:?}", first.owners);
+    group.rounds(&Balanced);
+    assert_eq!(group.plan(&Balanced).moves, vec![]);
+    assert_eq!(group.holders[11], Some(Slot::new(3)));
+}
+
 /// A user's strategy that swaps all partitions of two workers.
 #[derive(Debug)]
 struct Swap;

@@ -264,11 +264,13 @@ impl Held {
                 held.weights[owner as usize] += problem.weight(partition as usize);
             }
         }
-        // Of equally important ones those go first that move in any case, and then the lightest.
+        // Of equally important ones those go first that are not pinned here, of these what moves in any case, and then the
+        // lightest.
         let importance = |&partition: &u32| {
-            let at = partition as usize;
-            let stays = problem.current().holders[at] == books.owners[at];
-            Reverse((problem.priority(at), stays, problem.weight(at), partition))
+            let (at, owner) = (partition as usize, books.owners[partition as usize]);
+            let is_pinned = problem.pools().pin(at) == Some(owner);
+            let stays = problem.current().holders[at] == owner;
+            Reverse((problem.priority(at), is_pinned, stays, problem.weight(at), partition))
         };
         held.partitions.iter_mut().for_each(|own| own.sort_unstable_by_key(importance));
         held

@@ -69,8 +69,9 @@ impl Strategy for Balanced {
             Step::Planned => draft.balance(),
             Step::Emergency => draft.another_round |= !draft.is_even(),
         }
-        // What has moved since may have made room. Where that goes may be uneven.
-        draft.another_round |= draft.settle() && draft.owners != problem.current().holders;
+        // What has moved since may have made room. Where that goes may be uneven, and it may be what a pin waits for.
+        let has_room_again = draft.settle() | draft.can_pin();
+        draft.another_round |= has_room_again && draft.owners != problem.current().holders;
         Ok(Answer::of_indices(draft.owners, draft.another_round).displacing(draft.displaced))
     }
 }
@@ -156,6 +157,14 @@ impl<'p> Draft<'p> {
             }
             self.owners[partition] = to;
         }
+    }
+
+    /// Whether a partition is elsewhere than it is pinned, and would fit there now.
+    fn can_pin(&self) -> bool {
+        self.problem.rules().iter().any(|rule| {
+            let pin = self.pools.pin(rule.partition).filter(|&worker| worker != self.owners[rule.partition]);
+            pin.is_some_and(|worker| self.fits(worker as usize, self.problem.weight(rule.partition)))
+        })
     }
 
     /// Step 3, with what preferences and keys ask for around it: see `preferred` and `separate`.
