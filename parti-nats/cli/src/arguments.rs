@@ -95,8 +95,8 @@ pub(crate) struct Server {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// One sentence, the group in a few lines, and its workers
-    #[command(after_help = "Example:\n  parti status -g orders")]
-    Status,
+    #[command(after_help = "Examples:\n  parti status -g orders\n  parti status -g orders --lag")]
+    Status(Status),
     /// Who has which slot, and how each is
     #[command(after_help = "Example:\n  parti workers -g orders")]
     Workers,
@@ -217,6 +217,19 @@ pub(crate) enum Verb {
     /// Print the manual page
     #[command(after_help = "Example:\n  parti man > /usr/local/share/man/man1/parti.1")]
     Man,
+}
+
+/// What else `status` tells.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Status {
+    /// How far messages are behind, too: one request for each partition that has a position
+    #[arg(
+        long,
+        long_help = "How far messages are behind, too: at most, since a stream tells its last message, and not whose it is. One \
+                     request for each partition that has a position; it has to be allowed what `parti positions` is. What \
+                     cannot be read is said, and the rest is shown all the same."
+    )]
+    pub(crate) lag: bool,
 }
 
 /// Which partitions to show; all if none of these is given.

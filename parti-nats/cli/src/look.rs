@@ -5,23 +5,32 @@ use parti_nats::{
 };
 use serde_json::{Value, json};
 
-use crate::arguments::{Global, Which};
-use crate::connect;
+use crate::arguments::{Global, Status, Which};
+use crate::connect::{self, Link};
 use crate::failure::{FINE, Failure, NO};
+use crate::lag::{self, Lag};
 use crate::show::{Style, Table, Tone, count, human, millis, print, print_json, rfc3339};
 
 /// So many of the things that a group waits for are in one sentence.
 const SHOWN_REASONS: usize = 4;
 
 /// `parti status`
-pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
-    let picture = connect::picture(global).await?;
+pub(crate) async fn status(global: &Global, status: Status) -> Result<u8, Failure> {
+    let link = Link::open(global).await?;
+    let observer = link.observe().await?;
+    let picture = observer.snapshot();
+    let lag = if status.lag { Some(Lag::read(&link, &observer, &picture).await) } else { None };
     let waits = Outlook::of(&picture);
     if global.json {
-        print_json("status", picture.group.as_str(), status_json(&picture, &waits))?;
+        let mut fields = status_json(&picture, &waits);
+        if let Some(lag) = &lag {
+            fields["lag"] = lag::fields(lag);
+        }
+        print_json("status", picture.group.as_str(), fields)?;
     } else {
         let style = Style::of_stdout();
-        let head = header(&picture, &waits, style);
+        let lag = lag.map(|lag| lag::lines(&lag, style)).unwrap_or_default();
+        let head = header(&picture, &waits, lag, style);
         print(&format!("{}\n\n{head}\n{}", sentence(&picture, &waits), workers_table(&picture).text(style)))?;
     }
     Ok(FINE)
@@ -70,7 +79,7 @@ pub(crate) fn sentence(picture: &Picture, outlook: &Outlook) -> String {
     format!("{group} is not settled: {}{more}.", reasons.join("; "))
 }
 
-fn header(picture: &Picture, outlook: &Outlook, style: Style) -> String {
+fn header(picture: &Picture, outlook: &Outlook, lag: Vec<(&'static str, String)>, style: Style) -> String {
     let partitions = picture.partitions();
     let moving = partitions.iter().filter(|partition| partition.is_moving()).count();
     let unowned = picture.unowned(&partitions);
@@ -90,6 +99,7 @@ fn header(picture: &Picture, outlook: &Outlook, style: Style) -> String {
         ("Workers", picture.workers.len().to_string()),
         ("Partitions", format!("{}, {unowned} unowned, {moving} moving", known(picture, &partitions))),
     ];
+    lines.extend(lag);
     lines.extend(picture.wishes.iter().map(|(control, wish)| ("Wish", wish_text(picture, *control, wish, style))));
     let broken = picture.unreadable.iter().map(|unreadable| {
         (

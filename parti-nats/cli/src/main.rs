@@ -11,6 +11,7 @@ mod context;
 mod dashboard;
 mod explain;
 mod failure;
+mod lag;
 mod letters;
 mod list;
 mod look;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { verb, global } = arguments;
     match verb {
-        Verb::Status => look::status(&global).await,
+        Verb::Status(status) => look::status(&global, status).await,
         Verb::Workers => look::workers(&global).await,
         Verb::Partitions(which) => look::partitions(&global, &which).await,
         Verb::WhoOwns { id } => look::who_owns(&global, &id).await,

@@ -1,7 +1,5 @@
 //! `parti positions` and `parti seek`: how far messages are finished, and where a partition is to go on.
 
-use std::collections::BTreeMap;
-
 use parti_nats::{Observer, PartitionId, PositionPicture, Sequence, StreamEnds};
 use serde_json::{Value, json};
 
@@ -9,21 +7,20 @@ use crate::arguments::{Global, Seek};
 use crate::ask::confirm;
 use crate::connect::Link;
 use crate::failure::{FINE, Failure, NO};
+use crate::lag::{self, Backlog};
 use crate::show::{Style, Table, Tone, human, print, print_json, rfc3339};
-
-/// By its name: what a stream holds, or none if it is not there.
-type Streams = BTreeMap<String, Option<StreamEnds>>;
 
 /// `parti positions`
 pub(crate) async fn positions(global: &Global) -> Result<u8, Failure> {
     let link = Link::open(global).await?;
     let observer = link.observe().await?;
-    let mut positions = read(&link, &observer).await?;
-    let streams = streams(&link, &observer, &positions).await?;
+    let positions = read(&link, &observer).await?;
+    let backlog = Backlog::of(&link, &observer, positions).await.whole()?;
+    let mut positions: Vec<_> = backlog.positions.iter().collect();
     // Those that are furthest behind come first.
-    positions.sort_by_key(|position| std::cmp::Reverse(behind(position, &streams).unwrap_or(u64::MAX)));
+    positions.sort_by_key(|position| std::cmp::Reverse(backlog.behind(position).unwrap_or(u64::MAX)));
     if global.json {
-        let positions: Vec<Value> = positions.iter().map(|position| position_json(position, &streams)).collect();
+        let positions: Vec<Value> = positions.iter().map(|position| position_json(position, &backlog)).collect();
         print_json("positions", link.group.as_str(), json!({ "positions": positions }))?;
         return Ok(FINE);
     }
@@ -43,7 +40,7 @@ pub(crate) async fn positions(global: &Global) -> Result<u8, Failure> {
             Err(why) => ("?".to_owned(), "?".to_owned(), (why.clone(), Tone::Bad)),
         };
         let behind =
-            behind(position, &streams).map_or_else(|| ("?".to_owned(), Tone::Bad), |behind| plain(behind.to_string()));
+            backlog.behind(position).map_or_else(|| ("?".to_owned(), Tone::Bad), |behind| plain(behind.to_string()));
         let age = picture.age(Some(position.written)).map(|age| human(age) + " ago").unwrap_or_default();
         table.row(vec![
             plain(position.partition.to_string()),
@@ -59,36 +56,12 @@ pub(crate) async fn positions(global: &Global) -> Result<u8, Failure> {
 }
 
 async fn read(link: &Link, observer: &Observer) -> Result<Vec<PositionPicture>, Failure> {
-    let read = observer.positions().await;
-    let read = read.map_err(|error| link.explained(error.into()).trying("read the positions"))?;
-    read.ok_or_else(|| {
+    lag::positions(link, observer).await?.ok_or_else(|| {
         Failure::nothing_there(format!("{} has no positions: no messages follow its partitions", link.group))
     })
 }
 
-async fn streams(link: &Link, observer: &Observer, positions: &[PositionPicture]) -> Result<Streams, Failure> {
-    let mut streams = Streams::new();
-    for record in positions.iter().filter_map(|position| position.record.as_ref().ok()) {
-        // A name that no stream can have is not asked for.
-        let is_name =
-            record.stream.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) && !record.stream.is_empty();
-        if is_name && !streams.contains_key(&record.stream) {
-            let ends = observer.stream_ends(&record.stream).await;
-            let ends = ends.map_err(|error| link.explained(error.into()).trying("look at the stream of messages"))?;
-            streams.insert(record.stream.clone(), ends);
-        }
-    }
-    Ok(streams)
-}
-
-/// How many messages the stream has been given since the last finished one, those of other partitions included.
-fn behind(position: &PositionPicture, streams: &Streams) -> Option<u64> {
-    let record = position.record.as_ref().ok()?;
-    let ends = streams.get(&record.stream).copied().flatten()?;
-    Some(ends.last.value().saturating_sub(record.through.value()))
-}
-
-fn position_json(position: &PositionPicture, streams: &Streams) -> Value {
+fn position_json(position: &PositionPicture, backlog: &Backlog) -> Value {
     let record = position.record.as_ref().ok();
     json!({
         "partition": position.partition,
@@ -99,7 +72,7 @@ fn position_json(position: &PositionPicture, streams: &Streams) -> Value {
         "open": record.map(|record| record.open),
         "token": record.map(|record| record.token),
         "failed": record.and_then(|record| record.failed).map(|failed| json!({ "seq": failed.seq, "times": failed.times })),
-        "behind_at_most": behind(position, streams),
+        "behind_at_most": backlog.behind(position),
         "unreadable": position.record.as_ref().err(),
     })
 }
@@ -124,8 +97,8 @@ pub(crate) async fn seek(global: &Global, seek: Seek) -> Result<u8, Failure> {
             link.group
         )));
     }
-    let streams = streams(&link, &observer, std::slice::from_ref(&position)).await?;
-    let Some(ends) = streams.get(&record.stream).copied().flatten() else {
+    let backlog = Backlog::of(&link, &observer, vec![position.clone()]).await.whole()?;
+    let Some(ends) = backlog.ends(&record.stream) else {
         let stream = parti_nats::harmless(&record.stream, 64);
         return Err(Failure::nothing_there(format!(
             "tried to seek {id:?} of {}: there is no stream {stream}",

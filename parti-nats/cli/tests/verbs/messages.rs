@@ -4,12 +4,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use parti_core::delivery::{PositionRecord, Sequence};
 use parti_nats::async_nats::jetstream::{self, stream};
 use parti_nats::{Builder, Config, Delivered, Delivery, Stopper};
 use snapbox::str;
 use tokio::task::JoinHandle;
 
-use crate::fleet::{DEADLINE, Fleet};
+use crate::fleet::{DEADLINE, Fleet, list};
 use crate::support::quick;
 
 /// The numbers of the messages that were handed out, in order.
@@ -41,6 +42,7 @@ fn positions_are_shown_moved_when_nobody_has_them_open_and_dead_letters_are_trie
     let (seen, stopper, task) = consume(&fleet);
     until(|| position(&fleet)["through"] == 5);
     assert_eq!(position(&fleet)["behind_at_most"], 0);
+    assert_eq!(fleet.json(&["status", "--lag"])["lag"]["furthest_behind_at_most"], 0);
     fleet.parti(&["seek", "eu", "--to", "first", "--execute", "--force"]).assert().code(1).stderr_eq(
         "parti: tried to seek \"eu\" of orders: its owner has it open, and would go on where it is: stop the workers, or wait until they have let it go\n",
     );
@@ -75,6 +77,69 @@ LETTER  AT[..]PARTITION  STREAM  SEQUENCE  TRIES  ERROR
     until(|| position(&fleet)["through"] == 6);
     stop(&fleet, &stopper, task);
     assert_eq!(*seen.lock().expect("no panic"), [4, 5, 6, 6], "from where it was sought, with one letter once");
+}
+
+#[test]
+fn status_tells_how_far_messages_are_behind_if_it_is_asked_to_and_what_cannot_be_read() {
+    let fleet = Fleet::settled(&list(5), &[(0, 1)]);
+    let lag = |fleet: &Fleet| {
+        let (text, code) = fleet.answer(&["status", "--lag"]);
+        assert!(code == 0 && text.contains("\nworker-0  working"), "{code}: {text}");
+        let lines = text.lines().filter(|line| line.starts_with("  Lag ") || line.starts_with("  Unreadable "));
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let none = "Lag         no positions: no messages follow, or they are kept elsewhere";
+    assert_eq!(lag(&fleet), [none]);
+    assert_eq!(fleet.json(&["status", "--lag"])["lag"]["has_positions"], false);
+    let position = |partition: &str, stream: &str, through: u64| {
+        let through = Sequence::new(through);
+        let record = PositionRecord { stream: stream.to_owned(), through, ..PositionRecord::default() };
+        fleet.write("positions", &format!("pos.{partition}"), &record.encode());
+    };
+    streams(&fleet);
+    position("p-00", "ORDERS", 5);
+    position("p-01", "ORDERS", 5);
+    // It is in no list any more, so that nobody will ever finish what comes for it.
+    position("q", "ORDERS", 0);
+    assert_eq!(lag(&fleet), ["Lag         nothing behind in 2 partitions; 3 without a position"]);
+
+    position("p-01", "ORDERS", 1);
+    position("p-02", "ORDERS", 3);
+    position("p-03", "PARCELS", 0);
+    let all = "Lag         at most 6 messages behind in 4 partitions; furthest behind is p-01, by at most 4";
+    assert_eq!(lag(&fleet), [format!("{all}; 1 without a position")], "one stream's messages count once");
+
+    fleet.write("positions", "pos.p-04", b"nonsense");
+    position("p-00", "GONE", 5);
+    let told = fleet.json(&["status", "--lag"]);
+    let unreadable = told["lag"]["unreadable"].as_array().expect("a list");
+    assert!(unreadable[0]["why"].as_str().is_some_and(|why| why.starts_with("the position of p-04: ")), "{told}");
+    assert_eq!(unreadable[1], serde_json::json!({ "why": "there is no stream GONE", "partitions": 1 }));
+    let lag = &told["lag"];
+    assert_eq!((&lag["partitions"], &lag["without_position"]), (&3.into(), &0.into()), "{lag}");
+    assert_eq!((&lag["behind_at_most"], &lag["furthest_behind_at_most"]), (&6.into(), &4.into()), "{lag}");
+    assert_eq!((&lag["furthest"], &lag["error"]), (&"p-01".into(), &serde_json::Value::Null), "{lag}");
+    assert!(fleet.json(&["status"]).get("lag").is_none(), "it was not asked for");
+}
+
+/// A bucket for positions, and two streams with 5 and 2 messages.
+fn streams(fleet: &Fleet) {
+    fleet.run(async |client| {
+        let jetstream = jetstream::new(client);
+        let streams = [
+            ("KV_parti_orders_positions", "$KV.parti_orders_positions.>", 0),
+            ("ORDERS", "orders", 5),
+            ("PARCELS", "parcels", 2),
+        ];
+        for (name, subject, messages) in streams {
+            let (name, subjects) = (name.to_owned(), vec![subject.to_owned()]);
+            let config = stream::Config { name, subjects, allow_direct: true, ..stream::Config::default() };
+            jetstream.create_stream(config).await.expect("created");
+            for _ in 0..messages {
+                jetstream.publish(subject, "x".into()).await.expect("sent").await.expect("stored");
+            }
+        }
+    });
 }
 
 /// A consumer whose handler fails for one message.

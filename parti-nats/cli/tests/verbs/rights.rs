@@ -18,6 +18,10 @@ fn each_role_can_do_what_is_its_own_and_is_told_what_is_not() {
             assert!(output.status.code().is_some_and(|code| code < 2) && said.is_empty(), "{user} {verb:?}: {said}");
         }
     }
+    // Positions are beyond it: what cannot be read is said, and the rest is told.
+    run("viewer", &["status", "--lag", "--timeout", "1s"]).success().stderr_eq("").stdout_eq(
+        "orders is not settled: [..]\n...\n  Lag         unknown: tried to read the positions: [..]; the server says: [..]KV_parti_orders_positions[..]\n...\n",
+    );
     run("operator", &["list", "set", "-", "--force", "--json"]).code(0);
     run("operator", &["pause", "--reason", "noon", "--force"]).success();
     run("viewer", &["list", "show"]).success();
