@@ -19,6 +19,10 @@ pub(crate) fn confirm(force: Force, what: &str) -> Result<(), Failure> {
     write!(io::stderr(), "Really {what}? [y/N] ").map_err(failed)?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+    if !answer.ends_with('\n') {
+        // The input has ended in the middle of the line.
+        writeln!(io::stderr()).map_err(failed)?;
+    }
     match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::usage(format!("nothing was done: to {what} was not confirmed"))),

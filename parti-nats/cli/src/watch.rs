@@ -30,12 +30,41 @@ pub(crate) async fn watch(global: &Global) -> Result<u8, Failure> {
     let observer = link.observe().await?;
     if io::stdout().is_terminal() && !global.json {
         let colour = show::Style::of_stdout().has_colour();
+        let end = told_to_end().map_err(|error| failed(&error))?;
         let mut terminal = ratatui::try_init().map_err(|error| failed(&error))?;
-        let shown = show_live(&mut terminal, &observer, colour).await;
+        // However it ends, the terminal is given back.
+        let shown = tokio::select! {
+            shown = show_live(&mut terminal, &observer, colour) => shown,
+            () = end => Ok(()),
+        };
         ratatui::restore();
         return shown.map(|()| FINE);
     }
     follow(global, &observer).await
+}
+
+/// Comes when somebody outside has this process end; listened for from the call on.
+#[cfg(unix)]
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Where it cannot be listened for, keys end it.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
 
 fn failed(error: &io::Error) -> Failure {

@@ -15,3 +15,5 @@ mod rights;
 mod shows;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
+#[cfg(unix)]
+mod terminal;
