@@ -142,3 +142,60 @@ fn a_browser_draws_the_group_in_light_and_dark_and_runs_nothing_that_is_stored()
     }
     assert!(pictures[0] != pictures[1] && pictures.iter().all(|picture| picture.len() > 10_000));
 }
+
+/// Draws one picture after another, and compares what is there with what a page shows that has drawn nothing else; then draws a
+/// large group again and again, each time with other ages and a twentieth of it moving, and takes the time of that.
+const REDRAW: &str = r#"
+const tables = ["workers", "moves", "plans", "notes"];
+const shown = () => tables.map(id => $(id).outerHTML.replaceAll(' class=""', "")).join("\n");
+const anew = picture => { lines.clear(); tables.forEach(id => $(id).replaceChildren()); draw(picture); return shown(); };
+const copy = picture => JSON.parse(JSON.stringify(picture));
+const change = (picture, by) => { const changed = copy(picture); by(changed, changed.workers); return changed; };
+const real = JSON.parse($("first").textContent);
+const moving = change(real, (all, workers) => {
+  workers[0].partitions[1][2] = 2;
+  workers[2].partitions.unshift(workers[1].partitions.pop());
+  workers[1].state = "silent";
+  all.moves = [{ partition: "p", from: 0, to: 2, since_ms: 5 }];
+  all.unowned = [{ partition: "<b>q", to: null }, { partition: "r", to: 1 }];
+});
+const joined = change(moving, (all, workers) => {
+  workers.splice(1, 1);
+  workers.push({ ...workers[0], slot: 7, worker: "worker-7", leads: false, partitions: [["q", 3, null]] });
+  all.unowned = [];
+});
+const large = (workers, each, age, to) => change(real, all => {
+  all.workers = [...Array(workers).keys()].map(slot => ({ ...real.workers[0], slot, worker: `worker-${slot}`, age_ms: age * 1000,
+    partitions: [...Array(each).keys()].map(number => [`orders-${slot}-${number}`, 1, (number + age) % 20 ? null : to(slot)]) }));
+});
+const nobody_there = change(real, all => { all.workers = []; });
+const series = [moving, joined, nobody_there, large(60, 500, 1, () => 3), real, moving, large(41, 3, 2, () => null), joined, real];
+const ended = series.map(picture => { draw(picture); return shown(); });
+const same = series.map((picture, at) => anew(picture) === ended[at]);
+const times = [...Array(12).keys()].map(age => {
+  const picture = large(200, 50, age, slot => (slot + age) % 200), begun = performance.now();
+  draw(picture);
+  document.body.offsetHeight;
+  return performance.now() - begun;
+});
+document.title = JSON.stringify({ same, cells: document.querySelectorAll(".cells i").length, best: Math.min(...times.slice(1)) });
+"#;
+
+#[test]
+fn what_has_changed_is_drawn_as_if_it_were_new_and_at_once_in_a_large_group_too() {
+    let fleet = Fleet::settled(&list(12), &[(0, 1), (1, 1), (2, 1)]);
+    let page = Page::open(&fleet);
+    let shown = page.ask(&page.path, &page.address, |_| false);
+    let (_, html) = shown.split_once("\r\n\r\n").expect("a body");
+    let folder = folder();
+    let file = folder.join("page.html");
+    let script = format!("<script>{REDRAW}</script></body>");
+    std::fs::write(&file, html.replace("</body>", &script)).expect("written");
+    let profile = folder.join("profile");
+    let shown = browser::browse(&format!("file://{}", file.display()), &profile, false, &["--dump-dom"]);
+    std::fs::remove_dir_all(folder).expect("its own");
+    let title = shown.split("<title>").nth(1).and_then(|rest| rest.split("</title>").next()).expect("a title");
+    let told: serde_json::Value = serde_json::from_str(title).unwrap_or_else(|error| panic!("{error}: {title}"));
+    assert_eq!((&told["same"], &told["cells"]), (&vec![true; 9].into(), &10_000.into()), "{told}");
+    assert!(told["best"].as_f64().is_some_and(|best| best < 100.0), "{told}");
+}
