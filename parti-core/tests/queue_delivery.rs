@@ -5,7 +5,7 @@
 mod store;
 
 use parti_core::Duration;
-use parti_core::delivery::{DeliveryConfig, Engine, Event, Notice, Ownership, StopReason};
+use parti_core::delivery::{DeliveryConfig, Engine, Event, Notice, Ownership, StopReason, Timestamp};
 
 use store::{World, id, token};
 
@@ -332,6 +332,65 @@ fn where_a_consumer_is_gone_the_stream_is_looked_at_before_more_is_handed_out() 
     world.pass(SECOND);
     assert_eq!(world.members[0].stopped, [("a".into(), StopReason::StreamChanged)]);
     assert_eq!(world.handed(0, "a"), [1]);
+}
+
+/// A stream that is made anew gives the same numbers again, and a server removes whatever has the number.
+#[test]
+fn an_acknowledgement_that_is_sent_again_removes_nothing_of_a_stream_that_was_made_anew() {
+    let mut world = at_work(&config());
+    world.durables.lose_answers = true;
+    world.finish(0, "a", 1);
+    world.make_stream_anew("a", 3);
+    world.members[1].is_quick = false;
+    world.acquire(1, "a", 2);
+    world.durables.lose_answers = false;
+    world.tell(0, Event::Timeout);
+    world.pass(SECOND);
+    assert_eq!((world.handed(1, "a"), world.left("a")), (vec![1], vec![1, 2, 3]));
+}
+
+#[test]
+fn where_the_same_stream_says_another_time_nothing_is_lost_and_its_former_consumer_goes() {
+    let mut world = at_work(&config());
+    world.finish(0, "a", 1);
+    world.created += 1;
+    world.pass(20 * SECOND);
+    assert_eq!(world.members[0].stopped, [("a".into(), StopReason::StreamChanged)]);
+    world.acquire(1, "a", 2);
+    assert_eq!((world.handed(1, "a"), world.left("a")), (vec![3, 4, 6, 7], vec![]));
+    assert_eq!((world.durables.of.len(), world.positions["a"].1.created), (1, Timestamp::new(6)));
+}
+
+/// The consumer of the former stream is found by what is stored, which therefore stays until that consumer is gone.
+#[test]
+fn who_is_killed_before_the_former_consumer_is_gone_leaves_it_to_the_next() {
+    let mut world = at_work(&config());
+    world.created += 1;
+    world.durables.refused = Some("not now".into());
+    world.acquire(1, "a", 2);
+    assert_eq!((world.handed(1, "a"), world.positions["a"].1.created), (vec![], Timestamp::new(5)));
+    world.durables.refused = None;
+    world.kill(1, &config());
+    world.acquire(1, "a", 3);
+    assert_eq!((world.handed(1, "a"), world.positions["a"].1.created), (vec![1, 3, 4, 6, 7], Timestamp::new(6)));
+}
+
+/// A request to create a consumer may arrive only when the stream is another one.
+#[test]
+fn nothing_is_pulled_from_a_consumer_before_the_stream_is_seen_again() {
+    let mut world = World::new(1, &config());
+    world.publish(&["a"]);
+    world.acquire(0, "b", 1);
+    world.hold_looks = true;
+    world.pass(20 * SECOND);
+    world.delete_consumer("b");
+    world.publish(&["b"]);
+    world.pass(SECOND);
+    assert_eq!((world.handed(0, "b"), world.durables.created), (vec![], 1));
+    world.hold_looks = false;
+    world.answer_delayed(0);
+    world.pass(SECOND);
+    assert_eq!((world.handed(0, "b"), world.durables.created), (vec![2], 2));
 }
 
 #[test]

@@ -113,8 +113,14 @@ impl Acks {
         was_sent
     }
 
-    /// Acknowledges what can be.
-    pub(super) fn decide<M>(&mut self, now: Instant, partition: &PartitionId, served: &Known, orders: &mut Orders<M>) {
+    /// Acknowledges what can be, as deliveries of the consumer of a stream that was `created` then.
+    pub(super) fn decide<M>(
+        &mut self,
+        now: Instant,
+        (partition, created): (&PartitionId, Timestamp),
+        served: &Known,
+        orders: &mut Orders<M>,
+    ) {
         if self.sent.is_some() || now < self.not_before {
             return;
         }
@@ -125,7 +131,8 @@ impl Acks {
             return;
         }
         let messages = known.iter().map(|(sequence, _)| *sequence).collect();
-        let call = orders.call_for(partition, |call, partition| Order::Acknowledge { call, partition, messages });
+        let call =
+            orders.call_for(partition, |call, partition| Order::Acknowledge { call, partition, created, messages });
         self.sent = Some((call, known));
     }
 

@@ -7,7 +7,7 @@ use super::consumer::{ConsumerState, PullEnd, Pulled};
 use super::order::{Notice, Order, Orders};
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
-use crate::ids::{CallId, Place, Sequence};
+use crate::ids::{CallId, Place, Sequence, Timestamp};
 use crate::partition::PartitionId;
 use crate::planted::PlantedBug;
 use crate::time::{Duration, Instant, earliest};
@@ -22,8 +22,20 @@ const EXTENSIONS: u32 = 3;
 /// acknowledged. Nobody but the owner pulls from then on, but one who was frozen or cut off may have a request there that
 /// has not run out. Whatever is delivered to it takes a [`Place`], which is then missed here: the consumer is brought back
 /// to its floor again. A look at a quiet consumer shows the same where nothing follows.
+///
+/// A stream that is made anew gives the numbers of its messages again, and a server removes whatever has the number that is
+/// acknowledged. So the name of the consumer says which stream it is of, and an acknowledgement that comes late finds nobody.
+/// That takes that no consumer of this name is ever created in another stream and used: the stream is looked at before one is
+/// created, and again before anything is pulled from it.
 #[derive(Clone, Debug)]
 pub(super) struct Durable {
+    /// When the stream was made whose consumer it is.
+    created: Timestamp,
+    /// The stream that the stored position is of, where that is another: its consumer may be there still. What a stream says
+    /// of when it was made can change without a loss.
+    former: Option<Timestamp>,
+    /// Since when it is to be seen again that the stream is this one.
+    unsure: Option<Instant>,
     phase: Phase,
     not_before: Instant,
     /// The place of the last delivery that has come here; none before it is known where to begin.
@@ -91,11 +103,16 @@ pub(super) struct Wanted {
     pub(super) room: Option<(u32, usize)>,
     /// Whether nothing is being acknowledged.
     pub(super) is_quiet: bool,
+    /// Whether the stream is known to be the one whose consumer this is.
+    pub(super) is_sure: bool,
 }
 
 impl Durable {
     pub(super) fn new(now: Instant) -> Self {
         Self {
+            created: Timestamp::default(),
+            former: None,
+            unsure: None,
             phase: Phase::Unknown,
             not_before: now,
             place: None,
@@ -109,6 +126,25 @@ impl Durable {
             ack_wait: Duration::MAX,
             pending: 0,
         }
+    }
+
+    /// The stream was `created` then, and the position is of a `former` one, if that is another.
+    pub(super) fn observe_stream(&mut self, scope: Scope<'_>, created: Timestamp, former: Option<Timestamp>) {
+        (self.created, self.former) = (created, former);
+        if former.is_some() {
+            // One that is there already is found by the attempt to create it.
+            self.miss(scope);
+        }
+    }
+
+    /// When the stream was made whose consumer it is.
+    pub(super) fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Since when it is to be seen again that the stream is this one, if it is.
+    pub(super) fn unsure(&self) -> Option<Instant> {
+        self.unsure
     }
 
     /// What was delivered here and is not acknowledged.
@@ -166,7 +202,7 @@ impl Durable {
     }
 
     /// These messages are acknowledged.
-    pub(super) fn observe_acknowledged(&mut self, messages: &[(Sequence, crate::ids::Timestamp)]) {
+    pub(super) fn observe_acknowledged(&mut self, messages: &[(Sequence, Timestamp)]) {
         for (sequence, _) in messages {
             self.served.remove(sequence);
         }
@@ -196,6 +232,7 @@ impl Durable {
                 }
             }
             Phase::Creating(asked) | Phase::Restoring(asked) if asked == call => {
+                self.former = None;
                 self.begin(scope, state);
                 if !is_at_floor {
                     // A request of somebody else is served first.
@@ -213,7 +250,7 @@ impl Durable {
     }
 
     fn begin(&mut self, scope: Scope<'_>, state: ConsumerState) {
-        self.heard = scope.now;
+        (self.heard, self.unsure) = (scope.now, Some(scope.now));
         self.ahead = None;
         self.through = state.through;
         (self.ack_wait, self.pending) = (state.ack_wait, state.pending);
@@ -237,14 +274,19 @@ impl Durable {
         DurableNews::Nothing
     }
 
-    pub(super) fn observe_none(&mut self, call: CallId) -> DurableNews {
+    pub(super) fn observe_none(&mut self, scope: Scope<'_>, call: CallId) -> DurableNews {
         match self.phase {
             Phase::Finding(asked) | Phase::Restoring(asked) | Phase::Looking(asked, _) if asked == call => {
-                self.phase = Phase::Missing;
+                self.miss(scope);
                 self.forget()
             }
             _ => DurableNews::Nothing,
         }
+    }
+
+    /// There is none, be it that the stream is another one.
+    fn miss(&mut self, scope: Scope<'_>) {
+        (self.phase, self.unsure) = (Phase::Missing, Some(scope.now));
     }
 
     pub(super) fn observe_unfit(&mut self, call: CallId, reason: String) -> DurableNews {
@@ -255,17 +297,17 @@ impl Durable {
         if self.asked() != Some(call) {
             return DurableNews::Nothing;
         }
-        self.phase = match self.phase {
-            Phase::Creating(_) => Phase::Missing,
-            Phase::Looking(..) => Phase::Ready,
+        match self.phase {
+            Phase::Creating(_) => self.miss(scope),
+            Phase::Looking(..) => self.phase = Phase::Ready,
             // It may have been done, or there may be none any more.
             Phase::Restoring(_)
             | Phase::Finding(_)
             | Phase::Unknown
             | Phase::Missing
             | Phase::Astray
-            | Phase::Ready => Phase::Unknown,
-        };
+            | Phase::Ready => self.phase = Phase::Unknown,
+        }
         if self.phase == Phase::Unknown && self.served.is_empty() {
             self.place = None;
         }
@@ -303,20 +345,21 @@ impl Durable {
         orders: &mut Orders<M>,
     ) -> DurableNews {
         self.extend(scope, partition, orders);
+        self.unsure = self.unsure.filter(|_| !wanted.is_sure);
         if scope.now < self.not_before && !self.is_ready() {
             return DurableNews::Nothing;
         }
         match self.phase {
             Phase::Unknown => {
                 if self.is_free(orders) {
-                    let call = orders.call_for(partition, |call, partition| Order::FindConsumer { call, partition });
-                    self.phase = Phase::Finding(call);
+                    self.phase = Phase::Finding(self.find(partition, orders));
                 }
             }
             Phase::Missing => {
-                if self.is_free(orders) && wanted.is_quiet {
-                    let call = orders.call_for(partition, |call, partition| Order::CreateConsumer { call, partition });
-                    self.phase = Phase::Creating(call);
+                if self.is_free(orders) && wanted.is_quiet && wanted.is_sure {
+                    let (created, former) = (self.created, self.former);
+                    let order = |call, partition| Order::CreateConsumer { call, partition, created, former };
+                    self.phase = Phase::Creating(orders.call_for(partition, order));
                 }
             }
             Phase::Astray => {
@@ -324,15 +367,15 @@ impl Durable {
                     if self.place.is_some() {
                         orders.notice(Notice::Restored { partition: partition.clone() });
                     }
-                    let call = orders.call_for(partition, |call, partition| Order::RestoreConsumer { call, partition });
-                    self.phase = Phase::Restoring(call);
+                    let created = self.created;
+                    let order = |call, partition| Order::RestoreConsumer { call, partition, created };
+                    self.phase = Phase::Restoring(orders.call_for(partition, order));
                     return self.forget();
                 }
             }
             Phase::Ready => {
                 if self.look_at(scope.config) <= scope.now && !scope.has(PlantedBug::NeverLook) {
-                    let call = orders.call_for(partition, |call, partition| Order::FindConsumer { call, partition });
-                    self.phase = Phase::Looking(call, self.place.unwrap_or_default());
+                    self.phase = Phase::Looking(self.find(partition, orders), self.place.unwrap_or_default());
                 }
                 self.pull(scope, partition, wanted, orders);
             }
@@ -340,6 +383,11 @@ impl Durable {
             Phase::Finding(_) | Phase::Creating(_) | Phase::Restoring(_) => {}
         }
         DurableNews::Nothing
+    }
+
+    fn find<M>(&self, partition: &PartitionId, orders: &mut Orders<M>) -> CallId {
+        let created = self.created;
+        orders.call_for(partition, |call, partition| Order::FindConsumer { call, partition, created })
     }
 
     /// Ends the pull, if there is one. Returns whether there is none.
@@ -352,10 +400,12 @@ impl Durable {
     }
 
     fn pull<M>(&mut self, scope: Scope<'_>, partition: &PartitionId, wanted: Wanted, orders: &mut Orders<M>) {
-        let Some((most, bytes)) = wanted.room.filter(|_| self.pull.is_none()) else { return };
+        let may_pull = self.pull.is_none() && wanted.is_sure;
+        let Some((most, bytes)) = wanted.room.filter(|_| may_pull) else { return };
         let (most, bytes) = if self.is_large { (1, None) } else { (most, Some(bytes)) };
-        let time = scope.config.pull_time;
-        let call = orders.call_for(partition, |call, partition| Order::Pull { call, partition, most, bytes, time });
+        let (created, time) = (self.created, scope.config.pull_time);
+        let order = |call, partition| Order::Pull { call, partition, created, most, bytes, time };
+        let call = orders.call_for(partition, order);
         self.pull = Some(Pull { call, is_ending: false });
     }
 
@@ -364,7 +414,7 @@ impl Durable {
         if self.extend_at().is_some_and(|at| at <= scope.now) {
             self.extended = scope.now;
             let messages = self.served.keys().copied().collect();
-            orders.push(Order::Extend { partition: partition.clone(), messages });
+            orders.push(Order::Extend { partition: partition.clone(), created: self.created, messages });
         }
     }
 

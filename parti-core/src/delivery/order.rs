@@ -9,7 +9,7 @@ use super::message::{Handed, Message};
 use super::position::PositionRecord;
 #[cfg(doc)]
 use crate::ids::Place;
-use crate::ids::{CallId, Revision, Sequence, Token};
+use crate::ids::{CallId, Revision, Sequence, Timestamp, Token};
 use crate::partition::PartitionId;
 use crate::stored::record::RecordError;
 use crate::time::Duration;
@@ -90,6 +90,9 @@ pub enum Order<M> {
         call: CallId,
         /// Which partition.
         partition: PartitionId,
+        /// When the stream was made: the name of the consumer says so, here and below. What is on its way to one of an earlier
+        /// stream finds nobody.
+        created: Timestamp,
     },
     /// Create the partition's durable consumer: it filters by the partition's one subject, delivers all that the stream has
     /// of it, and wants each message acknowledged. To find one like it there is a success.
@@ -98,6 +101,11 @@ pub enum Order<M> {
         call: CallId,
         /// Which partition.
         partition: PartitionId,
+        /// When the stream was made.
+        created: Timestamp,
+        /// The name of which stream an earlier consumer of the partition may have. It is deleted: before the new one is
+        /// created where the stream takes only one, afterwards where it keeps what a consumer waits for.
+        former: Option<Timestamp>,
     },
     /// Bring the partition's consumer back to its floor: it then delivers everything again that is not acknowledged, the lowest
     /// first, under [places](Place) from the beginning.
@@ -106,6 +114,8 @@ pub enum Order<M> {
         call: CallId,
         /// Which partition.
         partition: PartitionId,
+        /// When the stream was made.
+        created: Timestamp,
     },
     /// Ask the partition's consumer for messages. Each is an [event](super::Event::Pulled).
     Pull {
@@ -113,6 +123,8 @@ pub enum Order<M> {
         call: CallId,
         /// Which partition.
         partition: PartitionId,
+        /// When the stream was made.
+        created: Timestamp,
         /// How many messages at most.
         most: u32,
         /// After how many bytes to stop; none for one message of any size.
@@ -131,6 +143,8 @@ pub enum Order<M> {
         call: CallId,
         /// Which partition.
         partition: PartitionId,
+        /// When the stream was made of whose consumer these are deliveries: another one is not to hear of them.
+        created: Timestamp,
         /// Which messages.
         messages: Vec<Sequence>,
     },
@@ -138,6 +152,8 @@ pub enum Order<M> {
     Extend {
         /// Which partition.
         partition: PartitionId,
+        /// When the stream was made of whose consumer these are deliveries.
+        created: Timestamp,
         /// Which messages.
         messages: Vec<Sequence>,
     },

@@ -41,6 +41,9 @@ pub(super) struct QueueLane<M> {
     unsure: Option<Instant>,
 }
 
+/// Before everything there is.
+const NOWHERE: GoOn = GoOn { seq: Sequence::new(0), at: Timestamp::new(0), next: Sequence::new(1) };
+
 /// How far the hold has come.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -59,7 +62,7 @@ impl<M> Lane<M> for QueueLane<M> {
             stage: Stage::Reading { read: None },
             durable: Durable::new(now),
             acks: Acks::new(now),
-            acknowledged: (Sequence::default(), Timestamp::default()),
+            acknowledged: (NOWHERE.seq, NOWHERE.at),
             buried: None,
             unsure: None,
         }
@@ -128,6 +131,7 @@ impl<M> Lane<M> for QueueLane<M> {
             Stage::Claiming => return Fate::GoesOn,
             Stage::Working => {}
         }
+        self.go_on_in_new_stream(stream, orders);
         if self.may_hand_out(stream) {
             self.held.hand_out(scope, solitude, orders);
         }
@@ -135,11 +139,12 @@ impl<M> Lane<M> for QueueLane<M> {
             let handed = self.held.work.handed_through(Sequence::new(u64::MAX));
             self.acks.observe_finished(handed, self.durable.served());
         }
-        self.acks.decide(scope.now, &self.held.partition, self.durable.served(), orders);
+        let consumer = (&self.held.partition, self.durable.created());
+        self.acks.decide(scope.now, consumer, self.durable.served(), orders);
         if self.held.has_left() && (self.acks.is_empty() || scope.has(PlantedBug::LetGoUnacknowledged)) {
             return self.finish(scope, orders);
         }
-        if self.serve(scope, orders) == Fate::Over {
+        if self.serve(scope, stream, orders) == Fate::Over {
             return Fate::Over;
         }
         if self.held.is_store_due(scope) {
@@ -199,7 +204,7 @@ impl<M> QueueLane<M> {
                 return self.observe_hold(now, news, orders);
             }
             Answer::Consumer(state) => self.durable.observe_state(scope, call, state),
-            Answer::NoConsumer => self.durable.observe_none(call),
+            Answer::NoConsumer => self.durable.observe_none(scope, call),
             Answer::Unfit { reason } => self.durable.observe_unfit(call, reason),
             Answer::PullOver(end) => self.durable.observe_over(scope, call, end),
             Answer::Acknowledged => {
@@ -303,37 +308,57 @@ impl<M> QueueLane<M> {
 
     /// What the stream says of itself, while it is read.
     pub(super) fn observe_stream(&mut self, stream: StreamState, orders: &mut Orders<M>) -> Fate {
-        if matches!(self.stage, Stage::Working) && self.held.progress.created() != stream.created {
+        if matches!(self.stage, Stage::Working) && self.durable.created() != stream.created {
             return self.held.stop(StopReason::StreamChanged, orders);
         }
         Fate::GoesOn
     }
 
     /// Claims the partition: whoever has had it before stores nothing any more.
+    ///
+    /// What is stored of another stream stays stored until its consumer is gone for sure.
     fn claim(&mut self, scope: Scope<'_>, stream: StreamState, orders: &mut Orders<M>) {
-        let is_same =
-            |record: &&PositionRecord| record.stream == scope.config.stream && record.created == stream.created;
-        if self.held.hold.stored().is_some_and(|record| !is_same(&record)) {
-            let (partition, misfit) = (self.held.partition.clone(), Misfit::MadeAnew);
-            orders.notice(Notice::WentOn { partition, misfit, next: stream.first });
+        let stored = self.held.hold.stored().filter(|record| record.stream == scope.config.stream);
+        let former = stored.map(|record| record.created).filter(|created| *created != stream.created);
+        if stored.is_none() && self.held.hold.stored().is_some() {
+            self.tell_made_anew(stream.first, orders);
         }
-        let stored = self.held.hold.stored().filter(is_same).filter(|_| !scope.has(PlantedBug::BeginAnew));
-        let (seq, at) = stored.map_or_else(Default::default, |record| (record.seq, record.at));
-        let (failed, was_open) = stored.map_or((None, false), |record| (record.failed, record.open));
+        let stored = stored.filter(|_| !scope.has(PlantedBug::BeginAnew));
+        let (seq, at) = stored.map_or((NOWHERE.seq, NOWHERE.at), |record| (record.seq, record.at));
+        let failed = stored.and_then(|record| record.failed);
+        let was_open = former.is_none() && stored.is_some_and(|record| record.open);
         let failed = self.held.take_over(scope, failed, was_open);
-        self.held.progress = Progress::new(stream.created, GoOn { seq, at, next: seq.next() }, failed, false);
+        let created = former.unwrap_or(stream.created);
+        self.held.progress = Progress::new(created, GoOn { seq, at, next: seq.next() }, failed, false);
         self.acknowledged = (seq, at);
+        self.durable.observe_stream(scope, stream.created, former);
         self.stage = Stage::Claiming;
         let record = self.record(scope, true);
         self.held.hold.write(scope.now, &self.held.partition, record, orders);
+    }
+
+    /// The former consumer is gone for sure: nothing is finished of a stream that was made anew.
+    fn go_on_in_new_stream(&mut self, stream: &StreamView, orders: &mut Orders<M>) {
+        let created = self.durable.created();
+        if !self.durable.is_ready() || self.held.progress.created() == created {
+            return;
+        }
+        self.held.progress = Progress::new(created, NOWHERE, None, false);
+        self.held.progress.store_at_once();
+        self.acknowledged = (NOWHERE.seq, NOWHERE.at);
+        self.tell_made_anew(stream.last_told().map_or(NOWHERE.next, |state| state.first), orders);
+    }
+
+    fn tell_made_anew(&self, next: Sequence, orders: &mut Orders<M>) {
+        let partition = self.held.partition.clone();
+        orders.notice(Notice::WentOn { partition, misfit: Misfit::MadeAnew, next });
     }
 
     /// Whether what is held ready may be handed out.
     fn may_hand_out(&mut self, stream: &mut StreamView) -> bool {
         if let Some(since) = self.unsure {
             // Should it be another stream, this lane has heard so before it is asked again.
-            if stream.as_of(since).is_none() {
-                stream.want(since);
+            if !stream.is_seen(since) {
                 return false;
             }
             self.unsure = None;
@@ -345,11 +370,13 @@ impl<M> QueueLane<M> {
     }
 
     /// Keeps the consumer at work as long as something is wanted of it.
-    fn serve(&mut self, scope: Scope<'_>, orders: &mut Orders<M>) -> Fate {
+    fn serve(&mut self, scope: Scope<'_>, stream: &mut StreamView, orders: &mut Orders<M>) -> Fate {
         // What is finished and was forgotten has to come again before it can be acknowledged.
         let is_wanted = self.held.goes_on() || self.acks.waits_for_delivery();
         let room = self.held.inbox.room(scope.config).filter(|_| is_wanted);
-        let wanted = Wanted { room, is_quiet: !self.acks.is_sending() };
+        // Should it be another stream, this lane has heard so before it is asked again.
+        let is_sure = self.durable.unsure().is_none_or(|since| stream.is_seen(since));
+        let wanted = Wanted { room, is_quiet: !self.acks.is_sending(), is_sure };
         let news = self.durable.decide(scope, &self.held.partition, wanted, orders);
         self.observe_durable(scope.now, news, orders)
     }

@@ -37,6 +37,15 @@ impl StreamView {
         self.state.filter(|(_, asked)| *asked >= since).map(|(state, _)| state)
     }
 
+    /// Whether that is there; it is asked for otherwise.
+    pub(super) fn is_seen(&mut self, since: Instant) -> bool {
+        let is_seen = self.as_of(since).is_some();
+        if !is_seen {
+            self.want(since);
+        }
+        is_seen
+    }
+
     /// The state as it was told last.
     pub(super) fn last_told(&self) -> Option<StreamState> {
         self.state.map(|(state, _)| state)

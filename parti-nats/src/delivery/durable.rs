@@ -7,7 +7,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Client, Subject};
 use futures_util::future::join_all;
-use parti_core::delivery::{Answer, CallId, ConsumerState, Order, Place, Sequence};
+use parti_core::delivery::{Answer, CallId, ConsumerState, Order, Place, Sequence, Timestamp};
 use parti_core::{GroupName, PartitionId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +26,8 @@ const ACK_WAIT: Duration = Duration::from_secs(60);
 const UNBOUNDED: i64 = -1;
 /// The stream or the account may have no more consumers.
 const TOO_MANY: ErrorCode = ErrorCode::MAXIMUM_CONSUMERS_LIMIT;
+/// A work queue takes one consumer of a subject.
+const OVERLAPS: ErrorCode = ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE;
 
 /// Carries out what delivery asks of the consumers of partitions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,6 +48,8 @@ struct Done {}
 enum Refusal {
     /// There is no such consumer.
     Missing,
+    /// Another consumer has the messages.
+    Overlaps(String),
     /// A person must change something.
     Unfit(String),
     /// No answer, or one that may be another the next time.
@@ -68,30 +72,32 @@ impl Durables {
     /// The answer to an order about a consumer, and to whom; none to another one.
     pub(crate) async fn answer(&self, order: Order<Body>) -> Option<(CallId, Answer<Body>)> {
         let (call, told) = match order {
-            Order::FindConsumer { call, partition } => (call, self.find(&partition).await),
-            Order::CreateConsumer { call, partition } => (call, self.create(&partition).await),
-            Order::RestoreConsumer { call, partition } => (call, self.restore(&partition).await),
+            Order::FindConsumer { call, partition, created } => (call, self.find(&partition, created).await),
+            Order::CreateConsumer { call, partition, created, former } => {
+                (call, self.create(&partition, created, former).await)
+            }
+            Order::RestoreConsumer { call, partition, created } => (call, self.restore(&partition, created).await),
             _ => return None,
         };
         let answer = match told {
             Ok(info) => Answer::Consumer(state(&info)),
             Err(Refusal::Missing) => Answer::NoConsumer,
-            Err(Refusal::Unfit(reason)) => Answer::Unfit { reason },
+            Err(Refusal::Unfit(reason) | Refusal::Overlaps(reason)) => Answer::Unfit { reason },
             Err(Refusal::Failed(reason)) => Answer::Failed { reason },
         };
         Some((call, answer))
     }
 
-    /// What a pull of a partition's messages needs to know.
+    /// What a pull of a partition's messages needs to know, from its consumer of the stream that was made then.
     pub(crate) fn wanted(
         &self,
         call: CallId,
-        partition: PartitionId,
+        (partition, created): (PartitionId, Timestamp),
         most: u32,
         bytes: Option<usize>,
         time: Duration,
     ) -> Wanted {
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name(&partition));
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name(&partition, created));
         let (client, timeout) = (self.client.clone(), self.timeout);
         Wanted { client, call, partition, subject, most, bytes, time, timeout }
     }
@@ -118,15 +124,35 @@ impl Durables {
         }
     }
 
-    async fn find(&self, partition: &PartitionId) -> Result<Info, Refusal> {
-        let name = self.checked_name(partition)?;
+    async fn find(&self, partition: &PartitionId, created: Timestamp) -> Result<Info, Refusal> {
+        let name = self.checked_name(partition, created)?;
         let info = self.ask(format!("CONSUMER.INFO.{}.{name}", self.stream), &serde_json::json!({})).await?;
         fits(&info, &self.template.subject(partition)).map_err(Refusal::Unfit)?;
         Ok(info)
     }
 
-    async fn create(&self, partition: &PartitionId) -> Result<Info, Refusal> {
-        let name = self.checked_name(partition)?;
+    /// Creates the consumer, and deletes the one that the partition has had of a `former` stream.
+    ///
+    /// A work queue takes no second consumer of a subject, so that the former one goes first. Elsewhere it goes last, since what
+    /// no consumer waits for is removed.
+    async fn create(
+        &self,
+        partition: &PartitionId,
+        created: Timestamp,
+        former: Option<Timestamp>,
+    ) -> Result<Info, Refusal> {
+        match (self.create_one(partition, created).await, former) {
+            (Err(Refusal::Overlaps(_)), Some(former)) => {
+                self.delete(partition, former).await?;
+                self.create_one(partition, created).await
+            }
+            (Ok(info), Some(former)) => self.delete(partition, former).await.map(|()| info),
+            (told, _) => told,
+        }
+    }
+
+    async fn create_one(&self, partition: &PartitionId, created: Timestamp) -> Result<Info, Refusal> {
+        let name = self.checked_name(partition, created)?;
         let filter_subject = self.template.subject(partition);
         let subject = format!("CONSUMER.CREATE.{}.{name}.{filter_subject}", self.stream);
         let config = Config {
@@ -144,21 +170,27 @@ impl Durables {
         self.ask(subject, &asked).await
     }
 
+    /// Deletes a consumer, if it is there.
+    async fn delete(&self, partition: &PartitionId, created: Timestamp) -> Result<(), Refusal> {
+        let name = self.checked_name(partition, created)?;
+        match self.ask::<Done>(format!("CONSUMER.DELETE.{}.{name}", self.stream), &serde_json::json!({})).await {
+            Ok(_) | Err(Refusal::Missing) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
     /// Brings the consumer back to its floor.
     ///
     /// Before servers can do so, it is deleted and created: what a work queue has is what was never acknowledged, and a new
     /// consumer delivers all of it. Requests that wait at the old one end with it.
-    async fn restore(&self, partition: &PartitionId) -> Result<Info, Refusal> {
-        let name = self.checked_name(partition)?;
-        let nothing = serde_json::json!({});
+    async fn restore(&self, partition: &PartitionId, created: Timestamp) -> Result<Info, Refusal> {
         if server::resets_consumers(&self.client.server_info()) {
-            let _: Done = self.ask(format!("CONSUMER.RESET.{}.{name}", self.stream), &nothing).await?;
-            return self.find(partition).await;
+            let name = self.checked_name(partition, created)?;
+            let _: Done = self.ask(format!("CONSUMER.RESET.{}.{name}", self.stream), &serde_json::json!({})).await?;
+            return self.find(partition, created).await;
         }
-        match self.ask::<Done>(format!("CONSUMER.DELETE.{}.{name}", self.stream), &nothing).await {
-            Ok(_) | Err(Refusal::Missing) => self.create(partition).await,
-            Err(refusal @ (Refusal::Unfit(_) | Refusal::Failed(_))) => Err(refusal),
-        }
+        self.delete(partition, created).await?;
+        self.create_one(partition, created).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, subject: String, asked: &serde_json::Value) -> Result<T, Refusal> {
@@ -170,8 +202,8 @@ impl Durables {
         }
     }
 
-    fn checked_name(&self, partition: &PartitionId) -> Result<String, Refusal> {
-        let name = self.name(partition);
+    fn checked_name(&self, partition: &PartitionId, created: Timestamp) -> Result<String, Refusal> {
+        let name = self.name(partition, created);
         if name.len() <= MAX_NAME_BYTES {
             return Ok(name);
         }
@@ -179,15 +211,19 @@ impl Durables {
         Err(Refusal::Unfit(format!("{rule}, but {name} has {}: shorten the partition's id", name.len())))
     }
 
-    /// The name of a partition's consumer. A group's name has no `=`, so that no two partitions of two groups share one.
-    pub(super) fn name(&self, partition: &PartitionId) -> String {
-        format!("parti_{}={}", self.group, name_part(partition))
+    /// The name of a partition's consumer of the stream that was made then. A group's name has no `=`, nor has a number, so that
+    /// no two partitions of two groups share one.
+    pub(super) fn name(&self, partition: &PartitionId, created: Timestamp) -> String {
+        format!("parti_{}={:x}={}", self.group, created.value(), name_part(partition))
     }
 }
 
 fn refused(error: &async_nats::jetstream::Error) -> Refusal {
     match error.error_code() {
         ErrorCode::CONSUMER_NOT_FOUND => Refusal::Missing,
+        OVERLAPS => Refusal::Overlaps(format!(
+            "the stream must have no other consumer with the partition's subject, but has one ({error}): delete that"
+        )),
         TOO_MANY => Refusal::Unfit(format!(
             "the stream or the account must take one consumer for each partition, but is full ({error}): raise max_consumers, or use fewer partitions"
         )),

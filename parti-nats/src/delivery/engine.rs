@@ -278,13 +278,14 @@ impl Engine {
                 Order::Hand { partition, token, messages } => self.hand(&partition, token, messages),
                 Order::OpenTail { call, from, partitions } => self.open_tail(call, from, partitions),
                 Order::CloseTail { tail } => self.close_tail(tail),
-                Order::Pull { call, partition, most, bytes, time } => {
-                    let wanted = self.store.durables().wanted(call, partition, most, bytes, time);
+                Order::Pull { call, partition, created, most, bytes, time } => {
+                    let wanted = self.store.durables().wanted(call, (partition, created), most, bytes, time);
                     self.pulls.begin(wanted);
                 }
                 Order::EndPull { pull } => self.pulls.end(pull),
-                Order::Acknowledge { call, partition, messages } => self.acknowledge(call, &partition, messages),
-                Order::Extend { partition, messages } => {
+                // The subject of a reply names the consumer whose delivery it was.
+                Order::Acknowledge { call, partition, messages, .. } => self.acknowledge(call, &partition, messages),
+                Order::Extend { partition, messages, .. } => {
                     let (store, replies) = (self.store.clone(), self.pulls.replies(&partition, &messages));
                     tokio::spawn(async move { store.durables().extend(replies).await });
                 }

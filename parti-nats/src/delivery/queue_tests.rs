@@ -8,7 +8,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, FromConsumer};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::{Client, Subject};
-use parti_core::delivery::{Answer, CallId, ConsumerState, Order, PullEnd, Pulled, Sequence};
+use parti_core::delivery::{Answer, CallId, ConsumerState, Order, PullEnd, Pulled, Sequence, Timestamp};
 use parti_core::{GroupName, PartitionId};
 use parti_sim::conformance::{
     INTEREST_BEHAVIOURS, PullName, PullShows, QUEUE_BEHAVIOURS, QueueBehaviour, QueueUnderTest,
@@ -41,6 +41,8 @@ struct Real<'a> {
     context: jetstream::Context,
     config: stream::Config,
     durables: Durables,
+    /// What the name of the consumer says.
+    created: Timestamp,
     pulls: Vec<OpenPull>,
     /// How the first delivery of each message is acknowledged.
     replies: BTreeMap<Sequence, Subject>,
@@ -60,7 +62,8 @@ impl<'a> Real<'a> {
         let context = jetstream::new(client.clone());
         let durables = durables(&client, TIMEOUT);
         let replies = BTreeMap::new();
-        let mut real = Self { runtime, url, client, context, config, durables, pulls: Vec::new(), replies };
+        let created = Timestamp::new(1);
+        let mut real = Self { runtime, url, client, context, config, durables, created, pulls: Vec::new(), replies };
         real.make();
         real
     }
@@ -87,10 +90,10 @@ impl<'a> Real<'a> {
     }
 
     /// Asks until there is an answer.
-    fn ask(&self, order: impl Fn(CallId, PartitionId) -> Order<Body>) -> Option<ConsumerState> {
+    fn ask(&self, order: impl Fn(CallId, PartitionId, Timestamp) -> Order<Body>) -> Option<ConsumerState> {
         self.runtime.block_on(async {
             for _ in 0..TRIES {
-                match self.durables.answer(order(CallId::default(), partition())).await {
+                match self.durables.answer(order(CallId::default(), partition(), self.created)).await {
                     Some((_, Answer::Consumer(state))) => return Some(state),
                     Some((_, Answer::NoConsumer)) => return None,
                     Some((_, Answer::Failed { .. })) => tokio::time::sleep(AGAIN).await,
@@ -103,7 +106,7 @@ impl<'a> Real<'a> {
 
     async fn consumer(&self) -> consumer::PullConsumer {
         let stream = self.context.get_stream(STREAM).await.expect("a stream");
-        stream.get_consumer(&self.durables.name(&partition())).await.expect("a consumer")
+        stream.get_consumer(&self.durables.name(&partition(), self.created)).await.expect("a consumer")
     }
 }
 
@@ -129,19 +132,31 @@ impl QueueUnderTest for Real<'_> {
     }
 
     fn find(&mut self) -> Option<ConsumerState> {
-        self.ask(|call, partition| Order::FindConsumer { call, partition })
+        self.ask(|call, partition, created| Order::FindConsumer { call, partition, created })
     }
 
     fn create(&mut self) -> ConsumerState {
-        self.ask(|call, partition| Order::CreateConsumer { call, partition }).expect("it is there")
+        let former = None;
+        self.ask(|call, partition, created| Order::CreateConsumer { call, partition, created, former })
+            .expect("it is there")
+    }
+
+    fn rename(&mut self, created: Timestamp) -> Timestamp {
+        std::mem::replace(&mut self.created, created)
+    }
+
+    fn replace(&mut self, former: Timestamp) -> ConsumerState {
+        let former = Some(former);
+        self.ask(|call, partition, created| Order::CreateConsumer { call, partition, created, former })
+            .expect("it is there")
     }
 
     fn restore(&mut self) -> ConsumerState {
-        self.ask(|call, partition| Order::RestoreConsumer { call, partition }).expect("it is there")
+        self.ask(|call, partition, created| Order::RestoreConsumer { call, partition, created }).expect("it is there")
     }
 
     fn delete(&mut self) {
-        let name = self.durables.name(&partition());
+        let name = self.durables.name(&partition(), self.created);
         let deleted = async { self.context.delete_consumer_from_stream(name, STREAM).await };
         self.runtime.block_on(deleted).expect("deleted");
     }
@@ -149,7 +164,8 @@ impl QueueUnderTest for Real<'_> {
     fn pull(&mut self, most: u32, bytes: Option<usize>, time: Duration) -> PullName {
         let name = PullName(self.pulls.len());
         let client = self.runtime.block_on(async_nats::connect(self.url)).expect("a connection");
-        let wanted = durables(&client, TIMEOUT).wanted(CallId::default(), partition(), most, bytes, time);
+        let wanted =
+            durables(&client, TIMEOUT).wanted(CallId::default(), (partition(), self.created), most, bytes, time);
         let (sender, news) = mpsc::channel(16);
         let (open, closed) = oneshot::channel();
         self.runtime.spawn(pull::run(wanted, sender, closed));

@@ -234,10 +234,16 @@ async fn a_client_with_the_permissions_of_delivery_delivers() {
     deliver_with_permissions(delivery().engine(Engine::Queue), work_queue).await;
 }
 
+/// The name of the consumer that a partition has on the stream as it is.
+pub(crate) async fn consumer_name(jetstream: &jetstream::Context, partition: &str) -> String {
+    let stream = jetstream.get_stream("ORDERS").await.expect("it is there");
+    format!("parti_orders={:x}={partition}", stream.cached_info().created.unix_timestamp_nanos())
+}
+
 /// Takes the first message of a partition's consumer, as a worker that dies with it.
 async fn take_first(jetstream: &jetstream::Context) {
     let config = pull::Config {
-        durable_name: Some("parti_orders=eu".into()),
+        durable_name: Some(consumer_name(jetstream, "eu").await),
         ack_policy: AckPolicy::Explicit,
         filter_subject: "orders.eu".into(),
         ..pull::Config::default()

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy};
 use parti_nats::{Delivery, Engine, PartitionId, StartAt};
 
 use crate::PATIENCE;
-use crate::odd::{World, delivery, orders, payloads, run, see};
+use crate::odd::{World, consumer_name, delivery, orders, payloads, run, see};
 
 fn work_queue() -> stream::Config {
     stream::Config { retention: RetentionPolicy::WorkQueue, allow_direct: false, ..orders() }
@@ -54,7 +54,7 @@ async fn a_consumer_that_is_deleted_by_hand_is_made_anew() {
     see(&seen, 1).await;
     world.left(0).await;
     let stream = world.jetstream.get_stream("ORDERS").await.expect("it is there");
-    stream.delete_consumer("parti_orders=eu").await.expect("deleted");
+    stream.delete_consumer(&consumer_name(&world.jetstream, "eu").await).await.expect("deleted");
     for payload in ["2", "3"] {
         world.publish("orders.eu", payload).await;
     }
@@ -212,9 +212,10 @@ async fn a_consumer_that_does_not_fit_or_cannot_be_stops_its_partition_and_no_ot
         world.publish(&format!("orders.{partition}"), partition).await;
     }
     let stream = world.jetstream.get_stream("ORDERS").await.expect("it is there");
-    for (name, filter) in [("parti_orders=eu", "orders.other"), ("somebody", "orders.else")] {
+    let of_eu = consumer_name(&world.jetstream, "eu").await;
+    for (name, filter) in [(of_eu, "orders.other"), ("somebody".into(), "orders.else")] {
         let other = pull::Config {
-            durable_name: Some(name.into()),
+            durable_name: Some(name),
             ack_policy: AckPolicy::Explicit,
             filter_subject: filter.into(),
             ..pull::Config::default()
@@ -239,7 +240,7 @@ async fn a_consumer_that_does_not_fit_or_cannot_be_stops_its_partition_and_no_ot
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Once there is one consumer less, and that the wrong one, somebody takes its place.
-    stream.delete_consumer("parti_orders=eu").await.expect("deleted");
+    stream.delete_consumer(&consumer_name(&world.jetstream, "eu").await).await.expect("deleted");
     let next = see(&seen, 2).await[1].0.clone();
     assert!(["eu", "us", "zz"].contains(&next.as_str()) && next != first, "{next} after {first}");
 }

@@ -49,4 +49,6 @@ pub enum Around {
     /// There, neither a write of delivery nor one of the application asks whether the stored position is of the stream as it
     /// was made last.
     PositionOfAnyStream,
+    /// The name of a partition's consumer does not say of which stream it is.
+    OneConsumerName,
 }

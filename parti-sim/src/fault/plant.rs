@@ -64,6 +64,7 @@ impl Plant {
                     | Around::ReleaseBeforeLetGo
                     | Around::ClaimOverProgress
                     | Around::PositionOfAnyStream
+                    | Around::OneConsumerName
             ) | Self::Core(
                 Bug::StoreThroughFence
                     | Bug::OwnByToken
@@ -94,13 +95,14 @@ impl Plant {
         use PlantedBug as Bug;
         matches!(
             self,
-            Self::Core(
-                Bug::PullBeforeRestored
-                    | Bug::HandAgain
-                    | Bug::AcknowledgeWhenHanded
-                    | Bug::IgnorePlaces
-                    | Bug::LetGoUnacknowledged
-            )
+            Self::Around(Around::OneConsumerName)
+                | Self::Core(
+                    Bug::PullBeforeRestored
+                        | Bug::HandAgain
+                        | Bug::AcknowledgeWhenHanded
+                        | Bug::IgnorePlaces
+                        | Bug::LetGoUnacknowledged
+                )
         )
     }
 
@@ -204,7 +206,7 @@ const fn around_caught_by(bug: Around) -> &'static [&'static str] {
         // The condition is what a former owner's write fails at.
         Around::PositionWithoutCondition => &["commit-fenced", "position-monotone"],
         Around::ClaimOverProgress => &["no-repeat", "position-monotone"],
-        Around::PositionOfAnyStream => &["no-message-skipped"],
+        Around::PositionOfAnyStream | Around::OneConsumerName => &["no-message-skipped"],
         // The handler goes on where it may not.
         Around::ReleaseBeforeLetGo => &["one-processor", "no-repeat"],
     }

@@ -89,6 +89,7 @@ impl Plan {
             Plant::Core(Bug::ForgetTries | Bug::HandUncounted | Bug::TryAmongOthers) => &[],
             Plant::Core(Bug::NeverLook) => &[&starve],
             Plant::Around(Around::PositionOfAnyStream) => &[&make_anew, &roll_back],
+            Plant::Around(Around::OneConsumerName) => &[&isolate, &make_anew],
             Plant::Core(Bug::HandAgain) => &[&remove],
             Plant::Core(Bug::PullBeforeRestored) => &[&replace],
             Plant::Core(Bug::LetGoUnacknowledged) => &[&join, &leave],

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parti_core::delivery::{Answer, CallId, ConsumerState, Event, Order, Place, PullEnd, Pulled, Sequence};
+use parti_core::delivery::{Answer, CallId, ConsumerState, Event, Order, Place, PullEnd, Pulled, Sequence, Timestamp};
 use parti_core::{Duration, PartitionId};
 
-use super::{World, id, message};
+use super::{Stored, World, id, message};
 
 /// The consumers, and how they behave.
 #[derive(Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Durables {
 /// One consumer.
 #[derive(Clone, Default)]
 pub(crate) struct Durable {
+    /// The stream that its name says.
+    named: Timestamp,
     place: u64,
     delivered_through: u64,
     unacknowledged: BTreeSet<u64>,
@@ -54,6 +56,11 @@ impl Durables {
         }
     }
 
+    /// The consumer of a partition, if that has this name.
+    fn named(&mut self, partition: &PartitionId, created: Timestamp) -> Option<&mut Durable> {
+        self.of.get_mut(partition.as_str()).filter(|durable| durable.named == created)
+    }
+
     /// How many requests wait for messages of a partition.
     pub(crate) fn waiting(&self, name: &str) -> usize {
         self.of[name].waiting.len()
@@ -78,9 +85,20 @@ impl World {
         self.settle();
     }
 
+    /// The stream is deleted with its consumers and made anew, with so many other messages of a partition. Nobody has heard of it.
+    pub(crate) fn make_stream_anew(&mut self, name: &str, count: u64) {
+        self.created += 1;
+        self.durables.of.clear();
+        self.stream =
+            (1..=count).map(|sequence| Stored { sequence, partition: id(name), at: 9_000 + sequence }).collect();
+        self.last = count;
+    }
+
     /// The server loses what it knew of a consumer; requests are gone with it.
     pub(crate) fn forget_consumer(&mut self, name: &str) {
-        let durable = std::mem::take(self.durables.of.get_mut(name).expect("it is there"));
+        let durable = self.durables.of.get_mut(name).expect("it is there");
+        let named = Durable { named: durable.named, ..Durable::default() };
+        let durable = std::mem::replace(durable, named);
         for (who, _) in durable.waiting {
             if let Some((member, call)) = who {
                 self.end_pull(member, call, PullEnd::Lost { reason: "no answer".into() });
@@ -101,27 +119,35 @@ impl World {
 
     pub(super) fn carry_out_for_durable(&mut self, member: usize, order: Order<u64>) -> Option<(CallId, Answer<u64>)> {
         match order {
-            Order::FindConsumer { call, partition } => Some((call, self.state(&partition))),
-            Order::CreateConsumer { call, partition } => {
+            Order::FindConsumer { call, partition, created } => Some((call, self.state(&partition, created))),
+            Order::CreateConsumer { call, partition, created, former } => {
                 if let Some(reason) = self.durables.refused.clone() {
                     return Some((call, Answer::Unfit { reason }));
                 }
+                self.durables.of.retain(|name, durable| *name != partition.as_str() || Some(durable.named) != former);
                 self.durables.created += 1;
-                self.durables.of.entry(partition.to_string()).or_default();
-                Some((call, self.state(&partition)))
+                let named = Durable { named: created, ..Durable::default() };
+                if self.durables.of.entry(partition.to_string()).or_insert(named).named != created {
+                    let reason = "another consumer has its messages".into();
+                    return Some((call, Answer::Unfit { reason }));
+                }
+                Some((call, self.state(&partition, created)))
             }
-            Order::RestoreConsumer { call, partition } => {
+            Order::RestoreConsumer { call, partition, created } => {
                 self.durables.restored += 1;
-                if let Some(durable) = self.durables.of.get_mut(partition.as_str()) {
+                if let Some(durable) = self.durables.named(&partition, created) {
                     let waiting = std::mem::take(&mut durable.waiting);
-                    *durable = Durable { waiting, ..Durable::default() };
+                    *durable = Durable { named: created, waiting, ..Durable::default() };
                 }
                 // Whoever waits is served before anybody is told.
                 while self.serve_others(&partition) {}
-                Some((call, self.state(&partition)))
+                Some((call, self.state(&partition, created)))
             }
-            Order::Pull { call, partition, most, .. } => {
-                let durable = self.durables.of.get_mut(partition.as_str())?;
+            Order::Pull { call, partition, created, most, .. } => {
+                let Some(durable) = self.durables.named(&partition, created) else {
+                    let end = PullEnd::Lost { reason: "no responders".into() };
+                    return Some((call, Answer::PullOver(end)));
+                };
                 durable.waiting.push((Some((member, call)), most));
                 None
             }
@@ -131,8 +157,11 @@ impl World {
                 }
                 Some((pull, Answer::PullOver(PullEnd::Done)))
             }
-            Order::Acknowledge { call, partition, messages } => self.acknowledge(member, call, &partition, &messages),
-            Order::Extend { partition, messages } => {
+            Order::Acknowledge { call, partition, created, messages } => {
+                let answer = self.acknowledge(&partition, created, &messages);
+                self.answer_acknowledgement(member, call, answer)
+            }
+            Order::Extend { partition, messages, .. } => {
                 let messages = messages.into_iter().map(Sequence::value).collect();
                 self.durables.extended.push((partition.to_string(), messages));
                 None
@@ -141,23 +170,29 @@ impl World {
         }
     }
 
-    fn acknowledge(
+    /// A message is acknowledged by a delivery of the consumer of this name: whatever has its number is gone.
+    pub(crate) fn acknowledge(
         &mut self,
-        member: usize,
-        call: CallId,
         partition: &PartitionId,
+        created: Timestamp,
         messages: &[Sequence],
-    ) -> Option<(CallId, Answer<u64>)> {
+    ) -> Answer<u64> {
         let failed = |reason: &str| Answer::Failed { reason: reason.into() };
-        let Some(durable) = self.durables.of.get_mut(partition.as_str()) else {
-            return Some((call, failed("no responders")));
-        };
+        let Some(durable) = self.durables.named(partition, created) else { return failed("no responders") };
         for message in messages {
             durable.unacknowledged.remove(&message.value());
             durable.again.remove(&message.value());
         }
         self.stream.retain(|stored| !messages.contains(&Sequence::new(stored.sequence)));
-        let answer = if self.durables.lose_answers { failed("no answer") } else { Answer::Acknowledged };
+        if self.durables.lose_answers { failed("no answer") } else { Answer::Acknowledged }
+    }
+
+    fn answer_acknowledgement(
+        &mut self,
+        member: usize,
+        call: CallId,
+        answer: Answer<u64>,
+    ) -> Option<(CallId, Answer<u64>)> {
         if self.durables.hold_answers {
             self.members[member].delayed.push((call, answer));
             return None;
@@ -171,8 +206,8 @@ impl World {
         self.answer_delayed(member);
     }
 
-    fn state(&self, partition: &PartitionId) -> Answer<u64> {
-        let Some(durable) = self.durables.of.get(partition.as_str()) else { return Answer::NoConsumer };
+    fn state(&mut self, partition: &PartitionId, created: Timestamp) -> Answer<u64> {
+        let Some(durable) = self.durables.named(partition, created).cloned() else { return Answer::NoConsumer };
         let of_it = self.stream.iter().filter(|stored| stored.partition == *partition).map(|stored| stored.sequence);
         let lowest = durable.unacknowledged.first().copied().unwrap_or(durable.delivered_through + 1);
         Answer::Consumer(ConsumerState {

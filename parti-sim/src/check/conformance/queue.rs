@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use parti_core::delivery::{ConsumerState, Place, PullEnd, Sequence};
+use parti_core::delivery::{ConsumerState, Place, PullEnd, Sequence, Timestamp};
 
 /// A stream with one partition that is looked at, and another one. Nobody else has anything to do with it.
 pub trait QueueUnderTest {
@@ -25,6 +25,12 @@ pub trait QueueUnderTest {
 
     /// Creates the partition's consumer, unless it is there.
     fn create(&mut self) -> ConsumerState;
+
+    /// From now on the consumer of another name is meant, that of a stream which was made then. Returns the name before.
+    fn rename(&mut self, created: Timestamp) -> Timestamp;
+
+    /// Creates the partition's consumer, and deletes the one that was named by this.
+    fn replace(&mut self, former: Timestamp) -> ConsumerState;
 
     /// Brings the partition's consumer back to its floor.
     fn restore(&mut self) -> ConsumerState;
@@ -93,6 +99,9 @@ const SHORT: Duration = Duration::from_millis(700);
 /// How long the consumer waits for acknowledgements where that is tried.
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
+/// Another name than the one that consumers have.
+const OTHER: Timestamp = Timestamp::new(1_000);
+
 /// Every behaviour of a work queue that the core relies on.
 pub const QUEUE_BEHAVIOURS: &[QueueBehaviour] = &[
     QueueBehaviour {
@@ -124,12 +133,18 @@ pub const QUEUE_BEHAVIOURS: &[QueueBehaviour] = &[
     QueueBehaviour { what: "a pull shows no more bytes than were asked for", check: too_large },
     QueueBehaviour { what: "who waits at a consumer is told when that is deleted", check: deleted },
     QueueBehaviour { what: "a stream made anew has no consumers", check: made_anew },
+    QueueBehaviour {
+        what: "of a stream made anew nothing is gone by an acknowledgement of the one before",
+        check: acknowledged_before,
+    },
+    QueueBehaviour { what: "a consumer of another name takes over what is unfinished", check: replaced },
 ];
 
 /// What the core relies on in a stream that keeps what somebody waits for, beside the above.
 pub const INTEREST_BEHAVIOURS: &[QueueBehaviour] = &[
     QueueBehaviour { what: "what no consumer waits for is gone at once", check: nobody_waits },
     QueueBehaviour { what: "brought back to its floor, a consumer keeps what is unfinished", check: keeps_unfinished },
+    QueueBehaviour { what: "a consumer of another name takes over what is unfinished", check: replaced },
 ];
 
 fn created_once(queue: &mut dyn QueueUnderTest) {
@@ -313,6 +328,33 @@ fn made_anew(queue: &mut dyn QueueUnderTest) {
     queue.create();
     let one = queue.publish();
     assert_eq!((pulled(queue, 1), one), (vec![(one, 1)], Sequence::new(1)));
+}
+
+fn acknowledged_before(queue: &mut dyn QueueUnderTest) {
+    queue.create();
+    publish::<2>(queue);
+    pulled(queue, 2);
+    queue.recreate();
+    queue.rename(OTHER);
+    queue.create();
+    let [one, two] = publish(queue);
+    assert_eq!(pulled(queue, 2), [(one, 1), (two, 2)]);
+    assert!(!queue.acknowledge(one) && queue.has(one));
+}
+
+fn replaced(queue: &mut dyn QueueUnderTest) {
+    queue.create();
+    let [one, two, three] = publish(queue);
+    pulled(queue, 2);
+    assert!(queue.acknowledge(one));
+    let former = queue.rename(OTHER);
+    let state = queue.replace(former);
+    assert_eq!((state.delivered, state.unacknowledged, state.pending), (Place::new(0), 0, 2));
+    assert_eq!(pulled(queue, 2), [(two, 1), (three, 2)]);
+    assert_eq!(queue.replace(former).unacknowledged, 2);
+    queue.rename(former);
+    assert_eq!(queue.find(), None);
+    assert!(queue.has(two) && queue.has(three));
 }
 
 fn nobody_waits(queue: &mut dyn QueueUnderTest) {

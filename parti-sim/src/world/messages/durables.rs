@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use parti_core::delivery::{CallId, ConsumerState, Message, Place, PullEnd, Pulled, Sequence};
+use parti_core::delivery::{CallId, ConsumerState, Message, Place, PullEnd, Pulled, Sequence, Timestamp};
 
 use super::stream::Stream;
 use crate::told::fact::{PartitionIndex, ProcessId};
@@ -21,8 +21,11 @@ pub(crate) struct Durables {
     /// Whether the server brings a consumer back to its floor, as those from 2.14 on can. Before, it is deleted and created.
     resets: bool,
     ack_wait: Duration,
-    of: BTreeMap<PartitionIndex, Durable>,
+    of: BTreeMap<Name, Durable>,
 }
+
+/// The name of a consumer: of which partition it is, and of the stream that was made when.
+pub(crate) type Name = (PartitionIndex, Timestamp);
 
 /// Who pulls.
 pub(crate) type Puller = (ProcessId, CallId);
@@ -86,13 +89,15 @@ impl Durables {
         Self { resets, ack_wait, of: BTreeMap::new() }
     }
 
-    pub(super) fn has(&self, partition: PartitionIndex) -> bool {
-        self.of.contains_key(&partition)
+    /// The consumers of a partition.
+    pub(super) fn names(&self, partition: PartitionIndex) -> impl Iterator<Item = Name> + '_ {
+        self.of.keys().copied().filter(move |(of, _)| *of == partition)
     }
 
     /// What the server says of a consumer, if there is one. What was stored a moment ago may not be counted yet.
-    pub(super) fn state(&self, now: Moment, stream: &Stream, partition: PartitionIndex) -> Option<ConsumerState> {
-        let Known { place, delivered, floor, counted, unacknowledged, .. } = &self.of.get(&partition)?.knows;
+    pub(super) fn state(&self, now: Moment, stream: &Stream, name: Name) -> Option<ConsumerState> {
+        let (partition, _) = name;
+        let Known { place, delivered, floor, counted, unacknowledged, .. } = &self.of.get(&name)?.knows;
         let counted = stream.last_before(now.as_nanos().saturating_sub(COUNTED_AFTER)).max(*counted);
         Some(ConsumerState {
             delivered: Place::new(*place),
@@ -105,21 +110,29 @@ impl Durables {
     }
 
     /// Creates a consumer, unless there is one.
-    pub(super) fn create(&mut self, stream: &Stream, partition: PartitionIndex) {
+    pub(super) fn create(&mut self, stream: &Stream, name: Name) {
         let knows = Known { counted: stream.last(), ..Known::default() };
-        self.of.entry(partition).or_insert_with(|| Durable { knows, ..Durable::default() });
+        self.of.entry(name).or_insert_with(|| Durable { knows, ..Durable::default() });
     }
 
     /// Deletes a consumer. Returns those whose requests end with it.
-    pub(super) fn delete(&mut self, partition: PartitionIndex) -> Vec<Puller> {
-        let durable = self.of.remove(&partition).unwrap_or_default();
+    pub(super) fn delete(&mut self, name: Name) -> Vec<Puller> {
+        let durable = self.of.remove(&name).unwrap_or_default();
         durable.waiting.iter().map(|request| request.by).collect()
     }
 
     /// Deletes all of them.
     pub(super) fn delete_all(&mut self) -> Vec<Puller> {
-        let partitions: Vec<_> = self.of.keys().copied().collect();
-        partitions.into_iter().flat_map(|partition| self.delete(partition)).collect()
+        let names: Vec<_> = self.of.keys().copied().collect();
+        names.into_iter().flat_map(|name| self.delete(name)).collect()
+    }
+
+    /// Whether a consumer of the partition still has this message to deliver, or waits for its acknowledgement.
+    fn waits_for(&self, partition: PartitionIndex, sequence: Sequence) -> bool {
+        self.of.iter().any(|((of, _), durable)| {
+            let Known { delivered, unacknowledged, .. } = &durable.knows;
+            *of == partition && (sequence.value() > *delivered || unacknowledged.contains_key(&sequence.value()))
+        })
     }
 
     /// Whether this server deletes a consumer to bring it back to its floor.
@@ -128,8 +141,8 @@ impl Durables {
     }
 
     /// Brings a consumer back to its floor. Requests that wait go on to wait.
-    pub(super) fn reset(&mut self, stream: &Stream, partition: PartitionIndex) {
-        if let Some(durable) = self.of.get_mut(&partition) {
+    pub(super) fn reset(&mut self, stream: &Stream, name: Name) {
+        if let Some(durable) = self.of.get_mut(&name) {
             let floor = durable.knows.floor;
             durable.knows = Known { delivered: floor, floor, counted: stream.last(), ..Known::default() };
             durable.stored.1 = durable.knows.clone();
@@ -137,8 +150,8 @@ impl Durables {
     }
 
     /// Takes a request. Returns whether there is a consumer that does.
-    pub(super) fn pull(&mut self, partition: PartitionIndex, request: Request) -> bool {
-        let durable = self.of.get_mut(&partition);
+    pub(super) fn pull(&mut self, name: Name, request: Request) -> bool {
+        let durable = self.of.get_mut(&name);
         durable.map(|durable| durable.waiting.push_back(request)).is_some()
     }
 
@@ -168,11 +181,11 @@ impl Durables {
         &mut self,
         now: Moment,
         stream: &Stream,
-        partition: PartitionIndex,
+        name: Name,
         listens: impl Fn(ProcessId) -> bool,
     ) -> Option<(Puller, Sent)> {
-        let ack_wait = self.ack_wait;
-        let durable = self.of.get_mut(&partition)?;
+        let (ack_wait, (partition, _)) = (self.ack_wait, name);
+        let durable = self.of.get_mut(&name)?;
         durable.waiting.retain(|request| now < request.ends);
         let message = durable.knows.next(stream, partition)?;
         durable.waiting.retain(|request| listens(request.by.0));
@@ -192,25 +205,23 @@ impl Durables {
         Some((request.by, Sent::Message(Pulled { message, place, pending }, is_over)))
     }
 
-    /// A message is acknowledged: it is gone. Which delivery of it says so does not matter.
-    pub(super) fn acknowledge(
-        &mut self,
-        now: Moment,
-        stream: &mut Stream,
-        partition: PartitionIndex,
-        sequence: Sequence,
-    ) -> Acked {
+    /// A message is acknowledged: it is gone, once no other consumer waits for it. Which delivery of it says so does not
+    /// matter.
+    pub(super) fn acknowledge(&mut self, now: Moment, stream: &mut Stream, name: Name, sequence: Sequence) -> Acked {
         let heard = |durable: &&mut Durable| sequence.value() <= durable.knows.delivered;
-        let Some(durable) = self.of.get_mut(&partition).filter(heard) else { return Acked::Unheard };
+        let Some(durable) = self.of.get_mut(&name).filter(heard) else { return Acked::Unheard };
         durable.store(now);
         durable.knows.acknowledge(sequence.value());
+        if self.waits_for(name.0, sequence) {
+            return Acked::Again;
+        }
         stream.remove(sequence).map_or(Acked::Again, Acked::Removed)
     }
 
     /// Work on messages goes on: it is waited for their acknowledgement anew.
-    pub(super) fn extend(&mut self, now: Moment, partition: PartitionIndex, messages: &[Sequence]) {
+    pub(super) fn extend(&mut self, now: Moment, name: Name, messages: &[Sequence]) {
         let until = now + self.ack_wait;
-        let Some(durable) = self.of.get_mut(&partition) else { return };
+        let Some(durable) = self.of.get_mut(&name) else { return };
         for message in messages {
             durable.knows.unacknowledged.entry(message.value()).and_modify(|ends| *ends = until);
         }
@@ -218,9 +229,13 @@ impl Durables {
 
     /// What was not acknowledged in time is to be delivered again. Returns when that is to be looked at again.
     pub(super) fn expire(&mut self, now: Moment, partition: PartitionIndex) -> Option<Moment> {
-        let Known { unacknowledged, again, .. } = &mut self.of.get_mut(&partition)?.knows;
-        again.extend(unacknowledged.iter().filter(|(_, ends)| **ends <= now).map(|(number, _)| *number));
-        unacknowledged.values().filter(|ends| **ends > now).min().copied()
+        let of_it = self.of.iter_mut().filter(|((of, _), _)| *of == partition);
+        let due = of_it.filter_map(|(_, durable)| {
+            let Known { unacknowledged, again, .. } = &mut durable.knows;
+            again.extend(unacknowledged.iter().filter(|(_, ends)| **ends <= now).map(|(number, _)| *number));
+            unacknowledged.values().filter(|ends| **ends > now).min().copied()
+        });
+        due.min()
     }
 
     /// The server restarts without what it knew of consumers and had not stored; requests are gone with it.
@@ -298,6 +313,9 @@ mod tests {
         durables: Durables,
         stream: Stream,
         interest: bool,
+        name: Name,
+        /// By which consumer each message was delivered first.
+        first: BTreeMap<Sequence, Name>,
         now: Moment,
         /// What each pull shows next, and how many messages it takes still.
         pulls: Vec<(VecDeque<PullShows>, u32)>,
@@ -306,11 +324,14 @@ mod tests {
     impl Model {
         fn new(resets: bool, interest: bool) -> Self {
             let durables = Durables::new(resets, Duration::from_secs(60));
-            Self { durables, stream: Stream::new(2), interest, now: Moment::START, pulls: Vec::new() }
+            let stream = Stream::new(2);
+            let name = (partition(), stream.state().created);
+            let first = BTreeMap::new();
+            Self { durables, stream, interest, name, first, now: Moment::START, pulls: Vec::new() }
         }
 
         fn store(&mut self, partition: PartitionIndex) -> Sequence {
-            if self.interest && !self.durables.has(partition) {
+            if self.interest && self.durables.names(partition).next().is_none() {
                 self.stream.pass_over();
             } else {
                 self.stream.publish(partition, self.now.as_nanos());
@@ -321,10 +342,11 @@ mod tests {
 
         fn serve(&mut self) {
             self.durables.expire(self.now, partition());
-            while let Some(((_, pull), sent)) = self.durables.send(self.now, &self.stream, partition(), |_| true) {
+            while let Some(((_, pull), sent)) = self.durables.send(self.now, &self.stream, self.name, |_| true) {
                 match sent {
                     Sent::Message(Pulled { message, place, pending }, _) => {
                         let sequence = message.sequence;
+                        self.first.entry(sequence).or_insert(self.name);
                         self.show(pull, PullShows::Message { sequence, place, pending });
                     }
                     Sent::Over(end) => self.show(pull, PullShows::Over(end)),
@@ -364,12 +386,22 @@ mod tests {
         }
 
         fn find(&mut self) -> Option<ConsumerState> {
-            self.durables.state(self.now, &self.stream, partition())
+            self.durables.state(self.now, &self.stream, self.name)
         }
 
         fn create(&mut self) -> ConsumerState {
-            self.durables.create(&self.stream, partition());
+            self.durables.create(&self.stream, self.name);
             self.find().expect("it is there")
+        }
+
+        fn rename(&mut self, created: Timestamp) -> Timestamp {
+            std::mem::replace(&mut self.name.1, created)
+        }
+
+        fn replace(&mut self, former: Timestamp) -> ConsumerState {
+            let waited = self.durables.delete((partition(), former));
+            self.lost(waited);
+            self.create()
         }
 
         fn restore(&mut self) -> ConsumerState {
@@ -377,13 +409,13 @@ mod tests {
                 self.delete();
                 return self.create();
             }
-            self.durables.reset(&self.stream, partition());
+            self.durables.reset(&self.stream, self.name);
             self.serve();
             self.find().expect("it is there")
         }
 
         fn delete(&mut self) {
-            let waited = self.durables.delete(partition());
+            let waited = self.durables.delete(self.name);
             self.lost(waited);
         }
 
@@ -391,7 +423,7 @@ mod tests {
             let name = PullName(self.pulls.len());
             self.pulls.push((VecDeque::new(), most));
             let by = (client(), CallId::new(name.0 as u64));
-            if self.durables.pull(partition(), Request { by, left: most, bytes, ends: self.now + time }) {
+            if self.durables.pull(self.name, Request { by, left: most, bytes, ends: self.now + time }) {
                 self.serve();
             } else {
                 self.lost(vec![by]);
@@ -414,11 +446,12 @@ mod tests {
         }
 
         fn acknowledge(&mut self, sequence: Sequence) -> bool {
-            self.durables.acknowledge(self.now, &mut self.stream, partition(), sequence) != Acked::Unheard
+            let name = self.first[&sequence];
+            self.durables.acknowledge(self.now, &mut self.stream, name, sequence) != Acked::Unheard
         }
 
         fn extend(&mut self, sequence: Sequence) {
-            self.durables.extend(self.now, partition(), &[sequence]);
+            self.durables.extend(self.now, self.name, &[sequence]);
         }
 
         fn shorten_ack_wait(&mut self, to: Duration) {

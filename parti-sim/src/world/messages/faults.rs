@@ -38,7 +38,7 @@ impl Delivering<'_> {
         let rng = &mut self.messages.rng;
         let place = rng.below(count).min(rng.below(count));
         let partition = PartitionIndex::new(usize::try_from(place).unwrap_or(0));
-        if self.options().interest && !self.messages.durables.has(partition) {
+        if self.options().interest && self.messages.durables.names(partition).next().is_none() {
             return self.messages.stream.pass_over();
         }
         let (sequence, number) = self.messages.stream.publish(partition, self.ground.now.as_nanos());
@@ -55,7 +55,7 @@ impl Delivering<'_> {
     pub(crate) fn lose_suffix(&mut self, count: u64) {
         self.messages.stream.lose(count);
         let last = self.messages.stream.state().last;
-        self.messages.stream_lost_at = Some(self.ground.now);
+        self.messages.suffix_lost_at = Some(self.ground.now);
         self.messages.durables.fall_back(last.value());
         self.tell(None, None, &MessageFact::SuffixLost { last });
         self.change_tails(Health::Silent);
@@ -65,7 +65,6 @@ impl Delivering<'_> {
     pub(crate) fn make_anew(&mut self) {
         self.messages.stream.make_anew(self.ground.now.as_nanos());
         let created = self.messages.stream.state().created;
-        self.messages.stream_lost_at = Some(self.ground.now);
         let waited = self.messages.durables.delete_all();
         self.tell_deleted(waited);
         self.tell(None, None, &MessageFact::MadeAnew { created });
@@ -92,9 +91,10 @@ impl Delivering<'_> {
     /// Somebody deletes the consumer of a partition. One that has interest is left alone: its messages would go with it.
     pub(crate) fn remove_consumer(&mut self, which: usize) {
         let partition = PartitionIndex::new(which % self.ground.observers.partitions().as_slice().len());
-        if !self.options().interest && self.messages.durables.has(partition) {
+        let first = self.messages.durables.names(partition).next();
+        if let Some(name) = first.filter(|_| !self.options().interest) {
             self.tell(None, Some(partition), &MessageFact::ConsumerDeleted);
-            self.delete_consumer(partition);
+            self.delete_consumer(name);
         }
     }
 

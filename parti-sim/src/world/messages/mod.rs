@@ -55,8 +55,8 @@ pub(crate) struct Messages {
     durables: Durables,
     /// When the consumer of a partition looks at what it is to deliver again.
     expiries: BTreeMap<PartitionIndex, Moment>,
-    /// When the stream last lost something.
-    stream_lost_at: Option<Moment>,
+    /// When the stream last lost its newest messages.
+    suffix_lost_at: Option<Moment>,
     members: BTreeMap<ProcessId, Member>,
     /// Nothing is published from then on.
     closes_at: Moment,
@@ -78,7 +78,7 @@ impl Messages {
                 positions: Positions::default(),
                 durables: Durables::new(messages.resets, Duration::from_millis(messages.ack_wait_ms)),
                 expiries: BTreeMap::new(),
-                stream_lost_at: None,
+                suffix_lost_at: None,
                 members: BTreeMap::new(),
                 closes_at: Moment::NEVER,
                 mail: None,

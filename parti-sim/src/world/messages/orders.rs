@@ -91,7 +91,7 @@ impl Delivering<'_> {
             }
             return;
         }
-        if is_away || self.is_blind(&order, sent.known_at) || self.is_of_a_former_stream(process, &order, sent.at) {
+        if is_away || self.is_blind(&order, sent.known_at) || self.is_of_what_was_lost(process, &order, sent.at) {
             return self.give_up_at(process, call, gives_up);
         }
         let Some(answer) = self.carry_out(process, *order) else { return };
@@ -119,13 +119,13 @@ impl Delivering<'_> {
         self.messages.positions.is_blind(self.index_of(partition), *expected, known_at)
     }
 
-    /// Whether this acknowledges a message of a stream that has lost it since, while nobody waits for the answer any longer: its
-    /// number may be another's by now.
-    fn is_of_a_former_stream(&mut self, process: ProcessId, order: &Order<u64>, sent: Moment) -> bool {
+    /// Whether this acknowledges a message that its stream may have lost since, while nobody waits for the answer any longer:
+    /// its number may be another's by now.
+    fn is_of_what_was_lost(&mut self, process: ProcessId, order: &Order<u64>, sent: Moment) -> bool {
         let Order::Acknowledge { call, .. } = order else { return false };
         let in_time = self.ground.now <= sent + self.ground.request_timeout();
         let waits = in_time && self.member(process).is_some_and(|member| member.waits.contains_key(call));
-        !waits && self.messages.stream_lost_at.is_some_and(|at| sent <= at)
+        !waits && self.messages.suffix_lost_at.is_some_and(|at| sent <= at)
     }
 
     /// The answer reaches a process, if it still waits for it.

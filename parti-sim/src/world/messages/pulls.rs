@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use parti_core::PartitionId;
-use parti_core::delivery::{Answer, CallId, Event, Order, PullEnd, Pulled, Sequence};
+use parti_core::delivery::{Answer, CallId, Event, Order, PullEnd, Pulled, Sequence, Timestamp};
 
 use super::Delivering;
 use super::Messages;
-use super::durables::{Acked, Puller, Request, Sent};
+use super::durables::{Acked, Name, Puller, Request, Sent};
 use super::errand::Errand;
 use super::member::Waits;
+use crate::fault::around::Around;
 use crate::told::fact::{PartitionIndex, ProcessId};
 use crate::told::message::MessageFact;
 use crate::world::clock::Moment;
@@ -22,21 +23,23 @@ impl Delivering<'_> {
     /// A request about a consumer is carried out at the server. None if it is answered later, or never.
     pub(super) fn carry_out_for_durable(&mut self, process: ProcessId, order: Order<u64>) -> Option<Answer<u64>> {
         match order {
-            Order::FindConsumer { partition, .. } => Some(self.consumer(&partition)),
-            Order::CreateConsumer { partition, .. } => {
+            Order::FindConsumer { partition, created, .. } => Some(self.consumer(self.name_of(&partition, created))),
+            Order::CreateConsumer { partition, created, former, .. } => {
                 if self.refuses(process) {
                     return Some(failed("refused"));
                 }
-                let index = self.index_of(&partition);
-                self.messages.durables.create(&self.messages.stream, index);
-                Some(self.consumer(&partition))
+                let former = former.map(|former| self.name_of(&partition, former));
+                Some(self.create(self.name_of(&partition, created), former))
             }
-            Order::RestoreConsumer { partition, .. } => Some(self.restore(process, &partition)),
-            Order::Pull { call, partition, most, bytes, time } => {
-                let partition = self.index_of(&partition);
+            Order::RestoreConsumer { partition, created, .. } => {
+                Some(self.restore(process, self.name_of(&partition, created)))
+            }
+            Order::Pull { call, partition, created, most, bytes, time } => {
+                let name = self.name_of(&partition, created);
+                let partition = name.0;
                 let ends = self.ground.now + time;
                 let by = (process, call);
-                if !self.messages.durables.pull(partition, Request { by, left: most, bytes, ends }) {
+                if !self.messages.durables.pull(name, Request { by, left: most, bytes, ends }) {
                     return Some(Answer::PullOver(PullEnd::Lost { reason: "nobody answers for the consumer".into() }));
                 }
                 self.ground.schedule.push(ends, What::Delivery(Errand::PullEnds { by }));
@@ -47,46 +50,66 @@ impl Delivering<'_> {
                 self.messages.durables.end_pull((process, pull));
                 Some(Answer::PullOver(PullEnd::Done))
             }
-            Order::Acknowledge { partition, messages, .. } => Some(self.acknowledge(process, &partition, &messages)),
-            Order::Extend { partition, messages } => {
-                let (now, partition) = (self.ground.now, self.index_of(&partition));
-                self.messages.durables.extend(now, partition, &messages);
-                self.expire(partition);
+            Order::Acknowledge { partition, created, messages, .. } => {
+                Some(self.acknowledge(process, self.name_of(&partition, created), &messages))
+            }
+            Order::Extend { partition, created, messages } => {
+                let (now, name) = (self.ground.now, self.name_of(&partition, created));
+                self.messages.durables.extend(now, name, &messages);
+                self.expire(name.0);
                 None
             }
             _ => unreachable!("these are for consumers"),
         }
     }
 
-    fn consumer(&self, partition: &PartitionId) -> Answer<u64> {
-        let (now, partition) = (self.ground.now, self.index_of(partition));
-        let state = self.messages.durables.state(now, &self.messages.stream, partition);
+    fn name_of(&self, partition: &PartitionId, created: Timestamp) -> Name {
+        let created = if self.ground.options.has(Around::OneConsumerName) { Timestamp::default() } else { created };
+        (self.index_of(partition), created)
+    }
+
+    fn consumer(&self, name: Name) -> Answer<u64> {
+        let state = self.messages.durables.state(self.ground.now, &self.messages.stream, name);
         state.map_or(Answer::NoConsumer, Answer::Consumer)
     }
 
+    /// A work queue takes one consumer of a subject; a stream with interest takes many, and keeps what one of them waits for.
+    fn create(&mut self, name: Name, former: Option<Name>) -> Answer<u64> {
+        let (is_queue, former) = (!self.options().interest, former.filter(|former| *former != name));
+        if let Some(former) = former.filter(|_| is_queue) {
+            self.delete_consumer(former);
+        }
+        if is_queue && self.messages.durables.names(name.0).any(|other| other != name) {
+            return failed("another consumer has the partition's messages");
+        }
+        self.messages.durables.create(&self.messages.stream, name);
+        if let Some(former) = former {
+            self.delete_consumer(former);
+        }
+        self.consumer(name)
+    }
+
     /// Whoever waits is served before anybody is told how the consumer is then.
-    fn restore(&mut self, process: ProcessId, partition: &PartitionId) -> Answer<u64> {
+    fn restore(&mut self, process: ProcessId, name: Name) -> Answer<u64> {
         if self.refuses(process) {
             return failed("refused");
         }
-        let index = self.index_of(partition);
-        self.tell(Some(process), Some(index), &MessageFact::Restored);
+        self.tell(Some(process), Some(name.0), &MessageFact::Restored);
         if self.messages.durables.deletes() {
-            self.delete_consumer(index);
+            self.delete_consumer(name);
             if self.messages.rng.chance(self.ground.options.network.reply_lost_ppm) {
                 return failed("no answer to the deletion");
             }
-            self.messages.durables.create(&self.messages.stream, index);
-        } else {
-            self.messages.durables.reset(&self.messages.stream, index);
-            self.serve(index);
+            return self.create(name, None);
         }
-        self.consumer(partition)
+        self.messages.durables.reset(&self.messages.stream, name);
+        self.serve(name.0);
+        self.consumer(name)
     }
 
     /// A consumer is deleted: whoever waits at it is told.
-    pub(super) fn delete_consumer(&mut self, partition: PartitionIndex) {
-        let waited = self.messages.durables.delete(partition);
+    pub(super) fn delete_consumer(&mut self, name: Name) {
+        let waited = self.messages.durables.delete(name);
         self.tell_deleted(waited);
     }
 
@@ -96,18 +119,18 @@ impl Delivering<'_> {
         }
     }
 
-    fn acknowledge(&mut self, process: ProcessId, partition: &PartitionId, messages: &[Sequence]) -> Answer<u64> {
-        let (now, index) = (self.ground.now, self.index_of(partition));
+    fn acknowledge(&mut self, process: ProcessId, name: Name, messages: &[Sequence]) -> Answer<u64> {
+        let now = self.ground.now;
         let mut answer = Answer::Acknowledged;
         for sequence in messages {
             if self.refuses(process) {
                 return failed("refused");
             }
             let Messages { durables, stream, .. } = &mut *self.messages;
-            match durables.acknowledge(now, stream, index, *sequence) {
+            match durables.acknowledge(now, stream, name, *sequence) {
                 Acked::Removed(number) => {
                     let told = MessageFact::Acknowledged { sequence: *sequence, number };
-                    self.tell(Some(process), Some(index), &told);
+                    self.tell(Some(process), Some(name.0), &told);
                 }
                 Acked::Again => {}
                 Acked::Unheard => answer = failed("no answer"),
@@ -123,27 +146,32 @@ impl Delivering<'_> {
             let later = What::Delivery(Errand::Serve { partition });
             return self.ground.schedule.push(self.network.store_down_until, later);
         }
-        loop {
-            let Self { ground, messages, .. } = self;
-            let listens = |process: ProcessId| !ground.process(process).link.closed;
-            let Some(((process, pull), sent)) = messages.durables.send(now, &messages.stream, partition, listens)
-            else {
-                break;
-            };
-            match sent {
-                Sent::Over(end) => self.end_pull(process, pull, end),
-                Sent::Message(pulled, is_over) => {
-                    self.send_back(process, |connection| {
-                        let pulled = Box::new(pulled);
-                        Errand::Pulled { process, pull, partition, pulled, connection }
-                    });
-                    if is_over {
-                        self.end_pull(process, pull, PullEnd::Done);
-                    }
+        let names: Vec<Name> = self.messages.durables.names(partition).collect();
+        for name in names {
+            while self.send_next(name) {}
+        }
+        self.expire(partition);
+    }
+
+    /// A consumer sends the next thing. Returns whether it had something to send, to somebody.
+    fn send_next(&mut self, name: Name) -> bool {
+        let Self { ground, messages, .. } = self;
+        let listens = |process: ProcessId| !ground.process(process).link.closed;
+        let sent = messages.durables.send(ground.now, &messages.stream, name, listens);
+        let Some(((process, pull), sent)) = sent else { return false };
+        match sent {
+            Sent::Over(end) => self.end_pull(process, pull, end),
+            Sent::Message(pulled, is_over) => {
+                self.send_back(process, |connection| {
+                    let (partition, pulled) = (name.0, Box::new(pulled));
+                    Errand::Pulled { process, pull, partition, pulled, connection }
+                });
+                if is_over {
+                    self.end_pull(process, pull, PullEnd::Done);
                 }
             }
         }
-        self.expire(partition);
+        true
     }
 
     /// Looks when something is to be delivered again.
