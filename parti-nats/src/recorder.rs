@@ -21,9 +21,14 @@ use files::{Desk, Files};
 /// How long to wait until a recording that has failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long lines that are no news wait for others at least: so much of a recording is lost where the process is killed.
-const TOGETHER: Duration = Duration::from_secs(5);
+const TOGETHER: Duration = Duration::from_secs(10);
 /// How long the end of the worker waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How many things that the worker was told wait at most until they are made into lines.
+const MOST_WAITING: usize = 256;
+/// The smallest segment whose lines are made together: how much they take is known only then, so that there has to be room
+/// for several records of the largest size.
+const ROOMY_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// The smallest segment.
 const MIN_SEGMENT_BYTES: u64 = 64 * 1024;
 
@@ -128,6 +133,14 @@ struct Flight {
     /// Since when nothing is recorded, if so. At the beginning nothing is, and that is tried at once.
     silent: Silence,
     line: Vec<u8>,
+    /// What the worker is being told, if that is to wait for others.
+    told: Option<(Instant, Event)>,
+    /// What it was told since lines were made last, each with how many of the actions are its.
+    ///
+    /// To make a line takes ten times as long where it is made alone, between other work, as where many are made in one go.
+    waiting: Vec<(Instant, Event, usize)>,
+    /// What it asked for then.
+    asked: Vec<Action>,
     /// When the worker was told something last, and when lines were last sent to the file.
     now: Instant,
     sent_at: Instant,
@@ -165,6 +178,9 @@ impl Flight {
             in_segment: 0,
             silent: Silence::UntilTold,
             line: Vec::new(),
+            told: None,
+            waiting: Vec::new(),
+            asked: Vec::new(),
             now: Instant::ORIGIN,
             sent_at: Instant::ORIGIN,
             ended: Some(ended),
@@ -179,10 +195,45 @@ impl Flight {
         if matches!(self.silent, Silence::Until(then) if now < then) {
             return self.lines.skip();
         }
+        if self.silent == Silence::None && self.has_room() {
+            self.told = Some((now, event.clone()));
+            return;
+        }
+        self.make_lines(false);
         let bytes = self.lines.told(now, event) as u64;
         if self.silent != Silence::None || self.in_segment + bytes > self.segment_bytes {
             self.begin(worker, now, bytes);
         }
+    }
+
+    /// Whether the segment has room for whatever comes until lines are made.
+    fn has_room(&self) -> bool {
+        self.segment_bytes >= ROOMY_SEGMENT_BYTES && self.in_segment <= self.segment_bytes / 4 * 3
+    }
+
+    /// Makes lines of what waits, and sends them to the file.
+    fn make_lines(&mut self, urgent: bool) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.line.clear();
+        let mut asked = self.asked.as_slice();
+        for (at, event, actions) in &self.waiting {
+            let (its, others) = asked.split_at(*actions);
+            self.lines.told(*at, event);
+            self.lines.did(its, &mut self.line);
+            asked = others;
+        }
+        self.waiting.clear();
+        self.asked.clear();
+        let bytes = self.line.len() as u64;
+        if self.in_segment + bytes > self.segment_bytes {
+            // A quarter of a segment in a few seconds. What is left out shows, as the next segment has the number of its event.
+            self.silent = Silence::UntilTold;
+            return;
+        }
+        self.in_segment += bytes;
+        self.desk.put(&self.line, urgent);
     }
 
     /// Begins another segment, if it has room for what the worker knows and these bytes more.
@@ -205,13 +256,21 @@ impl Flight {
         if self.silent != Silence::None {
             return;
         }
-        self.line.clear();
-        self.lines.did(actions, &mut self.line);
-        self.in_segment += self.line.len() as u64;
         let is_due = self.now.since(self.sent_at) >= TOGETHER || actions.iter().any(is_news);
         if is_due {
             self.sent_at = self.now;
         }
+        if let Some((at, event)) = self.told.take() {
+            self.asked.extend_from_slice(actions);
+            self.waiting.push((at, event, actions.len()));
+            if is_due || self.waiting.len() >= MOST_WAITING {
+                self.make_lines(is_due);
+            }
+            return;
+        }
+        self.line.clear();
+        self.lines.did(actions, &mut self.line);
+        self.in_segment += self.line.len() as u64;
         self.desk.put(&self.line, is_due);
     }
 
@@ -224,7 +283,13 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if self.silent == Silence::None {
+            self.make_lines(false);
+        }
+        if self.silent == Silence::None {
             // Where the worker has panicked, this is what it was told last.
+            if let Some((at, event)) = self.told.take() {
+                self.lines.told(at, &event);
+            }
             self.line.clear();
             self.lines.gave_no_answer(&mut self.line);
             self.desk.put(&self.line, true);
@@ -320,6 +385,66 @@ mod tests {
         assert_eq!((steps.last(), steps.len() as u64), (Some(&6_000), 6_001 - steps[0]), "all up to the last");
         assert_eq!(junctions, [None, Some(Junction::Seamless), Some(Junction::Seamless)]);
         assert!(steps[0] > 0 && unanswered.is_empty() && signs.warnings.list().is_empty());
+        fs::remove_dir_all(folder).expect("its own");
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_made_together_are_whole_and_within_the_limits() {
+        let folder = folder();
+        let path = folder.join("worker.rec");
+        let limits = RecordLimits { bytes: 2 * ROOMY_SEGMENT_BYTES, segments: 2 };
+        let (mut worker, signs) = recorded(path.clone(), limits);
+        let mut now = Instant::ORIGIN;
+        let mut tell = |worker: &mut Recorded, later: Duration, event: Event| {
+            now = now + later;
+            worker.handle(now, event);
+            worker.take_actions();
+        };
+        // A server with a long name, so that a segment is soon full; and so late that all is written, now and then something.
+        for number in 0..30 {
+            for session in 0..50 {
+                let server = ServerId::new(&"x".repeat(10_000));
+                let event = Event::Listening { session: Session::new(number * 50 + session), server };
+                tell(&mut worker, Duration::from_millis(1), event);
+            }
+            let flight = worker.flight.as_ref().expect("it is recorded");
+            assert!(flight.waiting.len() > 1 || !flight.has_room(), "they wait for each other");
+            tell(&mut worker, TOGETHER, Event::Timeout);
+            let in_segment = worker.flight.as_ref().expect("it is recorded").in_segment;
+            until("written", || fs::metadata(&path).is_ok_and(|file| file.len() == in_segment)).await;
+        }
+        worker.close().await;
+        let files = files(&path);
+        assert!(files.len() == 2 && files.iter().all(|bytes| bytes.len() as u64 <= ROOMY_SEGMENT_BYTES));
+        let (steps, junctions, unanswered) = replayed(&files);
+        assert_eq!((steps[0], steps.last(), steps.len()), (0, Some(&1_529), 1_530));
+        assert_eq!(junctions, [None, Some(Junction::Seamless)]);
+        assert!(unanswered.is_empty() && signs.warnings.list().is_empty());
+        fs::remove_dir_all(folder).expect("its own");
+    }
+
+    #[tokio::test]
+    async fn lines_for_which_a_segment_has_no_room_are_left_out_and_the_next_segment_begins_behind_them() {
+        let folder = folder();
+        let path = folder.join("worker.rec");
+        let limits = RecordLimits { bytes: 2 * ROOMY_SEGMENT_BYTES, segments: 2 };
+        let (mut worker, _) = recorded(path.clone(), limits);
+        let server = ServerId::new(&"x".repeat(100_000));
+        for session in 0..150 {
+            let event = Event::Listening { session: Session::new(session), server: server.clone() };
+            worker.handle(Instant::from_millis(session), event);
+        }
+        // Then lines are due, and take too much; what is told next begins a segment.
+        for minute in [1, 2] {
+            worker.handle(Instant::from_millis(minute * 60_000), Event::Timeout);
+        }
+        worker.close().await;
+        let files = files(&path);
+        assert!(files.iter().all(|bytes| bytes.len() as u64 <= ROOMY_SEGMENT_BYTES));
+        let (steps, junctions, _) = replayed(&files);
+        let known = steps.len() as u64 - 1;
+        assert!(steps.last() == Some(&151) && steps[..steps.len() - 1].iter().copied().eq(0..known), "{steps:?}");
+        assert_eq!(junctions, [None, Some(Junction::Gap(151 - known))]);
         fs::remove_dir_all(folder).expect("its own");
     }
 
