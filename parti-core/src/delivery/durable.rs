@@ -31,9 +31,9 @@ const EXTENSIONS: u32 = 3;
 pub(super) struct Durable {
     /// When the stream was made whose consumer it is.
     created: Timestamp,
-    /// The stream that the stored position is of, where that is another: its consumer may be there still. What a stream says
-    /// of when it was made can change without a loss.
-    former: Option<Timestamp>,
+    /// Whether the partition may have had a consumer of another name, which may be there still: what a stream says of when it
+    /// was made can change without a loss, and what was to create one can arrive when the stream is another.
+    replaces: bool,
     /// Since when it is to be seen again that the stream is this one.
     unsure: Option<Instant>,
     phase: Phase,
@@ -111,7 +111,7 @@ impl Durable {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             created: Timestamp::default(),
-            former: None,
+            replaces: false,
             unsure: None,
             phase: Phase::Unknown,
             not_before: now,
@@ -128,10 +128,10 @@ impl Durable {
         }
     }
 
-    /// The stream was `created` then, and the position is of a `former` one, if that is another.
-    pub(super) fn observe_stream(&mut self, scope: Scope<'_>, created: Timestamp, former: Option<Timestamp>) {
-        (self.created, self.former) = (created, former);
-        if former.is_some() {
+    /// The stream was `created` then; the position, if there is one, was `stored` for the stream that was made at that time.
+    pub(super) fn observe_stream(&mut self, scope: Scope<'_>, created: Timestamp, stored: Option<Timestamp>) {
+        (self.created, self.replaces) = (created, stored.is_some());
+        if stored.is_some_and(|stored| stored != created) {
             // One that is there already is found by the attempt to create it.
             self.miss(scope);
         }
@@ -232,7 +232,6 @@ impl Durable {
                 }
             }
             Phase::Creating(asked) | Phase::Restoring(asked) if asked == call => {
-                self.former = None;
                 self.begin(scope, state);
                 if !is_at_floor {
                     // A request of somebody else is served first.
@@ -250,7 +249,7 @@ impl Durable {
     }
 
     fn begin(&mut self, scope: Scope<'_>, state: ConsumerState) {
-        (self.heard, self.unsure) = (scope.now, Some(scope.now));
+        (self.heard, self.unsure, self.replaces) = (scope.now, Some(scope.now), true);
         self.ahead = None;
         self.through = state.through;
         (self.ack_wait, self.pending) = (state.ack_wait, state.pending);
@@ -357,8 +356,8 @@ impl Durable {
             }
             Phase::Missing => {
                 if self.is_free(orders) && wanted.is_quiet && wanted.is_sure {
-                    let (created, former) = (self.created, self.former);
-                    let order = |call, partition| Order::CreateConsumer { call, partition, created, former };
+                    let (created, replaces) = (self.created, self.replaces);
+                    let order = |call, partition| Order::CreateConsumer { call, partition, created, replaces };
                     self.phase = Phase::Creating(orders.call_for(partition, order));
                 }
             }

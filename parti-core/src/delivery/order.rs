@@ -103,9 +103,9 @@ pub enum Order<M> {
         partition: PartitionId,
         /// When the stream was made.
         created: Timestamp,
-        /// The name of which stream an earlier consumer of the partition may have. It is deleted: before the new one is
-        /// created where the stream takes only one, afterwards where it keeps what a consumer waits for.
-        former: Option<Timestamp>,
+        /// Whether the partition may have had consumers of other names. They are deleted: before the new one is created where
+        /// the stream takes only one, afterwards where it keeps what a consumer waits for.
+        replaces: bool,
     },
     /// Bring the partition's consumer back to its floor: it then delivers everything again that is not acknowledged, the lowest
     /// first, under [places](Place) from the beginning.

@@ -319,7 +319,8 @@ impl<M> QueueLane<M> {
     /// What is stored of another stream stays stored until its consumer is gone for sure.
     fn claim(&mut self, scope: Scope<'_>, stream: StreamState, orders: &mut Orders<M>) {
         let stored = self.held.hold.stored().filter(|record| record.stream == scope.config.stream);
-        let former = stored.map(|record| record.created).filter(|created| *created != stream.created);
+        let of_stream = stored.map(|record| record.created);
+        let former = of_stream.filter(|created| *created != stream.created);
         if stored.is_none() && self.held.hold.stored().is_some() {
             self.tell_made_anew(stream.first, orders);
         }
@@ -331,7 +332,7 @@ impl<M> QueueLane<M> {
         let created = former.unwrap_or(stream.created);
         self.held.progress = Progress::new(created, GoOn { seq, at, next: seq.next() }, failed, false);
         self.acknowledged = (seq, at);
-        self.durable.observe_stream(scope, stream.created, former);
+        self.durable.observe_stream(scope, stream.created, of_stream);
         self.stage = Stage::Claiming;
         let record = self.record(scope, true);
         self.held.hold.write(scope.now, &self.held.partition, record, orders);

@@ -44,6 +44,13 @@ pub(crate) struct Durables {
 #[derive(Deserialize)]
 struct Done {}
 
+/// The names of a stream's consumers, from some place on.
+#[derive(Deserialize)]
+struct Names {
+    total: usize,
+    consumers: Option<Vec<String>>,
+}
+
 /// Why something that was asked for is not there.
 enum Refusal {
     /// There is no such consumer.
@@ -73,8 +80,8 @@ impl Durables {
     pub(crate) async fn answer(&self, order: Order<Body>) -> Option<(CallId, Answer<Body>)> {
         let (call, told) = match order {
             Order::FindConsumer { call, partition, created } => (call, self.find(&partition, created).await),
-            Order::CreateConsumer { call, partition, created, former } => {
-                (call, self.create(&partition, created, former).await)
+            Order::CreateConsumer { call, partition, created, replaces } => {
+                (call, self.create(&partition, created, replaces).await)
             }
             Order::RestoreConsumer { call, partition, created } => (call, self.restore(&partition, created).await),
             _ => return None,
@@ -131,23 +138,18 @@ impl Durables {
         Ok(info)
     }
 
-    /// Creates the consumer, and deletes the one that the partition has had of a `former` stream.
+    /// Creates the consumer, and deletes those that the partition has under other names.
     ///
-    /// A work queue takes no second consumer of a subject, so that the former one goes first. Elsewhere it goes last, since what
+    /// A work queue takes no second consumer of a subject, so that the others go first there. Elsewhere they go last, since what
     /// no consumer waits for is removed.
-    async fn create(
-        &self,
-        partition: &PartitionId,
-        created: Timestamp,
-        former: Option<Timestamp>,
-    ) -> Result<Info, Refusal> {
-        match (self.create_one(partition, created).await, former) {
-            (Err(Refusal::Overlaps(_)), Some(former)) => {
-                self.delete(partition, former).await?;
+    async fn create(&self, partition: &PartitionId, created: Timestamp, replaces: bool) -> Result<Info, Refusal> {
+        match self.create_one(partition, created).await {
+            Err(Refusal::Overlaps(_)) => {
+                self.delete_others(partition, created).await?;
                 self.create_one(partition, created).await
             }
-            (Ok(info), Some(former)) => self.delete(partition, former).await.map(|()| info),
-            (told, _) => told,
+            Ok(info) if replaces => self.delete_others(partition, created).await.map(|()| info),
+            told => told,
         }
     }
 
@@ -170,9 +172,28 @@ impl Durables {
         self.ask(subject, &asked).await
     }
 
+    /// Deletes the consumers of a partition that have another name, which are of streams that were made at other times. O(C).
+    async fn delete_others(&self, partition: &PartitionId, created: Timestamp) -> Result<(), Refusal> {
+        let own = self.name(partition, created);
+        let mut all = Vec::new();
+        loop {
+            let asked = serde_json::json!({ "offset": all.len() });
+            let page: Names = self.ask(format!("CONSUMER.NAMES.{}", self.stream), &asked).await?;
+            let names = page.consumers.unwrap_or_default();
+            let is_last = names.is_empty() || all.len() + names.len() >= page.total;
+            all.extend(names);
+            if is_last {
+                break;
+            }
+        }
+        for other in all.iter().filter(|name| **name != own && self.is_of(name, partition)) {
+            self.delete(other).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes a consumer, if it is there.
-    async fn delete(&self, partition: &PartitionId, created: Timestamp) -> Result<(), Refusal> {
-        let name = self.checked_name(partition, created)?;
+    async fn delete(&self, name: &str) -> Result<(), Refusal> {
         match self.ask::<Done>(format!("CONSUMER.DELETE.{}.{name}", self.stream), &serde_json::json!({})).await {
             Ok(_) | Err(Refusal::Missing) => Ok(()),
             Err(refusal) => Err(refusal),
@@ -184,12 +205,12 @@ impl Durables {
     /// Before servers can do so, it is deleted and created: what a work queue has is what was never acknowledged, and a new
     /// consumer delivers all of it. Requests that wait at the old one end with it.
     async fn restore(&self, partition: &PartitionId, created: Timestamp) -> Result<Info, Refusal> {
+        let name = self.checked_name(partition, created)?;
         if server::resets_consumers(&self.client.server_info()) {
-            let name = self.checked_name(partition, created)?;
             let _: Done = self.ask(format!("CONSUMER.RESET.{}.{name}", self.stream), &serde_json::json!({})).await?;
             return self.find(partition, created).await;
         }
-        self.delete(partition, created).await?;
+        self.delete(&name).await?;
         self.create_one(partition, created).await
     }
 
@@ -215,6 +236,13 @@ impl Durables {
     /// no two partitions of two groups share one.
     pub(super) fn name(&self, partition: &PartitionId, created: Timestamp) -> String {
         format!("parti_{}={:x}={}", self.group, created.value(), name_part(partition))
+    }
+
+    /// Whether a name is that of a consumer of this partition, of whichever stream.
+    fn is_of(&self, name: &str, partition: &PartitionId) -> bool {
+        let rest = name.strip_prefix("parti_").and_then(|name| name.strip_prefix(self.group.as_str()));
+        let parts = rest.and_then(|rest| rest.strip_prefix('=')).and_then(|rest| rest.split_once('='));
+        parts.is_some_and(|(created, part)| u64::from_str_radix(created, 16).is_ok() && part == name_part(partition))
     }
 }
 

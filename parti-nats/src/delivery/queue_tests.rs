@@ -136,8 +136,8 @@ impl QueueUnderTest for Real<'_> {
     }
 
     fn create(&mut self) -> ConsumerState {
-        let former = None;
-        self.ask(|call, partition, created| Order::CreateConsumer { call, partition, created, former })
+        let replaces = false;
+        self.ask(|call, partition, created| Order::CreateConsumer { call, partition, created, replaces })
             .expect("it is there")
     }
 
@@ -145,9 +145,9 @@ impl QueueUnderTest for Real<'_> {
         std::mem::replace(&mut self.created, created)
     }
 
-    fn replace(&mut self, former: Timestamp) -> ConsumerState {
-        let former = Some(former);
-        self.ask(|call, partition, created| Order::CreateConsumer { call, partition, created, former })
+    fn replace(&mut self) -> ConsumerState {
+        let replaces = true;
+        self.ask(|call, partition, created| Order::CreateConsumer { call, partition, created, replaces })
             .expect("it is there")
     }
 

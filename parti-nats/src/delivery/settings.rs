@@ -163,6 +163,7 @@ impl Delivery {
         let of_queue = [
             format!("$JS.API.CONSUMER.INFO.{stream}.>"),
             format!("$JS.API.CONSUMER.RESET.{stream}.>"),
+            format!("$JS.API.CONSUMER.NAMES.{stream}"),
             format!("$JS.ACK.{stream}.>"),
         ];
         let mut publish = vec![

@@ -206,7 +206,8 @@ const fn around_caught_by(bug: Around) -> &'static [&'static str] {
         // The condition is what a former owner's write fails at.
         Around::PositionWithoutCondition => &["commit-fenced", "position-monotone"],
         Around::ClaimOverProgress => &["no-repeat", "position-monotone"],
-        Around::PositionOfAnyStream | Around::OneConsumerName => &["no-message-skipped"],
+        Around::PositionOfAnyStream => &["no-message-skipped"],
+        Around::OneConsumerName => &["in-order", "no-message-skipped"],
         // The handler goes on where it may not.
         Around::ReleaseBeforeLetGo => &["one-processor", "no-repeat"],
     }

@@ -120,11 +120,13 @@ impl World {
     pub(super) fn carry_out_for_durable(&mut self, member: usize, order: Order<u64>) -> Option<(CallId, Answer<u64>)> {
         match order {
             Order::FindConsumer { call, partition, created } => Some((call, self.state(&partition, created))),
-            Order::CreateConsumer { call, partition, created, former } => {
+            Order::CreateConsumer { call, partition, created, replaces } => {
                 if let Some(reason) = self.durables.refused.clone() {
                     return Some((call, Answer::Unfit { reason }));
                 }
-                self.durables.of.retain(|name, durable| *name != partition.as_str() || Some(durable.named) != former);
+                self.durables
+                    .of
+                    .retain(|name, durable| *name != partition.as_str() || durable.named == created || !replaces);
                 self.durables.created += 1;
                 let named = Durable { named: created, ..Durable::default() };
                 if self.durables.of.entry(partition.to_string()).or_insert(named).named != created {

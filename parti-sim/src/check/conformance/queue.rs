@@ -29,8 +29,8 @@ pub trait QueueUnderTest {
     /// From now on the consumer of another name is meant, that of a stream which was made then. Returns the name before.
     fn rename(&mut self, created: Timestamp) -> Timestamp;
 
-    /// Creates the partition's consumer, and deletes the one that was named by this.
-    fn replace(&mut self, former: Timestamp) -> ConsumerState;
+    /// Creates the partition's consumer, and deletes those of other names.
+    fn replace(&mut self) -> ConsumerState;
 
     /// Brings the partition's consumer back to its floor.
     fn restore(&mut self) -> ConsumerState;
@@ -348,10 +348,10 @@ fn replaced(queue: &mut dyn QueueUnderTest) {
     pulled(queue, 2);
     assert!(queue.acknowledge(one));
     let former = queue.rename(OTHER);
-    let state = queue.replace(former);
+    let state = queue.replace();
     assert_eq!((state.delivered, state.unacknowledged, state.pending), (Place::new(0), 0, 2));
     assert_eq!(pulled(queue, 2), [(two, 1), (three, 2)]);
-    assert_eq!(queue.replace(former).unacknowledged, 2);
+    assert_eq!(queue.replace().unacknowledged, 2);
     queue.rename(former);
     assert_eq!(queue.find(), None);
     assert!(queue.has(two) && queue.has(three));

@@ -398,9 +398,12 @@ mod tests {
             std::mem::replace(&mut self.name.1, created)
         }
 
-        fn replace(&mut self, former: Timestamp) -> ConsumerState {
-            let waited = self.durables.delete((partition(), former));
-            self.lost(waited);
+        fn replace(&mut self) -> ConsumerState {
+            let others: Vec<Name> = self.durables.names(partition()).filter(|name| *name != self.name).collect();
+            for other in others {
+                let waited = self.durables.delete(other);
+                self.lost(waited);
+            }
             self.create()
         }
 

@@ -24,12 +24,11 @@ impl Delivering<'_> {
     pub(super) fn carry_out_for_durable(&mut self, process: ProcessId, order: Order<u64>) -> Option<Answer<u64>> {
         match order {
             Order::FindConsumer { partition, created, .. } => Some(self.consumer(self.name_of(&partition, created))),
-            Order::CreateConsumer { partition, created, former, .. } => {
+            Order::CreateConsumer { partition, created, replaces, .. } => {
                 if self.refuses(process) {
                     return Some(failed("refused"));
                 }
-                let former = former.map(|former| self.name_of(&partition, former));
-                Some(self.create(self.name_of(&partition, created), former))
+                Some(self.create(self.name_of(&partition, created), replaces))
             }
             Order::RestoreConsumer { partition, created, .. } => {
                 Some(self.restore(process, self.name_of(&partition, created)))
@@ -73,20 +72,23 @@ impl Delivering<'_> {
         state.map_or(Answer::NoConsumer, Answer::Consumer)
     }
 
-    /// A work queue takes one consumer of a subject; a stream with interest takes many, and keeps what one of them waits for.
-    fn create(&mut self, name: Name, former: Option<Name>) -> Answer<u64> {
-        let (is_queue, former) = (!self.options().interest, former.filter(|former| *former != name));
-        if let Some(former) = former.filter(|_| is_queue) {
-            self.delete_consumer(former);
-        }
-        if is_queue && self.messages.durables.names(name.0).any(|other| other != name) {
-            return failed("another consumer has the partition's messages");
+    /// A work queue takes one consumer of a subject, so that others go first; a stream with interest takes many, and keeps what
+    /// one of them waits for, so that others go last.
+    fn create(&mut self, name: Name, replaces: bool) -> Answer<u64> {
+        let is_queue = !self.options().interest;
+        if is_queue {
+            self.delete_others(name);
         }
         self.messages.durables.create(&self.messages.stream, name);
-        if let Some(former) = former {
-            self.delete_consumer(former);
+        if replaces {
+            self.delete_others(name);
         }
         self.consumer(name)
+    }
+
+    fn delete_others(&mut self, name: Name) {
+        let others: Vec<Name> = self.messages.durables.names(name.0).filter(|other| *other != name).collect();
+        others.into_iter().for_each(|other| self.delete_consumer(other));
     }
 
     /// Whoever waits is served before anybody is told how the consumer is then.
@@ -100,7 +102,7 @@ impl Delivering<'_> {
             if self.messages.rng.chance(self.ground.options.network.reply_lost_ppm) {
                 return failed("no answer to the deletion");
             }
-            return self.create(name, None);
+            return self.create(name, false);
         }
         self.messages.durables.reset(&self.messages.stream, name);
         self.serve(name.0);
