@@ -292,9 +292,14 @@ fn a_dead_letter_is_acknowledged_before_anything_behind_it_is_tried() {
     world.acquire(0, "a", 4);
     // Else it would come again after a crash, and how often it was tried would be forgotten.
     assert_eq!((world.handed(0, "a"), world.dead.len()), (vec![], 1));
+    world.pass(5 * SECOND);
+    let failed = |world: &World| world.positions["a"].1.failed.map(|failed| (failed.seq.value(), failed.times));
+    assert_eq!(failed(&world), Some((1, 2)));
     world.durables.hold_answers = false;
     world.answer_acknowledgements(0);
     assert_eq!(world.handed(0, "a"), [3, 4, 6, 7]);
+    world.pass(5 * SECOND);
+    assert_eq!(failed(&world), None);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::hold::HoldNews;
 use super::inbox::Inbox;
 use super::lanes::{Fate, Lane};
 use super::order::{Misfit, Notice, Orders, StopReason};
-use super::position::PositionRecord;
+use super::position::{Failed, PositionRecord};
 use super::progress::Progress;
 use super::scope::Scope;
 use super::settings::DeliveryConfig;
@@ -35,8 +35,8 @@ pub(super) struct QueueLane<M> {
     acks: Acks,
     /// The last message that is known to be acknowledged.
     acknowledged: (Sequence, Timestamp),
-    /// The last message that became a dead letter.
-    buried: Option<(Sequence, Timestamp)>,
+    /// The last message that became a dead letter, and how often it had been tried.
+    buried: Option<(Sequence, Timestamp, u32)>,
     /// Since when what is in hand may be of a stream that is no more: its consumer was brought back, or made anew.
     unsure: Option<Instant>,
 }
@@ -216,8 +216,10 @@ impl<M> QueueLane<M> {
                 DurableNews::Nothing
             }
             Answer::Buried => {
-                self.buried = self.held.work.burying(call);
-                self.acks.observe_finished(self.buried.into_iter(), self.durable.served());
+                let buried = self.held.work.burying(call);
+                let with_tries = |(sequence, at)| (sequence, at, self.held.progress.times(sequence));
+                self.buried = buried.map(with_tries);
+                self.acks.observe_finished(buried.into_iter(), self.durable.served());
                 self.held.work.observe_buried(now, call, &mut self.held.progress);
                 DurableNews::Nothing
             }
@@ -267,7 +269,7 @@ impl<M> QueueLane<M> {
             }
             HoldNews::Committed | HoldNews::Found { .. } => {
                 // What is finished later is stored with the next write. A try must not be lost.
-                if self.held.hold.stored().and_then(|stored| stored.failed) != self.held.progress.failed() {
+                if self.held.hold.stored().and_then(|stored| stored.failed) != self.failed() {
                     self.held.progress.store_at_once();
                 }
             }
@@ -367,7 +369,18 @@ impl<M> QueueLane<M> {
         // Until a dead letter is acknowledged it would come again, and how often it was tried is stored no more once one
         // behind it is counted. One before it, or in its place, is of a stream that has lost it since.
         let is_behind = |sequence| self.held.inbox.front().is_some_and(|front| front.sequence > sequence);
-        self.buried.is_none_or(|(sequence, timestamp)| !is_behind(sequence) || !self.acks.has(sequence, timestamp))
+        self.unacknowledged_letter().is_none_or(|letter| !is_behind(letter.seq))
+    }
+
+    /// The last dead letter, as long as it is not known to be acknowledged.
+    fn unacknowledged_letter(&self) -> Option<Failed> {
+        let (seq, _, times) = self.buried.filter(|(sequence, timestamp, _)| self.acks.has(*sequence, *timestamp))?;
+        Some(Failed { seq, times })
+    }
+
+    /// What the next owner has to know: a dead letter comes again unless it is acknowledged, and is not to be tried again then.
+    fn failed(&self) -> Option<Failed> {
+        self.held.progress.failed().or_else(|| self.unacknowledged_letter())
     }
 
     /// Keeps the consumer at work as long as something is wanted of it.
@@ -394,6 +407,7 @@ impl<M> QueueLane<M> {
             seq,
             at,
             through: seq,
+            failed: self.failed(),
             ..self.held.progress.record(scope.config, self.held.hold.token(), seq, open)
         }
     }
