@@ -20,8 +20,8 @@ impl Plan {
     /// workers report nothing, as those of an older version do, and some partitions are not measured.
     pub(super) fn measure_loads(&mut self, length_ms: u64) {
         let mut rng = Rng::for_purpose(self.options.seed, "loads");
-        // Limits are in units of the list, which what is measured is not.
-        if !rng.chance(SOME_PPM) || self.options.mix.has_limits() {
+        // A limit of load is in units of the list, which what is measured is not.
+        if !rng.chance(SOME_PPM) || self.options.mix.max_load > 0 {
             return;
         }
         let half_life_ms = rng.between(1, 4) * 1_000;
