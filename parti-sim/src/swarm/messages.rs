@@ -10,6 +10,7 @@ use crate::fault::plant::Plant;
 use crate::rng::Rng;
 use crate::setting::messages::MessageOptions;
 use crate::setting::mix::Mix;
+use crate::setting::options::Options;
 
 /// How many worlds have messages where [`Some`](WithMessages::Some) are to have them, in parts per million.
 const MESSAGES_PPM: u32 = 250_000;
@@ -108,47 +109,53 @@ impl Plan {
         let mut messages = MessageOptions { every_ms: (1, 60), work_ms: (1, 60), ..MessageOptions::default() };
         let second = std::time::Duration::from_secs(1);
         messages.delivery = DeliveryConfig { dead_letters: true, commit_interval: 2 * second, ..messages.delivery };
-        match plant {
-            Plant::Core(Bug::StoreThroughFence) | Plant::Around(Around::PositionWithoutCondition) => {
-                options.mix.available_every = 1;
-            }
-            Plant::Around(Around::ClaimOverProgress) => {
-                (options.mix.available_every, messages.delivery.own_positions) = (1, true);
-                options.network.one_way_us = (1_000, 30_000);
-                // Whoever is cut off goes on with what it has read, while others read and claim the position.
-                (messages.every_ms, messages.work_ms) = ((5, 20), (30, 80));
-            }
-            Plant::Around(Around::PositionOfAnyStream) => {
-                // What a worker still writes is how often a message has failed, among the last writes, which are lost.
-                (messages.every_ms, messages.fails_ppm) = ((100, 800), 100_000);
-                (messages.delivery.own_positions, messages.delivery.made_anew) = (true, Policy::Earliest);
-            }
-            Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => {
-                (messages.lagging_ppm, messages.lag) = (600_000, 40);
-                messages.delivery.ask_at_once = if options.seed.is_multiple_of(2) { 0 } else { 250 };
-            }
-            Plant::Around(Around::OneConsumerName) => {
-                (options.network.slow_ppm, options.network.slow_us) = (200_000, (5_000, 4_000_000));
-            }
-            Plant::Core(Bug::LetGoUnacknowledged) => options.network.request_lost_ppm = 300_000,
-            Plant::Core(Bug::ForgetReturned) => messages.fails_ppm = 100_000,
-            Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => {
-                (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (200, (1, 1), 1);
-                options.network.request_lost_ppm = if plant == Plant::Core(Bug::HandUncounted) { 300_000 } else { 0 };
-            }
-            // Whoever is slow has something in hand each time that the process ends.
-            Plant::Core(Bug::TryAmongOthers) => {
-                options.workers = 1;
-                (messages.poison_at, messages.slow_every, messages.delivery.max_tries) = (50, 2, 3);
-                (messages.every_ms, messages.work_ms) = ((50, 400), (50, 50));
-            }
-            _ => {}
-        }
+        suit(plant, options, &mut messages);
         if plant.needs_queue() {
             messages.delivery.engine = Engine::Queue;
         }
         options.messages = Some(messages);
         self.lingers_ms = 60_000 * u64::from(deeds.is_empty());
+    }
+}
+
+/// Sets what shows a bug of delivery soon.
+fn suit(plant: Plant, options: &mut Options, messages: &mut MessageOptions) {
+    use PlantedBug as Bug;
+    match plant {
+        Plant::Core(Bug::StoreThroughFence) | Plant::Around(Around::PositionWithoutCondition) => {
+            options.mix.available_every = 1;
+        }
+        Plant::Around(Around::ClaimOverProgress) => {
+            (options.mix.available_every, messages.delivery.own_positions) = (1, true);
+            options.network.one_way_us = (1_000, 30_000);
+            // Whoever is cut off goes on with what it has read, while others read and claim the position.
+            (messages.every_ms, messages.work_ms) = ((5, 20), (30, 80));
+        }
+        Plant::Around(Around::PositionOfAnyStream) => {
+            // What a worker still writes is how often a message has failed, among the last writes, which are lost.
+            (messages.every_ms, messages.fails_ppm) = ((100, 800), 100_000);
+            (messages.delivery.own_positions, messages.delivery.made_anew) = (true, Policy::Earliest);
+        }
+        Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => {
+            (messages.lagging_ppm, messages.lag) = (600_000, 40);
+            messages.delivery.ask_at_once = if options.seed.is_multiple_of(2) { 0 } else { 250 };
+        }
+        Plant::Around(Around::OneConsumerName) => {
+            (options.network.slow_ppm, options.network.slow_us) = (200_000, (5_000, 4_000_000));
+        }
+        Plant::Core(Bug::LetGoUnacknowledged) => options.network.request_lost_ppm = 300_000,
+        Plant::Core(Bug::ForgetReturned) => messages.fails_ppm = 100_000,
+        Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => {
+            (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (200, (1, 1), 1);
+            options.network.request_lost_ppm = if plant == Plant::Core(Bug::HandUncounted) { 300_000 } else { 0 };
+        }
+        // Whoever is slow has something in hand each time that the process ends.
+        Plant::Core(Bug::TryAmongOthers) => {
+            options.workers = 1;
+            (messages.poison_at, messages.slow_every, messages.delivery.max_tries) = (50, 2, 3);
+            (messages.every_ms, messages.work_ms) = ((50, 400), (50, 50));
+        }
+        _ => {}
     }
 }
 

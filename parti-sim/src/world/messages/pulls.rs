@@ -88,7 +88,9 @@ impl Delivering<'_> {
 
     fn delete_others(&mut self, name: Name) {
         let others: Vec<Name> = self.messages.durables.names(name.0).filter(|other| *other != name).collect();
-        others.into_iter().for_each(|other| self.delete_consumer(other));
+        for other in others {
+            self.delete_consumer(other);
+        }
     }
 
     /// Whoever waits is served before anybody is told how the consumer is then.
