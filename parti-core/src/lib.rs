@@ -161,8 +161,8 @@
 //!
 //! [`assign`] is the calculator that the leader plans with: a pure function, useful alone. [`delivery`] decides how the
 //! messages of a stream follow the assignment. [`recording`] keeps what a worker was told, so that what it decided can be
-//! seen again. `ARCHITECTURE.md` in the
-//! repository tells how ownership moves, and why that is safe.
+//! seen again. With the feature `conformance` there are checks of what a store must do, to run against yours.
+//! `ARCHITECTURE.md` in the repository tells how ownership moves, and why that is safe.
 #![no_std]
 
 extern crate alloc;
@@ -170,6 +170,8 @@ extern crate alloc;
 mod action;
 pub mod assign;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod context;
 pub mod delivery;
 mod duration;

@@ -45,7 +45,6 @@ pub mod swarm;
 mod told;
 mod world;
 
-pub use check::conformance;
 #[cfg(feature = "cli")]
 pub use check::exhaustive;
 pub use check::invariant::{Kind, Violation};

@@ -8,11 +8,11 @@ use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, FromConsumer};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::{Client, Subject};
-use parti_core::delivery::{Answer, CallId, ConsumerState, Order, PullEnd, Pulled, Sequence, Timestamp};
-use parti_core::{GroupName, PartitionId};
-use parti_sim::conformance::{
+use parti_core::conformance::{
     INTEREST_BEHAVIOURS, PullName, PullShows, QUEUE_BEHAVIOURS, QueueBehaviour, QueueUnderTest,
 };
+use parti_core::delivery::{Answer, CallId, ConsumerState, Order, PullEnd, Pulled, Sequence, Timestamp};
+use parti_core::{GroupName, PartitionId};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 

@@ -1,6 +1,6 @@
 //! The suite of behaviours that the model of the simulator is held to, held against real servers.
 
-use parti_sim::conformance::{BEHAVIOURS, StoreUnderTest};
+use parti_core::conformance::{BEHAVIOURS, StoreUnderTest};
 use tokio::runtime::Runtime;
 
 use super::*;

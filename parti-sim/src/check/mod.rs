@@ -1,7 +1,8 @@
-//! What is checked: what must always hold, what must be reached, who really works on what, every state of small worlds,
-//! and what the core relies on in a store.
+//! What is checked: what must always hold, what must be reached, who really works on what, and every state of small
+//! worlds.
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 #[cfg(feature = "cli")]
 pub mod exhaustive;
 pub(crate) mod invariant;

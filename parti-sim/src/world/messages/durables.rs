@@ -306,7 +306,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
-    use crate::check::conformance::{INTEREST_BEHAVIOURS, PullName, PullShows, QUEUE_BEHAVIOURS, QueueUnderTest};
+    use parti_core::conformance::{INTEREST_BEHAVIOURS, PullName, PullShows, QUEUE_BEHAVIOURS, QueueUnderTest};
 
     /// The model, with messages that take no time.
     struct Model {

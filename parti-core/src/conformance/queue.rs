@@ -2,9 +2,11 @@
 //!
 //! Each check gets a stream of its own, which is empty, and on which the partition has no consumer.
 
-use std::time::Duration;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use parti_core::delivery::{ConsumerState, Place, PullEnd, Sequence, Timestamp};
+use crate::delivery::{ConsumerState, Place, PullEnd, Sequence, Timestamp};
 
 /// A stream with one partition that is looked at, and another one. Nobody else has anything to do with it.
 pub trait QueueUnderTest {
@@ -377,7 +379,7 @@ fn keeps_unfinished(queue: &mut dyn QueueUnderTest) {
 }
 
 fn publish<const COUNT: usize>(queue: &mut dyn QueueUnderTest) -> [Sequence; COUNT] {
-    std::array::from_fn(|_| queue.publish())
+    core::array::from_fn(|_| queue.publish())
 }
 
 /// The consumer, once it has counted so many messages that it has not delivered: what is stored it counts when it hears of
