@@ -54,10 +54,10 @@ impl Metric {
 /// Tells the recorder the unit and the help text of every metric. Install the recorder first.
 ///
 /// ```
-/// use metrics_util::debugging::DebuggingRecorder;
+/// use metrics::NoopRecorder;
 ///
 /// // In a service that of an exporter, such as `metrics-exporter-prometheus`: see the example `metrics`.
-/// DebuggingRecorder::new().install().expect("there is no other recorder");
+/// metrics::set_global_recorder(NoopRecorder).expect("there is no other recorder");
 /// parti_nats::describe_metrics();
 /// ```
 pub fn describe_metrics() {

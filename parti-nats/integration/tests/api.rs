@@ -1,6 +1,7 @@
 //! What a service meets: lists of partitions from several places, long ones, a client of its own, a drain, health and
 //! metrics, on a real server.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

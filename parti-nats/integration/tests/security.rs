@@ -1,5 +1,6 @@
 //! The ways to say who one is: each lets a worker in, and nothing else does.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! One handler, run by workers over a real server and in a simulated cluster.
 
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
