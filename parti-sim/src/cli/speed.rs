@@ -1,9 +1,9 @@
 //! `speed`: how much faster than real time the simulator is.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use clap::Args;
+use cpu_time::ThreadTime;
 use parti_sim::{Keep, Scenario};
 
 use super::output::USAGE;
@@ -63,9 +63,9 @@ pub(super) fn speed(args: &SpeedArgs, out: &mut impl Write) -> io::Result<u8> {
 fn time(scenario: &Scenario, repeat: u32, size: Option<(u32, u32)>) -> Timed {
     let options = scenario.options(1, size.map(|(workers, _)| workers), size.map(|(_, partitions)| partitions));
     let play = |_| {
-        let began = cpu_time();
+        let began = ThreadTime::now(); // what it takes in real time where it has a processor to itself
         let outcome = scenario.run(&options, Keep::default());
-        let cpu_s = cpu_time().saturating_sub(began).as_secs_f64();
+        let cpu_s = began.elapsed().as_secs_f64();
         Timed {
             virtual_s: outcome.virtual_s,
             cpu_s,
@@ -74,19 +74,6 @@ fn time(scenario: &Scenario, repeat: u32, size: Option<(u32, u32)>) -> Timed {
         }
     };
     (0..repeat).map(play).min_by(|one, other| one.cpu_s.total_cmp(&other.cpu_s)).expect("it is played at least once")
-}
-
-/// How long this thread has run: what it takes in real time where it has a processor to itself.
-#[cfg(target_os = "linux")]
-fn cpu_time() -> Duration {
-    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap_or_default()
-}
-
-/// Real time, where there is no clock of a thread: other work of the machine counts too.
-#[cfg(not(target_os = "linux"))]
-fn cpu_time() -> Duration {
-    static BEGAN: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
-    BEGAN.elapsed()
 }
 
 fn show(args: &SpeedArgs, name: &str, timed: &Timed, out: &mut impl Write) -> io::Result<()> {
