@@ -261,7 +261,7 @@ impl Builder {
     }
 
     /// Records what the worker is told, so that `parti replay FILE` can show what it decided, when and why, also after the
-    /// process has died. Cheap enough to leave on: about 20 µs of CPU a second, 1 to 2 % of what a worker at rest takes.
+    /// process has died. Cheap enough to leave on: about 25 µs of CPU a second, 1 to 3 % of what a worker at rest takes.
     ///
     /// The newest segment is at `path`, older ones have a number behind it (`.1`, `.2`, …), those of processes before this
     /// one included; what is older than `limits` allow is removed. Of two workers with the same path only the first
