@@ -29,8 +29,8 @@ pub enum Order<M> {
     ///
     /// Where the [application stores it too](super::DeliveryConfig::own_positions), what it stores gives a new revision, and it
     /// may do so only where its own token is stored, with the same [`created`](PositionRecord::created) and a lower
-    /// [`seq`](PositionRecord::seq). A write that does not claim, and finds its own token and the same `created`, then depends on
-    /// nothing else, and leaves `seq` and `at` as they are where that `seq` is greater.
+    /// [`seq`](PositionRecord::seq). A write that does not claim, and finds its own token and the same `created` in a
+    /// position that is open, then depends on nothing else, and leaves `seq` and `at` as they are where that `seq` is greater.
     WritePosition {
         /// To be answered with it.
         call: CallId,

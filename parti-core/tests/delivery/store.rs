@@ -359,7 +359,8 @@ impl World {
         claims: bool,
     ) -> (Option<Revision>, PositionRecord) {
         let of_own = |(_, stored): &&(u64, PositionRecord)| {
-            self.own_positions && !claims && stored.token == record.token && stored.created == record.created
+            let is_own = stored.token == record.token && stored.created == record.created;
+            self.own_positions && !claims && stored.open && is_own
         };
         match self.positions.get(partition.as_str()).filter(of_own) {
             None => (expected, record),

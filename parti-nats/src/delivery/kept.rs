@@ -340,7 +340,11 @@ impl Beside {
     ) -> Result<Outcome, String> {
         for _ in 0..TRIES {
             let stored = asked(self.store.0.read(partition)).await?;
-            let is_own = |row: &KeptPosition| !claims && (row.token, row.created) == (record.token, record.created);
+            // A write that comes late does not open what its hold has let go.
+            let is_closed = |row: &KeptPosition| record_of(row).is_ok_and(|stored| !stored.open);
+            let is_own = |row: &KeptPosition| {
+                !claims && (row.token, row.created) == (record.token, record.created) && !is_closed(row)
+            };
             let Some(row) = stored.filter(is_own) else {
                 return self.claim(partition, expected, row_of(record, None)).await;
             };
@@ -500,6 +504,17 @@ mod tests {
         assert!(!row.advance((1, 7), 4), "it has another owner");
         assert_eq!(former.write(&one, claimed, &record(1, 7, 9), false).await, Ok(Outcome::Conflict));
         assert!(row.advance((2, 7), 4) && !row.advance((2, 7), 4));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_comes_late_does_not_open_what_was_let_go() {
+        let (row, one) = (Arc::new(Row::default()), PartitionId::new("one").expect("a valid id"));
+        let beside = Beside::new(Given(Arc::new(Arc::clone(&row))));
+        let claimed = Some(revision(&beside.write(&one, None, &record(1, 7, 0), true).await));
+        let closed = PositionRecord { open: false, ..record(1, 7, 3) };
+        revision(&beside.write(&one, claimed, &closed, false).await);
+        assert_eq!(beside.write(&one, claimed, &record(1, 7, 2), false).await, Ok(Outcome::Conflict));
+        assert_eq!(found(&beside, &one).await.0, closed);
     }
 
     #[tokio::test]

@@ -87,7 +87,11 @@ impl Positions {
         is_of_any: bool,
     ) -> Outcome {
         match self.records.get(&partition).map(|stored| &stored.record) {
-            Some(stored) if stored.token == record.token && (is_of_any || stored.created == record.created) => {
+            // One that was let go is written no more by its hold.
+            Some(stored)
+                if stored.open && stored.token == record.token && (is_of_any || stored.created == record.created) =>
+            {
+                record.through = record.through.max(stored.through);
                 if stored.seq > record.seq {
                     (record.seq, record.at) = (stored.seq, stored.at);
                 }
