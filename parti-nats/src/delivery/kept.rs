@@ -510,6 +510,7 @@ mod tests {
     async fn a_write_that_comes_late_does_not_open_what_was_let_go() {
         let (row, one) = (Arc::new(Row::default()), PartitionId::new("one").expect("a valid id"));
         let beside = Beside::new(Given(Arc::new(Arc::clone(&row))));
+        assert_eq!(beside.read(&one).await, Ok(None));
         let claimed = Some(revision(&beside.write(&one, None, &record(1, 7, 0), true).await));
         let closed = PositionRecord { open: false, ..record(1, 7, 3) };
         revision(&beside.write(&one, claimed, &closed, false).await);
