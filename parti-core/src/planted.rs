@@ -185,8 +185,6 @@ planted_bugs! {
     IgnorePlaces,
     /// A partition is let go before what was finished of it is acknowledged.
     LetGoUnacknowledged,
-    /// How often a dead letter was tried is forgotten before it is acknowledged.
-    ForgetLetter,
 }
 
 /// Which bug a worker has, if any.

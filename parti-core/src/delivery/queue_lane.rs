@@ -197,11 +197,11 @@ impl<M> QueueLane<M> {
         let news = match answer {
             Answer::Position(position) => {
                 let news = self.held.hold.observe_read(scope, call, position);
-                return self.observe_hold(scope, news, orders);
+                return self.observe_hold(now, news, orders);
             }
             Answer::Written(outcome) => {
                 let news = self.held.hold.observe_written(now, call, &outcome, config.retry);
-                return self.observe_hold(scope, news, orders);
+                return self.observe_hold(now, news, orders);
             }
             Answer::Consumer(state) => self.durable.observe_state(scope, call, state),
             Answer::NoConsumer => self.durable.observe_none(scope, call),
@@ -256,11 +256,10 @@ impl<M> QueueLane<M> {
             return self.observe_durable(now, news, orders);
         }
         let news = self.held.hold.observe_failed(now, call, config.retry);
-        self.observe_hold(scope, news, orders)
+        self.observe_hold(now, news, orders)
     }
 
-    fn observe_hold(&mut self, scope: Scope<'_>, news: HoldNews, orders: &mut Orders<M>) -> Fate {
-        let now = scope.now;
+    fn observe_hold(&mut self, now: Instant, news: HoldNews, orders: &mut Orders<M>) -> Fate {
         match news {
             HoldNews::None => {}
             HoldNews::Read { .. } => self.stage = Stage::Reading { read: Some(now) },
@@ -270,7 +269,7 @@ impl<M> QueueLane<M> {
             }
             HoldNews::Committed | HoldNews::Found { .. } => {
                 // What is finished later is stored with the next write. A try must not be lost.
-                if self.held.hold.stored().and_then(|stored| stored.failed) != self.failed(scope) {
+                if self.held.hold.stored().and_then(|stored| stored.failed) != self.failed() {
                     self.held.progress.store_at_once();
                 }
             }
@@ -380,9 +379,8 @@ impl<M> QueueLane<M> {
     }
 
     /// What the next owner has to know: a dead letter comes again unless it is acknowledged, and is not to be tried again then.
-    fn failed(&self, scope: Scope<'_>) -> Option<Failed> {
-        let letter = self.unacknowledged_letter().filter(|_| !scope.has(PlantedBug::ForgetLetter));
-        self.held.progress.failed().or(letter)
+    fn failed(&self) -> Option<Failed> {
+        self.held.progress.failed().or_else(|| self.unacknowledged_letter())
     }
 
     /// Keeps the consumer at work as long as something is wanted of it.
@@ -409,7 +407,7 @@ impl<M> QueueLane<M> {
             seq,
             at,
             through: seq,
-            failed: self.failed(scope),
+            failed: self.failed(),
             ..self.held.progress.record(scope.config, self.held.hold.token(), seq, open)
         }
     }

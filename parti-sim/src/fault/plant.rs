@@ -86,7 +86,6 @@ impl Plant {
                     | Bug::AcknowledgeWhenHanded
                     | Bug::IgnorePlaces
                     | Bug::LetGoUnacknowledged
-                    | Bug::ForgetLetter
             )
         )
     }
@@ -103,7 +102,6 @@ impl Plant {
                         | Bug::AcknowledgeWhenHanded
                         | Bug::IgnorePlaces
                         | Bug::LetGoUnacknowledged
-                        | Bug::ForgetLetter
                 )
         )
     }
@@ -181,7 +179,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::PullBeforeRestored | Bug::IgnorePlaces => &["in-order"],
         Bug::JoinRunningTail | Bug::TailFromEnd | Bug::ForgetReturned => &["in-order", "no-message-skipped"],
         Bug::HandWhileSuspended | Bug::HandUnasked => &["one-processor"],
-        Bug::ForgetTries | Bug::HandUncounted | Bug::ForgetLetter => &["poison-leaves"],
+        Bug::ForgetTries | Bug::HandUncounted => &["poison-leaves"],
         Bug::TryAmongOthers => &["innocents-stay"],
         Bug::BeginAnew => &["position-monotone"],
     }

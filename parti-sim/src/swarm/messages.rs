@@ -87,7 +87,7 @@ impl Plan {
             Plant::Core(Bug::StoreThroughFence | Bug::HandWhileSuspended | Bug::IgnorePlaces)
             | Plant::Around(Around::PositionWithoutCondition | Around::ClaimOverProgress) => &[&isolate],
             Plant::Core(Bug::JoinRunningTail | Bug::TailFromEnd) => &[&join, &kill_tails, &leave],
-            Plant::Core(Bug::ForgetTries | Bug::HandUncounted | Bug::TryAmongOthers | Bug::ForgetLetter) => &[],
+            Plant::Core(Bug::ForgetTries | Bug::HandUncounted | Bug::TryAmongOthers) => &[],
             Plant::Core(Bug::NeverLook) => &[&starve],
             Plant::Around(Around::PositionOfAnyStream) => &[&make_anew, &roll_back],
             Plant::Around(Around::OneConsumerName) => &[&make_anew],
@@ -148,11 +148,6 @@ fn suit(plant: Plant, options: &mut Options, messages: &mut MessageOptions) {
         Plant::Core(Bug::ForgetTries | Bug::HandUncounted) => {
             (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (200, (1, 1), 1);
             options.network.request_lost_ppm = if plant == Plant::Core(Bug::HandUncounted) { 300_000 } else { 0 };
-        }
-        // Another message ends the process while a dead letter is not acknowledged.
-        Plant::Core(Bug::ForgetLetter) => {
-            (messages.poison_at, messages.work_ms, messages.delivery.max_tries) = (20, (1, 1), 2);
-            (options.workers, options.network.request_lost_ppm) = (1, 300_000);
         }
         // Whoever is slow has something in hand each time that the process ends.
         Plant::Core(Bug::TryAmongOthers) => {

@@ -223,8 +223,10 @@ mod tests {
         let (mut positions, now, partition) = (Positions::default(), Moment::START, PartitionIndex::new(A));
         let [a, b] = [0, 1].map(|process| (ProcessId::new(process), partition));
         let token = |epoch| Token { epoch: parti_core::Generation::new(epoch), ..Token::default() };
-        let of =
-            |epoch, seq| PositionRecord { token: token(epoch), seq: Sequence::new(seq), ..PositionRecord::default() };
+        let of = |epoch, seq| {
+            let seq = Sequence::new(seq);
+            PositionRecord { token: token(epoch), seq, open: true, ..PositionRecord::default() }
+        };
         let (under, at) =
             (|epoch| (token(epoch), Some(Timestamp::default())), |seq| (Sequence::new(seq), Timestamp::new(seq)));
         assert_eq!(positions.advance(now, a, under(1), at(1)), None, "nobody has claimed it");
@@ -241,6 +243,9 @@ mod tests {
         assert!(matches!(positions.write_beside(now, b, Some(read), of(2, 2), false), Outcome::Committed(_)));
         let stored = positions.read(b.0, partition, now).expect("it is there");
         assert_eq!(stored.record.seq, Sequence::new(3), "what delivery says does not bring the position back");
+        let closed = PositionRecord { open: false, ..of(2, 3) };
+        assert!(matches!(positions.write_beside(now, b, None, closed, false), Outcome::Committed(_)));
+        assert_eq!(positions.write_beside(now, b, Some(read), of(2, 3), false), Outcome::Conflict, "it was let go");
     }
 
     #[test]
