@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parti_example_fenced_sql::{Ledger, TotalsError};
 use parti_nats::async_nats::{self, jetstream};
 use parti_nats::{Generation, KeptPosition, PartitionId, PositionStore, Sequence, Timestamp, Token};
+use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use support::Server;
 
@@ -93,6 +94,27 @@ impl World {
         Worker(command.arg("--database").arg(self.folder.path().join("ledger.db")).spawn().expect("it starts"))
     }
 
+    /// Freezes a worker between two transactions: in the middle of one it would keep the file locked, and nobody could go on.
+    async fn freeze(&self, worker: &Worker) {
+        let began = Instant::now();
+        loop {
+            worker.signal(Signal::STOP);
+            if self.is_unlocked() {
+                return;
+            }
+            worker.signal(Signal::CONT);
+            assert!(began.elapsed() < DEADLINE, "it is always in the middle of a transaction");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Whether nobody keeps the file locked; who goes on does not do so for long.
+    fn is_unlocked(&self) -> bool {
+        let connection = Connection::open(self.folder.path().join("ledger.db")).expect("it is there");
+        connection.busy_timeout(Duration::from_secs(1)).expect("a time");
+        connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
+    }
+
     fn count(&self) -> usize {
         self.ledger.entries().expect("it can be read").len()
     }
@@ -152,7 +174,7 @@ async fn processes_that_are_killed_or_frozen_lose_nothing_and_enter_nothing_twic
         world.goes_on().await;
     }
     // Others have its partitions by the time that it goes on with a message.
-    workers[0].signal(Signal::STOP);
+    world.freeze(&workers[0]).await;
     world.goes_on().await;
     workers[0].signal(Signal::CONT);
     world.goes_on().await;
