@@ -89,6 +89,8 @@ planted_bugs! {
     RowThroughTimeout,
     /// A row of probes to which nobody listened goes on after one from another server.
     RowThroughElsewhere,
+    /// A row of probes to which nobody listened goes on although whoever probes was cut off meanwhile.
+    RowThroughBreak,
     /// That nobody listens counts from whatever server.
     ProberElsewhere,
     /// Who was known to be dead counts as dead whoever is in its slot.

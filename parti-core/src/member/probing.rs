@@ -25,7 +25,8 @@ const MAX_HELPERS: usize = 8;
 /// It asks slowly, and quickly those for whom nobody has listened. *Nobody listens* is one server's word, and counts only
 /// of that server at which the process has said that it listens: asked directly where this worker's connection ends
 /// there too, else through another worker there. It is a row of such words, about one revision of the record, that says
-/// that a process is gone; any other outcome ends it. See [`Presence`](crate::member::presence::Presence) for the other side.
+/// that a process is gone; any other outcome ends it, and so does a break of this worker's own connection. See
+/// [`Presence`](crate::member::presence::Presence) for the other side.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Probing {
     next_round: Instant,
@@ -153,6 +154,17 @@ impl Probing {
             ProbeOutcome::TimedOut if view.context.has(PlantedBug::RowThroughTimeout) => false,
             ProbeOutcome::Answered if view.context.has(PlantedBug::RowThroughAnswer) => false,
             ProbeOutcome::TimedOut | ProbeOutcome::Answered => self.forget(asked.slot),
+        }
+    }
+
+    /// This worker's connection is gone. Its rows have ended: whoever could be heard meanwhile could not be heard by it,
+    /// and who was cut off together with it needs as long to come back.
+    pub(crate) fn observe_lost(&mut self, context: &Context) {
+        if !context.has(PlantedBug::RowThroughBreak) {
+            self.asked.clear();
+            self.suspects.clear();
+            self.due.clear();
+            self.gone.clear();
         }
     }
 
@@ -409,29 +421,51 @@ mod tests {
     /// Another one at the same server.
     const HELPER: Slot = Slot::new(4);
 
-    /// Asks for a process, whose record is another one by the time that nobody is said to listen. Whether it is suspected.
-    fn is_suspected_after(phase: MemberPhase, server: &str) -> bool {
-        let context = Context::at(Instant::ORIGIN);
-        let mut membership = Membership::new(&context);
-        let own = ServerId::new("own");
-        let see = |membership: &mut Membership, slot: Slot, revision, phase| {
+    /// What a prober knows of the group, and what it has asked.
+    struct Stage {
+        context: Context,
+        membership: Membership,
+        probing: Probing,
+    }
+
+    impl Stage {
+        /// Both listen at this server, and have been asked for.
+        fn asked(server: &str) -> Self {
+            let context = Context::at(Instant::ORIGIN);
+            let membership = Membership::new(&context);
+            let mut stage = Self { context, membership, probing: Probing::default() };
+            stage.see(SLOT, 11, MemberPhase::Active, server);
+            stage.see(HELPER, 10, MemberPhase::Active, server);
+            let own = ServerId::new("own");
+            let view = Prober { context: &stage.context, membership: &stage.membership, server: Some(&own) };
+            stage.probing.decide(&view, Targets::Others { own: Slot::new(0) }, &mut Outbox::default());
+            stage
+        }
+
+        fn see(&mut self, slot: Slot, revision: u64, phase: MemberPhase, server: &str) {
             let server = Some(ServerId::new(server));
             let record = MemberRecord { phase, server, ..MemberRecord::new(Instance::new(slot.value().into())) };
             let record = Record::Member(Arc::new(record));
-            membership.observe_entry(&context, Key::Slot(slot), Revision::new(revision), &record, true);
-        };
-        see(&mut membership, SLOT, 11, MemberPhase::Active);
-        see(&mut membership, HELPER, 10, MemberPhase::Active);
-        let (mut probing, mut outbox) = (Probing::default(), Outbox::default());
-        let view = Prober { context: &context, membership: &membership, server: Some(&own) };
-        probing.decide(&view, Targets::Others { own: Slot::new(0) }, &mut outbox);
-        see(&mut membership, SLOT, 12, phase);
-        probing.observe_member(&context, SLOT, &membership);
-        let view = Prober { context: &context, membership: &membership, server: Some(&own) };
-        for probe in probing.asked.keys().copied().collect::<Vec<_>>() {
-            probing.observe_probed(&view, probe, ProbeOutcome::NobodyListens, Some(&own));
+            self.membership.observe_entry(&self.context, Key::Slot(slot), Revision::new(revision), &record, true);
         }
-        probing.is_suspect(SLOT)
+
+        /// Nobody listens, as the server says that this worker is connected to, for whomever it has asked.
+        fn hear_of_nobody(&mut self) {
+            let own = ServerId::new("own");
+            let view = Prober { context: &self.context, membership: &self.membership, server: Some(&own) };
+            for probe in self.probing.asked.keys().copied().collect::<Vec<_>>() {
+                self.probing.observe_probed(&view, probe, ProbeOutcome::NobodyListens, Some(&own));
+            }
+        }
+    }
+
+    /// Asks for a process, whose record is another one by the time that nobody is said to listen. Whether it is suspected.
+    fn is_suspected_after(phase: MemberPhase, server: &str) -> bool {
+        let mut stage = Stage::asked(server);
+        stage.see(SLOT, 12, phase, server);
+        stage.probing.observe_member(&stage.context, SLOT, &stage.membership);
+        stage.hear_of_nobody();
+        stage.probing.is_suspect(SLOT)
     }
 
     #[test]
@@ -439,5 +473,22 @@ mod tests {
         assert!(is_suspected_after(MemberPhase::Active, "other"));
         assert!(!is_suspected_after(MemberPhase::Restarting, "other"));
         assert!(!is_suspected_after(MemberPhase::Restarting, "own"));
+    }
+
+    #[test]
+    fn a_row_ends_when_whoever_probes_is_cut_off() {
+        let mut stage = Stage::asked("own");
+        stage.hear_of_nobody();
+        assert!(stage.probing.is_suspect(SLOT));
+        stage.probing.observe_lost(&stage.context);
+        assert!(!stage.probing.is_suspect(SLOT));
+    }
+
+    #[test]
+    fn what_comes_back_after_a_break_begins_no_row() {
+        let mut stage = Stage::asked("own");
+        stage.probing.observe_lost(&stage.context);
+        stage.hear_of_nobody();
+        assert!(!stage.probing.is_suspect(SLOT));
     }
 }

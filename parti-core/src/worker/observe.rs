@@ -96,6 +96,7 @@ impl Mind {
                 self.link.was_cut_off = !self.context.has(PlantedBug::RenewUnlisted);
                 self.lose_watches();
                 self.presence.observe_lost();
+                self.probing.observe_lost(&self.context);
             }
             KvEvent::Restored => {
                 self.link.connected = true;

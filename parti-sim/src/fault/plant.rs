@@ -152,7 +152,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::EvictUnconfirmed | Bug::RowOverRevisions | Bug::RowThroughAnswer => {
             &["row-of-probes", "ended-means-stopped", "no-duplicate"]
         }
-        Bug::RowThroughTimeout | Bug::RowThroughElsewhere => &["row-of-probes"],
+        Bug::RowThroughTimeout | Bug::RowThroughElsewhere | Bug::RowThroughBreak => &["row-of-probes"],
         Bug::GiveUpUnasked => &["no-duplicate", "contract", "tokens-increase"],
         Bug::LeadThroughConflict => &["one-writer"],
         Bug::OtherTenure => &["no-duplicate", "tokens-increase"],

@@ -123,6 +123,8 @@ impl Plan {
         let take = |nth| Deed::One(ToOne::TakeSubscription { who: who(nth), for_ms: lasts(nth), told: false });
         let reconnect = |nth| Deed::One(ToOne::Reconnect { who: who(nth) });
         let reconnect_prober = |nth: u32| Deed::One(ToOne::Reconnect { who: nth / 2 % 2 });
+        let take_leader = |_| Deed::One(ToOne::TakeSubscription { who: 0, for_ms: 1_100, told: false });
+        let away = |nth: u32| Deed::One(ToOne::Isolate { who: nth % 4, for_ms: 400, closed: true });
         let cut = |nth: u32| Deed::All(ToAll::CutRoute { one: nth % 3, other: (nth + 1) % 3, for_ms: lasts(nth) });
         let blink = |nth: u32| Deed::One(ToOne::FalselyGone { who: who(nth - nth % 2), for_ms: 150 });
         let take_briefly =
@@ -143,6 +145,7 @@ impl Plan {
             Plant::Core(Bug::RowThroughAnswer) => (&[&blink], 1_000, 1, 0),
             Plant::Core(Bug::RowOverRevisions | Bug::RowThroughTimeout) => (&[&take, &reconnect], 2_500, 3, 0),
             Plant::Core(Bug::RowThroughElsewhere) => (&[&take, &reconnect_prober], 400, 3, 0),
+            Plant::Core(Bug::RowThroughBreak) => (&[&take_leader, &away, &away, &away], 300, 1, 0),
             _ => return,
         };
         let (worker, network) = (&mut self.options.worker, &mut self.options.network);

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parti_core::{Action, Event, EvictReason, Key, Notice, Outcome, ProbeId, ProbeOutcome, Slot, Write};
+use parti_core::{Action, Event, EvictReason, Key, KvEvent, Notice, Outcome, ProbeId, ProbeOutcome, Slot, Write};
 
 use super::{Breach, Invariant, Scene};
 use crate::told::fact::{Fact, ProcessId, Topic};
 use crate::world::clock::Moment;
 
 /// An eviction for want of an answer rests on a row of probes that was not interrupted: not by an answer, one that
-/// timed out or that came from who knows where, and not by a renewal. What was asked before the row began says nothing
-/// of it. Nor is anything known of a renewal that the store has lost, for as long as a lease lasts.
+/// timed out or that came from who knows where, not by a renewal, and not by a break of the prober's own connection. What
+/// was asked before the row began says nothing of it. Nor is anything known of a renewal that the store has lost, for as
+/// long as a lease lasts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowOfProbes {
     /// Of whom each probe asks, and since when.
@@ -49,6 +50,10 @@ impl Invariant for RowOfProbes {
                 } else if self.rows.get(&(slot, process)).is_some_and(|first| *first <= asked_at) {
                     self.rows.remove(&(slot, process));
                 }
+            }
+            Fact::Handed { process, event: Event::Kv(KvEvent::Lost) } => {
+                self.asked.retain(|(by, _), _| *by != process);
+                self.rows.retain(|(_, by), _| *by != process);
             }
             Fact::Asked { process, action: Action::Kv(request) } => {
                 if let Write::Delete { key: Key::Slot(slot), .. } = request.write {
