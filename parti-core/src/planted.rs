@@ -133,6 +133,8 @@ planted_bugs! {
     ClaimUnshown,
     /// A measured load is evened out whenever it can be, however little that gains.
     MoveForNoise,
+    /// What a worker tells of its loads counts for partitions that its own list does not measure.
+    LoadByAnyList,
     /// The head of the plan does not say what the plan moves.
     ForgetMoves,
     /// Whatever moves is said to move for the sake of balance.

@@ -89,7 +89,11 @@ fn golden_members() -> [MemberRecord; 6] {
         deputies: vec![Slot::new(8), Slot::new(11)],
         ..old.clone()
     };
-    let load = MeasuredLoad { rate: 104_250, of: vec![(id("orders-1"), weight(1_300)), (id("orders-9"), weight(7))] };
+    let load = MeasuredLoad {
+        list: 17,
+        rate: 104_250,
+        of: vec![(id("orders-1"), weight(1_300)), (id("orders-9"), weight(7))],
+    };
     let weighed = MemberRecord { load: Some(load), ..old.clone() };
     let limited = MemberRecord { max_load: Some(400), max_partitions: Some(20), ..old.clone() };
     [new, leased, old, here, weighed, limited]
@@ -200,14 +204,21 @@ fn a_load_that_cannot_be_read_is_none_and_one_that_is_absurd_is_bounded() {
     let key = KEYS[0];
     let bytes = text(&Record::Member(weighed.into()).encode());
     let (rest, _) = bytes.split_once(r#","load""#).expect("it has one");
-    for other in
-        ["null", "7", r#"{"newer":1}"#, r#"{"rate":-1}"#, r#"{"rate":1,"of":[["p",0]]}"#, r#"{"rate":1,"of":["p"]}"#]
-    {
+    for other in [
+        "null",
+        "7",
+        r#"{"newer":1}"#,
+        r#"{"rate":1}"#,
+        r#"{"list":1,"rate":-1}"#,
+        r#"{"list":1,"rate":1,"of":[["p",0]]}"#,
+        r#"{"list":1,"rate":1,"of":["p"]}"#,
+    ] {
         let value = format!(r#"{rest},"load":{other}}}"#);
         assert_eq!(Record::decode(key, value.as_bytes()), Ok(Record::Member(old.clone().into())), "{value}");
     }
     let many: Vec<_> = (0..1_000).rev().map(|n| format!(r#"["p{n}",4294967295]"#)).collect();
-    let value = format!(r#"{rest},"load":{{"rate":18446744073709551615,"of":[["p1",3],{}]}}}}"#, many.join(","));
+    let value =
+        format!(r#"{rest},"load":{{"list":1,"rate":18446744073709551615,"of":[["p1",3],{}]}}}}"#, many.join(","));
     let Ok(Record::Member(read)) = Record::decode(key, value.as_bytes()) else { panic!("it is a record") };
     let load = read.load.as_ref().expect("it can be read");
     assert!(load.of.len() == MAX_NAMED_LOADS && load.of.is_sorted(), "{load:?}");
@@ -305,7 +316,7 @@ prop_compose! {
         let server = server.map(|server| ServerId::new(&server));
         let deputies = deputies.into_iter().map(Slot::new).collect();
         let new = MemberRecord { tenure, phase, applied, generation, era, releasing, ..MemberRecord::new(instance) };
-        let load = load.map(|(rate, of)| MeasuredLoad { rate, of: of.into_iter().map(|(id, of)| (id, weight(of))).collect() });
+        let load = load.map(|(rate, of)| MeasuredLoad { list: rate, rate, of: of.into_iter().map(|(id, of)| (id, weight(of))).collect() });
         let new = MemberRecord { unwanted, shared, load, max_load, max_partitions, ..new };
         let record = MemberRecord { lease_ms, capacity, labels, software, beat, server, confirm_ms, deputies, ..new };
         Record::Member(record.into())

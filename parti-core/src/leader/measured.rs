@@ -104,7 +104,8 @@ impl Measured {
         let told = plan.assignments().filter_map(|(slot, assignment)| {
             let record = membership.member(slot)?.record()?;
             let at = Position { incarnation: plan.incarnation(), revision: assignment.revision };
-            let load = record.load.as_ref().filter(|_| record.applied == at)?;
+            let by_any = context.has(PlantedBug::LoadByAnyList);
+            let load = record.load.as_ref().filter(|load| record.applied == at && (by_any || load.is_by(list)))?;
             Some((&*assignment.record, Some(load)))
         });
         self.weights.observe(list, told);

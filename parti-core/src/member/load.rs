@@ -30,8 +30,8 @@ pub(crate) struct Loads {
     meters: BTreeMap<PartitionId, Meter>,
     /// What the tenure had told before this process, and the assignment that it had applied.
     inherited: Option<(Position, MeasuredLoad)>,
-    /// The assignment that the meters are of.
-    of: Option<Position>,
+    /// The assignment that the meters are of, and the digest of the list.
+    of: Option<(Position, u64)>,
     told: Option<MeasuredLoad>,
     refused: u64,
     status: LoadStatus,
@@ -105,9 +105,10 @@ impl Loads {
             *self = Self { refused, ..Self::default() };
             return None;
         }
-        let moved = self.of != Some(at);
+        let list = list?;
+        let moved = self.of != Some((at, list.digest()));
         if moved {
-            self.take_over(context.now, at, &owned);
+            self.take_over(context.now, at, list, &owned);
         }
         self.look_for_silent(context, &owned);
         if self.update_told() || moved {
@@ -117,16 +118,16 @@ impl Loads {
                 .map(|of| Measure { partition: of.partition, weight: of.weight, load: told(of.partition) })
                 .collect();
             // What was told once stays until there is something better.
-            self.told = MeasuredLoad::telling(&measures, limit / SHARE_OF_RECORD).or(self.told.take());
-            self.keep_estimates(&owned);
+            self.told = MeasuredLoad::telling(list.digest(), &measures, limit / SHARE_OF_RECORD).or(self.told.take());
+            self.keep_estimates(list, &owned);
         }
         self.told.clone()
     }
 
     /// What is told of a partition that is not measured counts as its load from then on, here and with whoever has it next:
     /// an estimate that differed from owner to owner could make it move for ever.
-    fn keep_estimates(&mut self, owned: &[Owned<'_>]) {
-        let Some(told) = &self.told else { return };
+    fn keep_estimates(&mut self, list: &PartitionList, owned: &[Owned<'_>]) {
+        let Some(told) = self.told.as_ref().filter(|told| told.is_by(list)) else { return };
         for of in owned {
             if let Some(meter) = self.meters.get_mut(of.partition).filter(|meter| meter.load().is_none()) {
                 meter.estimate = Some(told.load_of(of.partition, of.weight));
@@ -136,12 +137,12 @@ impl Loads {
     }
 
     /// Another assignment: of what has come the load comes with it, and what is gone is forgotten.
-    fn take_over(&mut self, now: Instant, at: Position, owned: &[Owned<'_>]) {
+    fn take_over(&mut self, now: Instant, at: Position, list: &PartitionList, owned: &[Owned<'_>]) {
         let mut before = core::mem::take(&mut self.meters);
         for of in owned {
             let carried = || {
                 let inherited = self.inherited.as_ref();
-                let same = inherited.filter(|(applied, _)| *applied == at);
+                let same = inherited.filter(|(applied, told)| *applied == at && told.is_by(list));
                 let named = inherited.and_then(|(_, told)| told.named(of.partition));
                 let load = same.map(|(_, told)| told.load_of(of.partition, of.weight)).or(named).or(of.granted);
                 load.map(|load| Meter::carried(now, load))
@@ -150,7 +151,7 @@ impl Loads {
             self.meters.insert(of.partition.clone(), meter);
         }
         self.inherited = None;
-        self.of = Some(at);
+        self.of = Some((at, list.digest()));
     }
 
     /// Where enough has changed, what is told is what is measured; true if it is.

@@ -21,13 +21,16 @@ const FIFTH: u64 = 5;
 pub(crate) const HUNDREDTH: u64 = 100;
 const THOUSAND: u64 = 1_000;
 
-/// The loads of the measured partitions that a worker has, stored as `{"rate":100000,"of":[["p7",1300]]}`: those that are
-/// about as heavy as their weights in the list say are not named.
+/// The loads of the measured partitions that a worker has, stored as `{"list":17,"rate":100000,"of":[["p7",1300]]}`:
+/// those that are about as heavy as their weights in the list say are not named.
 ///
 /// Nor is any whose difference is less than a hundredth of all. It is bounded by [`MAX_NAMED_LOADS`]; of more, those are named
 /// that differ most, and the sum is right all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeasuredLoad {
+    /// The [digest](PartitionList::digest) of the list by which the worker measures. By another one, other partitions may be
+    /// measured, and weigh something else.
+    pub list: u64,
     /// The load of what is not named, for each unit of weight in the list, in thousandths.
     pub rate: u64,
     /// The load of each that is named, in order of the ids.
@@ -46,6 +49,11 @@ pub(crate) struct Measure<'a> {
 }
 
 impl MeasuredLoad {
+    /// Whether it tells of the partitions that this list measures. O(1).
+    pub fn is_by(&self, list: &PartitionList) -> bool {
+        self.list == list.digest()
+    }
+
     /// What this says of a partition that has this weight in the list.
     pub fn load_of(&self, partition: &PartitionId, weight: Weight) -> Weight {
         self.named(partition).unwrap_or_else(|| at_rate(self.rate, weight))
@@ -57,9 +65,9 @@ impl MeasuredLoad {
         Some(self.of[at].1)
     }
 
-    /// Tells `measures`, which are in order of the ids, in about `limit` bytes; nothing as long as the load of more than
-    /// half of them is not known. O(n log n).
-    pub(crate) fn telling(measures: &[Measure<'_>], limit: usize) -> Option<Self> {
+    /// Tells `measures`, which are in order of the ids, by the list of this digest in about `limit` bytes; nothing as long as
+    /// the load of more than half of them is not known. O(n log n).
+    pub(crate) fn telling(list: u64, measures: &[Measure<'_>], limit: usize) -> Option<Self> {
         let known = || measures.iter().filter_map(|measure| Some((measure, measure.load?)));
         let mut rates: Vec<u64> = known().map(|(measure, load)| rate(load, measure.weight)).collect();
         if rates.is_empty() || 2 * rates.len() < measures.len() {
@@ -87,7 +95,7 @@ impl MeasuredLoad {
         let named = apart.iter().take(MAX_NAMED_LOADS).take_while(fits);
         let mut of: Vec<(PartitionId, Weight)> = named.map(|(_, id, load)| ((*id).clone(), *load)).collect();
         of.sort_unstable();
-        let mut told = Self { rate: typical, of };
+        let mut told = Self { list, rate: typical, of };
         let rest = || known().filter(|(measure, _)| told.named(measure.partition).is_none());
         let (load, weight) = rest().fold((0_u64, 0_u64), |(load, weight), (measure, of)| {
             (load + u64::from(of.get()), weight + u64::from(measure.weight.get()))
@@ -126,8 +134,9 @@ impl MeasuredWeights {
         !self.known.is_empty()
     }
 
-    /// Takes in assignments, each with what its worker tells, if it has applied just that: of what it was given since it
-    /// knows nothing. A grant that names another weight than the list was measured before. O(P).
+    /// Takes in assignments, each with what its worker tells, if it has applied just that and measures
+    /// [by this list](MeasuredLoad::is_by): of what it was given since it knows nothing, nor of what only this list measures.
+    /// A grant that names another weight than the list was measured before. O(P).
     pub fn observe<'a>(
         &mut self,
         list: &PartitionList,
@@ -209,7 +218,7 @@ mod tests {
     fn told(ids: &[PartitionId], loads: &[u32]) -> Option<MeasuredLoad> {
         let measure = |(partition, load): (_, &u32)| Measure { partition, weight: weight(1), load: Weight::new(*load) };
         let measures: Vec<_> = ids.iter().zip(loads).map(measure).collect();
-        MeasuredLoad::telling(&measures, usize::MAX)
+        MeasuredLoad::telling(1, &measures, usize::MAX)
     }
 
     #[test]
@@ -245,7 +254,7 @@ mod tests {
             .zip(&loads)
             .map(|(partition, load)| Measure { partition, weight: weight(1), load: Weight::new(*load) })
             .collect();
-        let told = MeasuredLoad::telling(&measures, 10 * (BYTES_OF_LOAD + 5)).expect("all are known");
+        let told = MeasuredLoad::telling(1, &measures, 10 * (BYTES_OF_LOAD + 5)).expect("all are known");
         assert_eq!(told.of.len(), 10);
         assert_eq!(told.of[9], (ids[99].clone(), weight(1 + 99 * 99)), "those that differ most");
     }

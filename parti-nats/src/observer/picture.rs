@@ -221,7 +221,8 @@ impl Picture {
         let record = self.assignments.get(&worker.slot).map(|assignment| &assignment.record);
         let owned = record.filter(|record| record.tenure == worker.tenure).map(|record| &record.owned);
         let list = self.list.as_ref().and_then(|list| list.partitions.as_ref().ok());
-        let told = worker.record.load.as_ref().filter(|_| self.has_applied(worker));
+        let told = worker.record.load.as_ref().filter(|told| list.is_some_and(|list| told.is_by(list)));
+        let told = told.filter(|_| self.has_applied(worker));
         let measured = |id: &PartitionId| {
             let listed = list.and_then(|list| Some(&list.as_slice()[list.position(id)?]));
             Some(told?.load_of(id, listed.filter(|of| of.is_measured())?.weight))
@@ -266,10 +267,10 @@ impl Picture {
         let list = self.list.as_ref()?.partitions.as_ref().ok()?;
         let mut weights = MeasuredWeights::new(list);
         let assigned = self.assignments.iter().map(|(slot, assignment)| {
-            let worker = self.workers.get(slot).filter(|worker| {
-                worker.record.applied == Position { incarnation: self.plan.life, revision: assignment.revision }
-            });
-            (&*assignment.record, worker.and_then(|worker| worker.record.load.as_ref()))
+            let at = Position { incarnation: self.plan.life, revision: assignment.revision };
+            let worker = self.workers.get(slot).filter(|worker| worker.record.applied == at);
+            let told = worker.and_then(|worker| worker.record.load.as_ref()).filter(|told| told.is_by(list));
+            (&*assignment.record, told)
         });
         weights.observe(list, assigned);
         Some(weights.weighed(list))

@@ -167,6 +167,7 @@ const fn in_core_caught_by(bug: PlantedBug) -> &'static [&'static str] {
         Bug::UnreadableIsFree => &["no-duplicate", "one-tenure"],
         Bug::CapacityIgnored => &["balance"],
         Bug::MoveForNoise => &["load-moves", "no-move-without-cause"],
+        Bug::LoadByAnyList => &["settles"],
         // What is planned beyond a limit is never granted, and waits.
         Bug::LimitIgnored => &["no-orphan", "within-limits"],
         Bug::GrantWithoutRoom => &["within-limits"],

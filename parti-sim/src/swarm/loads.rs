@@ -53,4 +53,16 @@ impl Plan {
         self.acts.clear();
         self.lingers_ms = 60_000;
     }
+
+    /// Makes it a world in which workers have different lists, which measure different partitions.
+    pub(super) fn provoke_lists_of_loads(&mut self) {
+        let worker = &mut self.options.worker;
+        worker.load_half_life_ms = 1_000;
+        worker.rebalance_interval_ms = 5_000;
+        worker.slots = worker.slots.max(8);
+        self.options.loads = LoadOptions { report_every_ms: 25, noise_percent: 10, ..LoadOptions::default() };
+        (self.options.mix, self.options.zones) = (Mix { lists: 2, ..Mix::default() }, 0);
+        (self.options.workers, self.options.partitions) = (8, 17);
+        self.acts = vec![Act { at_ms: 5_000, deed: Deed::All(ToAll::ShiftLoad { times: 9, every: 2 }) }];
+    }
 }

@@ -51,6 +51,7 @@ impl Plan {
             }
             // Nothing but noise must be there to be a reason.
             Plant::Core(PlantedBug::MoveForNoise) => self.provoke_noise(),
+            Plant::Core(PlantedBug::LoadByAnyList) => self.provoke_lists_of_loads(),
             // There has to be too little room as soon as one worker is gone.
             Plant::Core(PlantedBug::LimitIgnored | PlantedBug::GrantWithoutRoom) => {
                 let mix = Mix { max_load: 6, priorities: 5, ..Mix::default() };

@@ -195,3 +195,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_told_is_by_the_list_that_the_worker_has() {
+    let mut bench = Bench::new(3);
+    bench.report(100, |_| 100);
+    let told = bench.tell().expect("all are known");
+    assert!(told.is_by(&bench.list));
+    let other = (0..2).map(|at| Partition::new(id(at)).measured()).collect();
+    let former = core::mem::replace(&mut bench.list, PartitionList::new(other).expect("a valid list"));
+    let told = bench.tell().expect("all of the other list are known");
+    assert!(told.is_by(&bench.list) && !told.is_by(&former), "it is told anew once there is another list: {told:?}");
+}
