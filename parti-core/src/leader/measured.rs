@@ -22,10 +22,9 @@ use crate::time::{Duration, Instant};
 
 /// A measured load that is as far from the mean, in thousandths of it, is even enough.
 const EVEN: u64 = 100;
-/// What a plan must gain at least, in thousandths of the mean load.
-const LEAST_GAIN: u64 = 50;
-/// What it must gain where it leaves the load as uneven as before.
-const GREAT_GAIN: u64 = 100;
+/// What a plan must gain at least, in thousandths of the mean load: twice what two workers' loads differ by, where each is
+/// measured two hundredths and a half from the truth.
+const LEAST_GAIN: u64 = 100;
 /// For so many half-lives a load has to be uneven before anything moves, and so many are from one plan to the next: what is
 /// measured by then is three quarters of what has changed.
 const PATIENCE: u32 = 2;
@@ -225,12 +224,13 @@ impl Spread {
         self.most <= MEAN + EVEN && self.least >= MEAN - EVEN
     }
 
-    /// Whether to go from this to `after`: it gains something, and it makes a worker's share even or gains much.
+    fn width(self) -> u64 {
+        self.most.saturating_sub(self.least)
+    }
+
+    /// Whether to go from this to `after`: it gains more than loads that are measured a little wrong make it look like.
     fn is_worth_leaving_for(self, after: Self) -> bool {
-        let gain = (self.most.saturating_sub(self.least)).saturating_sub(after.most.saturating_sub(after.least));
-        let evens = self.most > MEAN + EVEN && after.most <= MEAN + EVEN
-            || self.least < MEAN - EVEN && after.least >= MEAN - EVEN;
-        gain >= if evens { LEAST_GAIN } else { GREAT_GAIN }
+        self.width().saturating_sub(after.width()) >= LEAST_GAIN
     }
 }
 
@@ -239,14 +239,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_gain_is_worth_nothing_and_a_large_one_or_evenness_is() {
+    fn a_small_gain_is_worth_nothing_even_if_the_load_becomes_even() {
         let spread = |least, most| Spread { most, least };
         for (before, after, worth) in [
-            (spread(980, 1_101), spread(980, 1_060), false),
-            (spread(980, 1_120), spread(980, 1_060), true),
-            (spread(500, 1_500), spread(500, 1_440), false),
+            (spread(872, 1_050), spread(900, 1_021), false),
+            (spread(980, 1_170), spread(980, 1_080), false),
+            (spread(980, 1_170), spread(990, 1_080), true),
+            (spread(500, 1_500), spread(500, 1_410), false),
             (spread(500, 1_500), spread(550, 1_440), true),
-            (spread(880, 1_050), spread(940, 1_050), true),
             (spread(500, 1_500), spread(500, 1_600), false),
         ] {
             assert_eq!(before.is_worth_leaving_for(after), worth, "{before:?} to {after:?}");
