@@ -194,6 +194,34 @@ fn a_slow_partition_holds_up_nobody_and_is_caught_up() {
 }
 
 #[test]
+fn a_partition_that_comes_right_after_another_does_not_wait_for_the_interval_between_tails() {
+    let mut world = World::new(1, &config());
+    for name in ["a", "b", "c"] {
+        world.acquire(0, name, 1);
+        world.publish(&[name]);
+        assert_eq!(world.handed(0, name).len(), 1, "{name} is on a tail at once");
+    }
+}
+
+#[test]
+fn a_partition_that_has_left_its_tail_waits_for_the_interval_between_tails() {
+    let config = DeliveryConfig { buffer_messages: 2, ..config() };
+    let mut world = World::new(1, &config);
+    world.members[0].is_quick = false;
+    world.acquire(0, "a", 1);
+    world.publish(&["a"; 5]);
+    assert_eq!(world.handed(0, "a"), [1], "there is no room for the last ones");
+    world.members[0].is_quick = true;
+    world.finish(0, "a", 1);
+    world.want(0, "a", 1);
+    assert_eq!(world.handed(0, "a"), [1, 2, 3, 4, 5]);
+    world.publish(&["a"]);
+    assert_eq!(world.handed(0, "a").len(), 5, "the next tail is opened later");
+    world.pass(config.tail_interval);
+    assert_eq!(world.handed(0, "a").len(), 6);
+}
+
+#[test]
 fn a_message_that_fails_waits_and_then_goes_to_the_dead_letters() {
     let config = DeliveryConfig { max_tries: 3, dead_letters: true, ..config() };
     let mut world = at_work(&config);

@@ -23,6 +23,8 @@ pub(super) const LOOK: u32 = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Inbox<M> {
     reading: Reading,
+    /// Whether no tail has served it yet.
+    is_new: bool,
     next: Sequence,
     messages: VecDeque<Message<M>>,
     bytes: usize,
@@ -74,8 +76,10 @@ pub(super) enum Want {
         most: u32,
         bytes: usize,
     },
-    /// To be served by the next tail.
-    Tail,
+    /// To be served by the next tail: its first one, or the next after one that it has left.
+    Tail {
+        first: bool,
+    },
     /// To be looked at, though a tail serves it.
     Look,
 }
@@ -92,6 +96,7 @@ impl<M> Inbox<M> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             reading: Reading::Closed,
+            is_new: true,
             next: Sequence::default(),
             messages: VecDeque::new(),
             bytes: 0,
@@ -106,7 +111,7 @@ impl<M> Inbox<M> {
     /// Begins to read at this number, and forgets what is held.
     pub(super) fn open(&mut self, now: Instant, next: Sequence, can_ask: bool) {
         let reading = if can_ask { Reading::Unknown } else { Reading::Behind };
-        *self = Self { reading, next, ..Self::new(now) };
+        *self = Self { reading, next, is_new: self.is_new, ..Self::new(now) };
     }
 
     /// The first number that was not shown, where the tail that serves the partition has come to `scanned`.
@@ -146,7 +151,7 @@ impl<M> Inbox<M> {
         match self.reading {
             Reading::Unknown => Want::Ask,
             Reading::Behind => self.room(config).map_or(Want::Nothing, |(most, bytes)| Want::Fetch { most, bytes }),
-            Reading::AtEnd => Want::Tail,
+            Reading::AtEnd => Want::Tail { first: self.is_new },
             Reading::OnTail(_) if self.lacks && self.look.is_none() => Want::Look,
             Reading::OnTail(_) if self.look_at(config).is_some_and(|at| at <= now) => {
                 if can_ask {
@@ -348,6 +353,7 @@ impl<M> Inbox<M> {
             self.doubt(now, reached);
             self.next = reached;
             self.reading = Reading::OnTail(tail);
+            self.is_new = false;
         }
     }
 

@@ -173,7 +173,7 @@ impl<M> LogDelivery<M> {
     fn observe_tail_opened(&mut self, call: CallId) {
         let (before, reading) = (self.tails.open(), self.reading());
         let Parts { scope, by_partition, orders, .. } = self.lanes.parts(reading);
-        let Some(opening) = self.tails.observe_opened(scope.now, call, orders) else { return };
+        let Some(opening) = self.tails.observe_opened(scope, call, orders) else { return };
         for partition in opening.partitions {
             if let Some(lane) = by_partition.get_mut(&partition) {
                 lane.inbox_mut().join(scope.now, call, opening.from, before);
@@ -258,7 +258,7 @@ impl<M> LogDelivery<M> {
         }
         let Parts { scope, by_partition, orders, .. } = self.lanes.parts(reading);
         self.reads.decide(scope, by_partition, orders);
-        if self.reads.waits_for_tail() && self.tails.may_open(scope.now) {
+        if self.tails.may_open(scope.now, self.reads.waits_for_tail()) {
             self.open_tail();
         }
     }

@@ -178,7 +178,7 @@ impl<M> LogLane<M> {
 
     /// Whether the next tail is to serve it.
     pub(super) fn wants_tail(&self, scope: Scope<'_>) -> bool {
-        self.reads() && (self.held.inbox.is_on_tail() || self.want(scope) == Want::Tail)
+        self.reads() && (self.held.inbox.is_on_tail() || matches!(self.want(scope), Want::Tail { .. }))
     }
 
     /// Whether messages are read for it.

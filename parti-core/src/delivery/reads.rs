@@ -7,6 +7,7 @@ use super::inbox::{LOOK, Want};
 use super::log_lane::LogLane;
 use super::order::{Order, Orders};
 use super::scope::Scope;
+use super::tails::Waiting;
 use crate::ids::CallId;
 use crate::partition::PartitionId;
 use crate::time::Instant;
@@ -19,7 +20,10 @@ pub(super) struct Reads {
     asks: BTreeSet<PartitionId>,
     queue: VecDeque<PartitionId>,
     queued: BTreeSet<PartitionId>,
-    tails: BTreeSet<PartitionId>,
+    /// Who waits for its first tail.
+    first_tails: BTreeSet<PartitionId>,
+    /// Who has left a tail, and waits for the next.
+    next_tails: BTreeSet<PartitionId>,
     /// The question on its way, and whom it names.
     asking: Option<(CallId, Vec<PartitionId>)>,
     /// The reads on their way.
@@ -35,7 +39,8 @@ impl Reads {
             asks: BTreeSet::new(),
             queue: VecDeque::new(),
             queued: BTreeSet::new(),
-            tails: BTreeSet::new(),
+            first_tails: BTreeSet::new(),
+            next_tails: BTreeSet::new(),
             asking: None,
             reading: BTreeSet::new(),
             can_ask,
@@ -46,9 +51,9 @@ impl Reads {
     /// What a partition wants to be read.
     pub(super) fn observe_want(&mut self, partition: &PartitionId, want: Want) {
         let is_ask = matches!(want, Want::Ask);
-        let is_tail = matches!(want, Want::Tail);
         note(&mut self.asks, partition, is_ask);
-        note(&mut self.tails, partition, is_tail);
+        note(&mut self.first_tails, partition, matches!(want, Want::Tail { first: true }));
+        note(&mut self.next_tails, partition, matches!(want, Want::Tail { first: false }));
         if matches!(want, Want::Fetch { .. } | Want::Look) && self.queued.insert(partition.clone()) {
             self.queue.push_back(partition.clone());
         }
@@ -57,12 +62,17 @@ impl Reads {
     /// A partition is no longer this worker's.
     pub(super) fn forget(&mut self, partition: &PartitionId) {
         self.asks.remove(partition);
-        self.tails.remove(partition);
+        self.first_tails.remove(partition);
+        self.next_tails.remove(partition);
     }
 
     /// Who waits for a tail.
-    pub(super) fn waits_for_tail(&self) -> bool {
-        !self.tails.is_empty()
+    pub(super) fn waits_for_tail(&self) -> Waiting {
+        match (self.first_tails.is_empty(), self.next_tails.is_empty()) {
+            (false, _) => Waiting::First,
+            (true, false) => Waiting::Next,
+            (true, true) => Waiting::Nobody,
+        }
     }
 
     /// Whether this is the question on its way.
@@ -106,7 +116,7 @@ impl Reads {
             let (most, bytes, looks) = match lane.want(scope) {
                 Want::Fetch { most, bytes } => (most, bytes, false),
                 Want::Look => (LOOK, scope.config.buffer_bytes, true),
-                Want::Nothing | Want::Ask | Want::Tail => continue,
+                Want::Nothing | Want::Ask | Want::Tail { .. } => continue,
             };
             let call =
                 orders.call_for(&partition, |call, partition| Order::Fetch { call, partition, from, most, bytes });

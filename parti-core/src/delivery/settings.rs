@@ -73,7 +73,8 @@ pub struct DeliveryConfig {
     /// How many partitions one question for their last messages names at most; 250 by default. 0 where the server cannot
     /// answer it (before 2.11).
     pub ask_at_once: u32,
-    /// The shortest time between two tails; 250 ms by default.
+    /// The shortest time from one tail to the next; 250 ms by default. A partition that has just come waits no longer than ten
+    /// times as long as the server took to open the last one.
     #[serde(with = "duration")]
     pub tail_interval: Duration,
     /// After which silence a tail is made anew; 3 s by default. Whoever runs this makes the server say something more often.

@@ -10,6 +10,9 @@ use crate::ids::{CallId, Sequence};
 use crate::partition::PartitionId;
 use crate::time::{Instant, earliest};
 
+/// So many times as long as a tail took to open no other one is opened for who has just come.
+const PAUSE: u32 = 10;
+
 /// The tail that is open, and the next one on its way.
 ///
 /// Nothing joins a tail that runs. Who waits for one is served by the next, which is opened at the lowest number that any
@@ -18,8 +21,20 @@ use crate::time::{Instant, earliest};
 pub(super) struct Tails {
     open: Option<Tail>,
     opening: Option<Opening>,
-    /// No other tail is opened before this instant.
-    not_before: Instant,
+    /// When another may be opened for who has left one.
+    next_at: Instant,
+    /// When another may be opened for who has just come.
+    first_at: Instant,
+}
+
+/// Who waits for a tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Nobody,
+    /// Only partitions that have left one, since they could not keep up.
+    Next,
+    /// A partition that has just come, or has caught up with the stream.
+    First,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +50,7 @@ pub(super) struct Opening {
     id: CallId,
     pub(super) from: Sequence,
     pub(super) partitions: Vec<PartitionId>,
+    began: Instant,
 }
 
 impl Tails {
@@ -43,16 +59,24 @@ impl Tails {
         self.open.map(|tail| (tail.id, tail.scanned))
     }
 
-    /// Whether another tail may be opened now.
-    pub(super) fn may_open(&self, now: Instant) -> bool {
-        self.opening.is_none() && now >= self.not_before
+    /// Whether another tail is to be opened now.
+    pub(super) fn may_open(&self, now: Instant, waiting: Waiting) -> bool {
+        self.open_at(waiting).is_some_and(|at| now >= at)
     }
 
     /// When another may be opened, for those who wait.
-    pub(super) fn deadline(&self, config: &DeliveryConfig, is_waiting: bool) -> Option<Instant> {
+    pub(super) fn deadline(&self, config: &DeliveryConfig, waiting: Waiting) -> Option<Instant> {
         let silent = self.open.map(|tail| tail.heard + config.silence);
-        let next = (is_waiting && self.opening.is_none()).then_some(self.not_before);
-        earliest([silent, next])
+        earliest([silent, self.open_at(waiting)])
+    }
+
+    fn open_at(&self, waiting: Waiting) -> Option<Instant> {
+        let at = match waiting {
+            Waiting::Nobody => None,
+            Waiting::Next => Some(self.next_at),
+            Waiting::First => Some(self.first_at.min(self.next_at)),
+        };
+        at.filter(|_| self.opening.is_none())
     }
 
     /// Opens a tail for these partitions, from the lowest number that one of them needs.
@@ -65,14 +89,22 @@ impl Tails {
     ) {
         let named = partitions.clone();
         let id = orders.call(|call| Order::OpenTail { call, from, partitions: named });
-        self.opening = Some(Opening { id, from, partitions });
-        self.not_before = scope.now + scope.config.tail_interval;
+        self.opening = Some(Opening { id, from, partitions, began: scope.now });
+        self.next_at = scope.now + scope.config.tail_interval;
     }
 
-    /// The tail is open. Returns whom it may serve. The one before is closed.
-    pub(super) fn observe_opened<M>(&mut self, now: Instant, call: CallId, orders: &mut Orders<M>) -> Option<Opening> {
+    /// The tail is open. Returns whom it may serve. The one before is closed. Of partitions that come one after the other
+    /// each waits for the next tail: the longer the server takes to open one, the longer until it is asked for another.
+    pub(super) fn observe_opened<M>(
+        &mut self,
+        scope: Scope<'_>,
+        call: CallId,
+        orders: &mut Orders<M>,
+    ) -> Option<Opening> {
         let opening = self.opening.take_if(|opening| opening.id == call)?;
         self.close(orders);
+        let now = scope.now;
+        self.first_at = now + now.since(opening.began) * PAUSE;
         self.open = Some(Tail { id: call, scanned: opening.from.previous(), heard: now });
         Some(opening)
     }
@@ -87,7 +119,7 @@ impl Tails {
     ) -> bool {
         let was_opening = self.opening.take_if(|opening| opening.id == call).is_some();
         if was_opening {
-            self.not_before = scope.now + scope.config.retry;
+            (self.first_at, self.next_at) = (scope.now + scope.config.retry, scope.now + scope.config.retry);
             orders.notice(Notice::TailLost { reason });
         }
         was_opening
