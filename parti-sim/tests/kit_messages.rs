@@ -1,11 +1,11 @@
 //! The test kit for messages: handlers that hold in a cluster to which things happen, and mistakes that it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parti_core::Token;
-use parti_core::delivery::{DeliveryConfig, Engine};
+use parti_core::delivery::{DeliveryConfig, Engine, Sequence};
 use parti_sim::kit::{Cluster, DeadLetter, Failure, Message, Messages, PartitionMessage, PartitionMessages, Setup};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -170,6 +170,55 @@ fn what_was_done_and_not_stored_is_done_again_after_a_crash() -> Result<(), Fail
         repeated += twice;
     }
     assert!(repeated > 0);
+    Ok(())
+}
+
+/// What handlers in batches have been told to be stored, how large the largest batch was, and what came again all the same.
+#[derive(Debug, Default)]
+struct Told {
+    stored: BTreeSet<(String, Sequence)>,
+    largest: usize,
+    again: usize,
+}
+
+/// A handler that goes on only once its batch is stored as finished.
+async fn in_batches(mut messages: Messages, told: Arc<Mutex<Told>>, database: Shared) -> Result<(), String> {
+    loop {
+        let batch = messages.next_batch(7).await;
+        let Some(last) = batch.last() else { break };
+        last.sleep(WORK).await;
+        let id = |message: &Message| (message.partition().to_string(), message.sequence());
+        {
+            let mut told = told.lock().unwrap();
+            told.largest = told.largest.max(batch.len());
+            told.again += batch.iter().filter(|message| told.stored.contains(&id(message))).count();
+        }
+        batch.iter().try_for_each(|message| write(&database, message))?;
+        let stored = match messages.commit(last) {
+            Ok(()) => messages.stored(last).await,
+            lost @ Err(_) => lost,
+        };
+        if stored.is_err() {
+            break;
+        }
+        told.lock().unwrap().stored.extend(batch.iter().map(id));
+    }
+    messages.finish().await.map_err(|lost| lost.to_string())
+}
+
+#[test]
+fn what_a_handler_was_told_to_be_stored_never_comes_again() -> Result<(), Failure> {
+    for engine in [Engine::Log, Engine::Queue] {
+        let (told, database) = (Arc::default(), Shared::default());
+        let shared = (Arc::clone(&told), Arc::clone(&database));
+        let handler = move |messages| in_batches(messages, Arc::clone(&shared.0), Arc::clone(&shared.1));
+        let delivery = DeliveryConfig { engine, ..DeliveryConfig::default() };
+        through_a_crash(setup(3).delivery(delivery).on_messages(handler), 3)?;
+        let told: &Mutex<Told> = &told;
+        let told = told.lock().unwrap();
+        assert_eq!((told.stored.len(), told.again, told.largest), (150 * PARTITIONS.len(), 0, 7), "{engine:?}");
+        assert_eq!(wrong(&database, 150).0, 0, "{engine:?}");
+    }
     Ok(())
 }
 

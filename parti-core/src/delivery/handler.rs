@@ -1,6 +1,7 @@
 //! What a handler of messages may use and say, whoever runs it: a worker of a service, or a simulated one in a test.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
 
@@ -72,12 +73,24 @@ pub trait PartitionMessages: fmt::Debug + Send + Sized + 'static {
     /// The next message; `None` when the work is to end. Waits out suspensions. Cancel-safe.
     fn next(&mut self) -> impl Future<Output = Option<Self::Message>> + Send;
 
-    /// The message and all before it are finished. Returns at once: it is stored a little later.
+    /// The next messages, at least one and at most `most`; none when the work is to end, as with [`next`](Self::next).
+    /// Cancel-safe.
+    fn next_batch(&mut self, most: usize) -> impl Future<Output = Vec<Self::Message>> + Send;
+
+    /// The message and all before it are finished. Returns at once: it is stored a little later, see
+    /// [`stored`](Self::stored).
     ///
     /// # Errors
     ///
     /// [`Lost`] if it can never be stored: the partition is another's, or its position is.
     fn commit(&mut self, message: &Self::Message) -> Result<(), Lost>;
+
+    /// Stores what is committed now, and waits until that is done. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] if it can never be stored.
+    fn stored(&mut self, message: &Self::Message) -> impl Future<Output = Result<(), Lost>> + Send;
 
     /// The work on a message failed: it is tried again after a while, before all that follow, or goes to the dead letters.
     ///

@@ -257,8 +257,16 @@ impl PartitionMessages for Messages {
         self.next().await
     }
 
+    async fn next_batch(&mut self, most: usize) -> Vec<Delivered> {
+        self.next_batch(most).await
+    }
+
     fn commit(&mut self, message: &Delivered) -> Result<(), Lost> {
         self.commit(message)
+    }
+
+    async fn stored(&mut self, message: &Delivered) -> Result<(), Lost> {
+        self.stored(message).await
     }
 
     async fn retry(&mut self, message: Delivered, reason: String) -> Result<(), Lost> {

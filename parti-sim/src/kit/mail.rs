@@ -131,13 +131,36 @@ impl Messages {
         .await;
     }
 
-    fn take(&self) -> Option<(Handed<u64>, Arc<[u8]>)> {
+    fn take(&self, guard: &Arc<Guard>) -> Option<Message> {
         let mut books = self.mail.books();
         let post = books.posts.get_mut(&self.task).filter(|post| post.over.is_none())?;
-        let handed = post.ready.pop_front()?;
-        books.said.push((self.task, Say::Begun(handed.message.sequence, handed.tries)));
-        let payload = books.payloads.get(&handed.message.body).cloned().unwrap_or_default();
-        Some((handed, payload))
+        let Handed { message, tries, .. } = post.ready.pop_front()?;
+        books.said.push((self.task, Say::Begun(message.sequence, tries)));
+        let payload = books.payloads.get(&message.body).cloned().unwrap_or_default();
+        let (guard, mail) = (Arc::clone(guard), Arc::clone(&self.mail));
+        Some(Message { guard, sequence: message.sequence, tries, payload, mail })
+    }
+
+    /// Waits until a message is ready and work on it may begin; none when the work is to end.
+    async fn first(&self) -> Option<(Message, Arc<Guard>)> {
+        let guard = Arc::clone(self.guard.as_ref()?);
+        loop {
+            if !guard.may_work().await {
+                return None;
+            }
+            if let Some(message) = self.take(&guard) {
+                return Some((message, guard));
+            }
+            if self.mail.is_over(self.task) {
+                return None;
+            }
+            let (mut released, mut arrives) = (pin!(guard.released()), pin!(self.arrives()));
+            poll_fn(|context| {
+                let is_over = released.as_mut().poll(context).is_ready();
+                if is_over { Poll::Ready(()) } else { arrives.as_mut().poll(context) }
+            })
+            .await;
+        }
     }
 
     fn hand_back(&self, message: &Message, failed: Option<String>) -> Result<(), Lost> {
@@ -170,35 +193,23 @@ impl PartitionMessages for Messages {
     }
 
     async fn next(&mut self) -> Option<Message> {
-        let guard = Arc::clone(self.guard.as_ref()?);
-        loop {
-            if !guard.may_work().await {
-                return None;
-            }
-            if let Some((handed, payload)) = self.take() {
-                let Handed { message, tries, .. } = handed;
-                return Some(Message {
-                    guard,
-                    sequence: message.sequence,
-                    tries,
-                    payload,
-                    mail: Arc::clone(&self.mail),
-                });
-            }
-            if self.mail.is_over(self.task) {
-                return None;
-            }
-            let (mut released, mut arrives) = (pin!(guard.released()), pin!(self.arrives()));
-            poll_fn(|context| {
-                let is_over = released.as_mut().poll(context).is_ready();
-                if is_over { Poll::Ready(()) } else { arrives.as_mut().poll(context) }
-            })
-            .await;
-        }
+        Some(self.first().await?.0)
+    }
+
+    async fn next_batch(&mut self, most: usize) -> Vec<Message> {
+        let Some((first, guard)) = self.first().await else { return Vec::new() };
+        let more = std::iter::from_fn(|| self.take(&guard)).take(most.saturating_sub(1));
+        std::iter::once(first).chain(more).collect()
     }
 
     fn commit(&mut self, message: &Message) -> Result<(), Lost> {
         self.say(Say::Finish(message.sequence))
+    }
+
+    async fn stored(&mut self, message: &Message) -> Result<(), Lost> {
+        self.say(Say::Store)?;
+        let stored = poll_fn(|context| self.mail.is_stored(self.task, message.sequence, context.waker())).await;
+        stored.map_err(|reason| Lost { partition: self.partition.clone(), reason })
     }
 
     async fn retry(&mut self, message: Message, reason: String) -> Result<(), Lost> {
@@ -242,6 +253,8 @@ pub(crate) enum Say {
     Begun(Sequence, u32),
     /// Everything up to here is finished.
     Finish(Sequence),
+    /// What is finished is to be stored now.
+    Store,
     /// From here on nothing is finished.
     Return { from: Sequence, failed: Option<String> },
     /// This message ends its process.
@@ -284,6 +297,8 @@ struct Post {
     waiting: Option<Waker>,
     /// Why nothing can be stored any more.
     over: Option<String>,
+    /// Everything up to here is stored as finished.
+    stored: Sequence,
     /// Whether the last write is done.
     let_go: bool,
 }
@@ -305,6 +320,13 @@ impl Mail {
             post.wants = false;
             post.ready.extend(messages.iter().copied());
         });
+    }
+
+    /// Everything up to here is stored as finished.
+    pub(crate) fn store(&self, task: TaskId, through: Sequence) {
+        if self.books().posts.get(&task).is_some_and(|post| post.stored < through) {
+            self.change(task, |post| post.stored = through);
+        }
     }
 
     /// The last write of a hold is done.
@@ -330,6 +352,20 @@ impl Mail {
 
     fn is_over(&self, task: TaskId) -> bool {
         self.books().posts.get(&task).is_none_or(|post| post.over.is_some())
+    }
+
+    fn is_stored(&self, task: TaskId, through: Sequence, waker: &Waker) -> Poll<Result<(), String>> {
+        let mut books = self.books();
+        let gone = || Poll::Ready(Err("the hold of the partition has ended".into()));
+        let Some(post) = books.posts.get_mut(&task) else { return gone() };
+        if post.stored >= through {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(reason) = &post.over {
+            return Poll::Ready(Err(reason.clone()));
+        }
+        post.waiting = Some(waker.clone());
+        Poll::Pending
     }
 
     fn end_of(&self, task: TaskId, waker: &Waker) -> Poll<Result<(), String>> {

@@ -276,6 +276,7 @@ impl Delivering<'_> {
             let Some(order) = self.member(process).and_then(|member| member.delivery.poll_order()) else { break };
             self.obey(process, order);
         }
+        self.tell_stored(process);
         self.rearm(process);
     }
 

@@ -43,8 +43,8 @@ impl Delivering<'_> {
                 let number = self.number_of(process, partition, sequence)?;
                 self.tell(Some(process), Some(partition), &MessageFact::Begun { sequence, number, tries, most });
             }
-            Say::Finish(through) if !self.ground.process(process).app.works() => {
-                self.messages.late.push((task, Say::Finish(through)));
+            say @ (Say::Finish(_) | Say::Store) if !self.ground.process(process).app.works() => {
+                self.messages.late.push((task, say));
             }
             Say::Finish(through) => {
                 for Message { sequence, body: number, .. } in self.queue(process, partition) {
@@ -53,6 +53,10 @@ impl Delivering<'_> {
                     }
                 }
                 self.finish(process, partition, Some(through));
+            }
+            Say::Store => {
+                let partition = self.id_of(partition);
+                self.deliver(process, Event::Application(Request::Commit { partition }));
             }
             Say::Return { from, failed } => self.give_back(process, partition, from, failed),
             Say::Dies(sequence) => {
@@ -85,6 +89,17 @@ impl Delivering<'_> {
         self.tell(Some(process), Some(partition), &MessageFact::Returned { from, failed: failed.is_some() });
         let partition = self.id_of(partition);
         self.deliver(process, Event::Application(Request::Return { partition, messages: messages.into(), failed }));
+    }
+
+    /// Users' handlers hear up to where their messages are stored as finished.
+    pub(super) fn tell_stored(&self, process: ProcessId) {
+        let (Some(mail), Some(member)) = (&self.messages.mail, self.messages.members.get(&process)) else { return };
+        for (partition, hand) in &member.hands {
+            let lane = member.delivery.lane(&self.id_of(*partition));
+            if let (Some(post), Some(lane)) = (hand.post, lane) {
+                mail.store(post, lane.stored);
+            }
+        }
     }
 
     /// Nothing can be stored under a hold any more.
