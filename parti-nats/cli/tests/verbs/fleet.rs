@@ -1,6 +1,7 @@
 //! A server with workers in this process, and the command beside them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parti_nats::async_nats::{self, Client, jetstream};
@@ -17,8 +18,42 @@ use crate::support::{Server, quick};
 /// Longer than anything here takes on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Which worker works on each partition at this moment, as the work itself says.
+#[derive(Clone, Default)]
+pub(crate) struct Journal(Arc<Mutex<BTreeMap<String, u32>>>);
+
+impl Journal {
+    pub(crate) fn now(&self) -> BTreeMap<String, u32> {
+        self.0.lock().expect("nobody panics with it").clone()
+    }
+
+    /// The worker in this slot works on a partition until it is to be released, or its process ends.
+    async fn work(self, slot: u32, guard: Guard) {
+        let partition = guard.partition().to_string();
+        let other = self.0.lock().expect("nobody panics with it").insert(partition.clone(), slot);
+        let _entry = Entry { journal: self, partition: partition.clone() };
+        assert_eq!(other, None, "{partition} is worked on by two, worker-{slot} is one of them");
+        guard.released().await;
+    }
+}
+
+/// What the journal says as long as the work goes on.
+struct Entry {
+    journal: Journal,
+    partition: String,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Ok(mut journal) = self.journal.0.lock() {
+            journal.remove(&self.partition);
+        }
+    }
+}
+
 pub(crate) struct Fleet {
     pub(crate) server: Server,
+    pub(crate) journal: Journal,
     runtime: Runtime,
     /// Each in a runtime of its own, which can end in the middle of everything.
     workers: BTreeMap<u32, (Stopper, JoinHandle<()>, Runtime)>,
@@ -27,7 +62,8 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A server with the buckets of the group `orders`, and nobody in it.
     pub(crate) fn new() -> Self {
-        let fleet = Self { server: Server::start(), runtime: runtime(), workers: BTreeMap::new() };
+        let (journal, workers) = (Journal::default(), BTreeMap::new());
+        let fleet = Self { server: Server::start(), journal, runtime: runtime(), workers };
         fleet.run(async |client| create_buckets(&client, &group(), 1).await.expect("created"));
         fleet
     }
@@ -56,9 +92,18 @@ impl Fleet {
         let (stopper, task) = own.block_on(async {
             let mut handle = builder.start().expect("valid settings");
             let stopper = handle.stopper();
-            (stopper, tokio::spawn(async move { handle.run(keep).await.expect("it works") }))
+            let journal = self.journal.clone();
+            let work = move |guard| journal.clone().work(slot, guard);
+            (stopper, tokio::spawn(async move { handle.run(work).await.expect("it works") }))
         });
         self.workers.insert(slot, (stopper, task, own));
+    }
+
+    /// Ends a worker as for a restart: its record stays.
+    pub(crate) fn restart(&mut self, slot: u32) {
+        let (stopper, task, runtime) = self.workers.remove(&slot).expect("it runs");
+        stopper.restart();
+        runtime.block_on(task).expect("no panic");
     }
 
     /// Ends all workers as for a restart: their records stay.
@@ -181,8 +226,4 @@ pub(crate) fn group() -> GroupName {
 /// Partitions `p-00` and so on, of weight 1.
 pub(crate) fn list(partitions: u32) -> PartitionList {
     PartitionList::from_pairs((0..partitions).map(|number| (format!("p-{number:02}"), 1))).expect("a list")
-}
-
-async fn keep(guard: Guard) {
-    guard.released().await;
 }

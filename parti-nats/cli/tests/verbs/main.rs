@@ -12,6 +12,7 @@ mod hostile;
 mod messages;
 mod replays;
 mod rights;
+mod rolls;
 mod shows;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
