@@ -196,7 +196,7 @@ async fn in_batches(mut messages: Messages, told: Arc<Mutex<Told>>, database: Sh
         batch.iter().try_for_each(|message| write(&database, message))?;
         let stored = match messages.commit(last) {
             Ok(()) => messages.stored(last).await,
-            lost @ Err(_) => lost,
+            Err(lost) => Err(lost),
         };
         if stored.is_err() {
             break;
