@@ -196,7 +196,7 @@ async fn in_batches(mut messages: Messages, told: Arc<Mutex<Told>>, database: Sh
         batch.iter().try_for_each(|message| write(&database, message))?;
         let stored = match messages.commit(last) {
             Ok(()) => messages.stored(last).await,
-            Err(lost) => Err(lost),
+            Err(refused) => Err(refused),
         };
         if stored.is_err() {
             break;
@@ -212,7 +212,7 @@ fn what_a_handler_was_told_to_be_stored_never_comes_again() -> Result<(), Failur
         let (told, database) = (Arc::default(), Shared::default());
         let shared = (Arc::clone(&told), Arc::clone(&database));
         let handler = move |messages| in_batches(messages, Arc::clone(&shared.0), Arc::clone(&shared.1));
-        let delivery = DeliveryConfig { engine, ..DeliveryConfig::default() };
+        let delivery = DeliveryConfig { engine, ..DeliveryConfig::new("ORDERS") };
         through_a_crash(setup(3).delivery(delivery).on_messages(handler), 3)?;
         let told: &Mutex<Told> = &told;
         let told = told.lock().unwrap();
