@@ -17,7 +17,7 @@ use crate::ids::{Incarnation, Instance, Revision, Slot};
 use crate::stored::key::{Bucket, Control, Key};
 use crate::stored::record::{ControlRecord, Record};
 use crate::stored::wishes::Wishes;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use listing::Listing;
 use silence::Silence;
 use tenures::Tenures;
@@ -168,6 +168,7 @@ impl Membership {
             observed_at: context.now,
             observed_lease,
             heard: live,
+            answered_at: None,
             unshown: false,
             shown: Some(revision),
             broken: false,
@@ -226,11 +227,15 @@ impl Membership {
         Some(record.hold_ms.map_or(Duration::MAX, Duration::from_millis))
     }
 
-    /// A process has answered a probe, so it is there. True if it had not been heard of.
-    pub(crate) fn observe_answered(&mut self, slot: Slot, instance: Instance) -> bool {
+    /// A process has answered a probe, so it is there. True if it might not have been.
+    pub(crate) fn observe_answered(&mut self, now: Instant, slot: Slot, instance: Instance) -> bool {
         let member = self.slots.get_mut(&slot);
         let member = member.filter(|member| member.record().is_some_and(|record| record.instance == instance));
-        member.is_some_and(|member| !core::mem::replace(&mut member.heard, true))
+        member.is_some_and(|member| {
+            let was_unsure = !member.heard || member.is_late(now, Instant::ORIGIN);
+            (member.heard, member.answered_at) = (true, Some(now));
+            was_unsure
+        })
     }
 }
 
@@ -239,7 +244,6 @@ mod tests {
     use super::*;
     use crate::ids::{Position, Tenure};
     use crate::stored::record::MemberRecord;
-    use crate::time::Instant;
 
     const SLOT: Slot = Slot::new(3);
 
@@ -294,6 +298,22 @@ mod tests {
     fn renewal(membership: &mut Membership, context: &Context, revision: u64) {
         let record = Record::Member(Arc::new(MemberRecord::new(Instance::new(1))));
         membership.observe_entry(context, Key::Slot(SLOT), Revision::new(revision), &record, true);
+    }
+
+    #[test]
+    fn a_process_that_answers_is_not_late_for_as_long_as_after_a_renewal() {
+        let mut context = Context::at(Instant::ORIGIN);
+        let mut membership = Membership::new(&context);
+        renewal(&mut membership, &context, 7);
+        let is_late = |membership: &Membership, now| membership.slots[&SLOT].is_late(now, Instant::ORIGIN);
+        context.now = context.now + membership.slots[&SLOT].learning_time();
+        assert!(is_late(&membership, context.now), "a renewal is missing");
+        assert!(!membership.observe_answered(context.now, SLOT, Instance::new(2)), "another process has answered");
+        assert!(membership.observe_answered(context.now, SLOT, Instance::new(1)));
+        assert!(!is_late(&membership, context.now), "it is there");
+        assert!(!membership.observe_answered(context.now, SLOT, Instance::new(1)), "which is no news");
+        context.now = context.now + membership.slots[&SLOT].learning_time();
+        assert!(is_late(&membership, context.now));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Asks whether the processes that matter are there, and what follows from nobody listening.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ use crate::time::{Duration, Instant, earliest};
 const MAX_DEPUTIES: usize = 3;
 /// How many of the workers at one server may be asked to ask in place of this one: should one not answer, the next is.
 const MAX_HELPERS: usize = 8;
+/// How many probes of a newcomer are on their way at a time. Hundreds that start together ask each for hundreds: all at once
+/// would keep the server from everything else, their answers too.
+const AT_ONCE: usize = 32;
 
 /// Who asks for whom: a leader for every member, its deputies for the leader, a newcomer for those that may be dead.
 ///
@@ -38,6 +41,8 @@ pub(crate) struct Probing {
     suspects: BTreeMap<Slot, Suspect>,
     /// When each suspect is asked for next.
     due: BTreeSet<(Instant, Slot)>,
+    /// Whom a newcomer is to ask for as soon as answers have come for others.
+    queue: VecDeque<Slot>,
     /// The suspects whose rows are long enough.
     gone: BTreeSet<Slot>,
     /// The processes that can be asked to ask, by the server: as of the last round.
@@ -162,6 +167,7 @@ impl Probing {
     pub(crate) fn observe_lost(&mut self, context: &Context) {
         if !context.has(PlantedBug::RowThroughBreak) {
             self.asked.clear();
+            self.queue.clear();
             self.suspects.clear();
             self.due.clear();
             self.gone.clear();
@@ -254,6 +260,7 @@ impl Probing {
             self.look_around(view.membership);
             self.ask_all(view, targets, outbox);
         }
+        self.ask_queued(view, outbox);
         asks_all
     }
 
@@ -302,20 +309,32 @@ impl Probing {
     fn ask_all(&mut self, view: &Prober<'_>, targets: Targets, outbox: &mut Outbox) {
         let (first, last) = match targets {
             Targets::One(slot) => (slot, slot),
-            Targets::Others { .. } | Targets::Unheard => (Slot::new(0), Slot::new(u32::MAX)),
+            Targets::Unheard => return self.queue_unheard(view),
+            Targets::Others { .. } => (Slot::new(0), Slot::new(u32::MAX)),
         };
         for (slot, member) in view.membership.members_between(first, last) {
-            let Some(record) = member.record().filter(|record| record.phase != MemberPhase::Restarting) else {
-                continue;
-            };
-            let matters = match targets {
-                Targets::One(_) => true,
-                Targets::Others { own } => slot != own,
-                Targets::Unheard => {
-                    !member.heard || view.context.now >= member.observed_at + member.observed_lease * 4 / 9
-                }
-            };
-            if matters && !self.suspects.contains_key(&slot) {
+            let Some(record) = present(member) else { continue };
+            let is_own = matches!(targets, Targets::Others { own } if own == slot);
+            if !is_own && !self.suspects.contains_key(&slot) {
+                self.ask(view.context.now, slot, record.instance, member.revision, None, outbox);
+            }
+        }
+    }
+
+    /// Of whom a newcomer has not heard it asks in turn: nobody a second time while a probe is on its way.
+    fn queue_unheard(&mut self, view: &Prober<'_>) {
+        let asked: BTreeSet<Slot> = self.asked.values().map(|asked| asked.slot).collect();
+        let unheard = view.membership.members().filter(|(_, member)| is_unheard(view, member)).map(|(slot, _)| slot);
+        self.queue = unheard.filter(|slot| !asked.contains(slot)).collect();
+    }
+
+    fn ask_queued(&mut self, view: &Prober<'_>, outbox: &mut Outbox) {
+        while self.asked.len() < AT_ONCE
+            && let Some(slot) = self.queue.pop_front()
+        {
+            let member = view.membership.member(slot).filter(|member| is_unheard(view, member));
+            let Some((member, record)) = member.and_then(|member| Some((member, present(member)?))) else { continue };
+            if !self.suspects.contains_key(&slot) {
                 self.ask(view.context.now, slot, record.instance, member.revision, None, outbox);
             }
         }
@@ -357,9 +376,7 @@ impl Probing {
         self.helpers.clear();
         self.workers = 0;
         for (slot, member) in membership.members() {
-            let Some(record) = member.record().filter(|record| record.phase != MemberPhase::Restarting) else {
-                continue;
-            };
+            let Some(record) = present(member) else { continue };
             self.workers += 1;
             if let Some(server) = &record.server {
                 let helpers = self.helpers.entry(server.clone()).or_default();
@@ -391,13 +408,25 @@ impl Probing {
     /// When it is time to ask again for these.
     pub(crate) fn deadline(&self, targets: Targets) -> Option<Instant> {
         let round = if self.targets == Some(targets) { self.next_round } else { Instant::ORIGIN };
-        earliest([Some(round), self.due.first().map(|(due, _)| *due)])
+        let queued = !self.queue.is_empty() && self.asked.len() < AT_ONCE;
+        earliest([Some(round), self.due.first().map(|(due, _)| *due), queued.then_some(Instant::ORIGIN)])
     }
 }
 
 /// Whether there might be a better choice than these: fewer than a leader names, or one that no longer works.
 pub(crate) fn lacks_deputy(deputies: &[Slot], membership: &Membership) -> bool {
     deputies.len() < MAX_DEPUTIES || !deputies.iter().all(|slot| membership.member(*slot).is_some_and(is_active))
+}
+
+/// The record of one whose process should be there: it has not left for a restart.
+fn present(member: &Member) -> Option<&MemberRecord> {
+    let record = member.record().filter(|record| record.phase != MemberPhase::Restarting);
+    record.map(|record| &**record)
+}
+
+/// Whether a newcomer does not know if the process is there.
+fn is_unheard(view: &Prober<'_>, member: &Member) -> bool {
+    present(member).is_some() && (!member.heard || member.is_late(view.context.now, Instant::ORIGIN))
 }
 
 fn is_active(member: &Member) -> bool {
@@ -434,19 +463,19 @@ mod tests {
             let context = Context::at(Instant::ORIGIN);
             let membership = Membership::new(&context);
             let mut stage = Self { context, membership, probing: Probing::default() };
-            stage.see(SLOT, 11, MemberPhase::Active, server);
-            stage.see(HELPER, 10, MemberPhase::Active, server);
+            stage.see(SLOT, 11, MemberPhase::Active, server, true);
+            stage.see(HELPER, 10, MemberPhase::Active, server, true);
             let own = ServerId::new("own");
             let view = Prober { context: &stage.context, membership: &stage.membership, server: Some(&own) };
             stage.probing.decide(&view, Targets::Others { own: Slot::new(0) }, &mut Outbox::default());
             stage
         }
 
-        fn see(&mut self, slot: Slot, revision: u64, phase: MemberPhase, server: &str) {
+        fn see(&mut self, slot: Slot, revision: u64, phase: MemberPhase, server: &str, live: bool) {
             let server = Some(ServerId::new(server));
             let record = MemberRecord { phase, server, ..MemberRecord::new(Instance::new(slot.value().into())) };
             let record = Record::Member(Arc::new(record));
-            self.membership.observe_entry(&self.context, Key::Slot(slot), Revision::new(revision), &record, true);
+            self.membership.observe_entry(&self.context, Key::Slot(slot), Revision::new(revision), &record, live);
         }
 
         /// Nobody listens, as the server says that this worker is connected to, for whomever it has asked.
@@ -462,7 +491,7 @@ mod tests {
     /// Asks for a process, whose record is another one by the time that nobody is said to listen. Whether it is suspected.
     fn is_suspected_after(phase: MemberPhase, server: &str) -> bool {
         let mut stage = Stage::asked(server);
-        stage.see(SLOT, 12, phase, server);
+        stage.see(SLOT, 12, phase, server, true);
         stage.probing.observe_member(&stage.context, SLOT, &stage.membership);
         stage.hear_of_nobody();
         stage.probing.is_suspect(SLOT)
@@ -473,6 +502,36 @@ mod tests {
         assert!(is_suspected_after(MemberPhase::Active, "other"));
         assert!(!is_suspected_after(MemberPhase::Restarting, "other"));
         assert!(!is_suspected_after(MemberPhase::Restarting, "own"));
+    }
+
+    #[test]
+    fn a_newcomer_asks_for_few_at_a_time_and_for_nobody_twice_before_there_is_an_answer() {
+        let mut stage = Stage::asked("own");
+        for slot in 10..510 {
+            stage.see(Slot::new(slot), u64::from(slot) + 10, MemberPhase::Active, "own", false);
+        }
+        let mut asked_for: Vec<Slot> = Vec::new();
+        stage.probing = Probing::default();
+        for round in 0..40 {
+            let mut outbox = Outbox::default();
+            stage.context.now = Instant::ORIGIN + Duration::from_millis(100) * round;
+            let view = Prober { context: &stage.context, membership: &stage.membership, server: None };
+            stage.probing.decide(&view, Targets::Unheard, &mut outbox);
+            assert!(stage.probing.asked.len() <= AT_ONCE);
+            while let Some(action) = outbox.pop() {
+                let Action::Probe { slot, .. } = action else { continue };
+                asked_for.push(slot);
+            }
+            let answered: Vec<_> = stage.probing.asked.iter().map(|(id, asked)| (*id, asked.slot)).take(20).collect();
+            for (probe, slot) in answered {
+                stage.membership.observe_answered(stage.context.now, slot, Instance::new(slot.value().into()));
+                let view = Prober { context: &stage.context, membership: &stage.membership, server: None };
+                stage.probing.observe_probed(&view, probe, ProbeOutcome::Answered, None);
+            }
+        }
+        let all: BTreeSet<Slot> = asked_for.iter().copied().collect();
+        assert_eq!(all.len(), 500, "everybody was asked for of whom nothing was heard");
+        assert_eq!(asked_for.len(), all.len(), "and once");
     }
 
     #[test]

@@ -248,19 +248,13 @@ impl SlotSearch {
             return self.read_again_at;
         }
         let records = || membership.members().filter(|(_, member)| member.record().is_some());
-        let learnt = records().map(|(_, member)| listening_since + learning_time(member));
+        let learnt = records().map(|(_, member)| listening_since + member.learning_time());
         let expiries = records().map(|(slot, member)| membership.silent_for_good_at(slot, member));
         let surge = listening_since + context.config.surge_wait;
         let looks = self.looked_at.map(|at| at + context.timing.retry);
         let due = expiries.chain(learnt).chain([surge, self.not_before]).chain(looks).filter(|at| *at > context.now);
         due.chain(self.read_again_at).min()
     }
-}
-
-/// How long a newcomer listens before a record that was not renewed looks like that of a dead process: two renewals by
-/// the lease of that process, which are half of it.
-fn learning_time(member: &Member) -> core::time::Duration {
-    member.observed_lease * 4 / 9
 }
 
 impl Target {
@@ -455,10 +449,7 @@ impl Chooser<'_> {
         if member.record().is_none() {
             return false;
         }
-        if member.heard {
-            return self.view.context.now >= member.observed_at.max(self.listening_since) + learning_time(member);
-        }
-        true
+        !member.heard || member.is_late(self.view.context.now, self.listening_since)
     }
 
     /// Whether a claim of this slot was lost, and nothing new has been seen of it since.

@@ -344,7 +344,8 @@ impl Mind {
 
     fn observe_probed(&mut self, probe: ProbeId, outcome: ProbeOutcome, server: Option<&ServerId>) -> CallsFor {
         let Some((slot, instance)) = self.probing.target(probe) else { return CallsFor::Nothing };
-        let heard = outcome == ProbeOutcome::Answered && self.membership.observe_answered(slot, instance);
+        let heard =
+            outcome == ProbeOutcome::Answered && self.membership.observe_answered(self.context.now, slot, instance);
         let view =
             probing::Prober { context: &self.context, membership: &self.membership, server: self.presence.server() };
         let news = self.probing.observe_probed(&view, probe, outcome, server);

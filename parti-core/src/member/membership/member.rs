@@ -24,6 +24,8 @@ pub(crate) struct Member {
     pub(crate) broken: bool,
     /// Whether a write was seen since this worker began to listen, or the process has answered a probe.
     pub(crate) heard: bool,
+    /// When its process has answered a probe last, since this record was seen.
+    pub(crate) answered_at: Option<Instant>,
     /// When another process went on in this tenure in place of one that had not said that it stops, if that was seen.
     pub(crate) replaced_at: Option<Instant>,
     /// Whether the last complete listing has not shown this revision. If the store has lost it, then it gives it again, to
@@ -97,6 +99,19 @@ impl Member {
     /// Whether nothing may be written on this record, since the last listing has not shown it.
     pub(crate) fn is_doubtful(&self, context: &Context) -> bool {
         self.unshown && !context.has(PlantedBug::WriteOnUnshown)
+    }
+
+    /// How long a newcomer listens before a record that was not renewed looks like that of a dead process: two renewals by
+    /// the lease of that process, which are half of it.
+    pub(crate) fn learning_time(&self) -> Duration {
+        self.observed_lease * 4 / 9
+    }
+
+    /// Whether neither a write nor an answer has come for so long that the process has missed a renewal, as far as one who
+    /// listens since that instant can tell.
+    pub(crate) fn is_late(&self, now: Instant, listening_since: Instant) -> bool {
+        let last = self.observed_at.max(listening_since).max(self.answered_at.unwrap_or_default());
+        now >= last + self.learning_time()
     }
 
     pub(crate) fn record(&self) -> Option<&Arc<MemberRecord>> {
