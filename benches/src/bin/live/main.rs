@@ -96,6 +96,7 @@ fn parts(quick: bool) -> Vec<(String, Part)> {
     parts.push(("recorder".into(), Box::new(move |report| recorder::recorder(report, scale))));
     if !quick {
         parts.push(("large".into(), Box::new(resources::large)));
+        parts.push(("thousand".into(), Box::new(resources::thousand)));
         parts.push(("cluster".into(), Box::new(scenes::cluster)));
     }
     parts

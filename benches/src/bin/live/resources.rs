@@ -17,6 +17,8 @@ use crate::stage::{Operator, PATIENCE, Stage};
 use crate::support::Server;
 
 const MAX_CORE_PERCENT: f64 = 1.0;
+/// Of a leader of 1 000 workers.
+const MAX_LEADER_PERCENT: f64 = 5.0;
 const MAX_MEMORY_MIB: f64 = 15.0;
 /// Renewals come no sooner than this part of the lease apart.
 const RENEWALS_PER_LEASE: u32 = 4;
@@ -97,6 +99,32 @@ pub(crate) fn large(report: &mut Report) -> io::Result<()> {
     let owned_again = fleet.journal().takeovers(victim, at);
     report.times("200 workers, 10000 partitions: 50 killed at once: owned again", &owned_again, None)?;
     report.violations("200 workers, 10000 partitions", &fleet.journal().violations())
+}
+
+/// 1 000 workers on this machine, and what their leader takes, which has a process of its own. They come in groups: each
+/// newcomer watches all others until it has a slot, and hundreds of them at once are more than a few cores can run beside the
+/// server.
+pub(crate) fn thousand(report: &mut Report) -> io::Result<()> {
+    let (large, small) = ([111; 7], [37; 6]);
+    let stage = Stage { server: Server::start(), config: Config::default(), workers: 1_000, repetitions: 1 };
+    let spec = Spec { partitions: 10_000, workers: 1, tick: None, ..stage.spec() };
+    let mut fleet = Fleet::new(spec.clone(), &[]);
+    let leader = fleet.start();
+    while fleet.leader(PATIENCE).process != leader {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for workers in large.into_iter().chain(small) {
+        fleet.start_as(&Spec { workers, ..spec.clone() });
+        fleet.settle(PATIENCE);
+    }
+    std::thread::sleep(Duration::from_secs(5));
+
+    let before = core_time(fleet.pid(leader));
+    let window = Duration::from_secs(20);
+    std::thread::sleep(window);
+    let used = percent_used(before, core_time(fleet.pid(leader)), window);
+    report.figure("1000 workers at rest: CPU of the leader", "% core", used, Some(MAX_LEADER_PERCENT))?;
+    report.violations("1000 workers, 10000 partitions", &fleet.journal().violations())
 }
 
 /// What is written to a group's buckets.
