@@ -111,10 +111,16 @@ async fn server(observer: &Observer) -> Result<(Vec<Finding>, Duration), Failure
     findings.push(Finding { name: "latency", gravity, text: format!("an answer took {}", micros(before.took)) });
     tokio::time::sleep(COMPARED).await;
     let after = observer.ask_server().await?;
-    let (here, there) =
-        (after.asked_at.since(before.asked_at), after.time.duration_since(before.time).unwrap_or_default());
-    // What a round trip may hide of it is no difference.
-    let differs = here.abs_diff(there).saturating_sub(before.took + after.took);
+    let here = after.asked_at.since(before.asked_at);
+    let there = after.time.duration_since(before.time).unwrap_or_default();
+    findings.push(clocks(here, there, before.took + after.took));
+    Ok((findings, before.took))
+}
+
+/// Whether two clocks went at the same rate, of which one showed a time that differs from the other's by no more than what the
+/// round trips may hide.
+fn clocks(here: Duration, there: Duration, hidden: Duration) -> Finding {
+    let differs = here.abs_diff(there).saturating_sub(hidden);
     let permille = u64::try_from(differs.as_micros() * 1_000 / here.as_micros().max(1)).unwrap_or(u64::MAX);
     let (gravity, text) = if permille > ODD_RATE_PERMILLE {
         let text = format!(
@@ -126,8 +132,7 @@ async fn server(observer: &Observer) -> Result<(Vec<Finding>, Duration), Failure
     } else {
         (Gravity::Fine, "the clocks here and at the server go at the same rate".to_owned())
     };
-    findings.push(Finding { name: "clocks", gravity, text });
-    Ok((findings, before.took))
+    Finding { name: "clocks", gravity, text }
 }
 
 fn micros(duration: Duration) -> String {
@@ -260,6 +265,23 @@ fn prometheus(group: &str, findings: &[Finding], figures: Option<&Figures>, word
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_goes_wrong_is_told_from_answers_that_were_on_their_way_for_long() {
+        let millis = Duration::from_millis;
+        for (here, there, hidden, expected) in [
+            (500, 501, 0, Gravity::Fine),
+            (500, 560, 0, Gravity::Warning),
+            (500, 440, 0, Gravity::Warning),
+            (500, 560, 55, Gravity::Fine),
+            (500, 0, 2, Gravity::Warning),
+        ] {
+            let finding = clocks(millis(here), millis(there), millis(hidden));
+            assert_eq!((finding.name, finding.gravity), ("clocks", expected), "{here} {there}: {}", finding.text);
+        }
+        let text = clocks(millis(500), millis(560), Duration::ZERO).text;
+        assert_eq!(text, "the server's clock went 560.000 ms while this machine's went 500.000 ms: look at both");
+    }
 
     #[test]
     fn what_is_gravest_decides() {

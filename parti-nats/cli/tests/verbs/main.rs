@@ -4,6 +4,7 @@ mod book;
 #[path = "../../../../parti-sim/tests/support/browser.rs"]
 mod browser;
 mod changes;
+mod checks;
 mod dashboard;
 mod explains;
 mod fleet;
