@@ -10,10 +10,13 @@ use parti_nats::{Role, permissions};
 use crate::fleet::{Fleet, group, list, parti};
 use crate::support::Server;
 
+/// Changes one setting of a bucket.
+type Edit = fn(&mut stream::Config);
+
 #[test]
 fn buckets_that_were_edited_are_named_with_what_to_set_back() {
     let fleet = Fleet::settled(&list(3), &[(0, 1)]);
-    let edits: [(&str, fn(&mut stream::Config)); 4] = [
+    let edits: [(&str, Edit); 4] = [
         ("set max_age to 0 (no limit)", |config| config.max_age = Duration::from_secs(600)),
         ("set max_msgs_per_subject to 1", |config| config.max_messages_per_subject = 100),
         ("set republish to", |config| config.republish = None),
@@ -77,7 +80,7 @@ fn slow_way_to(server: u16, delay: Duration) -> String {
 }
 
 fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
-    let mut bytes = [0; 65_536];
+    let mut bytes = [0; 16_384];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         std::thread::sleep(delay);
         if to.write_all(&bytes[..count]).is_err() {
