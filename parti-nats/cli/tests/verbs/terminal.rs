@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pty_process::Size;
 use pty_process::blocking::{Command, Pty, open};
@@ -24,6 +24,9 @@ const CURSOR_HIDDEN: &str = "\u{1b}[?25l";
 const CURSOR_SHOWN: &str = "\u{1b}[?25h";
 /// As the live view paints.
 const GREEN: &str = "\u{1b}[38;5;2";
+
+/// How long nothing is shown before somebody looks whether the command has ended.
+const LOOKS: Duration = Duration::from_millis(100);
 
 /// The command on a terminal of its own; ended with this.
 struct Terminal {
@@ -90,20 +93,24 @@ impl Terminal {
     /// The same, and presses these keys again each time that it shows something instead.
     fn end_pressing(mut self, keys: &str) -> (ExitStatus, String) {
         let begun = Instant::now();
+        let mut ended = None;
         loop {
-            match self.shown.recv_timeout(DEADLINE.saturating_sub(begun.elapsed())) {
+            match self.shown.recv_timeout(LOOKS) {
                 Ok(part) => {
                     self.seen += &String::from_utf8_lossy(&part);
                     // Who has ended reads no keys: then this fails, and the end is about to be seen.
                     let _ = (&*self.pty).write_all(keys.as_bytes());
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("it goes on: {}", words(&self.seen)),
-                Err(RecvTimeoutError::Disconnected) => break,
+                // Whatever another test starts at the same time may have the terminal open as well: the end of the
+                // process counts, once nothing more of what it has written comes.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) if ended.is_some() => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => ended = Some(self.process.wait().expect("its own")),
             }
+            ended = ended.or(self.process.try_wait().expect("its own"));
+            assert!(begun.elapsed() < DEADLINE, "it goes on: {}", words(&self.seen));
         }
-        // It has closed its terminal, which is the last that it does.
-        let status = self.process.wait().expect("its own");
-        (status, std::mem::take(&mut self.seen))
+        (ended.expect("it has ended"), std::mem::take(&mut self.seen))
     }
 }
 
