@@ -80,6 +80,7 @@ impl LoadMoves {
             }
         }
         let after = squares(&owners, scene);
+        let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
         if after < before {
             return Ok(());
         }
@@ -96,14 +97,16 @@ impl LoadMoves {
     }
 }
 
-/// The sum of the squares of the real loads, in thousandths, each by capacity.
-fn squares(owners: &BTreeMap<PartitionId, Slot>, scene: &Scene<'_>) -> u64 {
+/// The sum of the squares of the real loads, in thousandths, each by capacity; none while one of the owners is gone, which the
+/// leader need not know yet, and of which nobody knows any more how much it could take.
+fn squares(owners: &BTreeMap<PartitionId, Slot>, scene: &Scene<'_>) -> Option<u64> {
     let capacities = scene.ownership.loads();
     let mut loads: BTreeMap<Slot, u64> = BTreeMap::new();
     for (id, slot) in owners {
         let weight = scene.partitions.position(id).map_or(0, |at| scene.partitions.as_slice()[at].weight.get());
         *loads.entry(*slot).or_default() += u64::from(weight);
     }
-    let capacity = |slot| capacities.get(slot).map_or(1, |load| u64::from(load.capacity.max(1)));
-    loads.iter().map(|(slot, load)| 1_000 * load * load / capacity(slot)).sum()
+    let square =
+        |(slot, load): (&Slot, &u64)| Some(1_000 * load * load / u64::from(capacities.get(slot)?.capacity.max(1)));
+    loads.iter().map(square).sum()
 }
